@@ -1,0 +1,29 @@
+"""Freshet, the real-time server for Python."""
+
+from freshet.app import Channel, Freshet
+from freshet.config import Config
+from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal
+from freshet.model import ClientInfo, Handshake, History, Position, Publication, Stream
+from freshet.node import Welcome
+from freshet.session import Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Channel",
+    "ClientInfo",
+    "Config",
+    "ConfigError",
+    "Disconnect",
+    "EngineUnavailable",
+    "Freshet",
+    "FreshetError",
+    "Handshake",
+    "History",
+    "Position",
+    "Publication",
+    "Refusal",
+    "Session",
+    "Stream",
+    "Welcome",
+]

@@ -1,0 +1,239 @@
+"""`Freshet`, the application: it wires the parts together, and is the ASGI callable. No behaviour lives here."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from freshet import actions, commands
+from freshet.channels import ChannelRule, ChannelRules
+from freshet.config import Config, develop, load, secret_of
+from freshet.engines.base import Engine
+from freshet.engines.memory import MemoryEngine
+from freshet.errors import ConfigError, Disconnect
+from freshet.hooks import Function, Hook
+from freshet.hub import Statistics
+from freshet.model import ClientInfo, History, Position, Stream
+from freshet.node import Hooks, Node
+from freshet.policy.tokens import TokenVerifier
+from freshet.web.router import router
+
+log = logging.getLogger("freshet")
+
+F = TypeVar("F", bound=Function)
+
+ENGINES: dict[str, Callable[[Config], Engine]] = {
+    "memory": lambda config: MemoryEngine(config.timing.presence_ttl),
+}
+
+
+class Channel:
+    """The channels that one pattern matches: where a user hangs hooks."""
+
+    def __init__(self, rule: ChannelRule) -> None:
+        self.rule = rule
+
+    def on_subscribe(self, function: F) -> F:
+        """`function(session, **parameters)` runs before a client subscribes; raise `Refusal` to refuse it.
+
+        It may also ask for `data`, what the client sent along.
+        """
+        self.rule.on_subscribe = Hook(function, ("session",), (*self.rule.parameters, "data"))
+        return function
+
+    def on_publish(self, function: F) -> F:
+        """`function(session, data, **parameters)` runs before a client's publication; what it returns is published.
+
+        None: as the client sent it. Raise `Refusal` to refuse it. Not called for what the server publishes.
+        """
+        self.rule.on_publish = Hook(function, ("session", "data"), self.rule.parameters)
+        return function
+
+
+class Freshet:
+    """The real-time server as an ASGI application.
+
+    secret: checks the clients' tokens (HMAC). Without it nobody connects, unless `dev`.
+    config: all other options; see `freshet.config`.
+    dev: opens everything, for one's own machine.
+
+    Raises ConfigError, with the option's path, for what cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str | None = None,
+        config: Config | None = None,
+        dev: bool = False,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.config = develop(config or Config()) if dev else config or Config()
+        scheme = self.config.engine.partition(":")[0]
+        if scheme not in ENGINES:
+            raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
+        key = secret if secret is not None else secret_of(self.config, environment)
+        tokens = TokenVerifier.from_config(self.config.tokens, key) if key else None
+        self._rules = ChannelRules()
+        self._hooks = Hooks()
+        self._node = Node(self.config, ENGINES[scheme](self.config), self._rules, self._hooks, tokens, commands.run)
+        self._router: ASGIApp = router(self._node)
+        self._starting: asyncio.Task[None] | None = None
+        self._in_lifespan = False
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
+        """From a TOML file and the environment. Raises ConfigError."""
+        return cls(config=load(Path(path) if path else None, environment), environment=environment)
+
+    # ------------------------------------------------------------------------------------------------ rules and hooks
+
+    def channel(
+        self,
+        match: str,
+        *,
+        history: History | None = None,
+        presence: bool = False,
+        join_leave: bool = False,
+        subscribe: Literal["nobody", "token", "client"] = "client",
+        publish: Literal["nobody", "subscriber", "client"] = "nobody",
+        read: Literal["nobody", "subscriber", "client"] = "subscriber",
+    ) -> Channel:
+        """A rule for all channels that `match` fits; rules made here come before those of the configuration.
+
+        In a pattern `{name}` stands for one or more characters except `:`, and `*` for anything.
+
+        join_leave: subscribers are told who comes and goes; wants `presence`.
+        subscribe, publish, read: who may; `read` is for history and presence.
+        """
+        rule = ChannelRule(
+            match,
+            history=history,
+            presence=presence,
+            join_leave=join_leave,
+            subscribe=subscribe,
+            publish=publish,
+            read=read,
+        )
+        self._rules.add(rule)
+        return Channel(rule)
+
+    def on_connect(self, function: F) -> F:
+        """`function(session)` runs when a client connects; it may ask for `data` and `request`, and return `Welcome`."""
+        self._hooks.connect = Hook(function, ("session",), ("data", "request"))
+        return function
+
+    def on_disconnect(self, function: F) -> F:
+        """`function(session)` runs when a client that had connected is gone; it may ask for `why`, a `Disconnect`."""
+        self._hooks.disconnect = Hook(function, ("session",), ("why",))
+        return function
+
+    def on_message(self, function: F) -> F:
+        """`function(session, data)` gets what clients send without waiting for a reply."""
+        self._hooks.message = Hook(function, ("session", "data"))
+        return function
+
+    def rpc(self, method: str) -> Callable[[F], F]:
+        """`function(session, data)` answers calls of `method`; what it returns is the answer."""
+
+        def register(function: F) -> F:
+            self._hooks.rpc[method] = Hook(function, ("session", "data"))
+            return function
+
+        return register
+
+    # ------------------------------------------------------------------------------------------------- from the server
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Position:
+        """Publish once; everyone who listens to `channel` gets it. The answer is its place in the channel's log.
+
+        data: bytes go out as they are; anything else as JSON (what msgspec knows, and pydantic models).
+        idempotency_key: a second publication with the same key within 5 minutes is not made.
+
+        Raises Refusal 102 when no rule matches, EngineUnavailable when it reached nobody.
+        """
+        return await actions.publish(self._node, channel, data, tags, idempotency_key)
+
+    async def history(
+        self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> Stream:
+        """A part of a channel's log; see `Engine.history`. Raises Refusal 102, or 108 when it keeps none."""
+        return await actions.history(self._node, channel, since, limit, reverse)
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
+        return await actions.presence(self._node, channel)
+
+    async def subscribe(self, user: str, channel: str) -> None:
+        """Subscribe all of a user's clients. Raises Refusal 102."""
+        await actions.subscribe(self._node, user, channel)
+
+    async def unsubscribe(self, user: str, channel: str) -> None:
+        """End a subscription of all of a user's clients."""
+        await actions.unsubscribe(self._node, user, channel)
+
+    async def disconnect(self, user: str, why: Disconnect | None = None) -> None:
+        """Send all of a user's clients away; without `why`, for good (3503)."""
+        actions.disconnect(self._node, user, why or Disconnect.force_no_reconnect())
+
+    def statistics(self) -> Statistics:
+        """What this node holds now."""
+        return self._node.hub.statistics()
+
+    # ------------------------------------------------------------------------------------------------------------ ASGI
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """For `FastAPI(lifespan=live.lifespan)`: runs the engine and the timing wheel."""
+        self._in_lifespan = True
+        await self._start()
+        try:
+            yield
+        finally:
+            await self._node.stop()
+            self._starting = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+            return
+        if self._starting is None or not self._starting.done():
+            if not self._in_lifespan:
+                log.warning("started at the first request: pass lifespan=live.lifespan to the application around it")
+                self._in_lifespan = True
+            await self._start()
+        await self._router(scope, receive, send)
+
+    async def _start(self) -> None:
+        """Start once, however many ask at the same time."""
+        if self._starting is None:
+            if self._node.tokens is None and not self.config.tokens.anonymous:
+                log.warning("no secret is set, so that nobody can connect: set FRESHET_SECRET or [tokens] secret")
+            self._rules.extend_from(self.config)
+            self._starting = asyncio.get_running_loop().create_task(self._node.start())
+        await asyncio.shield(self._starting)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        lifespan = self.lifespan()
+        try:
+            await lifespan.__aenter__()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()  # lifespan.shutdown
+        await lifespan.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,92 @@
+"""`freshet serve`: the server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from uvicorn.importer import ImportFromStringError, import_from_string
+
+from freshet.app import Freshet
+from freshet.config import load
+from freshet.errors import ConfigError
+from freshet.server import serve as listen
+
+DEFAULT_CONFIG = Path("freshet.toml")
+
+_err = Console(stderr=True)
+
+
+def serve(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:APP]", help="An ASGI application; without it: Freshet alone.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")] = 8000,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file. Default: freshet.toml, if there is one.", exists=True)
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Where channels are kept: memory://")] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Serve Freshet, or an application with Freshet in it.
+
+    [bold]Examples[/bold]
+
+      freshet serve --dev
+      FRESHET_SECRET=... freshet serve --config freshet.toml --host 0.0.0.0
+      freshet serve app:api
+    """
+    if target is not None:
+        if config is not None or engine is not None or dev:
+            raise typer.BadParameter(
+                f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
+            )
+        _announce(f"Serving [bold]{target}[/bold] on http://{host}:{port}")
+        listen(_application(target), host, port, log_level=log_level)
+        return
+    try:
+        live = _standalone(config, engine, dev)
+    except ConfigError as error:
+        _err.print(f"[red]error:[/red] {error}", highlight=False)
+        _err.print("Run [bold]freshet check[/bold] to see the whole configuration.", highlight=False)
+        raise typer.Exit(2) from None
+    if dev:
+        _banner(host)
+    _announce(f"Freshet on ws://{host}:{port}/connection/websocket")
+    listen(live, host, port, log_level=log_level)
+
+
+def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    overrides = {"engine": engine} if engine is not None else {}
+    return Freshet(config=load(config, overrides=overrides), dev=dev)
+
+
+def _application(target: str) -> object:
+    sys.path.insert(0, "")
+    try:
+        return import_from_string(target)
+    except ImportFromStringError as error:
+        raise typer.BadParameter(f"{error} Expected MODULE:APP, such as app:api for `api` in app.py.") from None
+
+
+def _banner(host: str) -> None:
+    where = "anyone on this machine" if host in ("127.0.0.1", "::1", "localhost") else "ANYONE WHO REACHES THIS HOST"
+    _err.print(
+        Panel(
+            f"Open for {where}: no tokens, clients may subscribe, publish and read everywhere.\n"
+            "Never use --dev where others can connect: set FRESHET_SECRET instead.",
+            title="--dev: nothing is protected",
+            border_style="yellow",
+            expand=False,
+        )
+    )
+
+
+def _announce(text: str) -> None:
+    _err.print(text, highlight=False)

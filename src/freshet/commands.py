@@ -1,0 +1,241 @@
+"""One function per command: what happens when a client asks for it.
+
+Each answers with the event that is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends
+the session. Any other exception is logged with its traceback, and the client hears "internal server error".
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from freshet.errors import Disconnect, Refusal
+from freshet.hooks import as_payload, to_json
+from freshet.model import (
+    Accepted,
+    Alive,
+    Answer,
+    Call,
+    Command,
+    Connect,
+    Connected,
+    Event,
+    HistoryPage,
+    Kind,
+    Ping,
+    PresenceList,
+    PresenceStats,
+    Publish,
+    PublishOptions,
+    ReadHistory,
+    ReadPresence,
+    ReadPresenceStats,
+    Refresh,
+    Refreshed,
+    RefreshSubscription,
+    Refused,
+    Send,
+    Subscribe,
+    SubscriptionRefreshed,
+    Unsubscribe,
+    Unsubscription,
+)
+from freshet.node import Node, Welcome
+from freshet.policy import rights
+from freshet.policy.tokens import ConnectionClaims
+from freshet.session import Session
+from freshet.subscribing import enter, enter_all, settle, ttl_of
+
+log = logging.getLogger("freshet.commands")
+
+Function = Callable[[Node, Session, Any], Awaitable[Event | None]]
+
+
+async def run(node: Node, session: Session, command: Command) -> None:
+    """Run one command of one client, and tell it the reply."""
+    if not session.connected and type(command) is not Connect:
+        raise Disconnect.bad_request("the first command must be connect")
+    reply: Event | None
+    try:
+        reply = await _FUNCTIONS[type(command)](node, session, command)
+    except Refusal as why:
+        reply = _refused(command, why)
+    except Disconnect:
+        raise
+    except Exception:
+        log.exception("%s of %r failed", type(command).__name__, session)
+        reply = _refused(command, Refusal.internal())
+    if reply is not None:
+        session.tell(reply)
+
+
+def _refused(command: Command, why: Refusal) -> Refused | None:
+    id = getattr(command, "id", 0)
+    return Refused(id, why.code, why.message, why.temporary) if id else None
+
+
+# ------------------------------------------------------------------------------------------------------ the connection
+
+
+async def connect(node: Node, session: Session, command: Connect) -> Connected:
+    if session.connected:
+        raise Disconnect.bad_request("already connected")
+    claims = rights.identify(command.token, node.tokens)
+    welcome = Welcome()
+    if node.hooks.connect is not None:
+        if claims is not None:
+            _identify(session, claims)
+        returned = await node.hooks.connect(session, data=command.data, request=session.handshake)
+        welcome = returned if isinstance(returned, Welcome) else welcome
+    if claims is None and welcome.user is None and not node.config.tokens.anonymous:
+        raise Disconnect.invalid_token(rights.why_no_token(node.tokens))
+    _identify(session, claims, welcome)
+    channels = [*(claims.channels if claims else ()), *welcome.channels]
+    if node.config.personal_channels and session.user:
+        channels.append(rights.personal_channel(session.user))
+    entries = await enter_all(node, session, channels, command.recover)
+    session.enter()
+    node.hub.enter(session)
+    return Connected(
+        id=command.id,
+        client=session.id,
+        ping=round(node.timing.ping_interval),
+        ttl=ttl_of(session.expires, node.now()),
+        data=b"" if welcome.data is None else to_json(welcome.data),
+        subscriptions=[settle(node, entry) for entry in entries],
+    )
+
+
+def _identify(session: Session, claims: ConnectionClaims | None, welcome: Welcome | None = None) -> None:
+    if claims is not None:
+        session.user, session.info = claims.user, claims.info
+        session.claims, session.expires = claims.claims, claims.expires_at or 0.0
+    if welcome is not None:
+        session.user = session.user if welcome.user is None else welcome.user
+        session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
+        session.expires = session.expires if welcome.expires is None else welcome.expires
+
+
+async def refresh(node: Node, session: Session, command: Refresh) -> Refreshed:
+    claims = rights.identify(command.token, node.tokens)
+    if claims is None or claims.user != session.user:
+        raise Disconnect.invalid_token()
+    session.expires = claims.expires_at or 0.0
+    session.claims = claims.claims
+    return Refreshed(command.id, session.id, ttl_of(session.expires, node.now()))
+
+
+async def ping(node: Node, session: Session, command: Ping) -> Alive:
+    return Alive(command.id)
+
+
+# -------------------------------------------------------------------------------------------------------- subscriptions
+
+
+async def subscribe(node: Node, session: Session, command: Subscribe) -> Event | None:
+    entry = await enter(node, session, command.channel, command.recover, command.token, command.data)
+    return settle(node, entry, command.id)
+
+
+async def unsubscribe(node: Node, session: Session, command: Unsubscribe) -> Unsubscription:
+    await node.unsubscribe(session, command.channel, None)
+    return Unsubscription(command.id)
+
+
+async def refresh_subscription(node: Node, session: Session, command: RefreshSubscription) -> SubscriptionRefreshed:
+    subscription = session.subscriptions.get(command.channel)
+    if subscription is None:
+        raise Refusal.permission_denied("not subscribed")
+    if node.tokens is None:
+        raise Refusal.permission_denied()
+    claims = node.tokens.subscription(command.token, command.channel, session.user)
+    subscription.expires = claims.expires_at or 0.0
+    return SubscriptionRefreshed(command.id, ttl_of(subscription.expires, node.now()))
+
+
+# ------------------------------------------------------------------------------------------------------------- channels
+
+
+async def publish(node: Node, session: Session, command: Publish) -> Accepted:
+    rule, parameters = rights.rule_for(node.rules, node.config, session, command.channel)
+    if len(command.data) > node.limits.message_size:
+        raise Refusal.limit_exceeded(f"at most {node.limits.message_size} bytes of data")
+    rights.may_publish(rule, session, command.channel)
+    data, kind = command.data, command.kind
+    if rule.on_publish is not None:
+        given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data
+        returned = await rule.on_publish(session, given, **parameters)
+        if returned is not None:
+            data, kind = as_payload(returned)
+    info = session.client_info()
+    position = await node.engine.publish(
+        command.channel, data, PublishOptions(kind=kind, history=rule.history, info=info)
+    )
+    return Accepted(command.id, position)
+
+
+async def read_history(node: Node, session: Session, command: ReadHistory) -> HistoryPage:
+    rule, _ = rights.rule_for(node.rules, node.config, session, command.channel)
+    rights.may_read(rule, session, command.channel)
+    if rule.history is None:
+        raise Refusal.not_available(f"{command.channel!r} keeps no history")
+    since = command.since
+    stream = await node.engine.history(command.channel, rule.history, since, command.limit, command.reverse)
+    if since is not None and not command.reverse and command.limit != 0 and not stream.follows(since):
+        raise Refusal.unrecoverable_position()
+    if since is not None and since.epoch != stream.position.epoch:
+        raise Refusal.unrecoverable_position()
+    return HistoryPage(command.id, stream)
+
+
+async def read_presence(node: Node, session: Session, command: ReadPresence) -> PresenceList:
+    _readable_presence(node, session, command.channel)
+    return PresenceList(command.id, await node.engine.presence(command.channel))
+
+
+async def read_presence_stats(node: Node, session: Session, command: ReadPresenceStats) -> PresenceStats:
+    _readable_presence(node, session, command.channel)
+    clients = await node.engine.presence(command.channel)
+    return PresenceStats(command.id, len(clients), len({info.user for info in clients.values()}))
+
+
+def _readable_presence(node: Node, session: Session, channel: str) -> None:
+    rule, _ = rights.rule_for(node.rules, node.config, session, channel)
+    rights.may_read(rule, session, channel)
+    if not rule.presence:
+        raise Refusal.not_available(f"{channel!r} has no presence")
+
+
+# ------------------------------------------------------------------------------------------------ the user's functions
+
+
+async def call(node: Node, session: Session, command: Call) -> Answer:
+    if not node.hooks.rpc:
+        raise Refusal.not_available("there are no methods to call")
+    hook = node.hooks.rpc.get(command.method)
+    if hook is None:
+        raise Refusal.method_not_found(f"no method {command.method!r}")
+    return Answer(command.id, to_json(await hook(session, command.data)))
+
+
+async def send(node: Node, session: Session, command: Send) -> None:
+    if node.hooks.message is None:
+        raise Disconnect.not_available("nobody takes messages here")
+    await node.hooks.message(session, command.data)
+
+
+_FUNCTIONS: dict[type[Any], Function] = {
+    Call: call,
+    Connect: connect,
+    Ping: ping,
+    Publish: publish,
+    ReadHistory: read_history,
+    ReadPresence: read_presence,
+    ReadPresenceStats: read_presence_stats,
+    Refresh: refresh,
+    RefreshSubscription: refresh_subscription,
+    Send: send,
+    Subscribe: subscribe,
+    Unsubscribe: unsubscribe,
+}

@@ -1,0 +1,44 @@
+"""What a client protocol is to Freshet."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from freshet.model import Command, Event, Frame, Handshake
+
+
+class Dialect(ABC):
+    """A client protocol. No I/O, no clock, no knowledge of sessions.
+
+    name: the label in metrics, and the key under which what was encoded for one client is shared with all others.
+    subprotocol: the WebSocket subprotocol that selects it; empty: none.
+    """
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    subprotocol: ClassVar[str] = ""
+
+    def opened(self, request: Handshake) -> list[Command]:
+        """What the opening request itself asks for."""
+        return []
+
+    @abstractmethod
+    def receive(self, frame: Frame) -> list[Command]:
+        """The commands in a frame. Raises `Disconnect` and nothing else, whatever the bytes."""
+
+    @abstractmethod
+    def encode(self, event: Event) -> Frame | None:
+        """An event as a frame; None: this dialect has no word for it.
+
+        For a `Delivery` the result depends on (name, event) alone: it is shared by all sessions. For what only one
+        session is told it may raise `Disconnect`: in this dialect that news ends the session.
+        """
+
+    def join(self, frames: list[Frame]) -> list[Frame]:
+        """Fewer frames that say the same, where the protocol allows it."""
+        return frames
+
+
+HEARTBEAT = Frame(b"")
+HEARTBEAT.wire = HEARTBEAT.deflated = b"\x89\x00"
+"""What a dialect encodes as `Heartbeat` when it leaves that to the transport: an unsolicited WebSocket ping."""

@@ -1,0 +1,80 @@
+"""A channel is a URL: a bare WebSocket, with no envelope and no client library.
+
+Every frame that comes in is published, every publication goes out as it is. The query says the rest: `token`, and
+`since=epoch:offset` (or the header `Last-Event-ID`) to go on where an earlier socket stopped.
+"""
+
+import msgspec
+
+from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.errors import Disconnect
+from freshet.model import (
+    Command,
+    Connect,
+    Event,
+    Frame,
+    Handshake,
+    Heartbeat,
+    Kind,
+    Position,
+    Publish,
+    Published,
+    Refused,
+    Subscribe,
+    Subscribed,
+)
+
+_valid = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def kind_of(frame: Frame) -> Kind:
+    """Whether a frame holds JSON, other text, or bytes."""
+    if frame.binary:
+        return Kind.BYTES
+    try:
+        _valid(frame.data)
+    except (msgspec.DecodeError, RecursionError):
+        return Kind.TEXT
+    return Kind.JSON
+
+
+def position(text: str) -> Position | None:
+    """A position from `epoch:offset`. Raises `Disconnect` for anything else but an empty text."""
+    if not text:
+        return None
+    epoch, _, offset = text.rpartition(":")
+    if not epoch or not offset.isascii() or not offset.isdecimal() or len(offset) > 19:
+        raise Disconnect.bad_request("since: expected epoch:offset")
+    return Position(epoch, int(offset))
+
+
+class ChannelUrl(Dialect):
+    """channel: the one that the URL names."""
+
+    __slots__ = ("channel",)
+    name = "channel_url"
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+
+    def opened(self, request: Handshake) -> list[Command]:
+        token = request.query.get("token", "")
+        if not token and (authorization := request.headers.get("authorization", "")).lower().startswith("bearer "):
+            token = authorization[7:].strip()
+        since = position(request.query.get("since") or request.headers.get("last-event-id", ""))
+        return [Connect(id=1, token=token), Subscribe(self.channel, id=2, recover=since)]
+
+    def receive(self, frame: Frame) -> list[Command]:
+        return [Publish(self.channel, frame.data, id=3, kind=kind_of(frame))]
+
+    def encode(self, event: Event) -> Frame | None:
+        if type(event) is Published:
+            return Frame(event.publication.data, binary=event.publication.kind is Kind.BYTES)
+        if type(event) is Heartbeat:
+            return HEARTBEAT
+        if type(event) is Refused:
+            # There is no reply to hang a refusal on: it ends the session, with the refusal's code and reason.
+            raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+        if type(event) is Subscribed and event.recovered is False:
+            raise Disconnect(4612, "unrecoverable position")
+        return None

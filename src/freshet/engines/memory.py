@@ -1,0 +1,202 @@
+"""The engine of one process: logs in its memory, gone when it ends.
+
+What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last publication, read or listener, presence
+after the presence time, idempotency keys after 5 minutes.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import islice
+
+from freshet.engines.base import Engine
+from freshet.model import (
+    NOWHERE,
+    ClientInfo,
+    Delivery,
+    History,
+    Joined,
+    Left,
+    Position,
+    Publication,
+    Published,
+    PublishOptions,
+    Stream,
+)
+
+IDEMPOTENCY_TIME = 300.0  # seconds
+SWEEP = 1.0  # seconds
+
+
+class _Log:
+    """One channel's log. `entries` hold offsets without a gap, the last of them `offset`."""
+
+    __slots__ = ("entries", "entries_until", "epoch", "offset", "ttl", "until")
+
+    def __init__(self) -> None:
+        self.epoch = secrets.token_urlsafe(6)
+        self.offset = 0
+        self.entries: deque[Publication] = deque()
+        self.ttl = 0.0
+        self.entries_until = 0.0
+        self.until = 0.0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    def read(self, since: Position | None, limit: int, reverse: bool) -> list[Publication]:
+        """See `Engine.history`."""
+        first = self.offset - len(self.entries) + 1
+        if reverse:
+            skip = max(0, self.offset - since.offset + 1) if since else 0
+            found = islice(reversed(self.entries), skip, None)
+        else:
+            found = islice(self.entries, max(0, since.offset + 1 - first) if since else 0, None)
+        return list(islice(found, limit) if limit >= 0 else found)
+
+
+class MemoryEngine(Engine):
+    """presence_time: seconds for which a client that was set counts as there. clock: monotonic seconds."""
+
+    def __init__(self, presence_time: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._presence_time = presence_time
+        self._clock = clock
+        self._deliver: Callable[[Delivery], None] = lambda delivery: None
+        self._listening: set[str] = set()
+        self._logs: dict[str, _Log] = {}
+        self._expiry: list[tuple[float, str]] = []  # heap, one entry per log
+        self._presence: dict[str, dict[str, ClientInfo]] = {}
+        self._presence_until: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._idempotency: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, deliver: Callable[[Delivery], None]) -> None:
+        self._deliver = deliver
+        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._tick)
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def subscribe(self, channel: str) -> None:
+        self._listening.add(channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._listening.discard(channel)
+        if channel in self._logs:
+            self._touch(channel, self._logs[channel])
+
+    async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        key = (channel, options.idempotency_key) if options.idempotency_key is not None else None
+        if key is not None and key in self._idempotency:
+            until, position = self._idempotency[key]
+            if until > self._clock():
+                return position
+            del self._idempotency[key]
+        position = NOWHERE
+        if options.history is not None:
+            it = self._log(channel, options.history)
+            it.offset += 1
+            position = it.position
+        publication = Publication(data, position.offset, options.kind, options.tags, options.info)
+        if options.history is not None:
+            it.entries.append(publication)
+            while len(it.entries) > options.history.size:
+                it.entries.popleft()
+            it.entries_until = it.until
+        if key is not None:
+            self._idempotency[key] = (self._clock() + IDEMPOTENCY_TIME, position)
+        if channel in self._listening:
+            self._deliver(Published(channel, publication))
+        return position
+
+    async def history(
+        self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> Stream:
+        it = self._log(channel, keep)
+        return Stream(it.read(since, limit, reverse), it.position)
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        self._expire_presence()
+        return dict(self._presence.get(channel, {}))
+
+    async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
+        if info is None:
+            self._leave(channel, client)
+            return
+        here = self._presence.setdefault(channel, {})
+        joined = client not in here
+        here[client] = info
+        self._presence_until[channel, client] = self._clock() + self._presence_time
+        self._presence_until.move_to_end((channel, client))
+        if joined and channel in self._listening:
+            self._deliver(Joined(channel, info))
+
+    async def tell(self, node: str | None, message: bytes) -> None:
+        """There is no other node."""
+
+    # ------------------------------------------------------------------------------------------------- how time goes
+
+    def _log(self, channel: str, keep: History) -> _Log:
+        it = self._logs.get(channel)
+        now = self._clock()
+        if it is not None and it.until <= now and channel not in self._listening:
+            self.sweep()
+            it = None
+        if it is None:
+            it = self._logs[channel] = _Log()
+            heappush(self._expiry, (now + keep.ttl, channel))
+        elif it.entries and it.entries_until <= now:
+            it.entries.clear()
+        it.ttl = keep.ttl
+        self._touch(channel, it)
+        return it
+
+    def _touch(self, channel: str, it: _Log) -> None:
+        it.until = self._clock() + it.ttl
+
+    def _leave(self, channel: str, client: str) -> None:
+        here = self._presence.get(channel)
+        info = here.pop(client, None) if here is not None else None
+        if here is None or info is None:
+            return
+        self._presence_until.pop((channel, client), None)
+        if not here:
+            del self._presence[channel]
+        if channel in self._listening:
+            self._deliver(Left(channel, info))
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._tick)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Let go of all whose time is over."""
+        now = self._clock()
+        while self._expiry and self._expiry[0][0] <= now:
+            _, channel = heappop(self._expiry)
+            it = self._logs[channel]
+            if it.entries and it.entries_until <= now:
+                it.entries.clear()
+            if channel in self._listening:
+                heappush(self._expiry, (now + it.ttl, channel))
+            elif it.until > now:
+                heappush(self._expiry, (it.until, channel))
+            else:
+                del self._logs[channel]
+        while self._idempotency and next(iter(self._idempotency.values()))[0] <= now:
+            self._idempotency.popitem(last=False)
+        self._expire_presence()
+
+    def _expire_presence(self) -> None:
+        now = self._clock()
+        while self._presence_until:
+            (channel, client), until = next(iter(self._presence_until.items()))
+            if until > now:
+                break
+            self._leave(channel, client)

@@ -1,0 +1,179 @@
+"""Every error that Freshet raises on purpose, and the two tables of codes that clients see.
+
+    FreshetError
+    +-- Refusal              a reply to one command; the session stays
+    +-- Disconnect           the end of a session; the number tells the client whether to come back
+    +-- ConfigError          a mistake in the configuration, named with its path
+    +-- EngineUnavailable    the log could not be reached: what was asked did not happen
+
+The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499 tell a client to reconnect,
+3500-3999 and 4500-4999 tell it not to. Codes from 4000 on are for applications.
+"""
+
+from typing import Self
+
+
+class FreshetError(Exception):
+    """The root of all errors that Freshet raises on purpose."""
+
+
+class Refusal(FreshetError):
+    """One command is refused; the client gets `code` and `message` as the reply and its session goes on.
+
+    code: 100-112 are Freshet's (the constructors below); 1000 and up are for applications, up to 4294967295.
+    message: for people; goes to the client as it is.
+    temporary: the client may try the same again later.
+    """
+
+    def __init__(self, code: int, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.temporary = temporary
+
+    @classmethod
+    def internal(cls, message: str = "internal server error") -> Self:
+        return cls(100, message, temporary=True)
+
+    @classmethod
+    def unauthorized(cls, message: str = "unauthorized") -> Self:
+        return cls(101, message)
+
+    @classmethod
+    def unknown_channel(cls, message: str = "unknown channel") -> Self:
+        return cls(102, message)
+
+    @classmethod
+    def permission_denied(cls, message: str = "permission denied") -> Self:
+        return cls(103, message)
+
+    @classmethod
+    def method_not_found(cls, message: str = "method not found") -> Self:
+        return cls(104, message)
+
+    @classmethod
+    def already_subscribed(cls, message: str = "already subscribed") -> Self:
+        return cls(105, message)
+
+    @classmethod
+    def limit_exceeded(cls, message: str = "limit exceeded") -> Self:
+        return cls(106, message)
+
+    @classmethod
+    def bad_request(cls, message: str = "bad request") -> Self:
+        return cls(107, message)
+
+    @classmethod
+    def not_available(cls, message: str = "not available") -> Self:
+        return cls(108, message)
+
+    @classmethod
+    def token_expired(cls, message: str = "token expired") -> Self:
+        return cls(109, message)
+
+    @classmethod
+    def expired(cls, message: str = "expired") -> Self:
+        return cls(110, message)
+
+    @classmethod
+    def too_many_requests(cls, message: str = "too many requests") -> Self:
+        return cls(111, message, temporary=True)
+
+    @classmethod
+    def unrecoverable_position(cls, message: str = "unrecoverable position") -> Self:
+        return cls(112, message)
+
+
+class Disconnect(FreshetError):
+    """The end of a session: a WebSocket closes with `code` and `reason`.
+
+    code: one of the constructors below, or 4000-4999 for applications.
+    reason: up to 123 bytes of UTF-8; goes to the client as it is.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether a client is to come back."""
+        return self.code < 3500 or 4000 <= self.code < 4500
+
+    @classmethod
+    def normal(cls) -> Self:
+        return cls(3000, "connection closed")
+
+    @classmethod
+    def shutdown(cls) -> Self:
+        return cls(3001, "shutdown")
+
+    @classmethod
+    def server_error(cls) -> Self:
+        return cls(3004, "internal server error")
+
+    @classmethod
+    def expired(cls) -> Self:
+        return cls(3005, "connection expired")
+
+    @classmethod
+    def subscription_expired(cls) -> Self:
+        return cls(3006, "subscription expired")
+
+    @classmethod
+    def slow(cls) -> Self:
+        return cls(3008, "slow")
+
+    @classmethod
+    def insufficient_state(cls) -> Self:
+        return cls(3010, "insufficient state")
+
+    @classmethod
+    def force_reconnect(cls) -> Self:
+        return cls(3011, "force reconnect")
+
+    @classmethod
+    def no_pong(cls) -> Self:
+        return cls(3012, "no pong")
+
+    @classmethod
+    def invalid_token(cls, reason: str = "invalid token") -> Self:
+        return cls(3500, reason)
+
+    @classmethod
+    def bad_request(cls, reason: str = "bad request") -> Self:
+        return cls(3501, reason)
+
+    @classmethod
+    def stale(cls) -> Self:
+        return cls(3502, "stale")
+
+    @classmethod
+    def force_no_reconnect(cls) -> Self:
+        return cls(3503, "force disconnect")
+
+    @classmethod
+    def permission_denied(cls, reason: str = "permission denied") -> Self:
+        return cls(3507, reason)
+
+    @classmethod
+    def not_available(cls, reason: str = "not available") -> Self:
+        return cls(3508, reason)
+
+
+class ConfigError(FreshetError):
+    """A mistake in the configuration.
+
+    path: where it is, such as `channels[0].history.size`; empty when it is the file as a whole.
+    message: what is wrong, and what is allowed.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+        self.message = message
+
+
+class EngineUnavailable(FreshetError):
+    """The engine could not do what was asked; the publication, if it was one, reached nobody."""

@@ -1,0 +1,204 @@
+"""Who listens to what in this process; and the fan-out: each event encoded once per dialect, pushed to each listener.
+
+A session that subscribes is first `Joining`: what is published while its history is read waits with it, and is merged
+by offset when it settles, so that there is neither a gap nor a repeat between the two.
+"""
+
+import asyncio
+
+from freshet.channels import ChannelRule
+from freshet.dialects.base import Dialect
+from freshet.engines.base import Engine
+from freshet.model import NOWHERE, Delivery, Frame, Position, Publication, Published, Stream
+from freshet.outbox import Outbox, Turn
+from freshet.session import Session
+
+
+class Statistics:
+    """What the hub holds at this moment."""
+
+    __slots__ = ("channels", "subscriptions")
+
+    def __init__(self, channels: int, subscriptions: int) -> None:
+        self.channels = channels
+        self.subscriptions = subscriptions
+
+
+class Listeners:
+    """Who listens to one channel.
+
+    groups: of each dialect in use here, the outboxes by session. pending: what came in this turn. heard: the engine
+    knows that this node listens.
+    """
+
+    __slots__ = ("channel", "groups", "heard", "joining", "pending")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.groups: dict[str, tuple[Dialect, dict[Session, Outbox]]] = {}
+        self.heard = False
+        self.joining: list[Joining] = []
+        self.pending: list[Delivery] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.groups or self.joining)
+
+
+class Joining:
+    """A session on its way into a channel.
+
+    waiting: the last `limit` of what was published since it began.
+    """
+
+    __slots__ = ("channel", "limit", "listeners", "session", "waiting")
+
+    def __init__(self, session: Session, listeners: Listeners, rule: ChannelRule) -> None:
+        self.session = session
+        self.channel = listeners.channel
+        self.listeners = listeners
+        self.limit = rule.history.size if rule.history else 0
+        self.waiting: list[Publication] = []
+
+    def wait(self, events: list[Delivery]) -> None:
+        self.waiting += [event.publication for event in events if type(event) is Published]
+        del self.waiting[: max(0, len(self.waiting) - self.limit)]
+
+
+class Hub:
+    """engine: where the channels' logs are. turn: at whose end is fanned out."""
+
+    def __init__(self, engine: Engine, turn: Turn) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.users: dict[str, set[Session]] = {}
+        self._engine = engine
+        self._turn = turn
+        self._channels: dict[str, Listeners] = {}
+        self._came: list[Listeners] = []  # those with something pending
+        self._interest = asyncio.Lock()  # one order in which this node begins and ends to listen
+        self._tasks: set[asyncio.Task[None]] = set()
+        turn.flush = self.flush
+
+    def statistics(self) -> Statistics:
+        subscriptions = sum(len(outboxes) for it in self._channels.values() for _, outboxes in it.groups.values())
+        return Statistics(len(self._channels), subscriptions)
+
+    # ------------------------------------------------------------------------------------------------------- sessions
+
+    def enter(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        if session.user:
+            self.users.setdefault(session.user, set()).add(session)
+
+    def exit(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)
+        others = self.users.get(session.user)
+        if others is not None:
+            others.discard(session)
+            if not others:
+                del self.users[session.user]
+
+    # -------------------------------------------------------------------------------------------------- subscriptions
+
+    async def join(self, session: Session, channel: str, rule: ChannelRule) -> Joining:
+        """The first step into a channel: from when this returns, what is published there is waiting with the session."""
+        listeners = self._channels.get(channel)
+        if listeners is None:
+            listeners = self._channels[channel] = Listeners(channel)
+        joining = Joining(session, listeners, rule)
+        listeners.joining.append(joining)
+        try:
+            if not listeners.heard:
+                async with self._interest:
+                    await self._engine.subscribe(channel)
+                listeners.heard = True
+        except BaseException:
+            self.abandon(joining)
+            raise
+        return joining
+
+    def settle(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
+        """The last step: the session now hears the live flow.
+
+        stream: what the log held after `since`; None when the channel has no log.
+        The answer is all that the session has to be told before the live flow begins, the place where that is, and
+        whether these are all publications after `since` (None when it did not ask). The caller tells the session
+        before it gives the loop a turn.
+        """
+        listeners = joining.listeners
+        self._fan_out(listeners)  # what came in this turn: to those who are in, and to `joining.waiting`
+        listeners.joining.remove(joining)
+        session = joining.session
+        name = session.dialect.name
+        if name not in listeners.groups:
+            listeners.groups[name] = (session.dialect, {})
+        listeners.groups[name][1][session] = session.outbox
+        if stream is None:
+            return Stream([], NOWHERE), None if since is None else False
+        read, (epoch, top) = stream
+        later = [publication for publication in joining.waiting if publication.offset > top]
+        position = Position(epoch, later[-1].offset) if later else stream.position
+        if since is None:
+            return Stream([], position), None
+        complete = stream.follows(since) and (not later or later[0].offset == top + 1)
+        return Stream(read + later if complete else [], position), complete
+
+    def abandon(self, joining: Joining) -> None:
+        """It comes to nothing."""
+        joining.listeners.joining.remove(joining)
+        self._forget_if_empty(joining.listeners)
+
+    def leave(self, session: Session, channel: str) -> None:
+        listeners = self._channels.get(channel)
+        if listeners is None:
+            return
+        _, outboxes = listeners.groups.get(session.dialect.name, (None, {}))
+        if outboxes.pop(session, None) is None:
+            return
+        if not outboxes:
+            del listeners.groups[session.dialect.name]
+        self._forget_if_empty(listeners)
+
+    def _forget_if_empty(self, listeners: Listeners) -> None:
+        if listeners or self._channels.get(listeners.channel) is not listeners:
+            return
+        del self._channels[listeners.channel]
+        task = asyncio.get_running_loop().create_task(self._lose_interest(listeners.channel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _lose_interest(self, channel: str) -> None:
+        async with self._interest:
+            if channel not in self._channels:
+                await self._engine.unsubscribe(channel)
+
+    # -------------------------------------------------------------------------------------------------------- fan-out
+
+    def deliver(self, event: Delivery) -> None:
+        """What the engine calls, once per node. It is collected, and leaves at the end of the loop's turn."""
+        listeners = self._channels.get(event.channel)
+        if listeners is None:
+            return
+        if not listeners.pending:
+            self._came.append(listeners)
+            self._turn.schedule()
+        listeners.pending.append(event)
+
+    def flush(self) -> None:
+        came, self._came = self._came, []
+        for listeners in came:
+            if listeners.pending:
+                self._fan_out(listeners)
+
+    def _fan_out(self, listeners: Listeners) -> None:
+        events, listeners.pending = listeners.pending, []
+        if not events:
+            return
+        for joining in listeners.joining:
+            joining.wait(events)
+        for dialect, outboxes in listeners.groups.values():
+            encoded = [dialect.encode(event) for event in events]
+            frames: list[Frame] = dialect.join([frame for frame in encoded if frame is not None])
+            for frame in frames:
+                # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
+                for outbox in outboxes.values():
+                    outbox.push(frame)

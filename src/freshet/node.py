@@ -1,0 +1,170 @@
+"""One Freshet process, as its commands see it: the parts that `app.py` wired, and what happens to sessions by itself."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from freshet.channels import ChannelRules
+from freshet.config import Config
+from freshet.dialects.base import Dialect
+from freshet.engines.base import Engine
+from freshet.errors import Disconnect, FreshetError
+from freshet.hooks import Hook
+from freshet.hub import Hub
+from freshet.model import Command, Handshake, Unsubscribed
+from freshet.outbox import Outbox, Turn
+from freshet.policy.tokens import TokenVerifier
+from freshet.session import Session, Subscription
+from freshet.wheel import Wheel
+
+log = logging.getLogger("freshet")
+
+Run = Callable[["Node", Session, Command], Coroutine[Any, Any, None]]
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """What the hook `on_connect` may return: who the client is, and what it starts with.
+
+    user: replaces the token's. info: what others in a channel see of it. channels: it is subscribed to them by the
+    server. data: goes to the client with the reply. expires: epoch seconds.
+    """
+
+    user: str | None = None
+    info: Any = None
+    channels: list[str] = []
+    data: Any = None
+    expires: float | None = None
+
+
+class Hooks:
+    """The user's functions that belong to no channel rule."""
+
+    __slots__ = ("connect", "disconnect", "message", "rpc")
+
+    def __init__(self) -> None:
+        self.connect: Hook | None = None
+        self.disconnect: Hook | None = None
+        self.message: Hook | None = None
+        self.rpc: dict[str, Hook] = {}
+
+
+class Node:
+    """tokens: None when there is no secret, so that no token can be right. Implements `session.Host`."""
+
+    def __init__(
+        self, config: Config, engine: Engine, rules: ChannelRules, hooks: Hooks, tokens: TokenVerifier | None, run: Run
+    ) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.timing = config.timing
+        self.compression = config.websocket.compression
+        self.engine = engine
+        self.rules = rules
+        self.hooks = hooks
+        self.tokens = tokens
+        self.turn = Turn()
+        self.wheel = Wheel()
+        self.hub = Hub(engine, self.turn)
+        self.now = time.time  # epoch seconds, as in tokens
+        self._run = run
+        self._open: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await self.engine.start(self.hub.deliver)
+        self.wheel.start()
+
+    async def stop(self) -> None:
+        """Send every client away with 3001, then let go of the engine."""
+        for session in list(self._open):
+            session.close(Disconnect.shutdown())
+        await asyncio.sleep(0)  # the turn in which they are told
+        self.wheel.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
+        await self.engine.stop()
+
+    def open(self, dialect: Dialect, handshake: Handshake) -> Session:
+        session = Session(self, dialect, Outbox(self.turn, self.limits.outbox), handshake)
+        self._open.add(session)
+        return session
+
+    # ---------------------------------------------------------------------------------------------------------- Host
+
+    def run(self, session: Session, command: Command) -> Coroutine[Any, Any, None]:
+        return self._run(self, session, command)
+
+    def visited(self, session: Session, now: float) -> float:
+        wall, grace = self.now(), self.timing.expiry_grace
+        due = self.timing.ping_interval
+        if session.expires:
+            if wall >= session.expires + grace:
+                session.close(Disconnect.expired())
+                return due
+            due = min(due, session.expires + grace - wall)
+        present = False
+        for channel, subscription in list(session.subscriptions.items()):
+            present = present or subscription.rule.presence
+            if subscription.expires:
+                if wall >= subscription.expires + grace:
+                    self.spawn(self.unsubscribe(session, channel, Unsubscribed(channel, 2501, "subscription expired")))
+                else:
+                    due = min(due, subscription.expires + grace - wall)
+        if present:
+            self.spawn(self._still_present(session))
+        return max(due, 0.1)
+
+    def ended(self, session: Session) -> None:
+        self._open.discard(session)
+        if not session.connected:
+            return
+        self.hub.exit(session)
+        for channel in session.subscriptions:
+            self.hub.leave(session, channel)
+        if self.hooks.disconnect or any(it.rule.presence for it in session.subscriptions.values()):
+            self.spawn(self._after(session))
+
+    # ------------------------------------------------------------------------------------------------- in its own time
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that no client waits for."""
+        task = asyncio.get_running_loop().create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _guard(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except FreshetError as error:
+            log.warning("%s: %s", work.__qualname__, error)
+        except Exception:
+            log.exception("%s failed", work.__qualname__)
+
+    async def unsubscribe(self, session: Session, channel: str, tell: Unsubscribed | None) -> Subscription | None:
+        """End a subscription, wherever the wish comes from. `tell`: the news for a client that did not ask for it."""
+        subscription = session.subscriptions.pop(channel, None)
+        if subscription is None:
+            return None
+        self.hub.leave(session, channel)
+        if tell is not None:
+            session.tell(tell)
+        if subscription.rule.presence:
+            await self.engine.set_presence(channel, session.id, None)
+        return subscription
+
+    async def _still_present(self, session: Session) -> None:
+        for channel, subscription in list(session.subscriptions.items()):
+            if subscription.rule.presence and not session.ended:
+                await self.engine.set_presence(channel, session.id, session.client_info(subscription.info))
+
+    async def _after(self, session: Session) -> None:
+        for channel, subscription in session.subscriptions.items():
+            if subscription.rule.presence:
+                await self.engine.set_presence(channel, session.id, None)
+        if self.hooks.disconnect is not None:
+            await self.hooks.disconnect(session, why=session.ended)

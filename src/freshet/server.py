@@ -1,0 +1,48 @@
+"""Listening: uvicorn on uvloop, with the native WebSocket side."""
+
+import logging
+import resource
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from freshet.transports.hosting import HostedWebSocket
+
+BACKLOG = 2048
+
+
+def serve(app: ASGIApp | str, host: str, port: int, *, log_level: str = "info") -> None:
+    """Serve any ASGI application until SIGINT or SIGTERM.
+
+    app: the application, or `module:name` to import it.
+    """
+    _open_files_limit()
+    _log_to_stderr(log_level)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="asyncio" if sys.platform == "win32" else "uvloop",
+        http="httptools",
+        ws=HostedWebSocket,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run()
+
+
+def _open_files_limit() -> None:
+    """Every client is an open file: ask for as many as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("freshet").setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())

@@ -1,0 +1,228 @@
+"""One client: who it is, what it may, what it listens to.
+
+Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and no
+timer. All that depends on time happens when the wheel visits.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from freshet.channels import ChannelRule
+from freshet.config import Limits, Timing
+from freshet.dialects.base import Dialect
+from freshet.errors import Disconnect
+from freshet.model import Claims, ClientInfo, Command, Event, Frame, Handshake, Heartbeat, Pong
+from freshet.outbox import Outbox
+from freshet.wheel import Wheel
+
+log = logging.getLogger("freshet.session")
+
+_HEARTBEAT = Heartbeat()
+
+
+class Host(Protocol):
+    """What a session needs from the process that it lives in."""
+
+    limits: Limits
+    timing: Timing
+    wheel: Wheel
+    compression: bool  # whether a WebSocket that offers permessage-deflate gets it
+
+    def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
+        """Run one command to its end. Raises `Disconnect` when it ends the session."""
+
+    def visited(self, session: "Session", now: float) -> float:
+        """The wheel came by a connected session: expiry, presence. The answer: seconds until the next expiry."""
+
+    def ended(self, session: "Session") -> None:
+        """The session is over: let go of all that is kept for it."""
+
+
+class Subscription:
+    """One session in one channel. expires: epoch seconds, or 0. info: JSON that others in the channel see."""
+
+    __slots__ = ("by_server", "expires", "info", "rule")
+
+    def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float, by_server: bool) -> None:
+        self.rule = rule
+        self.info = info
+        self.expires = expires
+        self.by_server = by_server
+
+
+class Session:
+    """One client.
+
+    id: random, told to the client. user: empty until connected, and for the anonymous.
+    claims: of its token. info: JSON that others see beside its id. expires: epoch seconds, or 0.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_busy",
+        "_heard",
+        "_next_ping",
+        "claims",
+        "connected",
+        "dialect",
+        "ended",
+        "expires",
+        "handshake",
+        "host",
+        "id",
+        "info",
+        "outbox",
+        "slot",
+        "subscriptions",
+        "user",
+    )
+
+    def __init__(self, host: Host, dialect: Dialect, outbox: Outbox, handshake: Handshake) -> None:
+        self.host = host
+        self.dialect = dialect
+        self.outbox = outbox
+        self.handshake: Handshake | None = handshake  # until connected
+        self.id = secrets.token_hex(12)
+        self.user = ""
+        self.claims: Claims | None = None
+        self.info = msgspec.Raw()
+        self.expires = 0.0
+        self.connected = False
+        self.ended: Disconnect | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.slot = -1
+        self._backlog: deque[Command] | None = None
+        self._busy = False
+        self._heard = True
+        self._next_ping = 0.0
+        host.wheel.schedule(self, host.timing.connect_timeout)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} user={self.user!r} {self.dialect.name}>"
+
+    # ------------------------------------------------------------------------------------------------ from the client
+
+    def open(self) -> None:
+        """Begin with what the opening request itself asks for."""
+        try:
+            assert self.handshake is not None
+            self._do(self.dialect.opened(self.handshake))
+        except Disconnect as why:
+            self.close(why)
+
+    def receive(self, frame: Frame) -> None:
+        """Take a frame from the transport. Whatever it holds, nothing is raised."""
+        if self.ended or self.outbox.closed:
+            return
+        try:
+            self._do(self.dialect.receive(frame))
+        except Disconnect as why:
+            self.close(why)
+
+    def alive(self) -> None:
+        """The client was heard, by whatever means its transport has."""
+        self._heard = True
+
+    @property
+    def congested(self) -> bool:
+        """More waits than the limit allows: a transport stops reading, and looks again when it is woken."""
+        return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
+
+    def _do(self, commands: list[Command]) -> None:
+        self._heard = True
+        for command in commands:
+            if type(command) is Pong:
+                continue
+            if self._backlog is None:
+                self._backlog = deque()
+            self._backlog.append(command)
+        if self._backlog and not self._busy:
+            self._busy = True
+            task = asyncio.get_running_loop().create_task(self._work())
+            _working.add(task)
+            task.add_done_callback(_working.discard)
+
+    async def _work(self) -> None:
+        congested = self.congested
+        try:
+            while self._backlog and not self.ended and not self.outbox.closed:
+                await self.host.run(self, self._backlog.popleft())
+        except Disconnect as why:
+            self.close(why)
+        except Exception:
+            log.exception("a command of %r failed", self)
+            self.close(Disconnect.server_error())
+        finally:
+            self._backlog = None
+            self._busy = False
+        if congested:
+            self.outbox.wake()
+
+    # -------------------------------------------------------------------------------------------------- to the client
+
+    def tell(self, event: Event) -> None:
+        """Tell this client alone."""
+        try:
+            frame = self.dialect.encode(event)
+        except Disconnect as why:
+            self.close(why)
+            return
+        if frame is not None:
+            self.outbox.push(frame)
+
+    def close(self, why: Disconnect) -> None:
+        """End the session: what waits is sent, then the transport closes with `why`."""
+        self.outbox.close(why)
+
+    def end(self, why: Disconnect) -> None:
+        """The transport is gone. Called once by it; later calls do nothing."""
+        if self.ended is None:
+            self.ended = self.outbox.closed or why
+            self.outbox.close(why)
+            self.host.wheel.cancel(self)
+            self.host.ended(self)
+
+    # ------------------------------------------------------------------------------------------------------- who it is
+
+    def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
+        """How others in a channel see it."""
+        return ClientInfo(self.user, self.id, self.info, channel_info)
+
+    def enter(self) -> None:
+        """It is connected: from now on there are heartbeats."""
+        self.connected = True
+        self.handshake = None
+        now = self.host.wheel.clock()
+        # The first heartbeat comes at a place in the interval that differs from client to client.
+        delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
+        self._next_ping = now + delay
+        self.host.wheel.schedule(self, delay)
+
+    def visit(self, now: float) -> float:
+        """See `wheel.Member`."""
+        timing = self.host.timing
+        if self.ended or self.outbox.closed:
+            return 0
+        if not self.connected:
+            self.close(Disconnect.stale())
+            return 0
+        if now >= self._next_ping:
+            self._next_ping = now + timing.ping_interval
+            self._heard = False
+            self.tell(_HEARTBEAT)
+        elif not self._heard and now >= self._next_ping - timing.ping_interval + timing.pong_timeout:
+            self.close(Disconnect.no_pong())
+            return 0
+        due = self._next_ping - now
+        if not self._heard:
+            due = min(due, max(0.1, self._next_ping - timing.ping_interval + timing.pong_timeout - now))
+        return min(due, self.host.visited(self, now))
+
+
+_working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

@@ -1,0 +1,121 @@
+"""A session's way into a channel, in two phases, whoever asked for it.
+
+`enter` may wait: for a hook, for the engine. `settle` does not: what it answers is what the client must be told, and the
+live flow begins right behind that.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from freshet.errors import Disconnect, Refusal
+from freshet.hub import Joining
+from freshet.model import Position, Stream, Subscribed
+from freshet.node import Node
+from freshet.policy import rights
+from freshet.session import Session, Subscription
+
+
+class Entry:
+    """A session between the two phases."""
+
+    __slots__ = ("joining", "since", "stream", "subscription")
+
+    def __init__(
+        self, joining: Joining, subscription: Subscription, stream: Stream | None, since: Position | None
+    ) -> None:
+        self.joining = joining
+        self.subscription = subscription
+        self.stream = stream
+        self.since = since
+
+
+def ttl_of(expires: float, now: float) -> int | None:
+    """Seconds that are left, as a client is told; None: it does not expire."""
+    return max(1, int(expires - now)) if expires else None
+
+
+async def enter(
+    node: Node,
+    session: Session,
+    channel: str,
+    since: Position | None = None,
+    token: str = "",
+    data: bytes = b"",
+    *,
+    by_server: bool = False,
+) -> Entry:
+    """May it, and what did it miss? From here on, what is published waits for the session until `settle`.
+
+    Raises `Refusal`, and `Disconnect` when the session ended meanwhile.
+    """
+    if by_server:
+        rule, parameters = rights.rule_of(node.rules, channel, node.limits)
+    else:
+        rule, parameters = rights.rule_for(node.rules, node.config, session, channel)
+    if channel in session.subscriptions:
+        raise Refusal.already_subscribed()
+    if len(session.subscriptions) >= node.limits.channels_per_client:
+        raise Refusal.limit_exceeded(f"at most {node.limits.channels_per_client} channels per client")
+    info, expires = msgspec.Raw(), 0.0
+    if not by_server:
+        info, expires = rights.may_subscribe(rule, session, channel, token, node.tokens)
+        if rule.on_subscribe is not None:
+            await rule.on_subscribe(session, data=data, **parameters)
+    subscription = session.subscriptions[channel] = Subscription(rule, info, expires, by_server)
+    try:
+        joining = await node.hub.join(session, channel, rule)
+    except BaseException:
+        del session.subscriptions[channel]
+        raise
+    try:
+        stream = None
+        if rule.history is not None:
+            stream = await node.engine.history(channel, rule.history, since, -1 if since else 0)
+        if rule.presence:
+            await node.engine.set_presence(channel, session.id, session.client_info(info))
+        if session.ended:
+            raise Disconnect.normal()
+        if session.subscriptions.get(channel) is not subscription:
+            raise Refusal.permission_denied("the server ended the subscription")
+    except BaseException:
+        _abandon(node, session, joining, subscription)
+        raise
+    return Entry(joining, subscription, stream, since)
+
+
+async def enter_all(
+    node: Node, session: Session, channels: Iterable[str], recover: Mapping[str, Position]
+) -> list[Entry]:
+    """Into all channels to which the server subscribes a client, or into none. Raises as `enter`."""
+    entries: list[Entry] = []
+    try:
+        for channel in dict.fromkeys(channels):
+            entries.append(await enter(node, session, channel, recover.get(channel), by_server=True))
+    except BaseException:
+        for entry in entries:
+            _abandon(node, session, entry.joining, entry.subscription)
+        raise
+    return entries
+
+
+def _abandon(node: Node, session: Session, joining: Joining, subscription: Subscription) -> None:
+    node.hub.abandon(joining)
+    if session.subscriptions.get(joining.channel) is subscription:
+        del session.subscriptions[joining.channel]
+    if subscription.rule.presence:
+        node.spawn(node.engine.set_presence(joining.channel, session.id, None))
+
+
+def settle(node: Node, entry: Entry, id: int = 0) -> Subscribed:
+    """It is in. The caller tells the session what this answers before it gives the loop a turn."""
+    stream, recovered = node.hub.settle(entry.joining, entry.stream, entry.since)
+    return Subscribed(
+        channel=entry.joining.channel,
+        id=id,
+        position=stream.position,
+        recoverable=entry.stream is not None,
+        recovered=recovered,
+        publications=stream.publications,
+        ttl=ttl_of(entry.subscription.expires, node.now()),
+    )

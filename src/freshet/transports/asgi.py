@@ -1,0 +1,90 @@
+"""A session over any ASGI server's WebSocket messages.
+
+The server's call is the reader. There is no task that waits to write: one is made when an outbox has something, and ends
+when it is empty.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from freshet.dialects.base import HEARTBEAT
+from freshet.errors import Disconnect
+from freshet.model import Frame
+from freshet.session import Session
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+async def converse(session: Session, subprotocol: str | None, receive: Receive, send: Send) -> None:
+    """Accept the WebSocket, and carry the session until one of the two ends it."""
+    shell = _Shell(session, send)
+    try:
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        session.outbox.attach(shell.wake)
+        session.open()
+        while (message := await receive())["type"] == "websocket.receive":
+            await shell.receive(message)
+    finally:
+        shell.stop()
+        session.end(Disconnect.normal())
+
+
+class _Shell:
+    __slots__ = ("_ended", "_room", "_send", "_session", "_writer")
+
+    def __init__(self, session: Session, send: Send) -> None:
+        self._session = session
+        self._send = send
+        self._writer: asyncio.Task[None] | None = None
+        self._room: asyncio.Event | None = None  # someone waits until the session takes more
+        self._ended = False
+
+    async def receive(self, message: Message) -> None:
+        text = message.get("text")
+        frame = Frame(text.encode()) if text is not None else Frame(message.get("bytes") or b"", binary=True)
+        if len(frame.data) > self._session.host.limits.message_size:
+            self._session.close(Disconnect(1009, "message too big"))
+            return
+        self._session.receive(frame)
+        while self._session.congested and not self._ended:
+            self._room = asyncio.Event()
+            await self._room.wait()
+
+    def wake(self) -> None:
+        if self._room is not None:
+            self._room.set()
+        if self._writer is None and not self._ended:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        outbox = self._session.outbox
+        try:
+            while frames := outbox.take():
+                for frame in frames:
+                    await self._write_one(frame)
+            if outbox.closed and not self._ended:
+                self._ended = True
+                why = outbox.closed
+                await self._send({"type": "websocket.close", "code": why.code, "reason": why.reason})
+        except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
+            self._ended = True
+            outbox.close(Disconnect.normal())
+        finally:
+            self._writer = None
+
+    async def _write_one(self, frame: Frame) -> None:
+        if frame is HEARTBEAT:
+            return  # a server pings by itself
+        if frame.binary:
+            await self._send({"type": "websocket.send", "bytes": frame.data})
+        else:
+            await self._send({"type": "websocket.send", "text": frame.data.decode()})
+
+    def stop(self) -> None:
+        self._ended = True
+        if self._writer is not None:
+            self._writer.cancel()

@@ -1,0 +1,265 @@
+"""The WebSocket side of uvicorn: the opening handshake, and the ASGI application behind it.
+
+uvicorn hands over every request for an upgrade. The application is called as any ASGI server does; if it takes the
+socket over (`native.EXTENSION` in the scope's extensions) this protocol is done. Otherwise, for WebSocket routes of the
+user's own, it goes on with ASGI messages over the same codec.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import MutableMapping
+from typing import Any, cast
+from urllib.parse import unquote
+
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from freshet.errors import Disconnect
+from freshet.model import Frame
+from freshet.session import Session
+from freshet.transports.native import EXTENSION, SessionSocket
+from freshet.websocket import deflate, handshake
+from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, encode, wire
+
+log = logging.getLogger("freshet.hosting")
+
+Message = MutableMapping[str, Any]
+
+EARLY = 64 * 1024  # bytes that a client may send before it is answered
+QUEUE = 32  # messages that wait for the application before reading stops
+
+
+class HostedWebSocket(asyncio.Protocol):
+    """One upgrade request. The signature is that of uvicorn's `ws` classes."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._app = config.loaded_app
+        self._root_path = config.root_path
+        self._asgi_version = config.asgi_version
+        self._limits = Limits(frame=config.ws_max_size, message=config.ws_max_size, fragments=config.ws_max_size)
+        self._connections = cast("set[asyncio.Protocol]", server_state.connections)
+        self._tasks = server_state.tasks
+        self._default_headers = server_state.default_headers
+        self._state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._request: handshake.Request | None = None
+        self._key = b""
+        self._decoder: Decoder | None = None  # from acceptance on
+        self._early = b""
+        self._incoming: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._answered = False  # accepted or refused
+        self._response: Message | None = None  # a refusal that the application is sending
+        self._disconnected = False
+
+    # ------------------------------------------------------------------------------------------------------- opening
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._request is None:
+            self._open(data)
+        elif self._decoder is not None:
+            self._decode(data)
+        elif len(self._early) + len(data) <= EARLY:
+            self._early += data
+        else:
+            self._transport.abort()
+
+    def _open(self, head: bytes) -> None:
+        try:
+            self._request = handshake.parse_request(head)
+            self._key = handshake.check(self._request.headers)
+            scope = self._scope(self._request)
+        except handshake.HandshakeError as error:
+            log.info("refused a handshake: %s", error)
+            self._transport.write(handshake.refuse(error.status, error.message, error.headers))
+            self._transport.close()
+            return
+        task = self._loop.create_task(self._run(scope))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _scope(self, request: handshake.Request) -> Message:
+        target, _, query = request.target.partition(b"?")
+        path = self._root_path + unquote(target.decode("ascii", "replace"))
+        return {
+            "type": "websocket",
+            "asgi": {"version": self._asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if is_ssl(self._transport) else "ws",
+            "server": get_local_addr(self._transport),
+            "client": get_remote_addr(self._transport),
+            "root_path": self._root_path,
+            "path": path,
+            "raw_path": target,
+            "query_string": query,
+            "headers": request.headers,
+            "subprotocols": handshake.subprotocols(request.headers),
+            "state": self._state.copy(),
+            "extensions": {"websocket.http.response": {}, EXTENSION: self.take_over},
+        }
+
+    async def _run(self, scope: Message) -> None:
+        try:
+            await self._app(cast(Any, scope), self._receive, self._send)
+        except Exception:
+            log.exception("the application failed in a WebSocket")
+            if not self._answered:
+                self._refuse(500, [], b"Internal Server Error")
+            elif not self._disconnected:
+                self._close(1011, "internal error")
+        else:
+            if not self._answered:
+                self._refuse(500, [], b"Internal Server Error")
+            elif self._decoder is not None and not self._disconnected:
+                self._close(1000, "")
+
+    def take_over(self, session: Session, subprotocol: str | None) -> None:
+        """Accept, and let `session` have the socket. See `native.Takeover`."""
+        if self._disconnected:
+            session.end(Disconnect.normal())
+            return
+        extensions = self._negotiate() if session.host.compression else None
+        self._accept(subprotocol, [], extensions)
+        self._disconnected = True  # as far as this protocol is concerned
+        self._connections.discard(self)
+        socket = SessionSocket(session, self._transport, self._connections, extensions is not None)
+        if self._early:
+            socket.data_received(self._early)
+
+    def _negotiate(self) -> bytes | None:
+        assert self._request is not None
+        offers = b", ".join(value for name, value in self._request.headers if name == b"sec-websocket-extensions")
+        return deflate.negotiate(offers) if offers else None
+
+    def _accept(
+        self, subprotocol: str | None, headers: list[tuple[bytes, bytes]], extensions: bytes | None = None
+    ) -> None:
+        self._answered = True
+        all_headers = [*self._default_headers, *headers]
+        self._transport.write(handshake.response(self._key, subprotocol, extensions, all_headers))
+
+    def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self._answered = True
+        self._disconnected = True
+        self._transport.write(handshake.refuse(status, body, headers))
+        self._transport.close()
+
+    # ------------------------------------------------------------------------- the user's own routes: ASGI messages
+
+    async def _receive(self) -> Message:
+        while not self._incoming:
+            if self._disconnected:
+                return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+            self._news.clear()
+            await self._news.wait()
+        message = self._incoming.popleft()
+        if not self._disconnected and len(self._incoming) < QUEUE and not self._transport.is_reading():
+            self._transport.resume_reading()
+        return message
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind.startswith("websocket.http.response.") and not (self._answered and self._response is None):
+            self._send_response(message)
+        elif self._disconnected:
+            raise OSError("the client is gone")
+        elif kind == "websocket.accept" and not self._answered:
+            self._accept(message.get("subprotocol"), list(message.get("headers", [])))
+            self._decoder = Decoder(self._limits)
+            self._decode(self._early)
+        elif kind == "websocket.close" and not self._answered:
+            self._refuse(403, [], b"Forbidden")
+            self._put({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+        elif kind == "websocket.send" and self._decoder is not None:
+            text = message.get("text")
+            frame = Frame(text.encode()) if text is not None else Frame(message.get("bytes") or b"", binary=True)
+            self._transport.write(wire(frame))
+            await self._room.wait()
+        elif kind == "websocket.close" and self._decoder is not None:
+            self._close(message.get("code", 1000), message.get("reason") or "")
+        else:
+            raise RuntimeError(f"unexpected ASGI message {kind!r} in this state of the WebSocket")
+
+    def _send_response(self, message: Message) -> None:
+        """Refuse with a response of the application's own (ASGI extension websocket.http.response)."""
+        if message["type"] == "websocket.http.response.start":
+            self._answered = True
+            self._response = {"status": message["status"], "headers": list(message.get("headers", [])), "body": b""}
+            return
+        assert self._response is not None
+        self._response["body"] += message.get("body", b"")
+        if not message.get("more_body"):
+            response, self._response = self._response, None
+            self._refuse(response["status"], response["headers"], response["body"])
+
+    def _decode(self, data: bytes) -> None:
+        assert self._decoder is not None
+        for event in self._decoder.feed(data):
+            if isinstance(event, Frame):
+                payload = {"bytes": event.data} if event.binary else {"text": event.data.decode()}
+                self._put({"type": "websocket.receive", **payload})
+            elif isinstance(event, Close):
+                code = 1005 if event.code is None else event.code
+                self._close(event.code, "")
+                self._put({"type": "websocket.disconnect", "code": code, "reason": event.reason})
+            elif isinstance(event, Ping) and self._room.is_set():
+                self._transport.write(encode(Opcode.PONG, event.data))
+        error = self._decoder.error
+        if error is not None and not self._disconnected:
+            self._close(error.code, error.reason)
+            self._put({"type": "websocket.disconnect", "code": error.code, "reason": error.reason})
+        if len(self._incoming) >= QUEUE and not self._disconnected:
+            self._transport.pause_reading()
+
+    def _put(self, message: Message) -> None:
+        self._incoming.append(message)
+        self._news.set()
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def _close(self, code: int | None, reason: str) -> None:
+        """Send a Close frame and end. A client that does not read it is cut when uvicorn's close timeout is over."""
+        if not self._disconnected:
+            self._disconnected = True
+            self._transport.write(encode(Opcode.CLOSE, close_payload(code, reason) if code is not None else b""))
+            self._transport.close()
+            self._news.set()
+
+    def shutdown(self) -> None:
+        """What uvicorn calls when the server ends."""
+        if self._decoder is not None and not self._disconnected:
+            self._close(1012, "service restart")
+            self._put({"type": "websocket.disconnect", "code": 1012, "reason": "service restart"})
+        elif not self._answered:
+            self._refuse(503, [], b"Service Unavailable")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._disconnected = True
+        self._connections.discard(self)
+        self._news.set()
+        self._room.set()

@@ -1,0 +1,153 @@
+"""The fast path: a session directly on a socket, without ASGI, without a task, one write per turn.
+
+`hosting.py` does the opening handshake and calls the ASGI application; an application that finds `Takeover` in its
+scope hands a session to it, and from then on the socket belongs to a `SessionSocket`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from freshet.errors import Disconnect
+from freshet.model import Frame
+from freshet.session import Session
+from freshet.websocket.deflate import deflated_wire
+from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, encode, wire
+
+EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
+
+KIB = 1024
+WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
+
+Takeover = Callable[[Session, str | None], None]
+"""What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
+
+
+class SessionSocket(asyncio.Protocol):
+    """One client's socket. connections: uvicorn's set of those that are to be shut down with it."""
+
+    __slots__ = ("_closing", "_connections", "_decoder", "_deflate", "_paused", "_session", "_transport", "slot")
+
+    def __init__(
+        self, session: Session, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
+    ) -> None:
+        limits = session.host.limits
+        self._session = session
+        self._transport = transport
+        self._connections = connections
+        self._deflate = deflate
+        self._decoder = Decoder(_limits(limits.message_size, limits.fragments), deflate=deflate)
+        self._paused = False
+        self._closing = False
+        self.slot = -1
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        transport.set_protocol(self)
+        connections.add(self)
+        session.outbox.attach(self.flush)
+        session.open()
+
+    # ----------------------------------------------------------------------------------------------------- bytes in
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        decoder = self._decoder
+        for event in decoder.feed(data):
+            kind = type(event)
+            if kind is Frame:
+                session.receive(event)  # type: ignore[arg-type]
+            elif kind is Close:
+                self._closed_by_client(event.code)  # type: ignore[union-attr]
+                return
+            else:
+                session.alive()
+                if kind is Ping and not self._paused:
+                    self._transport.write(encode(Opcode.PONG, event.data))
+        if decoder.error is not None:
+            self._fail(decoder.error.code, decoder.error.reason)
+        elif session.congested:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    # ---------------------------------------------------------------------------------------------------- bytes out
+
+    def flush(self) -> None:
+        """One write of all that waits. What wakes the outbox."""
+        outbox = self._session.outbox
+        if not self._paused:
+            frames = outbox.take()
+            if self._deflate:
+                self._transport.write(b"".join([frame.deflated or deflated_wire(frame) for frame in frames]))
+            elif len(frames) == 1:
+                frame = frames[0]
+                self._transport.write(frame.wire or wire(frame))
+            elif frames:
+                self._transport.write(b"".join([frame.wire or wire(frame) for frame in frames]))
+        if outbox.closed:
+            self._close(outbox.closed)
+        elif not self._transport.is_reading() and not self._session.congested:
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self.flush()
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def _close(self, why: Disconnect) -> None:
+        """Say why, then give the client a while to close its side."""
+        if self._closing:
+            return
+        self._closing = True
+        self._transport.write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+        host = self._session.host
+        self._session.end(why)
+        host.wheel.schedule(self, host.timing.close_timeout)
+
+    def _closed_by_client(self, code: int | None) -> None:
+        if not self._closing:
+            self._closing = True
+            # RFC 6455, 5.5.1: "When sending a Close frame in response, the endpoint typically echos the status code
+            # it received."
+            self._transport.write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
+            self._session.end(Disconnect.normal())
+        self._transport.close()
+
+    def _fail(self, code: int, reason: str) -> None:
+        """RFC 6455, 7.1.7: fail the WebSocket connection."""
+        if not self._closing:
+            self._closing = True
+            self._transport.write(encode(Opcode.CLOSE, close_payload(code, reason)))
+            self._session.end(Disconnect(code, reason))
+        self._transport.close()
+
+    def visit(self, now: float) -> float:
+        """The wheel: the client did not close its side in time."""
+        self._transport.abort()
+        return 0
+
+    def shutdown(self) -> None:
+        """What uvicorn calls when the server ends."""
+        self._session.close(Disconnect.shutdown())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self._connections.discard(self)
+        self._session.outbox.attach(_nothing)
+        self._session.host.wheel.cancel(self)
+        self._session.end(Disconnect.normal())
+
+
+def _nothing() -> None:
+    """There is no transport any more."""
+
+
+_shared: dict[tuple[int, int], Limits] = {}
+
+
+def _limits(message: int, fragments: int) -> Limits:
+    """One object for all clients of a configuration."""
+    return _shared.setdefault((message, fragments), Limits(frame=message, message=message, fragments=fragments))

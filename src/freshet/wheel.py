@@ -1,0 +1,75 @@
+"""One timing wheel for a whole process: pings, timeouts and expiries without a timer per client.
+
+A member is visited some time after the delay that it asked for, at most one tick later, and answers with its next delay.
+Delays that are longer than the wheel are visited early, which costs one visit and is harmless: a member decides by the
+clock what is due.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+TICK = 1.0  # seconds
+SLOTS = 64
+
+log = logging.getLogger("freshet.wheel")
+
+
+class Member(Protocol):
+    slot: int  # where the wheel keeps it; -1: nowhere
+
+    def visit(self, now: float) -> float:
+        """Do what is due at `now` (monotonic seconds); the answer is the seconds until the next visit, 0: no more."""
+
+
+class Wheel:
+    """clock: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
+        self._hand = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._turn)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def schedule(self, member: Member, delay: float) -> None:
+        """Visit `member` in `delay` seconds; a visit that was planned before is forgotten."""
+        self.cancel(member)
+        ticks = min(max(1, int(delay / TICK) + 1), SLOTS - 1)
+        member.slot = (self._hand + ticks) % SLOTS
+        self._slots[member.slot].add(member)
+
+    def cancel(self, member: Member) -> None:
+        if member.slot >= 0:
+            self._slots[member.slot].discard(member)
+            member.slot = -1
+
+    def advance(self) -> None:
+        """One tick: visit who is due."""
+        self._hand = (self._hand + 1) % SLOTS
+        due, self._slots[self._hand] = self._slots[self._hand], set()
+        now = self.clock()
+        for member in due:
+            if member.slot != self._hand:
+                continue  # cancelled by another's visit in this tick
+            member.slot = -1
+            try:
+                delay = member.visit(now)
+            except Exception:
+                log.exception("a visit failed")
+                continue
+            if delay:
+                self.schedule(member, delay)
+
+    def _turn(self) -> None:
+        self.start()
+        self.advance()
