@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-_err = Console(stderr=True)
+from freshet.cli.console import err
 
 
 def demo(
@@ -20,5 +19,5 @@ def demo(
     from freshet.demo import app
     from freshet.server import serve
 
-    _err.print(f"The demo is at [bold]http://127.0.0.1:{port}[/bold] (Ctrl-C ends it)", highlight=False)
+    err.print(f"The demo is at [bold]http://127.0.0.1:{port}[/bold] (Ctrl-C ends it)", highlight=False)
     serve(app, "127.0.0.1", port, log_level="info")

@@ -2,21 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from uvicorn.importer import ImportFromStringError, import_from_string
 
 from freshet.app import Freshet
+from freshet.cli.console import err, fail
 from freshet.config import load
 from freshet.errors import ConfigError
 from freshet.server import serve as listen
 
 DEFAULT_CONFIG = Path("freshet.toml")
-
-_err = Console(stderr=True)
 
 
 def serve(
@@ -45,18 +43,16 @@ def serve(
             raise typer.BadParameter(
                 f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
             )
-        _announce(f"Serving [bold]{target}[/bold] on http://{host}:{port}")
+        err.print(f"Serving [bold]{target}[/bold] on http://{host}:{port}", highlight=False)
         listen(_application(target), host, port, log_level=log_level)
         return
     try:
         live = _standalone(config, engine, dev)
     except ConfigError as error:
-        _err.print(f"[red]error:[/red] {error}", highlight=False)
-        _err.print("Run [bold]freshet check[/bold] to see the whole configuration.", highlight=False)
-        raise typer.Exit(2) from None
+        fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
     if dev:
         _banner(host)
-    _announce(f"Freshet on ws://{host}:{port}/connection/websocket")
+    err.print(f"Freshet on ws://{host}:{port}/connection/websocket", highlight=False)
     listen(live, host, port, log_level=log_level)
 
 
@@ -67,7 +63,7 @@ def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
     return Freshet(config=load(config, overrides=overrides), dev=dev)
 
 
-def _application(target: str) -> object:
+def _application(target: str) -> Any:
     sys.path.insert(0, "")
     try:
         return import_from_string(target)
@@ -77,7 +73,7 @@ def _application(target: str) -> object:
 
 def _banner(host: str) -> None:
     where = "anyone on this machine" if host in ("127.0.0.1", "::1", "localhost") else "ANYONE WHO REACHES THIS HOST"
-    _err.print(
+    err.print(
         Panel(
             f"Open for {where}: no tokens, clients may subscribe, publish and read everywhere.\n"
             "Never use --dev where others can connect: set FRESHET_SECRET instead.",
@@ -87,6 +83,3 @@ def _banner(host: str) -> None:
         )
     )
 
-
-def _announce(text: str) -> None:
-    _err.print(text, highlight=False)

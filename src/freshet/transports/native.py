@@ -10,8 +10,8 @@ from collections.abc import Callable
 from freshet.errors import Disconnect
 from freshet.model import Frame
 from freshet.session import Session
-from freshet.websocket.deflate import deflated_wire
-from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, encode, wire
+
+from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, deflated_wire, encode, wire
 
 EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 

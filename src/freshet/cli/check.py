@@ -1,0 +1,41 @@
+"""`freshet check`: is the configuration right, and what does it say?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from freshet.channels import ChannelRules
+from freshet.cli.console import fail, out
+from freshet.cli.serve import DEFAULT_CONFIG
+from freshet.config import load, secret_of
+from freshet.errors import ConfigError
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="The TOML file.")] = DEFAULT_CONFIG,
+) -> None:
+    """Check a configuration, and show which rules it makes.
+
+    [bold]Example[/bold]
+
+      freshet check freshet.toml
+    """
+    try:
+        config = load(path)
+        ChannelRules().extend_from(config)
+    except ConfigError as error:
+        fail(str(error), f"{path} was not accepted.")
+    table = Table("channels", "history", "presence", "subscribe", "publish", "read")
+    for rule in config.channels:
+        history = f"{rule.history.size} for {rule.history.ttl:g} s" if rule.history else "-"
+        presence = ("join/leave" if rule.join_leave else "yes") if rule.presence else "-"
+        table.add_row(rule.match, history, presence, rule.subscribe, rule.publish, rule.read)
+    out.print(f"[green]OK[/green] {path}, engine {config.engine}", highlight=False)
+    out.print(table if config.channels else "There are no channel rules: every channel is refused.")
+    if secret_of(config) is None and not config.tokens.anonymous:
+        out.print(
+            f"[yellow]Nobody can connect yet:[/yellow] set {config.tokens.secret_env} or \\[tokens] secret.",
+            highlight=False,
+        )

@@ -1,0 +1,63 @@
+"""`freshet token`: a client's token, for trying things out."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freshet.cli.console import fail
+from freshet.cli.serve import DEFAULT_CONFIG
+from freshet.config import load, secret_of
+from freshet.errors import ConfigError
+from freshet.policy.tokens import issue
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def token(
+    user: Annotated[str, typer.Option(help="Whose token it is (`sub`).")],
+    expires: Annotated[str, typer.Option(help="How long it is valid: 30s, 10m, 1h, 7d.")] = "1h",
+    channel: Annotated[str | None, typer.Option(help="Make a subscription token for this channel.")] = None,
+    channels: Annotated[str | None, typer.Option(help="Channels to which the server subscribes: a,b.")] = None,
+    info: Annotated[str | None, typer.Option(help="What others see of the client, JSON.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file. Default: freshet.toml, if there is one.")] = None,
+) -> None:
+    """Print a token. The secret comes from the configuration or FRESHET_SECRET.
+
+    [bold]Examples[/bold]
+
+      FRESHET_SECRET=... freshet token --user alice
+      freshet token --user alice --channel private:1 --expires 10m
+    """
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    try:
+        options = load(config)
+    except ConfigError as error:
+        fail(str(error))
+    secret = secret_of(options)
+    if secret is None:
+        fail("no secret is set", f"Set {options.tokens.secret_env}, or [tokens] secret in freshet.toml.")
+    try:
+        parsed = json.loads(info) if info is not None else None
+    except ValueError as error:
+        fail(f"--info: not JSON: {error}", """For example --info '{"name": "Alice"}'.""")
+    print(
+        issue(
+            secret,
+            user,
+            expires_in=_seconds(expires),
+            info=parsed,
+            channels=[name for name in (channels or "").split(",") if name],
+            channel=channel,
+        )
+    )
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if found is None:
+        fail(f"--expires: {text!r} is no duration", "Allowed: a number and s, m, h or d, such as 30s or 7d.")
+    return int(found[1]) * _UNITS[found[2]]

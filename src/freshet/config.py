@@ -1,0 +1,308 @@
+"""Every option, once: its type, default, unit and one line of documentation.
+
+The TOML file, the environment, the command line and the reference in the docs are all read off these classes.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from freshet.errors import ConfigError
+from freshet.model import History
+
+KIB = 1024
+MIB = 1024 * KIB
+SECONDS = 1
+MINUTES = 60 * SECONDS
+
+PREFIX = "FRESHET_"
+OTHER_NAMES = frozenset({"FRESHET_TEST_SCALE"})  # names with the prefix that are no options
+
+
+class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may connect."""
+
+    secret: Annotated[str | None, Meta(description="Checks clients' tokens (HMAC).")] = None
+    secret_env: Annotated[str, Meta(description="The environment variable that holds the secret.")] = "FRESHET_SECRET"
+    algorithms: Annotated[
+        list[Literal["HS256", "HS384", "HS512"]], Meta(description="The signatures that are accepted.", min_length=1)
+    ] = msgspec.field(default_factory=lambda: ["HS256", "HS384", "HS512"])
+    audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
+    issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
+    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is forgiven, seconds.")] = 0
+    anonymous: Annotated[bool, Meta(description="Clients without a token may connect.")] = False
+
+    def __repr__(self) -> str:
+        return "Tokens(...)"  # a secret is in no log
+
+
+class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule for all channels that a pattern fits. The first that fits wins."""
+
+    match: Annotated[
+        str, Meta(min_length=1, description="`{name}` stands for one or more characters except `:`, `*` for anything.")
+    ]
+    history: Annotated[
+        History | None, Meta(description="What the log keeps: `{ size, ttl }`, publications and seconds.")
+    ] = None
+    presence: Annotated[bool, Meta(description="Who is in the channel is known.")] = False
+    join_leave: Annotated[bool, Meta(description="Subscribers are told who comes and goes; wants presence.")] = False
+    subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
+    publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
+    read: Annotated[
+        Literal["nobody", "subscriber", "client"], Meta(description="Who may read history and presence.")
+    ] = "subscriber"
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one client may cost."""
+
+    message_size: Annotated[int, Meta(ge=128, description="A message from a client, bytes.")] = 64 * KIB
+    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message, count.")] = 1024
+    outbox: Annotated[int, Meta(ge=1 * KIB, description="What may wait for a client that does not read, bytes.")] = (
+        1 * MIB
+    )
+    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client, count.")] = 128
+    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name, bytes of UTF-8.")] = 255
+    backlog: Annotated[int, Meta(ge=1, description="Commands of one client that wait before reading stops, count.")] = (
+        256
+    )
+
+
+class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When what happens, seconds."""
+
+    ping_interval: Annotated[float, Meta(ge=1, le=3600, description="Between heartbeats, seconds.")] = 25 * SECONDS
+    pong_timeout: Annotated[float, Meta(gt=0, description="For the answer to a heartbeat, seconds.")] = 8 * SECONDS
+    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect, seconds.")] = 15 * SECONDS
+    expiry_grace: Annotated[float, Meta(ge=0, description="For a client to refresh its token, seconds.")] = 25 * SECONDS
+    presence_ttl: Annotated[float, Meta(gt=0, description="After which a silent client is gone, seconds.")] = (
+        1 * MINUTES
+    )
+    close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side, seconds.")] = 5 * SECONDS
+
+
+class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The WebSocket transport."""
+
+    compression: Annotated[bool, Meta(description="permessage-deflate, for clients that offer it.")] = False
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All options."""
+
+    engine: Annotated[str, Meta(description="Where the channels' logs are: `memory://`.")] = "memory://"
+    origins: Annotated[
+        list[str], Meta(description="Web pages that may connect, `https://example.org`; empty: the server's own host.")
+    ] = []
+    personal_channels: Annotated[
+        bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
+    ] = False
+    tokens: Tokens = Tokens()
+    channels: list[ChannelConfig] = []
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    websocket: WebSocket = WebSocket()
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def load(
+    path: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration: `overrides` (by path, `tokens.secret`) before the environment before the file before defaults.
+
+    Raises ConfigError, which says where the mistake is, what is wrong and what is allowed.
+    """
+    tree = _read(path) if path is not None else {}
+    for name, text in environment.items():
+        if name.startswith(PREFIX):
+            _from_environment(tree, name, text)
+    for where, value in (overrides or {}).items():
+        _put(tree, where.split("."), value)
+    return parse(tree)
+
+
+def parse(tree: dict[str, Any]) -> Config:
+    """A configuration from plain values. Raises as `load`."""
+    _refuse_unknown(tree, Config, "")
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        raise ConfigError(where.strip("`.") or "", _explain(message, where.strip("`."))) from None
+    for index, rule in enumerate(config.channels):
+        _check_rule(rule, f"channels[{index}]")
+    return config
+
+
+def develop(config: Config) -> Config:
+    """What `--dev` opens: anonymous sessions, and where no rules are given, one for everything."""
+    everything = ChannelConfig(
+        match="*",
+        history=History(size=100, ttl=5 * MINUTES),
+        presence=True,
+        join_leave=True,
+        publish="client",
+        read="client",
+    )
+    tokens = structs.replace(config.tokens, anonymous=True)
+    return structs.replace(config, tokens=tokens, channels=config.channels or [everything])
+
+
+def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The secret itself, or from the environment variable that is named for it."""
+    return config.tokens.secret or environment.get(config.tokens.secret_env) or None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"not TOML: {error}") from None
+
+
+def _from_environment(tree: dict[str, Any], name: str, text: str) -> None:
+    where = name.removeprefix(PREFIX).lower().split("__")
+    secret_env = tree.get("tokens", {}).get("secret_env", Tokens().secret_env)
+    if name in OTHER_NAMES or name == secret_env:
+        return
+    kind = _type_at(Config, where)
+    if kind is None:
+        raise ConfigError(name, f"no such option. {_allowed('.'.join(where), list(_paths(Config)))}")
+    _put(tree, where, _value(kind, text, name))
+
+
+def _value(kind: Any, text: str, name: str) -> Any:
+    """A value from the environment: JSON for tables and lists of them, commas for lists, plain text otherwise."""
+    origin, arguments = _bare(kind)
+    if origin is list and get_origin(arguments[0]) is None and isinstance(arguments[0], type):
+        if issubclass(arguments[0], str) and not text.startswith("["):
+            return [item.strip() for item in text.split(",") if item.strip()]
+    if origin in (str, Literal):
+        return text
+    if origin is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if text.lower() not in words:
+            raise ConfigError(name, f"expected true or false, got {text!r}")
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigError(name, f"expected JSON, got {text!r}") from None
+
+
+def _put(tree: dict[str, Any], where: list[str], value: Any) -> None:
+    for name in where[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[where[-1]] = value
+
+
+# -------------------------------------------------------------------------------------------------------- explaining
+
+
+def _check_rule(rule: ChannelConfig, path: str) -> None:
+    if rule.join_leave and not rule.presence:
+        raise ConfigError(f"{path}.join_leave", f"the rule {rule.match!r} needs presence = true for it")
+    if rule.history is not None and rule.history.size < 1:
+        raise ConfigError(f"{path}.history.size", f"expected 1 publication or more, got {rule.history.size}")
+    if rule.history is not None and rule.history.ttl <= 0:
+        raise ConfigError(f"{path}.history.ttl", f"expected more than 0 seconds, got {rule.history.ttl}")
+
+
+def _refuse_unknown(value: Any, kind: Any, path: str) -> None:
+    """Names that are no options: msgspec finds them too, but does not say what there is."""
+    origin, arguments = _bare(kind)
+    if origin is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_unknown(item, arguments[0], f"{path}[{index}]")
+    if not (isinstance(origin, type) and issubclass(origin, Struct) and isinstance(value, dict)):
+        return
+    hints = get_type_hints(origin, include_extras=True)
+    for name, item in value.items():
+        where = f"{path}.{name}" if path else name
+        if name not in hints:
+            raise ConfigError(where, f"no such option. {_allowed(name, list(hints))}")
+        _refuse_unknown(item, hints[name], where)
+
+
+def _allowed(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names)}"
+
+
+def _explain(message: str, path: str) -> str:
+    kind = _type_at(Config, re.sub(r"\[[^]]*\]", "", path).split(".")) if path else None
+    origin, arguments = _bare(kind)
+    if origin is Literal:
+        return f"{message}. Allowed: {', '.join(map(str, arguments))}"
+    return message
+
+
+def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without `Annotated` and `| None`, and its arguments."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        return _bare(next(each for each in get_args(kind) if each is not type(None)))
+    return get_origin(kind) or kind, get_args(kind)
+
+
+def _type_at(kind: Any, where: list[str]) -> Any:
+    for name in where:
+        origin, arguments = _bare(kind)
+        if origin is list:
+            origin, _ = _bare(arguments[0])
+        hints = get_type_hints(origin, include_extras=True) if isinstance(origin, type) else {}
+        if not (isinstance(origin, type) and issubclass(origin, Struct)) or name not in hints:
+            return None
+        kind = hints[name]
+    return kind
+
+
+class Option(NamedTuple):
+    """One option, for the reference. path: `tokens.secret`; a rule's begin with `channels[].`."""
+
+    path: str
+    type: str
+    default: str
+    doc: str
+
+
+def reference() -> list[Option]:
+    """Every option, in order."""
+    return list(_options(Config, ""))
+
+
+def _options(struct: type[Struct], path: str) -> Iterator[Option]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in structs.fields(struct):
+        hint = hints[field.name]
+        origin, arguments = _bare(hint)
+        inner = arguments[0] if origin is list else origin
+        if isinstance(inner, type) and issubclass(inner, Struct) and inner is not History:
+            yield from _options(inner, f"{path}{field.name}{'[]' if origin is list else ''}.")
+            continue
+        doc = next((meta.description or "" for meta in get_args(hint)[1:] if isinstance(meta, Meta)), "")
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        shown = "" if default is msgspec.NODEFAULT else json.dumps(default)
+        names = " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
+        yield Option(f"{path}{field.name}", names, shown, doc)
+
+
+def _paths(struct: type[Struct]) -> Iterator[str]:
+    return (option.path for option in _options(struct, "") if "[]" not in option.path)

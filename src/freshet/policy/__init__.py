@@ -1,0 +1,1 @@
+"""What may run: tokens, rights, origins."""

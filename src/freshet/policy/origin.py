@@ -1,0 +1,32 @@
+"""Which web pages may open a session: against cross-site WebSocket hijacking.
+
+A browser says in `Origin` from where a page comes; what is no browser leaves it out. Origins are compared as texts, never
+searched in, so that a look-alike cannot match a part.
+"""
+
+from collections.abc import Sequence
+
+
+def allowed(origin: str | None, host: str | None, origins: Sequence[str]) -> bool:
+    """Whether a page may connect.
+
+    origin: the header, or None. host: the request's `Host`. origins: `https://example.org` exactly,
+    `https://*.example.org` for one or more labels before it, `*` for all; without any only the host's own pages.
+    """
+    if origin is None:
+        return True
+    origin = origin.lower()
+    scheme, separator, authority = origin.partition("://")
+    if not origins:
+        return bool(separator) and scheme in ("http", "https") and host is not None and authority == host.lower()
+    return any(_matches(origin, entry.lower().rstrip("/")) for entry in origins)
+
+
+def _matches(origin: str, entry: str) -> bool:
+    if entry in ("*", origin):
+        return True
+    scheme, star, domain = entry.partition("://*.")
+    if not star or not origin.startswith(f"{scheme}://") or not origin.endswith(f".{domain}"):
+        return False
+    labels = origin[len(scheme) + 3 : -len(domain) - 1]
+    return bool(labels) and all(each.isalnum() or each in "-." for each in labels) and labels.isascii()

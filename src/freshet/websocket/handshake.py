@@ -1,0 +1,188 @@
+"""The opening handshake of RFC 6455, both sides: from header bytes to decisions, in linear time.
+
+Headers are bytes and are never split as text: what str.splitlines takes for a line's end is not one in HTTP.
+"""
+
+import base64
+import binascii
+import os
+import re
+from hashlib import sha1
+from http import HTTPStatus
+from typing import NamedTuple
+
+from freshet.websocket.deflate import NAME as DEFLATE
+
+KIB = 1024
+HEAD_SIZE = 64 * KIB  # bytes
+HEADERS = 100  # count
+SUBPROTOCOLS = 32  # count
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class HandshakeError(Exception):
+    """status, message, headers: of the HTTP response that says so."""
+
+    def __init__(self, status: int, message: str, headers: Headers | None = None) -> None:
+        super().__init__(f"{status} {message}")
+        self.status = status
+        self.message = message.encode()
+        self.headers = headers or []
+
+
+class Request(NamedTuple):
+    """target: as on the wire. headers: names in lower case, in order."""
+
+    method: bytes
+    target: bytes
+    headers: Headers
+
+
+# -------------------------------------------------------------------------------------------------------------- server
+
+
+def parse_request(head: bytes) -> Request:
+    """The head of an HTTP/1.1 request, up to and with the empty line. Raises HandshakeError."""
+    if len(head) > HEAD_SIZE:
+        raise HandshakeError(431, "headers too large")
+    if not head.endswith(b"\r\n\r\n"):
+        raise HandshakeError(400, "the head does not end")
+    request_line, *lines = head[:-4].split(b"\r\n")
+    parts = request_line.split(b" ")
+    if len(parts) != 3 or parts[2] != b"HTTP/1.1":
+        raise HandshakeError(400, "expected an HTTP/1.1 request line")
+    method, target, _ = parts
+    if method != b"GET":
+        raise HandshakeError(405, "a WebSocket opens with GET", [(b"allow", b"GET")])
+    if not target or not target.isascii() or _BAD_VALUE.search(target):
+        raise HandshakeError(400, "invalid request target")
+    if len(lines) > HEADERS:
+        raise HandshakeError(431, "too many headers")
+    headers = [_header(line) for line in lines]
+    if sum(name == b"host" for name, _ in headers) != 1:
+        raise HandshakeError(400, "expected one Host header")
+    return Request(method, target, headers)
+
+
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    name, colon, value = line.partition(b":")
+    value = value.strip(b" \t")
+    if not colon or not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
+        raise HandshakeError(400, "invalid header")
+    return name.lower(), value
+
+
+def check(headers: Headers) -> bytes:
+    """The key of a request that may become a WebSocket. Raises HandshakeError."""
+    if b"websocket" not in _tokens(headers, b"upgrade"):
+        raise HandshakeError(426, "expected Upgrade: websocket", [(b"upgrade", b"websocket")])
+    if b"upgrade" not in _tokens(headers, b"connection"):
+        raise HandshakeError(400, "expected Connection: Upgrade")
+    if _values(headers, b"sec-websocket-version") != [b"13"]:
+        # RFC 6455, 4.4: the server answers with the versions that it understands.
+        raise HandshakeError(426, "unsupported WebSocket version", [(b"sec-websocket-version", b"13")])
+    keys = _values(headers, b"sec-websocket-key")
+    try:
+        valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+    except (binascii.Error, ValueError):
+        valid = False
+    if not valid:
+        raise HandshakeError(400, "invalid Sec-WebSocket-Key")
+    return keys[0]
+
+
+def subprotocols(headers: Headers) -> list[str]:
+    """What the client offers, in its order. Raises HandshakeError."""
+    offered: list[str] = []
+    for value in _values(headers, b"sec-websocket-protocol"):
+        for name in value.split(b","):
+            name = name.strip(b" \t")
+            if not _TOKEN.fullmatch(name) or len(offered) >= SUBPROTOCOLS:
+                raise HandshakeError(400, "invalid Sec-WebSocket-Protocol")
+            offered.append(name.decode())
+    return offered
+
+
+def response(key: bytes, subprotocol: str | None, extensions: bytes | None, headers: Headers) -> bytes:
+    """101: the connection is a WebSocket now."""
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + _accept(key),
+    ]
+    if subprotocol:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+    if extensions:
+        lines.append(b"Sec-WebSocket-Extensions: " + extensions)
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def refuse(status: int, body: bytes, headers: Headers) -> bytes:
+    """An ordinary HTTP response, after which the connection ends."""
+    own = {name.lower() for name, _ in headers}
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in headers if name.lower() not in (b"content-length", b"connection")]
+    if b"content-type" not in own:
+        lines.append(b"content-type: text/plain; charset=utf-8")
+    lines += [b"content-length: %d" % len(body), b"connection: close"]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _accept(key: bytes) -> bytes:
+    return base64.b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def _values(headers: Headers, name: bytes) -> list[bytes]:
+    return [value for each, value in headers if each == name]
+
+
+def _tokens(headers: Headers, name: bytes) -> set[bytes]:
+    """A list header's values in lower case: Firefox says `Connection: keep-alive, Upgrade`."""
+    return {token.strip(b" \t").lower() for value in _values(headers, name) for token in value.split(b",")}
+
+
+# -------------------------------------------------------------------------------------------------------------- client
+
+
+def client_request(
+    host: str, target: str, headers: Headers = [], subprotocol: str | None = None, deflate: bool = False
+) -> tuple[bytes, bytes]:
+    """A request for a WebSocket, and the key to check the answer with."""
+    key = base64.b64encode(os.urandom(16))
+    lines = [
+        f"GET {target} HTTP/1.1".encode(),
+        b"Host: " + host.encode(),
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: " + key,
+    ]
+    if subprotocol:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+    if deflate:
+        lines.append(
+            b"Sec-WebSocket-Extensions: " + DEFLATE + b"; server_no_context_takeover; client_no_context_takeover"
+        )
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n", key
+
+
+def check_response(head: bytes, key: bytes) -> Headers:
+    """The headers of a server's 101. Raises HandshakeError for any other answer, with its status."""
+    status_line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    parts = status_line.split(b" ", 2)
+    if len(parts) < 2 or parts[0] != b"HTTP/1.1" or not parts[1].isdigit():
+        raise HandshakeError(502, "not an HTTP/1.1 response")
+    if parts[1] != b"101":
+        raise HandshakeError(int(parts[1]), "the server did not switch protocols")
+    headers = [_header(line) for line in lines]
+    if _values(headers, b"sec-websocket-accept") != [_accept(key)]:
+        raise HandshakeError(502, "wrong Sec-WebSocket-Accept")
+    return headers
