@@ -1,0 +1,83 @@
+# Everything that one does with this repository; `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/run ## start the demos on http://127.0.0.1:8000 (ARGS="--port 9000")
+	$(BIN)/freshet demo $(ARGS)
+
+.PHONY: test
+test: tools ## set up what the tests need, then run every check and every test (ARGS="-k recovery")
+	@$(MAKE) check
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/dev ## format, lint, types, architecture; takes seconds
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+	$(BIN)/pytest --quiet tests/test_architecture.py
+
+.PHONY: format
+format: $(VENV)/dev ## format the code and repair what ruff can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(VENV)/dev ## measure the fan-out against a C loop of send() (ARGS="--help")
+	$(BIN)/python bench/fanout.py $(ARGS)
+
+.PHONY: autobahn
+autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7
+	$(BIN)/python tests/autobahn/run.py $(ARGS)
+
+.PHONY: frontend
+frontend: ## build frontend/ into src/freshet/web/static; needs Node
+	cd frontend && npm ci --no-audit --no-fund && npm run build
+
+.PHONY: tools
+tools: $(VENV)/dev ## install what the tests need beside Python: system packages, npm clients
+	@tests/tools/setup.sh
+
+# The environments. `run` holds what a user gets from `pip install freshet`; `dev` adds the tests and the checks.
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Freshet needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: $(VENV)/made requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/run.txt
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/made requirements/dev.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --editable .
+	@touch $(VENV)/run $@
+
+PIN := $(VENV)/pin/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.PHONY: pins
+pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
+	$(PYTHON) -m venv $(VENV)/pin
+	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(PIN) $(ARGS) --output-file requirements/run.txt
+	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove what was installed, built or cached
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules frontend/node_modules
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
