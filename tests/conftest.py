@@ -1,0 +1,54 @@
+"""Fixtures that every test may use. What they are made of is in `tests/tools`, to be imported from there too."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from tests.tools.browser import chromium, console
+from tests.tools.need import require_npm_packages
+from tests.tools.patience import SCALE
+from tests.tools.serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The folder in which `node script.mjs` finds the npm clients."""
+    return require_npm_packages()
+
+
+@pytest.fixture(scope="session")
+def chromium_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(chromium_process: webdriver.Chrome) -> webdriver.Chrome:
+    """Headless Chromium on an empty page with an empty console; one process for the whole run.
+
+    `tests.tools.browser.console_errors(browser)` gives the errors of the pages.
+    """
+    chromium_process.get("about:blank")
+    chromium_process.delete_all_cookies()
+    console(chromium_process)
+    return chromium_process
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """`server = serve("--dev")`: `tests.tools.serving.serving` until the end of the test."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(serving(*arguments, **options))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each test's time limit has the scale of the timeouts within it."""
+    if SCALE == 1:
+        return
+    default = pytest.mark.timeout(float(config.getini("timeout"))).mark
+    for item in items:
+        mark = item.get_closest_marker("timeout") or default
+        item.add_marker(pytest.mark.timeout(mark.args[0] * SCALE, **mark.kwargs), append=False)

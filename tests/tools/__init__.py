@@ -1,0 +1,1 @@
+"""What the tests share: patience, real servers, a real browser, and the tools that they need."""

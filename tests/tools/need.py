@@ -1,0 +1,55 @@
+"""Tools that are not Python packages: a test names what it needs, and is skipped by that name where it is missing.
+
+With `CI=true` a missing tool fails the test instead, so that nothing stays untested unnoticed.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+NODE = TESTS / "node"
+
+# Too old to be expected anywhere: skipped by name even where CI=true.
+NEVER_EXPECTED = {"python2.7"}
+
+
+def require(tool: str) -> str:
+    """The path of the command `tool`; without it, the calling test is skipped or, where CI=true, fails."""
+    path = find(tool)
+    if path is None:
+        missing(tool)
+    return path
+
+
+def require_npm_packages() -> Path:
+    """`tests/node` with its packages installed, in which `node script.mjs` finds them."""
+    require("node")
+    if not (NODE / "node_modules").is_dir():
+        missing("npm packages of tests/node")
+    return NODE
+
+
+def missing(tool: str) -> "pytest.NoReturn":
+    message = f"needs {tool}, which is not installed (`make tools` tries)"
+    if os.environ.get("CI") == "true" and tool not in NEVER_EXPECTED:
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def find(tool: str) -> str | None:
+    """The path of a command that runs, or None."""
+    places = [shutil.which(tool)]
+    if tool == "python2.7":
+        home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+        places = [*map(str, home.glob("versions/2.7*/bin/python2.7")), *places]
+    return next((place for place in places if place and runs(place)), None)
+
+
+def runs(path: str) -> bool:
+    """Whether the command starts: what pyenv puts on the path may only say that there is no such version."""
+    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,117 @@
+"""Freshet as a process of its own: `with serving("--dev") as server:`."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.tools.need import ROOT
+from tests.tools.patience import seconds, wait_until
+
+HOST = "127.0.0.1"
+START = 20  # seconds, scaled
+GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
+
+
+class Server:
+    """A running server: where it is, what it has written, and how to end it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+        self.process = process
+        self.port = port
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def http(self, path: str = "/") -> str:
+        return f"http://{HOST}:{self.port}{path}"
+
+    def ws(self, path: str = "/") -> str:
+        return f"ws://{HOST}:{self.port}{path}"
+
+    def log(self) -> str:
+        """All that it has written so far, to either stream."""
+        return self._output.read_text(errors="replace")
+
+    def wait_for_log(self, text: str, within: float = 5) -> None:
+        wait_until(lambda: text in self.log(), within, f"{text!r} in the server's log")
+
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM), insist after a grace; gives its exit code. Only this process, by its id."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.ended()
+
+    def kill(self) -> int:
+        """End it at once, as a crash would (SIGKILL)."""
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end; gives its exit code, negative for a signal."""
+        try:
+            return self.process.wait(seconds(GRACE))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def _answers(self) -> bool:
+        code = self.process.poll()
+        if code is not None:
+            raise RuntimeError(f"the server ended with {code} before it listened:\n{self.log()}")
+        try:
+            socket.create_connection((HOST, self.port), seconds(1)).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def serving(
+    *arguments: str,
+    command: str = "serve",
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[Server]:
+    """Run `freshet serve ARGUMENTS` on a free loopback port until the block ends.
+
+    command: another word of the command line that listens, such as `demo`.
+    port: the port to take, for a server that comes back where one was.
+    env: added to the environment, from which every FRESHET_ variable of the caller is left out.
+    cwd: where it runs, and where `MODULE:APP` is looked for.
+
+    Raises RuntimeError with its output when it ends before it listens.
+    """
+    port = port or free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
+    with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
+        output = Path(folder, "output.log")
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "freshet", command, *arguments, "--host", HOST, "--port", str(port)],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=cwd or ROOT,
+                env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+            )
+        server = Server(process, port, output)
+        try:
+            wait_until(server._answers, START, f"port {port} to answer")
+            yield server
+        finally:
+            server.stop()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

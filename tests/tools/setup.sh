@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Python packages. Run by `make test` and `make tools`; may be run any number of times.
+#
+# Without the right to install, it says what is missing: tests that need it are then skipped by name, or fail when
+# CI=true. See tests/tools/need.py.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# One line each: the command that must be there, and the Debian package that brings it.
+SYSTEM=(
+    "chromium     chromium"
+    "chromedriver chromium-driver"
+)
+
+install_system_packages() {
+    local line command package missing=()
+    for line in "${SYSTEM[@]}"; do
+        read -r command package <<<"$line"
+        command -v "$command" >/dev/null || missing+=("$package")
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        return
+    fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "Not installed: ${missing[*]}. As root: apt-get install ${missing[*]}" >&2
+        return
+    fi
+    echo "Installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if ! { apt-get update -qq && apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null; }; then
+        echo "apt-get could not install ${missing[*]}; the tests that need them say so" >&2
+    fi
+}
+
+install_npm_clients() {
+    local here=tests/node stamp=tests/node/node_modules/.installed
+    if ! command -v npm >/dev/null; then
+        echo "Not installed: Node.js with npm; the tests that need it say so" >&2
+        return
+    fi
+    if cmp -s "$here/package-lock.json" "$stamp"; then
+        return
+    fi
+    echo "Installing the npm clients in $here"
+    (cd "$here" && npm ci --no-audit --no-fund --loglevel=error)
+    cp "$here/package-lock.json" "$stamp"
+}
+
+install_system_packages
+install_npm_clients
