@@ -92,11 +92,12 @@ def serving(
     """
     port = port or free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
+    host = ["--host", HOST] if command == "serve" else []  # the demo is for one's own machine
     with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
         output = Path(folder, "output.log")
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "freshet", command, *arguments, "--host", HOST, "--port", str(port)],
+                [sys.executable, "-m", "freshet", command, *arguments, *host, "--port", str(port)],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or ROOT,
