@@ -124,7 +124,7 @@ class Freshet:
         return Channel(rule)
 
     def on_connect(self, function: F) -> F:
-        """`function(session)` runs when a client connects; it may ask for `data` and `request`, and return `Welcome`."""
+        """`function(session)` runs when a client connects; it may ask for `data`, `request`; may return `Welcome`."""
         self._hooks.connect = Hook(function, ("session",), ("data", "request"))
         return function
 

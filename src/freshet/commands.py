@@ -135,7 +135,11 @@ async def ping(node: Node, session: Session, command: Ping) -> Alive:
 
 async def subscribe(node: Node, session: Session, command: Subscribe) -> Event | None:
     entry = await enter(node, session, command.channel, command.recover, command.token, command.data)
-    return settle(node, entry, command.id)
+    subscribed = settle(node, entry, command.id)
+    if command.or_refuse and subscribed.recovered is False:
+        await node.unsubscribe(session, command.channel, None)
+        raise Refusal.unrecoverable_position()
+    return subscribed
 
 
 async def unsubscribe(node: Node, session: Session, command: Unsubscribe) -> Unsubscription:

@@ -190,9 +190,8 @@ def _from_environment(tree: dict[str, Any], name: str, text: str) -> None:
 def _value(kind: Any, text: str, name: str) -> Any:
     """A value from the environment: JSON for tables and lists of them, commas for lists, plain text otherwise."""
     origin, arguments = _bare(kind)
-    if origin is list and get_origin(arguments[0]) is None and isinstance(arguments[0], type):
-        if issubclass(arguments[0], str) and not text.startswith("["):
-            return [item.strip() for item in text.split(",") if item.strip()]
+    if origin is list and arguments[0] is str and not text.startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
     if origin in (str, Literal):
         return text
     if origin is bool:
@@ -300,7 +299,9 @@ def _options(struct: type[Struct], path: str) -> Iterator[Option]:
         doc = next((meta.description or "" for meta in get_args(hint)[1:] if isinstance(meta, Meta)), "")
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         shown = "" if default is msgspec.NODEFAULT else json.dumps(default)
-        names = " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
+        names = (
+            " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
+        )
         yield Option(f"{path}{field.name}", names, shown, doc)
 
 

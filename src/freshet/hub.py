@@ -28,13 +28,14 @@ class Listeners:
     """Who listens to one channel.
 
     groups: of each dialect in use here, the outboxes by session. pending: what came in this turn. heard: the engine
-    knows that this node listens.
+    knows that this node listens. announces: they are told who comes and goes.
     """
 
-    __slots__ = ("channel", "groups", "heard", "joining", "pending")
+    __slots__ = ("announces", "channel", "groups", "heard", "joining", "pending")
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
+        self.announces = rule.join_leave
         self.groups: dict[str, tuple[Dialect, dict[Session, Outbox]]] = {}
         self.heard = False
         self.joining: list[Joining] = []
@@ -100,10 +101,10 @@ class Hub:
     # -------------------------------------------------------------------------------------------------- subscriptions
 
     async def join(self, session: Session, channel: str, rule: ChannelRule) -> Joining:
-        """The first step into a channel: from when this returns, what is published there is waiting with the session."""
+        """The first step into a channel: from when this returns, what is published there waits with the session."""
         listeners = self._channels.get(channel)
         if listeners is None:
-            listeners = self._channels[channel] = Listeners(channel)
+            listeners = self._channels[channel] = Listeners(channel, rule)
         joining = Joining(session, listeners, rule)
         listeners.joining.append(joining)
         try:
@@ -125,7 +126,12 @@ class Hub:
         before it gives the loop a turn.
         """
         listeners = joining.listeners
-        self._fan_out(listeners)  # what came in this turn: to those who are in, and to `joining.waiting`
+        # What was published in this turn goes to those who are in, and to `joining.waiting`. Who came and went is told
+        # at the turn's end, to this session too: it sees itself join.
+        news = [event for event in listeners.pending if type(event) is not Published]
+        listeners.pending = [event for event in listeners.pending if type(event) is Published]
+        self._fan_out(listeners)
+        listeners.pending = news
         listeners.joining.remove(joining)
         session = joining.session
         name = session.dialect.name
@@ -176,7 +182,7 @@ class Hub:
     def deliver(self, event: Delivery) -> None:
         """What the engine calls, once per node. It is collected, and leaves at the end of the loop's turn."""
         listeners = self._channels.get(event.channel)
-        if listeners is None:
+        if listeners is None or (type(event) is not Published and not listeners.announces):
             return
         if not listeners.pending:
             self._came.append(listeners)

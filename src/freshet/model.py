@@ -98,8 +98,11 @@ class Stream(NamedTuple):
     position: Position
 
     def follows(self, since: Position) -> bool:
-        """Whether these are all the publications that came after `since`, none missing and of the same log."""
-        if since.epoch != self.position.epoch or since.offset > self.position.offset:
+        """Whether these are all the publications that came after `since`, none missing and of the same log.
+
+        A `since` without an epoch is of whatever log there is: a client that has seen nothing yet wants all of it.
+        """
+        if since.epoch not in ("", self.position.epoch) or since.offset > self.position.offset:
             return False
         if not self.publications:
             return since.offset == self.position.offset
@@ -141,11 +144,14 @@ class Connect(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
+    """recover: where the client stands. or_refuse: it wants a refusal when it cannot be told all that it missed."""
+
     channel: str
     id: int = 0
     token: str = ""
     data: bytes = b""
     recover: Position | None = None
+    or_refuse: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):

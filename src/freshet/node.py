@@ -1,4 +1,4 @@
-"""One Freshet process, as its commands see it: the parts that `app.py` wired, and what happens to sessions by itself."""
+"""One Freshet process, as its commands see it: the parts that `app.py` wired, and what happens by itself."""
 
 import asyncio
 import logging
@@ -130,20 +130,20 @@ class Node:
 
     # ------------------------------------------------------------------------------------------------- in its own time
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something that no client waits for."""
         task = asyncio.get_running_loop().create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    async def _guard(work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
         except FreshetError as error:
-            log.warning("%s: %s", work.__qualname__, error)
+            log.warning("%r: %s", work, error)
         except Exception:
-            log.exception("%s failed", work.__qualname__)
+            log.exception("%r failed", work)
 
     async def unsubscribe(self, session: Session, channel: str, tell: Unsubscribed | None) -> Subscription | None:
         """End a subscription, wherever the wish comes from. `tell`: the news for a client that did not ask for it."""

@@ -1,7 +1,7 @@
 """One client: who it is, what it may, what it listens to.
 
-Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and no
-timer. All that depends on time happens when the wheel visits.
+Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and
+no timer. All that depends on time happens when the wheel visits.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A session's way into a channel, in two phases, whoever asked for it.
 
-`enter` may wait: for a hook, for the engine. `settle` does not: what it answers is what the client must be told, and the
-live flow begins right behind that.
+`enter` may wait: for a hook, for the engine. `settle` does not: what it answers is what the client must be told, and
+the live flow begins right behind that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -91,7 +91,8 @@ async def enter_all(
     entries: list[Entry] = []
     try:
         for channel in dict.fromkeys(channels):
-            entries.append(await enter(node, session, channel, recover.get(channel), by_server=True))
+            entry = await enter(node, session, channel, recover.get(channel), by_server=True)
+            entries.append(entry)
     except BaseException:
         for entry in entries:
             _abandon(node, session, entry.joining, entry.subscription)

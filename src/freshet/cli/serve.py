@@ -82,4 +82,3 @@ def _banner(host: str) -> None:
             expand=False,
         )
     )
-

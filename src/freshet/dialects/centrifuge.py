@@ -55,6 +55,7 @@ from freshet.model import (
 
 VERSION = "freshet"
 COMMANDS_PER_FRAME = 1024
+REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
 
 # --------------------------------------------------------------------------------------------------- what comes in
 
@@ -66,6 +67,7 @@ class _SubscribeRequest(Struct):
     epoch: str = ""
     offset: int = 0
     data: Raw = Raw()
+    flag: int = 0
 
     def position(self) -> Position | None:
         return Position(self.epoch, self.offset) if self.recover else None
@@ -143,6 +145,10 @@ def _connect(id: int, it: _ConnectRequest) -> Connect:
     return Connect(id, it.token, bytes(it.data), recover, it.name, it.version)
 
 
+def _subscribe(id: int, it: _SubscribeRequest) -> Subscribe:
+    return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), bool(it.flag & REJECT_UNRECOVERED))
+
+
 def _history(id: int, it: _HistoryRequest) -> ReadHistory:
     since = Position(it.since.epoch, it.since.offset) if it.since else None
     return ReadHistory(it.channel, id, it.limit, since, it.reverse)
@@ -150,7 +156,7 @@ def _history(id: int, it: _HistoryRequest) -> ReadHistory:
 
 _READ: dict[str, Any] = {
     "connect": _connect,
-    "subscribe": lambda id, it: Subscribe(it.channel, id, it.token, bytes(it.data), it.position()),
+    "subscribe": _subscribe,
     "unsubscribe": lambda id, it: Unsubscribe(it.channel, id),
     "presence": lambda id, it: ReadPresence(it.channel, id),
     "presence_stats": lambda id, it: ReadPresenceStats(it.channel, id),
@@ -251,7 +257,8 @@ def _connected(event: Connected) -> dict[str, object]:
 
 def _page(event: HistoryPage) -> dict[str, object]:
     publications = [_publication(publication) for publication in event.stream.publications]
-    return {"publications": publications} | event.stream.position._asdict()
+    epoch, offset = event.stream.position
+    return {"publications": publications, "epoch": epoch, "offset": offset}
 
 
 def _refreshed(event: Refreshed) -> dict[str, object]:

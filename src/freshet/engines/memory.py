@@ -48,6 +48,12 @@ class _Log:
     def position(self) -> Position:
         return Position(self.epoch, self.offset)
 
+    def append(self, publication: Publication, size: int) -> None:
+        self.entries.append(publication)
+        while len(self.entries) > size:
+            self.entries.popleft()
+        self.entries_until = self.until
+
     def read(self, since: Position | None, limit: int, reverse: bool) -> list[Publication]:
         """See `Engine.history`."""
         first = self.offset - len(self.entries) + 1
@@ -99,16 +105,13 @@ class MemoryEngine(Engine):
                 return position
             del self._idempotency[key]
         position = NOWHERE
-        if options.history is not None:
-            it = self._log(channel, options.history)
+        it = self._log(channel, options.history) if options.history is not None else None
+        if it is not None:
             it.offset += 1
             position = it.position
         publication = Publication(data, position.offset, options.kind, options.tags, options.info)
-        if options.history is not None:
-            it.entries.append(publication)
-            while len(it.entries) > options.history.size:
-                it.entries.popleft()
-            it.entries_until = it.until
+        if it is not None and options.history is not None:
+            it.append(publication, options.history.size)
         if key is not None:
             self._idempotency[key] = (self._clock() + IDEMPOTENCY_TIME, position)
         if channel in self._listening:

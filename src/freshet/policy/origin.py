@@ -1,7 +1,7 @@
 """Which web pages may open a session: against cross-site WebSocket hijacking.
 
-A browser says in `Origin` from where a page comes; what is no browser leaves it out. Origins are compared as texts, never
-searched in, so that a look-alike cannot match a part.
+A browser says in `Origin` from where a page comes; what is no browser leaves it out. Origins are compared as texts,
+never searched in, so that a look-alike cannot match a part.
 """
 
 from collections.abc import Sequence

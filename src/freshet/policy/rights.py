@@ -46,9 +46,7 @@ def personal_channel(user: str) -> str:
     return f"#{user}"
 
 
-def rule_for(
-    rules: ChannelRules, config: Config, session: Session, channel: str
-) -> tuple[ChannelRule, dict[str, str]]:
+def rule_for(rules: ChannelRules, config: Config, session: Session, channel: str) -> tuple[ChannelRule, dict[str, str]]:
     """As `rule_of`, for what a client asks itself: nobody has business in another's personal channel."""
     if config.personal_channels and channel.startswith("#") and channel != personal_channel(session.user):
         raise Refusal.permission_denied(f"{channel!r} belongs to another user")
@@ -58,7 +56,10 @@ def rule_for(
 def may_subscribe(
     rule: ChannelRule, session: Session, channel: str, token: str, tokens: TokenVerifier | None
 ) -> tuple[msgspec.Raw, float]:
-    """The info that a subscription token gives, and when it expires (epoch seconds, or 0). Raises `Refusal` 103, 109."""
+    """The info that a subscription token gives, and when it expires (epoch seconds, or 0).
+
+    Raises `Refusal` 103, or 109 for a token that has expired.
+    """
     if token:
         if tokens is None:
             raise Refusal.permission_denied("the server has no secret to check the token with")

@@ -1,10 +1,11 @@
 """Clients' tokens: JSON Web Tokens signed with a shared secret.
 
-A connection token says who a client is (`sub`), until when (`exp`), what others see of it (`info`), and to which channels
-the server subscribes it (`channels`). A subscription token allows one user one `channel`. Neither passes for the other.
-"""
+A connection token says who a client is (`sub`), until when (`exp`), what others see of it (`info`), and to which
+channels the server subscribes it (`channels`). A subscription token allows one user one `channel`. Neither passes for the
+other."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from freshet.model import Claims
 
 KIB = 1024
 LONGEST = 16 * KIB  # bytes of a token that are looked at
-SHORTEST_SECRET = 16  # characters; below that a warning is due
+
+# A secret's length is told once, when the server starts, instead of with every token.
+warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
 class ConnectionClaims(msgspec.Struct, frozen=True):
@@ -78,9 +81,7 @@ class TokenVerifier:
 
     @classmethod
     def from_config(cls, config: Tokens, secret: str) -> "TokenVerifier":
-        return cls(
-            secret, config.algorithms, audience=config.audience, issuer=config.issuer, leeway=config.leeway
-        )
+        return cls(secret, config.algorithms, audience=config.audience, issuer=config.issuer, leeway=config.leeway)
 
     def connection(self, token: str) -> ConnectionClaims:
         """Raises `Refusal` 109 for an expired token, `Disconnect` 3500 for any other that is not right."""

@@ -1,7 +1,7 @@
 """A session over any ASGI server's WebSocket messages.
 
-The server's call is the reader. There is no task that waits to write: one is made when an outbox has something, and ends
-when it is empty.
+The server's call is the reader. There is no task that waits to write: one is made when an outbox has something, and
+ends when it is empty.
 """
 
 import asyncio

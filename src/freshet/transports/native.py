@@ -10,7 +10,6 @@ from collections.abc import Callable
 from freshet.errors import Disconnect
 from freshet.model import Frame
 from freshet.session import Session
-
 from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, deflated_wire, encode, wire
 
 EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
@@ -51,15 +50,14 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder
         for event in decoder.feed(data):
-            kind = type(event)
-            if kind is Frame:
-                session.receive(event)  # type: ignore[arg-type]
-            elif kind is Close:
-                self._closed_by_client(event.code)  # type: ignore[union-attr]
+            if isinstance(event, Frame):
+                session.receive(event)
+            elif isinstance(event, Close):
+                self._closed_by_client(event.code)
                 return
             else:
                 session.alive()
-                if kind is Ping and not self._paused:
+                if isinstance(event, Ping) and not self._paused:
                     self._transport.write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
             self._fail(decoder.error.code, decoder.error.reason)

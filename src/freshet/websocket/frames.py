@@ -63,9 +63,7 @@ class ProtocolError(Exception):
 # ------------------------------------------------------------------------------------------------------------ encoding
 
 
-def encode(
-    opcode: Opcode, payload: bytes, *, mask: bytes | None = None, fin: bool = True, rsv1: bool = False
-) -> bytes:
+def encode(opcode: Opcode, payload: bytes, *, mask: bytes | None = None, fin: bool = True, rsv1: bool = False) -> bytes:
     """One frame. mask: four random bytes; a client must give them, a server must not."""
     first = (0x80 if fin else 0) | (0x40 if rsv1 else 0) | opcode
     masked = 0 if mask is None else 0x80

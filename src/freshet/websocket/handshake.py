@@ -7,6 +7,7 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Sequence
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -98,14 +99,13 @@ def check(headers: Headers) -> bytes:
 
 def subprotocols(headers: Headers) -> list[str]:
     """What the client offers, in its order. Raises HandshakeError."""
-    offered: list[str] = []
-    for value in _values(headers, b"sec-websocket-protocol"):
-        for name in value.split(b","):
-            name = name.strip(b" \t")
-            if not _TOKEN.fullmatch(name) or len(offered) >= SUBPROTOCOLS:
-                raise HandshakeError(400, "invalid Sec-WebSocket-Protocol")
-            offered.append(name.decode())
-    return offered
+    listed = b",".join(_values(headers, b"sec-websocket-protocol")).split(b",")
+    # RFC 9110, 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list elements". Clients that
+    # offer nothing send an empty header.
+    offered = [name for each in listed if (name := each.strip(b" \t"))]
+    if len(listed) > SUBPROTOCOLS or not all(_TOKEN.fullmatch(name) for name in offered):
+        raise HandshakeError(400, "invalid Sec-WebSocket-Protocol")
+    return [name.decode() for name in offered]
 
 
 def response(key: bytes, subprotocol: str | None, extensions: bytes | None, headers: Headers) -> bytes:
@@ -152,7 +152,11 @@ def _tokens(headers: Headers, name: bytes) -> set[bytes]:
 
 
 def client_request(
-    host: str, target: str, headers: Headers = [], subprotocol: str | None = None, deflate: bool = False
+    host: str,
+    target: str,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    subprotocol: str | None = None,
+    deflate: bool = False,
 ) -> tuple[bytes, bytes]:
     """A request for a WebSocket, and the key to check the answer with."""
     key = base64.b64encode(os.urandom(16))
