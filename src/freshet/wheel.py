@@ -1,8 +1,8 @@
 """One timing wheel for a whole process: pings, timeouts and expiries without a timer per client.
 
 A member is visited some time after the delay that it asked for, at most one tick later, and answers with its next
-delay. Delays that are longer than the wheel are visited early, which costs one visit and is harmless: a member decides by
-the clock what is due.
+delay. Delays that are longer than the wheel are visited early, which costs one visit and is harmless: a member decides
+by the clock what is due.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Clients' tokens: JSON Web Tokens signed with a shared secret.
 
 A connection token says who a client is (`sub`), until when (`exp`), what others see of it (`info`), and to which
-channels the server subscribes it (`channels`). A subscription token allows one user one `channel`. Neither passes for the
-other."""
+channels the server subscribes it (`channels`). A subscription token allows one user one `channel`. Neither passes for
+the other.
+"""
 
 import time
 import warnings

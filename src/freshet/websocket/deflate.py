@@ -1,7 +1,8 @@
 """permessage-deflate (RFC 7692), always without context takeover.
 
 So a message is compressed for itself: one result serves every client of a broadcast, and an idle client holds no
-window."""
+window.
+"""
 
 import zlib
 
