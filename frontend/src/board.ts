@@ -10,7 +10,8 @@ export interface Quote {
 
 const POINTS = 60; // of a sparkline
 const SPACING = 500; // milliseconds between two of them
-const FLASH = 120; // milliseconds before a flash fades
+const FLASH = 100; // milliseconds before a flash fades
+const CALM = 900; // milliseconds between two flashes of a row: at ten updates a second it would never be off
 
 const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const volume = new Intl.NumberFormat("en");
@@ -48,13 +49,10 @@ class Row {
     body.append(row);
   }
 
-  draw(time: number, colours: CSSStyleDeclaration): void {
+  draw(time: number): void {
     const quote = this.latest;
     if (!quote) return;
-    if (this.flashedAt && time - this.flashedAt > FLASH) {
-      this.priceCell.classList.remove("up", "down");
-      this.flashedAt = 0;
-    }
+    if (time - this.flashedAt > FLASH) this.priceCell.classList.remove("up", "down");
     if (quote.price !== this.shown) {
       this.showPrice(quote, time);
     }
@@ -63,12 +61,12 @@ class Row {
       this.points.push(quote.price);
       if (this.points.length > POINTS) this.points.shift();
       this.volumeCell.textContent = volume.format(quote.volume);
-      this.drawSpark(colours.getPropertyValue(quote.price >= quote.open ? "--up" : "--down"));
+      this.drawSpark(getComputedStyle(this.changeCell).color);
     }
   }
 
   private showPrice(quote: Quote, time: number): void {
-    if (this.shown) {
+    if (this.shown && time - this.flashedAt > CALM * (0.6 + Math.random())) {
       this.priceCell.classList.toggle("up", quote.price > this.shown);
       this.priceCell.classList.toggle("down", quote.price < this.shown);
       this.flashedAt = time;
@@ -107,9 +105,8 @@ export class Board {
 
   constructor(body: HTMLElement, symbols: { symbol: string; name: string }[]) {
     for (const { symbol, name } of symbols) this.rows.set(symbol, new Row(symbol, name, body));
-    const colours = getComputedStyle(document.documentElement);
     const frame = (time: number): void => {
-      for (const row of this.rows.values()) row.draw(time, colours);
+      for (const row of this.rows.values()) row.draw(time);
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
