@@ -1,0 +1,1 @@
+"""The WebSocket codec: bytes in, events out, and nothing else whatever the bytes."""
