@@ -1,0 +1,248 @@
+"""Fan-out, measured: server CPU per delivery, latency, connects, idle memory, beside a C loop of `send()`.
+
+The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are told: a
+machine's noise then falls on both. CPU is what the kernel accounts to the server's process, user and system apart.
+
+Run: make bench, or python bench/fanout.py --help. With --write the table goes to bench/RESULTS.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from freshet.config import load as load_config
+from freshet.policy.tokens import issue
+
+HERE = Path(__file__).parent
+TICK = os.sysconf("SC_CLK_TCK")
+KIB = 1024
+TOKENS = 19_001
+MICROSECONDS = 1e6
+
+
+class Cpu(NamedTuple):
+    """Seconds."""
+
+    user: float
+    system: float
+
+
+class Cost(NamedTuple):
+    """Microseconds of server CPU per delivery; milliseconds of latency."""
+
+    user: float
+    total: float
+    p50: float
+    p99: float
+
+
+class Bed:
+    """One server and the load on it."""
+
+    def __init__(self, name: str, server: subprocess.Popen[bytes], load: subprocess.Popen[str]) -> None:
+        self.name = name
+        self._server = server
+        self._load = load
+
+    def do(self, command: str) -> dict[str, Any]:
+        """One command of load.c, and its answer."""
+        assert self._load.stdin is not None and self._load.stdout is not None
+        self._load.stdin.write(command + "\n")
+        self._load.stdin.flush()
+        answer = self._load.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the load on {self.name} ended during {command!r}")
+        return json.loads(answer)
+
+    def cpu(self) -> Cpu:
+        fields = Path(f"/proc/{self._server.pid}/stat").read_text().rpartition(")")[2].split()
+        return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        status = Path(f"/proc/{self._server.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * KIB
+
+    def round(self, command: str) -> Cost:
+        before = self.cpu()
+        answer = self.do(command)
+        after = self.cpu()
+        user, system = after.user - before.user, after.system - before.system
+        per = MICROSECONDS / max(1, answer["deliveries"])
+        return Cost(user * per, (user + system) * per, answer["p50_ms"], answer["p99_ms"])
+
+
+@contextmanager
+def bed(name: str, work: Path) -> Iterator[Bed]:
+    """Start a server and its load; end both, by their ids."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    if name == "limit":
+        command = [str(work / "limit"), str(port)]
+    else:
+        config = str(HERE / "freshet.toml")
+        command = [sys.executable, "-m", "freshet", "serve", "--config", config, "--port", str(port)]
+    with (work / f"{name}.log").open("wb") as log:
+        server = subprocess.Popen(["taskset", "-c", "0", *command], stderr=log, stdout=log)
+    load = None
+    try:
+        _await_port(server, port, work / f"{name}.log")
+        load = subprocess.Popen(
+            ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        yield Bed(name, server, load)
+    finally:
+        for process in (load, server):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+def _await_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(200):
+        if server.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+def build(work: Path) -> None:
+    for name in ("limit", "load"):
+        subprocess.run(["cc", "-O2", "-o", str(work / name), str(HERE / f"{name}.c")], check=True)
+    secret = load_config(HERE / "freshet.toml", {}).tokens.secret
+    assert secret is not None
+    tokens = [issue(secret, f"user{index}", expires_in=3600) for index in range(TOKENS)]
+    (work / "tokens").write_text("\n".join(tokens) + "\n")
+
+
+# ---------------------------------------------------------------------------------------------------------- measuring
+
+
+def fan_out(options: argparse.Namespace, work: Path) -> list[str]:
+    """CPU per delivery, interleaved with the limit."""
+    lines = [
+        "| in flight | server | user us | whole us | of the limit | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with bed("limit", work) as limit, bed("freshet", work) as freshet:
+        for each in (limit, freshet):
+            each.do(f"connect {options.subscribers}")
+        for window in options.windows:
+            command = f"closed {window} {options.payload} {options.seconds}"
+            rounds = [(limit.round(command), freshet.round(command)) for _ in range(options.rounds)]
+            ratio = median(ours.total / theirs.total for theirs, ours in rounds)
+            for index, name in enumerate(("C loop of send()", "Freshet")):
+                user, total, p50, p99 = (median(each) for each in zip(*(pair[index] for pair in rounds), strict=True))
+                share = f"{ratio:.2f}" if index else "1"
+                lines.append(f"| {window} | {name} | {user:.3f} | {total:.2f} | {share} | {p50:.2f} | {p99:.2f} |")
+        if options.rate:
+            command = f"open {options.rate} {options.payload} {options.seconds}"
+            rounds_open = [freshet.round(command) for _ in range(options.rounds)]
+            user, total, p50, p99 = (median(each) for each in zip(*rounds_open, strict=True))
+            name = f"Freshet at {options.rate:g} publications/s"
+            lines.append(f"| - | {name} | {user:.3f} | {total:.2f} | - | {p50:.2f} | {p99:.2f} |")
+    return lines
+
+
+def clients(options: argparse.Namespace, work: Path) -> list[str]:
+    """Connects with a token and a subscription, and what an idle client holds."""
+    with bed("freshet", work) as freshet:
+        freshet.do("connect 1000")
+        time.sleep(1)
+        memory, cpu = freshet.memory(), freshet.cpu()
+        answer = freshet.do(f"connect {options.idle}")
+        after = freshet.cpu()
+        more = options.idle - 1000
+        cost = (after.user + after.system - cpu.user - cpu.system) / more * MICROSECONDS
+        time.sleep(1)
+        held = (freshet.memory() - memory) / more
+    return [
+        f"- authenticated connect + subscribe: {cost:.0f} us CPU, {more / answer['seconds']:.0f}/s one after the other",
+        f"- idle client with one subscription: {held / KIB:.2f} KiB RSS ({options.idle:,} clients)",
+    ]
+
+
+def scale(options: argparse.Namespace, work: Path) -> list[str]:
+    """Whether a delivery costs the same whatever the number of subscribers."""
+    lines = ["| subscribers | user us | whole us |", "|---|---|---|"]
+    with bed("freshet", work) as freshet:
+        for count in options.scale:
+            freshet.do(f"connect {count}")
+            command = f"closed 1 {options.payload} {options.seconds}"
+            user, total, _, _ = (
+                median(each) for each in zip(*(freshet.round(command) for _ in range(options.rounds)), strict=True)
+            )
+            lines.append(f"| {count:,} | {user:.3f} | {total:.2f} |")
+    return lines
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subscribers", type=int, default=1000)
+    parser.add_argument("--payload", type=int, default=128, help="bytes of data in a publication")
+    parser.add_argument("--windows", type=numbers, default=[1, 8], help="publications in flight: 1,8")
+    parser.add_argument("--rate", type=float, default=100, help="publications/s of the latency row; 0: none")
+    parser.add_argument("--seconds", type=float, default=3, help="of one round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
+    parser.add_argument("--scale", type=numbers, default=[10, 100, 1000, 5000, 15000], help="subscribers; empty: none")
+    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    options = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        build(work)
+        title = f"## {options.subscribers:,} subscribers, {options.payload} bytes, {options.rounds} interleaved rounds"
+        lines = [title, "", *fan_out(options, work)]
+        if options.idle:
+            lines += ["", "## Clients", "", *clients(options, work)]
+        if options.scale:
+            lines += ["", "## One publication in flight, by subscribers", "", *scale(options, work)]
+    print("\n".join(lines))
+    if options.write:
+        _write(lines)
+
+
+def _write(lines: list[str]) -> None:
+    cpu = next((line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    head = [
+        "# Results",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}. One core for the server, one for the load; all on loopback.",
+        "The kernel's part of a delivery depends on how the reader wakes, and swings by a factor of two between runs; "
+        "compare the user part, and the ratio to the limit in the same run.",
+        "",
+        "To get this again: `make bench ARGS=--write`.",
+        "",
+    ]
+    (HERE / "RESULTS.md").write_text("\n".join([*head, *lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
