@@ -1,7 +1,8 @@
 """The frames of RFC 6455: a decoder that takes bytes as they come, and functions that encode.
 
-A decoder that waits for nothing holds nothing. What it has to keep is bounded: a length is refused when its header is
-read, before any of the payload is kept. Time is linear in the bytes, however they are cut.
+Every client has a decoder for as long as it is there, so one that waits for nothing holds nothing. What it has to keep
+is bounded: a length is refused when its header is read, before any of the payload is kept. Each byte is looked at once,
+however the bytes are cut.
 """
 
 import codecs
@@ -14,6 +15,8 @@ from freshet.websocket.masking import mask_bytes
 
 KIB = 1024
 MIB = 1024 * KIB
+CONTROL = 125  # bytes of payload that a control frame may have
+WORTH_DEFLATING = 64  # bytes of payload; what is shorter hardly gets smaller
 
 
 class Opcode(IntEnum):
@@ -26,7 +29,11 @@ class Opcode(IntEnum):
 
 
 class Limits(NamedTuple):
-    """frame, message: bytes of payload, the message's after inflating. fragments: frames of one message."""
+    """What a peer may send. One object for all clients of a configuration.
+
+    frame, message: bytes of payload, as on the wire; a compressed message may not be longer when inflated either.
+    fragments: frames of one message.
+    """
 
     frame: int = 1 * MIB
     message: int = 1 * MIB
@@ -71,7 +78,7 @@ def encode(opcode: Opcode, payload: bytes, *, mask: bytes | None = None, fin: bo
     if length < 126:
         head = bytes((first, masked | length))
     elif length < 65536:
-        head = bytes((first, masked | 126)) + length.to_bytes(2, "big")
+        head = bytes((first, masked | 126, length >> 8, length & 0xFF))
     else:
         head = bytes((first, masked | 127)) + length.to_bytes(8, "big")
     return head + payload if mask is None else head + mask + mask_bytes(payload, mask)
@@ -84,205 +91,240 @@ def wire(frame: Frame) -> bytes:
 
 
 def deflated_wire(frame: Frame) -> bytes:
-    """The same with permessage-deflate: compressed once for all who get it."""
-    opcode = Opcode.BINARY if frame.binary else Opcode.TEXT
-    result = frame.deflated = encode(opcode, compress(frame.data), rsv1=True)
+    """The same for clients that negotiated permessage-deflate: compressed once for all who get it.
+
+    RFC 7692, 6: "An endpoint MAY send a message without compression". What does not get smaller goes as it is.
+    """
+    data = frame.data
+    if len(data) >= WORTH_DEFLATING and len(compressed := compress(data)) < len(data):
+        result = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, compressed, rsv1=True)
+    else:
+        result = frame.wire or wire(frame)
+    frame.deflated = result
     return result
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
     """The payload of a Close frame; a reason that is too long is cut between two characters."""
     # RFC 6455, 5.5: "All control frames MUST have a payload length of 125 bytes or less".
-    return code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
+    kept = reason.encode(errors="replace")[: CONTROL - 2]
+    return code.to_bytes(2, "big") + kept.decode(errors="ignore").encode()
 
 
 # ------------------------------------------------------------------------------------------------------------ decoding
+
+
+class _Unfinished:
+    """A message of which a part is here: in frames that follow, or in the frame that is being read."""
+
+    __slots__ = ("compressed", "data", "fin", "frames", "left", "mask", "opcode", "utf8")
+
+    def __init__(self, opcode: int, compressed: bool) -> None:
+        self.opcode = opcode
+        self.compressed = compressed
+        self.data = bytearray()  # unmasked; one buffer, so that small frames cost no more than their bytes
+        self.frames = 0
+        self.fin = False  # whether the frame that is being read is the last one
+        self.left = 0  # bytes of that frame that are still to come
+        self.mask = b""  # of the next of them; empty: they are not masked
+        self.utf8: codecs.IncrementalDecoder | None = None
+        if opcode == Opcode.TEXT and not compressed:
+            self.utf8 = codecs.getincrementaldecoder("utf-8")()
 
 
 class Decoder:
     """Frames from one peer.
 
     server: this is the server's side, whose peer masks. deflate: permessage-deflate was negotiated.
-    error: what the peer broke, once it did; the events before that were answered by `feed`. From then on, and from a
-    Close on, everything is ignored.
+    error: what the peer broke, once it did. `feed` does not raise: it gives the events that came before, and the caller
+    looks at `error` after it has dealt with them. From an error or a Close on, whatever comes is ignored.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_compressed",
-        "_deflate",
-        "_done",
-        "_fragments",
-        "_limits",
-        "_opcode",
-        "_server",
-        "_size",
-        "_utf8",
-        "_wanted",
-        "error",
-    )
+    __slots__ = ("_deflate", "_done", "_limits", "_message", "_server", "_short", "_start", "error")
 
     def __init__(self, limits: Limits, *, server: bool = True, deflate: bool = False) -> None:
         self._limits = limits
         self._server = server
         self._deflate = deflate
         self._done = False
-        self._buffer: bytearray | None = None  # of a frame that is not complete
-        self._wanted = 0  # bytes that the buffer needs before it is worth a look
-        self._fragments: list[bytes] | None = None  # of a message that is not complete
-        self._size = 0
-        self._opcode = 0
-        self._compressed = False
-        self._utf8: codecs.IncrementalDecoder | None = None
+        self._start = b""  # of a header or a control frame that is not complete: up to 130 bytes
+        self._message: _Unfinished | None = None
+        self._short = -1  # the longest payload that `feed` may take by itself; -1: none, as something is unfinished
         self.error: ProtocolError | None = None
+        self._settle()
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that are complete with `data`."""
         events: list[Event] = []
-        if self._done:
-            return events
-        buffer: bytes | bytearray = data
-        if self._buffer is not None:
-            self._buffer += data
-            if len(self._buffer) < self._wanted:
-                return events
-            buffer, self._buffer = self._buffer, None
-        at, end = 0, len(buffer)
-        try:
-            while at < end and not self._done:
-                next_at = self._frame(buffer, at, end, events)
-                if next_at < 0:
-                    self._keep(buffer, at, -next_at)
-                    break
-                at = next_at
-        except ProtocolError as error:
-            self.error = error
-            self._done = True
-            self._fragments = None
+        at, end, short = 0, len(data), self._short
+        # Nearly all that clients send: whole messages of up to 64 KiB, masked, in one frame. The rest is for `_read`.
+        while at + 6 <= end:
+            first, length, start = data[at], data[at + 1] - 0x80, at + 6
+            if length == 126:
+                length = data[at + 2] << 8 | data[at + 3]
+                start += 2
+            elif length == 127:
+                break
+            stop = start + length
+            if (first != 0x81 and first != 0x82) or not 0 <= length <= short or stop > end:  # noqa: PLR1714 - faster
+                break
+            payload = mask_bytes(data[start:stop], data[start - 4 : start])
+            if first == 0x82:
+                events.append(Frame(payload, True))
+            elif payload.isascii() or _is_utf8(payload):
+                events.append(Frame(payload))
+            else:
+                break
+            at = stop
+        if at < end and not self._done:
+            try:
+                self._read(data, at, events)
+            except ProtocolError as error:
+                self.error = error
+                self._done = True
+            self._settle()
         return events
 
-    def _keep(self, buffer: bytes | bytearray, at: int, wanted: int) -> None:
-        """Wait until a frame that begins `at` has `wanted` bytes."""
-        if at == 0 and isinstance(buffer, bytearray):
-            self._buffer = buffer
+    def _settle(self) -> None:
+        """Note whether `feed` may take short messages by itself."""
+        if self._done:
+            self._start, self._message = b"", None
+        if self._done or not self._server or self._start or self._message is not None:
+            self._short = -1
         else:
-            self._buffer = bytearray(memoryview(buffer)[at:])
-        self._wanted = wanted
+            self._short = min(0xFFFF, self._limits.frame, self._limits.message)
 
-    def _frame(self, buffer: bytes | bytearray, at: int, end: int, events: list[Event]) -> int:
-        """One frame that begins `at`: where the next begins, or minus the bytes that this one needs to be looked at."""
+    def _read(self, data: bytes, at: int, events: list[Event]) -> None:
+        if self._start:
+            data, at, self._start = self._start + data, 0, b""
+        end = len(data)
+        while at < end and not self._done:
+            if self._message is not None and self._message.left:
+                at = self._payload(self._message, data, at, events)
+                continue
+            next_at = self._frame(data, at, end, events)
+            if next_at == at:
+                self._start = data[at:]
+                break
+            at = next_at
+
+    def _frame(self, data: bytes, at: int, end: int, events: list[Event]) -> int:
+        """Begin the frame that begins `at`. Gives where to read on; `at` itself when more bytes are needed."""
         if end - at < 2:
-            return -2
-        first, second = buffer[at], buffer[at + 1]
-        if (second >= 0x80) is not self._server:
-            # RFC 6455, 5.1: "a client MUST mask all frames that it sends to the server", "A server MUST NOT mask".
-            raise ProtocolError(1002, "masked frame expected" if self._server else "unmasked frame expected")
+            return at
+        first, second = data[at], data[at + 1]
+        self._check_header(first, second)
         length = second & 0x7F
         start = at + 2
-        if length > 125:
-            size = 2 if length == 126 else 8
-            if first & 0x08:
-                raise ProtocolError(1002, "control frame longer than 125 bytes")
-            if end - start < size:
-                self._check(first, 0)
-                return -(2 + size)
-            length = int.from_bytes(buffer[start : start + size], "big")
-            start += size
-            if length >= 1 << 63:
-                # RFC 6455, 5.2: "the most significant bit MUST be 0".
-                raise ProtocolError(1002, "length with the most significant bit set")
-        self._check(first, length)
+        if length > CONTROL:
+            start += 2 if length == 126 else 8
+            if start > end:
+                return at
+            length = int.from_bytes(data[at + 2 : start], "big")
+        if not first & 0x08:
+            self._check_length(length)
         if self._server:
             start += 4
         stop = start + length
-        if stop > end:
-            return at - stop
-        payload = bytes(buffer[start:stop])
-        if self._server and payload:
-            payload = mask_bytes(payload, bytes(buffer[start - 4 : start]))
-        if first == 0x81 and self._fragments is None:
-            self._validate(payload)
-            events.append(Frame(payload))
+        if start > end or (first & 0x08 and stop > end):
+            return at
+        mask = data[start - 4 : start] if self._server else b""
+        if first & 0x08:
+            events.append(self._control(first & 0x0F, _unmasked(data[start:stop], mask)))
+        elif first & 0x80 and self._message is None and stop <= end:
+            payload = _unmasked(data[start:stop], mask)
+            events.append(self._whole(first & 0x0F, bool(first & 0x40), payload))
         else:
-            self._take(first, payload, events)
+            self._begin(first, length, mask, events)
+            return start
         return stop
 
-    def _check(self, first: int, length: int) -> None:
-        """What a header alone says. Raises before anything of the payload is kept."""
+    def _check_header(self, first: int, second: int) -> None:
         opcode = first & 0x0F
+        # RFC 6455, 5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
+        # RFC 7692, 6: "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first
+        # fragments of a data message."
         if first & 0x70 and not (first & 0x70 == 0x40 and self._deflate and opcode in (1, 2)):
-            # RFC 6455, 5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
             raise ProtocolError(1002, "reserved bits are set")
+        # RFC 6455, 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket
+        # Connection_."
+        if opcode not in (0, 1, 2, 8, 9, 10):
+            raise ProtocolError(1002, "reserved opcode")
+        # RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is not masked." and "A client
+        # MUST close a connection if it detects a masked frame."
+        if (second >= 0x80) is not self._server:
+            raise ProtocolError(1002, "masked frame expected" if self._server else "unmasked frame expected")
         if opcode & 0x08:
-            if opcode > 0x0A:
-                raise ProtocolError(1002, "reserved opcode")
+            # RFC 6455, 5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be
+            # fragmented."
+            if second & 0x7F > CONTROL:
+                raise ProtocolError(1002, "control frame longer than 125 bytes")
             if not first & 0x80:
                 raise ProtocolError(1002, "fragmented control frame")
-            return
-        if opcode > 2:
-            raise ProtocolError(1002, "reserved opcode")
-        if (opcode == 0) is (self._fragments is None):
-            raise ProtocolError(1002, "continuation of nothing" if opcode == 0 else "message inside a message")
-        if length > self._limits.frame or self._size + length > self._limits.message:
+        elif (opcode == 0) is (self._message is None):
+            # RFC 6455, 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another".
+            raise ProtocolError(1002, "message inside a message" if opcode else "continuation of nothing")
+
+    def _check_length(self, length: int) -> None:
+        """Whether a data frame of `length` bytes may follow. Nothing of it has been kept yet."""
+        if length >= 1 << 63:
+            # RFC 6455, 5.2: "the most significant bit MUST be 0".
+            raise ProtocolError(1002, "length with the most significant bit set")
+        limits, message = self._limits, self._message
+        if length > limits.frame or length + (len(message.data) if message else 0) > limits.message:
             raise ProtocolError(1009, "message too big")
-        if self._fragments is not None and len(self._fragments) >= self._limits.fragments:
+        if (message.frames if message else 0) >= limits.fragments:
             raise ProtocolError(1009, "too many fragments")
 
-    def _take(self, first: int, payload: bytes, events: list[Event]) -> None:
-        opcode = first & 0x0F
-        if opcode & 0x08:
-            events.append(self._control(opcode, payload))
-            return
-        fin = bool(first & 0x80)
-        if opcode:
-            self._opcode = opcode
-            self._compressed = bool(first & 0x40)
-            if fin:
-                events.append(self._message(payload))
-                return
-            self._fragments = []
-            if opcode == Opcode.TEXT and not self._compressed:
-                self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        assert self._fragments is not None
-        if self._utf8 is not None:
-            self._check_utf8(payload, fin)
-        self._fragments.append(payload)
-        self._size += len(payload)
-        if fin:
-            whole = b"".join(self._fragments)
-            self._fragments, self._size = None, 0
-            events.append(self._message(whole))
-            self._utf8 = None
+    def _begin(self, first: int, length: int, mask: bytes, events: list[Event]) -> None:
+        """A frame whose payload is not all here, or not all of its message."""
+        if self._message is None:
+            self._message = _Unfinished(first & 0x0F, bool(first & 0x40))
+        message = self._message
+        message.frames += 1
+        message.fin = bool(first & 0x80)
+        message.left = length
+        message.mask = mask
+        if not length and message.fin:
+            self._finish(message, events)
 
-    def _message(self, data: bytes) -> Frame:
-        if self._compressed:
-            self._compressed = False
+    def _payload(self, message: _Unfinished, data: bytes, at: int, events: list[Event]) -> int:
+        """Take what is here of the frame that is being read. Gives where to read on."""
+        chunk = data[at : at + message.left]
+        if message.mask:
+            turn = len(chunk) & 3
+            chunk = mask_bytes(chunk, message.mask)
+            message.mask = message.mask[turn:] + message.mask[:turn]
+        message.left -= len(chunk)
+        message.data += chunk
+        if message.utf8 is not None:
+            _decode(message.utf8, chunk)
+        if not message.left and message.fin:
+            self._finish(message, events)
+        return at + len(chunk)
+
+    def _finish(self, message: _Unfinished, events: list[Event]) -> None:
+        self._message = None
+        if message.utf8 is None:
+            events.append(self._whole(message.opcode, message.compressed, bytes(message.data)))
+        else:
+            _decode(message.utf8, b"", final=True)
+            events.append(Frame(bytes(message.data)))
+
+    def _whole(self, opcode: int, compressed: bool, data: bytes) -> Frame:
+        """A message from its payload, of which nothing was checked yet."""
+        if compressed:
             try:
                 data = inflate(data, self._limits.message)
             except Oversize:
                 raise ProtocolError(1009, "message too big") from None
             except ValueError:
-                raise ProtocolError(1002, "invalid deflate data") from None
-        if self._opcode == Opcode.TEXT and self._utf8 is None:
-            self._validate(data)
-        return Frame(data, self._opcode == Opcode.BINARY)
-
-    @staticmethod
-    def _validate(data: bytes) -> None:
-        # RFC 6455, 8.1: "when an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not,
-        # in fact, a valid UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_".
-        if not data.isascii():
-            try:
-                data.decode()
-            except UnicodeDecodeError:
-                raise ProtocolError(1007, "invalid UTF-8") from None
-
-    def _check_utf8(self, payload: bytes, final: bool) -> None:
-        assert self._utf8 is not None
-        try:
-            self._utf8.decode(payload, final)
-        except UnicodeDecodeError:
-            raise ProtocolError(1007, "invalid UTF-8") from None
+                raise ProtocolError(1007, "invalid deflate data") from None
+        if opcode == Opcode.BINARY:
+            return Frame(data, True)
+        if not (data.isascii() or _is_utf8(data)):
+            raise ProtocolError(1007, "invalid UTF-8")
+        return Frame(data)
 
     def _control(self, opcode: int, payload: bytes) -> Event:
         if opcode == Opcode.PING:
@@ -292,13 +334,43 @@ class Decoder:
         self._done = True
         if not payload:
             return Close(None, "")
+        # RFC 6455, 5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer".
         if len(payload) == 1:
             raise ProtocolError(1002, "close code of one byte")
         code = int.from_bytes(payload[:2], "big")
-        # RFC 6455, 7.4.1 and 7.4.2: 1004 is reserved, 1005, 1006 and 1015 are never sent; 3000-4999 are free to use.
-        if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) and not 3000 <= code <= 4999:
+        if not is_close_code(code):
             raise ProtocolError(1002, "invalid close code")
         try:
             return Close(code, payload[2:].decode())
         except UnicodeDecodeError:
             raise ProtocolError(1007, "invalid UTF-8 in a close reason") from None
+
+
+def is_close_code(code: int) -> bool:
+    """Whether a Close frame may carry `code` (RFC 6455, 7.4, and IANA's registry for 1012 to 1014)."""
+    # RFC 6455, 7.4.1: 1004 is "Reserved", and 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control
+    # frame by an endpoint". 7.4.2: 1000-2999 are for the protocol, of which the rest is undefined; 3000-4999 are free.
+    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
+
+
+# RFC 6455, 8.1: "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in
+# fact, a valid UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_."
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decode(utf8: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False) -> None:
+    try:
+        utf8.decode(chunk, final)
+    except UnicodeDecodeError:
+        raise ProtocolError(1007, "invalid UTF-8") from None
+
+
+def _unmasked(payload: bytes, mask: bytes) -> bytes:
+    return mask_bytes(payload, mask) if mask else payload
