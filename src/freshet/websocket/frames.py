@@ -93,7 +93,7 @@ def wire(frame: Frame) -> bytes:
 def deflated_wire(frame: Frame) -> bytes:
     """The same for clients that negotiated permessage-deflate: compressed once for all who get it.
 
-    RFC 7692, 6: "An endpoint MAY send a message without compression". What does not get smaller goes as it is.
+    Whether a message is compressed is said in each (RFC 7692, 6), so what does not get smaller goes as it is.
     """
     data = frame.data
     if len(data) >= WORTH_DEFLATING and len(compressed := compress(data)) < len(data):
