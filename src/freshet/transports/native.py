@@ -24,18 +24,31 @@ Takeover = Callable[[Session, str | None], None]
 class SessionSocket(asyncio.Protocol):
     """One client's socket. connections: uvicorn's set of those that are to be shut down with it."""
 
-    __slots__ = ("_closing", "_connections", "_decoder", "_deflate", "_paused", "_session", "_transport", "slot")
+    __slots__ = (
+        "_closing",
+        "_connections",
+        "_decoder",
+        "_deflate",
+        "_held",
+        "_outbox",
+        "_paused",
+        "_session",
+        "_transport",
+        "slot",
+    )
 
     def __init__(
         self, session: Session, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
     ) -> None:
         limits = session.host.limits
         self._session = session
+        self._outbox = session.outbox
         self._transport = transport
         self._connections = connections
         self._deflate = deflate
         self._decoder = Decoder(_limits(limits.message_size, limits.fragments), deflate=deflate)
-        self._paused = False
+        self._paused = False  # the transport takes no more for now
+        self._held = False  # reading waits until the session has caught up
         self._closing = False
         self.slot = -1
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -61,7 +74,8 @@ class SessionSocket(asyncio.Protocol):
                     self._transport.write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
             self._fail(decoder.error.code, decoder.error.reason)
-        elif session.congested:
+        elif session.congested and not self._held:
+            self._held = True
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -71,20 +85,26 @@ class SessionSocket(asyncio.Protocol):
 
     def flush(self) -> None:
         """One write of all that waits. What wakes the outbox."""
-        outbox = self._session.outbox
-        if not self._paused:
-            frames = outbox.take()
-            if self._deflate:
-                self._transport.write(b"".join([frame.deflated or deflated_wire(frame) for frame in frames]))
-            elif len(frames) == 1:
-                frame = frames[0]
+        outbox = self._outbox
+        frame = outbox.first
+        if frame is not None and not self._paused:
+            if outbox.more is None and not self._deflate:
+                outbox.first = None
                 self._transport.write(frame.wire or wire(frame))
-            elif frames:
-                self._transport.write(b"".join([frame.wire or wire(frame) for frame in frames]))
+            else:
+                self._write_all(outbox.take())
         if outbox.closed:
             self._close(outbox.closed)
-        elif not self._transport.is_reading() and not self._session.congested:
+        elif self._held and not self._session.congested:
+            self._held = False
             self._transport.resume_reading()
+
+    def _write_all(self, frames: list[Frame]) -> None:
+        if self._deflate:
+            parts = [frame.deflated or deflated_wire(frame) for frame in frames]
+        else:
+            parts = [frame.wire or wire(frame) for frame in frames]
+        self._transport.write(b"".join(parts))
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -180,7 +180,8 @@ class Decoder:
             try:
                 self._read(data, at, events)
             except ProtocolError as error:
-                self.error = error
+                # A new one, without the traceback: that would keep the bytes, and all that is on the stack.
+                self.error = ProtocolError(error.code, error.reason)
                 self._done = True
             self._settle()
         return events
@@ -370,6 +371,9 @@ def _decode(utf8: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = Fals
         utf8.decode(chunk, final)
     except UnicodeDecodeError:
         raise ProtocolError(1007, "invalid UTF-8") from None
+    # Python waits for the third byte of a surrogate, though two say already that it is none of UTF-8's characters.
+    if b"\xed\xa0" <= utf8.getstate()[0] < b"\xee":
+        raise ProtocolError(1007, "invalid UTF-8")
 
 
 def _unmasked(payload: bytes, mask: bytes) -> bytes:

@@ -19,6 +19,7 @@ HEAD_SIZE = 64 * KIB  # bytes
 HEADERS = 100  # count
 SUBPROTOCOLS = 32  # count
 
+_STATUSES = frozenset(HTTPStatus)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -67,6 +68,10 @@ def parse_request(head: bytes) -> Request:
     headers = [_header(line) for line in lines]
     if sum(name == b"host" for name, _ in headers) != 1:
         raise HandshakeError(400, "expected one Host header")
+    lengths = _values(headers, b"content-length")
+    if lengths not in ([], [b"0"]) or _values(headers, b"transfer-encoding"):
+        # What we would take for frames, a proxy before us could take for a body, or the other way round.
+        raise HandshakeError(400, "a WebSocket opens without a body")
     return Request(method, target, headers)
 
 
@@ -109,7 +114,7 @@ def subprotocols(headers: Headers) -> list[str]:
 
 
 def response(key: bytes, subprotocol: str | None, extensions: bytes | None, headers: Headers) -> bytes:
-    """101: the connection is a WebSocket now."""
+    """101: the connection is a WebSocket now. Raises ValueError for a header that is not one."""
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
         b"Upgrade: websocket",
@@ -117,22 +122,32 @@ def response(key: bytes, subprotocol: str | None, extensions: bytes | None, head
         b"Sec-WebSocket-Accept: " + _accept(key),
     ]
     if subprotocol:
-        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+        lines += _lines([(b"Sec-WebSocket-Protocol", subprotocol.encode())])
     if extensions:
         lines.append(b"Sec-WebSocket-Extensions: " + extensions)
-    lines += [name + b": " + value for name, value in headers]
+    lines += _lines(headers)
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def refuse(status: int, body: bytes, headers: Headers) -> bytes:
-    """An ordinary HTTP response, after which the connection ends."""
+    """An ordinary HTTP response, after which the connection ends. Raises ValueError for a header that is not one."""
     own = {name.lower() for name, _ in headers}
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-    lines += [name + b": " + value for name, value in headers if name.lower() not in (b"content-length", b"connection")]
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+    framing = (b"content-length", b"transfer-encoding", b"connection")
+    lines += _lines([(name, value) for name, value in headers if name.lower() not in framing])
     if b"content-type" not in own:
         lines.append(b"content-type: text/plain; charset=utf-8")
     lines += [b"content-length: %d" % len(body), b"connection: close"]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _lines(headers: Headers) -> list[bytes]:
+    """Headers from an application: one with a line's end in it would be two."""
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
+            raise ValueError(f"invalid response header {name!r}")
+    return [name + b": " + value for name, value in headers]
 
 
 def _accept(key: bytes) -> bytes:
@@ -182,11 +197,13 @@ def check_response(head: bytes, key: bytes) -> Headers:
     """The headers of a server's 101. Raises HandshakeError for any other answer, with its status."""
     status_line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     parts = status_line.split(b" ", 2)
-    if len(parts) < 2 or parts[0] != b"HTTP/1.1" or not parts[1].isdigit():
+    if len(parts) < 2 or parts[0] != b"HTTP/1.1" or not re.fullmatch(rb"[1-5][0-9][0-9]", parts[1]):
         raise HandshakeError(502, "not an HTTP/1.1 response")
     if parts[1] != b"101":
         raise HandshakeError(int(parts[1]), "the server did not switch protocols")
     headers = [_header(line) for line in lines]
+    if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
+        raise HandshakeError(502, "the server did not upgrade to a WebSocket")
     if _values(headers, b"sec-websocket-accept") != [_accept(key)]:
         raise HandshakeError(502, "wrong Sec-WebSocket-Accept")
     return headers
