@@ -1,7 +1,7 @@
 // The load: N subscribers and one publisher over WebSocket, cheap enough not to be what is measured.
 //
 // usage: load PORT TOKENS   reads commands from stdin, answers each with one line of JSON:
-//   connect N                     until there are N subscribers; seconds it took
+//   connect N                     until there are N subscribers, 32 at a time; seconds it took
 //   closed WINDOW PAYLOAD SECONDS WINDOW publications in one message; the next when all have received all of them
 //   open RATE PAYLOAD SECONDS     RATE publications a second, whatever was received
 // The latency is from the publisher's send to each subscriber's receipt. TOKENS: a file with a token on each line; the
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 19000, READ = 1 << 16, BUCKETS = 200000 };  // a bucket is 5 us
+enum { MOST = 19000, READ = 1 << 16, BUCKETS = 200000, AT_ONCE = 32 };  // a bucket is 5 us
 
 struct client { int fd; size_t have; char *rest; };
 static struct client clients[MOST];
@@ -59,31 +59,38 @@ static void await_text(int fd, const char *text) {
     }
 }
 
-static int dial(int index, int subscribe) {
+static int dial(int index) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)index / 8000);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (bind(fd, (void *)&from, sizeof from) || connect(fd, (void *)&to, sizeof to)) die("connect");
-    char text[4096];
+    char text[512];
     int n = sprintf(text, "GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", port);
     if (send(fd, text, (size_t)n, MSG_NOSIGNAL) < 0) die("send");
-    await_text(fd, "\r\n\r\n");
-    n = snprintf(text, sizeof text, "{\"id\":1,\"connect\":{\"token\":\"%s\"}}%s", tokens[index],
-                 subscribe ? "\n{\"id\":2,\"subscribe\":{\"channel\":\"bench\"}}" : "");
-    send_text(fd, text, (size_t)n);
-    await_text(fd, subscribe ? "\"id\":2" : "\"id\":1");
     return fd;
 }
 
-static void add(void) {
-    struct client *client = &clients[made];
-    client->fd = dial(made + 1, 1);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
-    epoll_ctl(poll_fd, EPOLL_CTL_ADD, client->fd, &event);
-    made++;
+static void introduce(int fd, int index, int subscribe) {
+    char text[4096];
+    int n = snprintf(text, sizeof text, "{\"id\":1,\"connect\":{\"token\":\"%s\"}}%s", tokens[index],
+                     subscribe ? "\n{\"id\":2,\"subscribe\":{\"channel\":\"bench\"}}" : "");
+    send_text(fd, text, (size_t)n);
+}
+
+// Some clients at once, as they come after a restart.
+static void add(int count) {
+    for (int i = 0; i < count; i++) clients[made + i].fd = dial(made + i + 1);
+    for (int i = 0; i < count; i++) await_text(clients[made + i].fd, "\r\n\r\n");
+    for (int i = 0; i < count; i++) introduce(clients[made + i].fd, made + i + 1, 1);
+    for (int i = 0; i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &clients[made + i]};
+        await_text(clients[made + i].fd, "\"id\":2");
+        epoll_ctl(poll_fd, EPOLL_CTL_ADD, clients[made + i].fd, &event);
+    }
+    made += count;
 }
 
 static void message(struct client *client, const char *text, size_t length, uint64_t at) {
@@ -187,7 +194,10 @@ int main(int argc, char **argv) {
     if (!file) die(argv[2]);
     char line[2048];
     for (int i = 0; i <= MOST && fgets(line, sizeof line, file); i++) { line[strcspn(line, "\n")] = 0; tokens[i] = strdup(line); }
-    publisher = dial(0, 0);
+    publisher = dial(0);
+    await_text(publisher, "\r\n\r\n");
+    introduce(publisher, 0, 0);
+    await_text(publisher, "\"id\":1");
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, publisher, &event);
     while (fgets(line, sizeof line, stdin)) {
@@ -196,7 +206,11 @@ int main(int argc, char **argv) {
         received = 0;
         memset(histogram, 0, sizeof histogram);
         uint64_t began = now();
-        if (sscanf(line, "connect %d", &a) == 1) { while (made < a && made < MOST) add(); report(began, 0); }
+        if (sscanf(line, "connect %d", &a) == 1) {
+            if (a > MOST) a = MOST;
+            while (made < a) add(a - made < AT_ONCE ? a - made : AT_ONCE);
+            report(began, 0);
+        }
         else if (sscanf(line, "closed %d %d %lf", &a, &b, &seconds) == 3) closed(a, b, seconds);
         else if (sscanf(line, "open %lf %d %lf", &rate, &b, &seconds) == 3) open_loop(rate, b, seconds);
         else { fprintf(stderr, "what is %s", line); return 2; }

@@ -46,13 +46,13 @@ async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
 
 async def subscribe(node: Node, user: str, channel: str) -> None:
     """Every session of `user` hears `channel` from now on; one that did already is left as it is."""
-    for session in list(node.hub.users.get(user, ())):
+    for session in node.hub.users.get(user, ()):
         if channel not in session.subscriptions:
             session.tell(settle(node, await enter(node, session, channel, by_server=True)))
 
 
 async def unsubscribe(node: Node, user: str, channel: str) -> None:
-    for session in list(node.hub.users.get(user, ())):
+    for session in node.hub.users.get(user, ()):
         await node.unsubscribe(session, channel, Unsubscribed(channel))
 
 

@@ -110,7 +110,7 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
 def _identify(session: Session, claims: ConnectionClaims | None, welcome: Welcome | None = None) -> None:
     if claims is not None:
         session.user, session.info = claims.user, claims.info
-        session.claims, session.expires = claims.claims, claims.expires_at or 0.0
+        session.token_claims, session.expires = claims.claims, claims.expires_at or 0.0
     if welcome is not None:
         session.user = session.user if welcome.user is None else welcome.user
         session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
@@ -122,7 +122,7 @@ async def refresh(node: Node, session: Session, command: Refresh) -> Refreshed:
     if claims is None or claims.user != session.user:
         raise Disconnect.invalid_token()
     session.expires = claims.expires_at or 0.0
-    session.claims = claims.claims
+    session.token_claims = claims.claims
     return Refreshed(command.id, session.id, ttl_of(session.expires, node.now()))
 
 

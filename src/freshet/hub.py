@@ -69,8 +69,7 @@ class Hub:
     """engine: where the channels' logs are. turn: at whose end is fanned out."""
 
     def __init__(self, engine: Engine, turn: Turn) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.users: dict[str, set[Session]] = {}
+        self.users: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
         self._engine = engine
         self._turn = turn
         self._channels: dict[str, Listeners] = {}
@@ -86,17 +85,13 @@ class Hub:
     # ------------------------------------------------------------------------------------------------------- sessions
 
     def enter(self, session: Session) -> None:
-        self.sessions[session.id] = session
         if session.user:
-            self.users.setdefault(session.user, set()).add(session)
+            self.users[session.user] = (*self.users.get(session.user, ()), session)
 
     def exit(self, session: Session) -> None:
-        self.sessions.pop(session.id, None)
-        others = self.users.get(session.user)
-        if others is not None:
-            others.discard(session)
-            if not others:
-                del self.users[session.user]
+        others = tuple(each for each in self.users.pop(session.user, ()) if each is not session)
+        if others:
+            self.users[session.user] = others
 
     # -------------------------------------------------------------------------------------------------- subscriptions
 

@@ -60,7 +60,8 @@ class Session:
     """One client.
 
     id: random, told to the client. user: empty until connected, and for the anonymous.
-    claims: of its token. info: JSON that others see beside its id. expires: epoch seconds, or 0.
+    info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
+    which is small; `claims` are decoded when they are asked for.
     """
 
     __slots__ = (
@@ -68,7 +69,6 @@ class Session:
         "_busy",
         "_heard",
         "_next_ping",
-        "claims",
         "connected",
         "dialect",
         "ended",
@@ -80,6 +80,7 @@ class Session:
         "outbox",
         "slot",
         "subscriptions",
+        "token_claims",
         "user",
     )
 
@@ -90,7 +91,7 @@ class Session:
         self.handshake: Handshake | None = handshake  # until connected
         self.id = secrets.token_hex(12)
         self.user = ""
-        self.claims: Claims | None = None
+        self.token_claims = b""
         self.info = msgspec.Raw()
         self.expires = 0.0
         self.connected = False
@@ -189,6 +190,11 @@ class Session:
             self.host.ended(self)
 
     # ------------------------------------------------------------------------------------------------------- who it is
+
+    @property
+    def claims(self) -> Claims:
+        """What its token says; empty without a token."""
+        return msgspec.json.decode(self.token_claims, type=dict[str, Any]) if self.token_claims else {}
 
     def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
         """How others in a channel see it."""

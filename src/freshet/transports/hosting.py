@@ -13,7 +13,6 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from freshet.errors import Disconnect
@@ -29,6 +28,11 @@ Message = MutableMapping[str, Any]
 
 EARLY = 64 * 1024  # bytes that a client may send before it is answered
 QUEUE = 32  # messages that wait for the application before reading stops
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """A socket's name as ASGI has it; a Unix socket has none."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 
 class HostedWebSocket(asyncio.Protocol):
@@ -101,9 +105,9 @@ class HostedWebSocket(asyncio.Protocol):
             "type": "websocket",
             "asgi": {"version": self._asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self._transport) else "ws",
-            "server": get_local_addr(self._transport),
-            "client": get_remote_addr(self._transport),
+            "scheme": "wss" if self._transport.get_extra_info("sslcontext") else "ws",
+            "server": _address(self._transport.get_extra_info("sockname")),
+            "client": _address(self._transport.get_extra_info("peername")),
             "root_path": self._root_path,
             "path": path,
             "raw_path": target,

@@ -23,6 +23,7 @@ _STATUSES = frozenset(HTTPStatus)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_TARGET = re.compile(rb"(?:https?:/)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -61,7 +62,8 @@ def parse_request(head: bytes) -> Request:
     method, target, _ = parts
     if method != b"GET":
         raise HandshakeError(405, "a WebSocket opens with GET", [(b"allow", b"GET")])
-    if not target or not target.isascii() or _BAD_VALUE.search(target):
+    # RFC 6455, 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used".
+    if not _TARGET.fullmatch(target):
         raise HandshakeError(400, "invalid request target")
     if len(lines) > HEADERS:
         raise HandshakeError(431, "too many headers")
