@@ -17,7 +17,18 @@ from freshet.channels import ChannelRule
 from freshet.config import Limits, Timing
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
-from freshet.model import Claims, ClientInfo, Command, Event, Frame, Handshake, Heartbeat, Pong
+from freshet.model import (
+    Claims,
+    ClientInfo,
+    Command,
+    Event,
+    Frame,
+    Handshake,
+    Heartbeat,
+    Pong,
+    Published,
+    Subscribed,
+)
 from freshet.outbox import Outbox
 from freshet.wheel import Wheel
 
@@ -176,6 +187,9 @@ class Session:
             return
         if frame is not None:
             self.outbox.push(frame)
+        if type(event) is Subscribed and not self.dialect.tells_missed:
+            for publication in event.publications:
+                self.tell(Published(event.channel, publication))
 
     def close(self, why: Disconnect) -> None:
         """End the session: what waits is sent, then the transport closes with `why`."""

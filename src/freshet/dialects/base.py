@@ -11,12 +11,14 @@ class Dialect(ABC):
 
     name: the label in metrics, and the key under which what was encoded for one client is shared with all others.
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
+    tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
     """
 
     __slots__ = ()
 
     name: ClassVar[str]
     subprotocol: ClassVar[str] = ""
+    tells_missed: ClassVar[bool] = True
 
     def opened(self, request: Handshake) -> list[Command]:
         """What the opening request itself asks for."""

@@ -43,7 +43,7 @@ def position(text: str) -> Position | None:
     if not text:
         return None
     epoch, _, offset = text.rpartition(":")
-    if not epoch or not offset.isascii() or not offset.isdecimal() or len(offset) > 19:
+    if not offset.isascii() or not offset.isdecimal() or len(offset) > 19 or ":" not in text:
         raise Disconnect.bad_request("since: expected epoch:offset")
     return Position(epoch, int(offset))
 
@@ -53,6 +53,7 @@ class ChannelUrl(Dialect):
 
     __slots__ = ("channel",)
     name = "channel_url"
+    tells_missed = False
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -65,7 +66,11 @@ class ChannelUrl(Dialect):
         return [Connect(id=1, token=token), Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
-        return [Publish(self.channel, frame.data, id=3, kind=kind_of(frame))]
+        kind = kind_of(frame)
+        data = frame.data
+        if kind is Kind.JSON and b"\n" in data:
+            data = msgspec.json.format(data, indent=-1)  # JSON is passed on in one line, as `Kind` says
+        return [Publish(self.channel, data, id=3, kind=kind)]
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
