@@ -29,11 +29,15 @@ AGENT = "freshet"
 # pip's arguments, one call each, in this order.
 INSTALLS = [
     "incremental==16.10.1",
-    "txaio==2.1.0 zope.interface==4.6.0 six==1.16.0 constantly==15.1.0 Automat==0.8.0 hyperlink==20.0.1"
-    " attrs==21.4.0 PyHamcrest==1.10.1",
+    (
+        "txaio==2.1.0 zope.interface==4.6.0 six==1.16.0 constantly==15.1.0 Automat==0.8.0 hyperlink==20.0.1"
+        " attrs==21.4.0 PyHamcrest==1.10.1"
+    ),
     "--no-build-isolation Twisted==19.10.0",
-    "jinja2==2.11.3 markupsafe==1.1.1 Werkzeug==1.0.1 klein==17.10.0 unittest2==1.1.0 cryptography==3.3.2"
-    " pyOpenSSL==19.1.0 service_identity==18.1.0 wsaccel==0.6.2",
+    (
+        "jinja2==2.11.3 markupsafe==1.1.1 Werkzeug==1.0.1 klein==17.10.0 unittest2==1.1.0 cryptography==3.3.2"
+        " pyOpenSSL==19.1.0 service_identity==18.1.0 wsaccel==0.6.2"
+    ),
     "--no-deps autobahn==0.10.9 autobahntestsuite==25.10.1",
 ]
 
