@@ -3,6 +3,7 @@
 import gc
 import logging
 import resource
+import signal
 import sys
 
 import uvicorn
@@ -34,6 +35,9 @@ def serve(app: ASGIApp | str, host: str, port: int, *, log_level: str = "info") 
         timeout_graceful_shutdown=10,
     )
     _collect_less_often()
+    # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run()
 
 

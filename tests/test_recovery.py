@@ -1,0 +1,183 @@
+"""No silent loss: connections are cut at random while publishers run, and a ledger is kept of every publication.
+
+Each acknowledged publication reaches each subscriber exactly once and in order, or the subscriber was told that it
+could not be recovered, and then goes on from a place that it knows.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from centrifuge import Client, PublicationContext, SubscribedContext
+
+from tests.dialects.clients import CONFIG, connected, token
+from tests.tools.patience import eventually, seconds
+from tests.tools.serving import Server, serving
+
+SUBSCRIBERS = 5
+PUBLICATIONS = 300  # of each of two publishers in each channel
+CHANNELS = ("ledger", "small:ledger")  # the first keeps more than is ever missed, the second only two
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
+    config.write_text(CONFIG)
+    with serving("--config", str(config)) as server:
+        yield server
+
+
+class Line:
+    """A TCP line to the server that can be cut, in the middle of whatever passes through it."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.cuts = 0
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncIterator["Line"]:
+        listening = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = listening.sockets[0].getsockname()[1]
+        async with listening:
+            yield self
+            self.cut()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, back}
+        await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(random.choice((1, 7, 200, 4096))):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        self._writers.discard(writer)
+
+    def cut(self) -> None:
+        """Now, without a word: what was on its way is lost."""
+        self.cuts += bool(self._writers)
+        for writer in list(self._writers):
+            writer.transport.abort()
+        self._writers.clear()
+
+
+class Subscriber:
+    """An official client, and what it was given: offsets and data, with a None where it was told of a gap."""
+
+    def __init__(self, line: Line) -> None:
+        self.client = Client(
+            f"ws://127.0.0.1:{line.port}/connection/websocket",
+            token=token("subscriber"),
+            min_reconnect_delay=0.01,
+            max_reconnect_delay=0.05,
+        )
+        self.got: dict[str, list[tuple[int, Any] | None]] = defaultdict(list)
+        self.recoveries = 0
+        for channel in CHANNELS:
+            subscription = self.client.new_subscription(channel)
+            subscription.events.on_publication = self._published(channel)
+            subscription.events.on_subscribed = self._subscribed(channel)
+
+    def _published(self, channel: str) -> Any:
+        async def published(context: PublicationContext) -> None:
+            self.got[channel].append((context.pub.offset, context.pub.data))
+
+        return published
+
+    def _subscribed(self, channel: str) -> Any:
+        async def subscribed(context: SubscribedContext) -> None:
+            self.recoveries += bool(context.was_recovering and context.recovered)
+            if context.was_recovering and not context.recovered:
+                self.got[channel].append(None)
+
+        return subscribed
+
+    async def start(self) -> None:
+        await self.client.connect()
+        for subscription in self.client.subscriptions().values():
+            await subscription.subscribe()
+            await subscription.ready(timeout=seconds(10))
+
+
+async def publish(server: Server, name: str, chance: random.Random, ledger: dict[str, list[Any]]) -> None:
+    """Publish, and note what was acknowledged."""
+    async with connected(server, name) as client:
+        await client.new_subscription("ledger").subscribe()
+        for index in range(PUBLICATIONS):
+            for channel in CHANNELS:
+                await client.publish(channel, f"{name} {index}")
+                ledger[channel].append(f"{name} {index}")
+            if chance.random() < 0.2:
+                await asyncio.sleep(chance.random() * 0.02)
+
+
+async def cut_lines(lines: list[Line], chance: random.Random) -> None:
+    while True:
+        await asyncio.sleep(chance.random() * 0.12)
+        chance.choice(lines).cut()
+
+
+def check(got: list[tuple[int, Any] | None], acknowledged: set[Any], *, complete: bool) -> None:
+    """One subscriber in one channel."""
+    offset = 0
+    for each in got:
+        if each is None:
+            assert not complete, "told of a gap in a channel that keeps everything"
+            offset = -1  # the next may be anything later
+            continue
+        assert each[0] == offset + 1 or offset == -1, f"offset {each[0]} after {offset}: a gap that nobody mentioned"
+        offset = each[0]
+    data = [each[1] for each in got if each is not None]
+    assert len(data) == len(set(data)), "a publication came twice"
+    assert set(data) <= acknowledged
+    if complete:
+        assert set(data) == acknowledged
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_every_acknowledged_publication_arrives_once_in_order_or_its_loss_is_told(
+    server: Server, seed: int
+) -> None:
+    chance = random.Random(seed)
+    random.seed(seed)
+    ledger: dict[str, list[Any]] = {channel: [] for channel in CHANNELS}
+    async with AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(Line(server.port).laid()) for _ in range(SUBSCRIBERS)]
+        subscribers = [Subscriber(line) for line in lines]
+        for subscriber in subscribers:
+            stack.push_async_callback(subscriber.client.disconnect)
+            await subscriber.start()
+        start = [await first_offset(server, channel) for channel in CHANNELS]
+        cutting = asyncio.create_task(cut_lines(lines, chance))
+        await asyncio.gather(*(publish(server, f"{seed} {name}", chance, ledger) for name in ("ann", "ben")))
+        cutting.cancel()
+        everything = set(ledger["ledger"])
+        await eventually(
+            lambda: all(len(subscriber.got["ledger"]) >= len(everything) for subscriber in subscribers),
+            10,
+            "all publications at all subscribers",
+        )
+    assert sum(line.cuts for line in lines) > 10
+    assert sum(subscriber.recoveries for subscriber in subscribers) > 10
+    for subscriber in subscribers:
+        for channel, base in zip(CHANNELS, start, strict=True):
+            got = [each and (each[0] - base, each[1]) for each in subscriber.got[channel]]
+            check(got, set(ledger[channel]), complete=channel == "ledger")
+
+
+async def first_offset(server: Server, channel: str) -> int:
+    """Where a channel's log stands before the test."""
+    async with connected(server) as client:
+        subscription = client.new_subscription(channel)
+        await subscription.subscribe()
+        await subscription.ready(timeout=seconds(5))
+        return int((await subscription.history(limit=0)).offset)
