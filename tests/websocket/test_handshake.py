@@ -1,7 +1,7 @@
 """The opening handshake: whom the server lets in, how it refuses the rest, and what abuse of headers costs."""
 
 import base64
-import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -22,6 +22,7 @@ from freshet.websocket.handshake import (
     response,
     subprotocols,
 )
+from tests.websocket.cost import assert_linear
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, 1.3, which also says what it is answered with:
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -51,18 +52,6 @@ def refusal(data: bytes) -> HandshakeError:
     with pytest.raises(HandshakeError) as caught:
         opened(data)
     return caught.value
-
-
-def cost(data: bytes) -> float:
-    """Seconds of processor time that a head takes, at best: for comparing two of them, whatever the machine."""
-
-    def once() -> float:
-        start = time.process_time()
-        with suppress(HandshakeError):
-            opened(data)
-        return time.process_time() - start
-
-    return min(once() for _ in range(20))
 
 
 # ---------------------------------------------------------------------------------------------------------- who enters
@@ -239,9 +228,16 @@ def test_the_limits_are_what_they_say() -> None:
 @pytest.mark.parametrize("filling", [b" ", b"\t", b" \t"])
 @pytest.mark.parametrize("header", ["sec_websocket_protocol", "connection", "upgrade", "sec_websocket_key"])
 def test_a_long_run_of_spaces_takes_time_in_proportion(value: bytes, filling: bytes, header: str) -> None:
-    # Eight times the length: 8 if the time is linear, 64 if it is quadratic.
-    short, long = (head(**{header: value % (filling * (length // len(filling)))}) for length in (7_500, 60_000))
-    assert cost(long) < 24 * (cost(short) + 20e-6)
+    def prepared(count: int) -> Callable[[], object]:
+        data = head(**{header: value % (filling * count)})
+
+        def attempt() -> None:
+            with suppress(HandshakeError):
+                opened(data)
+
+        return attempt
+
+    assert_linear(prepared, 7_500 // len(filling))
 
 
 @given(st.binary(max_size=300))

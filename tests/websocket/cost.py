@@ -1,0 +1,23 @@
+"""What a call costs, to compare two calls with each other; no call is compared with the clock."""
+
+import time
+from collections.abc import Callable
+
+NOISE = 20e-6  # seconds; calls that take less are all as good as nothing
+
+
+def cost(call: Callable[[], object], rounds: int = 10) -> float:
+    """Seconds of processor time, the least of some rounds."""
+
+    def once() -> float:
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+
+    return NOISE + min(once() for _ in range(rounds))
+
+
+def assert_linear(call: Callable[[int], Callable[[], object]], size: int) -> None:
+    """`call(size)` prepares a call: for 8 times the size it costs about 8 times as much, and 64 if it is quadratic."""
+    short, long = cost(call(size)), cost(call(8 * size))
+    assert long < 24 * short, f"{long / short:.1f} times as long for 8 times the size"
