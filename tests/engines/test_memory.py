@@ -1,0 +1,103 @@
+"""The memory engine: the contract, and how time goes there."""
+
+import pytest
+
+from freshet.engines.memory import MemoryEngine
+from freshet.model import Left, Position, PublishOptions
+from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
+from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(clock: Clock) -> MemoryEngine:
+    return MemoryEngine(presence_time=60, clock=clock)
+
+
+def held(engine: MemoryEngine) -> int:
+    """Everything that it holds for channels and clients."""
+    return sum(map(len, (engine._logs, engine._expiry, engine._presence, engine._presence_until, engine._idempotency)))
+
+
+async def test_a_log_that_nobody_used_for_its_time_begins_anew_with_another_epoch(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    first = await engine.publish("a", b"1", LOGGED)
+    clock.now += KEEP.ttl - 1
+    assert (await engine.publish("a", b"2", LOGGED)) == Position(first.epoch, 2)
+    clock.now += KEEP.ttl + 1
+    again = await engine.publish("a", b"3", LOGGED)
+    assert again.offset == 1
+    assert again.epoch != first.epoch
+
+
+async def test_while_somebody_listens_publications_expire_but_the_log_goes_on(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    await engine.subscribe("a")
+    first = await engine.publish("a", b"1", LOGGED)
+    clock.now += 10 * KEEP.ttl
+    engine.sweep()
+    stream = await engine.history("a", KEEP)
+    assert stream.publications == []
+    assert stream.position == first
+
+
+async def test_reading_does_not_make_publications_live_longer(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    await engine.publish("a", b"1", LOGGED)
+    for _ in range(4):
+        clock.now += KEEP.ttl / 3
+        stream = await engine.history("a", KEEP)
+    assert stream.publications == []
+    assert stream.position.offset == 1
+
+
+async def test_unused_channels_leave_no_memory_behind(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
+    for index in range(10_000):
+        channel = f"channel-{index}"
+        await engine.subscribe(channel)
+        await engine.publish(channel, b"1", PublishOptions(history=KEEP, idempotency_key="key"))
+        await engine.set_presence(channel, "a1", ALICE)
+        await engine.unsubscribe(channel)
+    assert held(engine) == 50_000
+    clock.now += 301
+    engine.sweep()
+    assert held(engine) == 0
+
+
+async def test_a_silent_client_leaves_after_the_presence_time(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    await engine.subscribe("a")
+    await engine.set_presence("a", "a1", ALICE)
+    clock.now += 40
+    await engine.set_presence("a", "a1", ALICE)
+    clock.now += 40
+    assert await engine.presence("a") == {"a1": ALICE}
+    clock.now += 30
+    assert await engine.presence("a") == {}
+    assert delivered[-1] == Left("a", ALICE)
+
+
+async def test_a_key_is_forgotten_after_five_minutes(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
+    once = PublishOptions(history=KEEP, idempotency_key="key")
+    await engine.subscribe("a")
+    await engine.publish("a", b"1", once)
+    clock.now += 299
+    assert (await engine.publish("a", b"1", once)).offset == 1
+    clock.now += 2
+    assert (await engine.publish("a", b"1", once)).offset == 2

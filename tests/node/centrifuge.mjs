@@ -1,0 +1,162 @@
+// The official JavaScript client against a server: node centrifuge.mjs URL SCENARIO TOKEN [TOKEN...]
+// Ends with 0 when the scenario went as it should, else with what went wrong.
+import assert from "node:assert/strict";
+import { Centrifuge } from "centrifuge";
+import WebSocket from "ws";
+
+const [url, scenario, ...tokens] = process.argv.slice(2);
+const channel = `js-${scenario}-${process.pid}`;
+
+function client(index = 0, options = {}) {
+  return new Centrifuge(url, { websocket: WebSocket, token: tokens[index], minReconnectDelay: 10, ...options });
+}
+
+/** The next event of a client or a subscription. (`once` of node:events would reject at any "error" meanwhile.) */
+function next(emitter, event) {
+  return new Promise((resolve, reject) => {
+    setTimeout(reject, 5000, new Error(`still waiting for ${event}`)).unref();
+    emitter.once(event, resolve);
+  });
+}
+
+async function connect(index, options) {
+  const made = client(index, options);
+  const connected = next(made, "connected");
+  made.connect();
+  await connected;
+  return made;
+}
+
+/** A subscription that notes its publications. */
+async function listen(connected, name = channel, options = {}) {
+  const subscription = connected.newSubscription(name, options);
+  subscription.got = [];
+  subscription.on("publication", ({ data, offset }) => subscription.got.push([offset, data]));
+  const subscribed = next(subscription, "subscribed");
+  subscription.subscribe();
+  await subscribed;
+  return subscription;
+}
+
+async function until(condition) {
+  const end = Date.now() + 5000;
+  while (!condition()) {
+    assert(Date.now() < end, `still waiting for ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+const refused = (code) => (error) => assert.equal(error.code, code) ?? true;
+
+const scenarios = {
+  async publish() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const subscriptions = [await listen(a), await listen(b)];
+    for (let i = 1; i <= 30; i++) await subscriptions[i % 2].publish({ i });
+    const expected = Array.from({ length: 30 }, (_, i) => [i + 1, { i: i + 1 }]);
+    for (const { got } of subscriptions) {
+      await until(() => got.length === 30);
+      assert.deepEqual(got, expected);
+    }
+  },
+
+  async unsubscribe() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const [quiet, other] = [await listen(a), await listen(b)];
+    const left = next(other, "leave");
+    quiet.unsubscribe();
+    assert.equal((await left).info.user, "alice");
+    await other.publish(1);
+    await until(() => other.got.length === 1);
+    assert.equal(quiet.got.length, 0);
+  },
+
+  async presence() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const subscription = await listen(a);
+    const joined = next(subscription, "join");
+    await listen(b);
+    assert.equal((await joined).info.user, "bob");
+    const { clients } = await subscription.presence();
+    assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ["alice", "bob"]);
+    assert.deepEqual(await subscription.presenceStats(), { numClients: 2, numUsers: 2 });
+  },
+
+  async history() {
+    const subscription = await listen(await connect(0));
+    for (let i = 1; i <= 5; i++) await subscription.publish(i);
+    const { epoch, publications } = await subscription.history({ limit: -1 });
+    assert.deepEqual(publications.map(({ data }) => data), [1, 2, 3, 4, 5]);
+    const page = await subscription.history({ limit: 2, since: { offset: 2, epoch } });
+    assert.deepEqual(page.publications.map(({ data }) => data), [3, 4]);
+    const newest = await subscription.history({ limit: 2, reverse: true });
+    assert.deepEqual(newest.publications.map(({ data }) => data), [5, 4]);
+    await assert.rejects(subscription.history({ limit: 1, since: { offset: 2, epoch: "elsewhere" } }), refused(112));
+  },
+
+  async recovery() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const [away, here] = [await listen(a), await listen(b)];
+    await here.publish(0);
+    await until(() => away.got.length === 1);
+    a.disconnect();
+    for (let i = 1; i <= 20; i++) await here.publish(i);
+    const back = next(away, "subscribed");
+    a.connect();
+    const context = await back;
+    assert.deepEqual([context.wasRecovering, context.recovered], [true, true]);
+    await here.publish(21);
+    await until(() => away.got.length === 22);
+    assert.deepEqual(away.got.map(([, data]) => data), Array.from({ length: 22 }, (_, i) => i));
+  },
+
+  async unrecovered() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const small = `small:${channel}`;
+    const away = await listen(a, small);
+    a.disconnect();
+    for (let i = 0; i < 3; i++) await b.publish(small, i);
+    const back = next(away, "subscribed");
+    a.connect();
+    const context = await back;
+    assert.deepEqual([context.wasRecovering, context.recovered], [true, false]);
+    await b.publish(small, "live");
+    await until(() => away.got.length === 1);
+    assert.deepEqual(away.got[0][1], "live");
+  },
+
+  async personal() {
+    const made = client(0);
+    const subscribed = next(made, "subscribed");
+    made.connect();
+    assert.equal((await subscribed).channel, "#alice");
+  },
+
+  async refusals() {
+    const a = await connect(0);
+    await assert.rejects(a.rpc("nothing", {}), refused(108));
+    await assert.rejects(a.publish("quiet:1", {}), refused(103));
+    await assert.rejects(a.history("not-subscribed", { limit: 1 }), refused(103));
+    const closed = a.newSubscription("private:1");
+    const unsubscribed = next(closed, "unsubscribed");
+    closed.subscribe();
+    assert.equal((await unsubscribed).code, 103);
+  },
+
+  async token() {
+    const wrong = client(0, { token: `${tokens[0]}A` });
+    const ending = next(wrong, "disconnected");
+    wrong.connect();
+    assert.equal((await ending).code, 3500);
+    const [expired, fresh] = tokens.slice(2);
+    let asked = 0;
+    const returning = client(0, { token: expired, getToken: async () => (asked++, fresh) });
+    const connected = next(returning, "connected");
+    returning.connect();
+    await connected;
+    assert.equal(asked, 1);
+  },
+};
+
+await scenarios[scenario]();
+process.exit(0);
