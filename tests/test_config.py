@@ -1,0 +1,101 @@
+"""The configuration: where options come from, and how a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from freshet.config import Config, develop, load, parse, reference, secret_of
+from freshet.errors import ConfigError
+
+
+def test_a_flag_comes_before_the_environment_before_the_file_before_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "freshet.toml"
+    path.write_text("[limits]\noutbox = 2048\nfragments = 7\nbacklog = 9\n")
+    environment = {"FRESHET_LIMITS__OUTBOX": "4096", "FRESHET_LIMITS__FRAGMENTS": "8"}
+    limits = load(path, environment, {"limits.outbox": 8192}).limits
+    assert (limits.outbox, limits.fragments, limits.backlog, limits.channel_length) == (8192, 8, 9, 255)
+
+
+def test_the_environment_has_lists_switches_and_tables() -> None:
+    config = load(
+        None,
+        {
+            "FRESHET_ORIGINS": "https://a.example, https://b.example",
+            "FRESHET_PERSONAL_CHANNELS": "true",
+            "FRESHET_CHANNELS": '[{"match": "a", "history": {"size": 1, "ttl": 2}}]',
+        },
+    )
+    assert config.origins == ["https://a.example", "https://b.example"]
+    assert config.personal_channels
+    assert config.channels[0].history is not None
+
+
+@pytest.mark.parametrize(
+    ("toml", "path", "says"),
+    [
+        ("chanels = []", "chanels", "Did you mean 'channels'"),
+        ("[limits]\noutboxx = 1", "limits.outboxx", "Allowed: message_size"),
+        ("[[channels]]\nmatch = 'a'\nhistory = {size = 0, ttl = 1}", "channels[0].history.size", "1 publication"),
+        ("[[channels]]\nmatch = 'a'\nhistory = {size = 1, ttl = 0}", "channels[0].history.ttl", "more than 0"),
+        ("[[channels]]\nmatch = 'a'\nhistory = {size = 1}", "channels[0].history", "ttl"),
+        ("[[channels]]\nmatch = 'a'\npublish = 'all'", "channels[0].publish", "nobody, subscriber, client"),
+        ("[[channels]]\nmatch = 'a'\njoin_leave = true", "channels[0].join_leave", "presence = true"),
+        ("[[channels]]\npresence = true", "channels[0]", "match"),
+        ("[limits]\noutbox = 'big'", "limits.outbox", "Expected `int`"),
+        ("[limits]\noutbox = 1", "limits.outbox", ">= 1024"),
+        ("[tokens]\nalgorithms = ['none']", "tokens.algorithms[0]", "none"),
+        ("origins = 'https://a.example'", "origins", "array"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path_and_what_is_allowed(tmp_path: Path, toml: str, path: str, says: str) -> None:
+    file = tmp_path / "freshet.toml"
+    file.write_text(toml)
+    with pytest.raises(ConfigError) as mistake:
+        load(file, {})
+    assert mistake.value.path == path
+    assert says in mistake.value.message
+
+
+def test_a_file_that_is_no_toml_is_named_with_line_and_column(tmp_path: Path) -> None:
+    file = tmp_path / "freshet.toml"
+    file.write_text("engine = \n")
+    with pytest.raises(ConfigError, match=r"freshet\.toml.*line 1, column"):
+        load(file, {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "missing.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("FRESHET_TOKENS__SECRE", "x", "tokens.secret"),
+        ("FRESHET_PERSONAL_CHANNELS", "maybe", "true or false"),
+        ("FRESHET_LIMITS__OUTBOX", "many", "JSON"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named_by_its_variable(name: str, value: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as mistake:
+        load(None, {name: value})
+    assert mistake.value.path == name
+
+
+def test_a_secret_is_in_no_representation() -> None:
+    config = parse({"tokens": {"secret": "hunter2"}})
+    assert "hunter2" not in repr(config)
+    assert secret_of(config, {}) == "hunter2"
+    assert secret_of(Config(), {"FRESHET_SECRET": "from outside"}) == "from outside"
+    assert secret_of(Config(), {}) is None
+
+
+def test_dev_opens_everything_but_leaves_given_rules_alone() -> None:
+    opened = develop(Config())
+    assert opened.tokens.anonymous
+    assert [rule.match for rule in opened.channels] == ["*"]
+    given = parse({"channels": [{"match": "a"}]})
+    assert develop(given).channels == given.channels
+
+
+def test_every_option_has_a_line_of_documentation() -> None:
+    options = reference()
+    assert {"engine", "tokens.secret", "channels[].match", "limits.outbox"} <= {option.path for option in options}
+    assert all(option.doc for option in options)
