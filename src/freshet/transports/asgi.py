@@ -28,15 +28,24 @@ async def converse(session: Session, subprotocol: str | None, receive: Receive, 
         session.open()
         while (message := await receive())["type"] == "websocket.receive":
             await shell.receive(message)
+    except asyncio.CancelledError:
+        why = shell.goodbye
+        if why is None:
+            raise
+        await send({"type": "websocket.close", "code": why.code, "reason": why.reason})
     finally:
         shell.stop()
         session.end(Disconnect.normal())
 
 
 class _Shell:
-    __slots__ = ("_ended", "_room", "_send", "_session", "_writer")
+    """goodbye: why this side ends it. The reader says so: some servers close only once nobody reads any more."""
+
+    __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "goodbye")
 
     def __init__(self, session: Session, send: Send) -> None:
+        self.goodbye: Disconnect | None = None
+        self._reader = asyncio.current_task()
         self._session = session
         self._send = send
         self._writer: asyncio.Task[None] | None = None
@@ -66,10 +75,10 @@ class _Shell:
             while frames := outbox.take():
                 for frame in frames:
                     await self._write_one(frame)
-            if outbox.closed and not self._ended:
+            if outbox.closed and not self._ended and self._reader is not None:
                 self._ended = True
-                why = outbox.closed
-                await self._send({"type": "websocket.close", "code": why.code, "reason": why.reason})
+                self.goodbye = outbox.closed
+                self._reader.cancel()
         except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
             self._ended = True
             outbox.close(Disconnect.normal())

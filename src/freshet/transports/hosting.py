@@ -27,6 +27,7 @@ log = logging.getLogger("freshet.hosting")
 Message = MutableMapping[str, Any]
 
 EARLY = 64 * 1024  # bytes that a client may send before it is answered
+FRAGMENTS = 4096  # frames of one message
 QUEUE = 32  # messages that wait for the application before reading stops
 
 
@@ -50,7 +51,7 @@ class HostedWebSocket(asyncio.Protocol):
         self._app = config.loaded_app
         self._root_path = config.root_path
         self._asgi_version = config.asgi_version
-        self._limits = Limits(frame=config.ws_max_size, message=config.ws_max_size, fragments=config.ws_max_size)
+        self._limits = Limits(frame=config.ws_max_size, message=config.ws_max_size, fragments=FRAGMENTS)
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
         self._tasks = server_state.tasks
         self._default_headers = server_state.default_headers
@@ -154,9 +155,10 @@ class HostedWebSocket(asyncio.Protocol):
     def _accept(
         self, subprotocol: str | None, headers: list[tuple[bytes, bytes]], extensions: bytes | None = None
     ) -> None:
-        self._answered = True
         all_headers = [*self._default_headers, *headers]
-        self._transport.write(handshake.response(self._key, subprotocol, extensions, all_headers))
+        response = handshake.response(self._key, subprotocol, extensions, all_headers)
+        self._answered = True
+        self._transport.write(response)
 
     def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self._answered = True

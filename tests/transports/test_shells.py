@@ -1,0 +1,189 @@
+"""One application, every shell: our own, and any ASGI server's."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from freshet.policy.tokens import issue
+from tests.dialects.clients import SECRET, soon
+from tests.tools.need import ROOT
+from tests.tools.patience import eventually, wait_until
+from tests.tools.serving import Server, free_port, serving
+
+APP = "tests.transports.fastapi_app:api"
+COMMANDS = {
+    "uvicorn": ["uvicorn", APP, "--ws", "websockets-sansio", "--port", "{port}"],
+    "hypercorn": ["hypercorn", APP, "--bind", "127.0.0.1:{port}"],
+    "granian": ["granian", "--interface", "asgi", "--port", "{port}", APP],
+}
+
+
+@contextmanager
+def shell(name: str, folder: Path) -> Iterator[Server]:
+    if name == "freshet":
+        with serving(APP) as server:
+            yield server
+        return
+    port, output = free_port(), folder / "log"
+    command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[name])]
+    with output.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    server = Server(process, port, output)
+    try:
+        wait_until(server._answers, 20, f"{name} to listen")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module", params=["freshet", "uvicorn", "hypercorn", "granian"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with shell(request.param, tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+class Talk:
+    """A client of the JSON dialect that says exactly what it is told to."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._waiting: list[dict[str, Any]] = []
+        self._id = 0
+
+    async def ask(self, **command: Any) -> dict[str, Any]:
+        """The reply; pushes that come before it wait."""
+        self._id += 1
+        await self._socket.send(json.dumps({"id": self._id, **command}))
+        return await self.next(lambda reply: reply.get("id") == self._id)
+
+    async def push(self) -> dict[str, Any]:
+        return (await self.next(lambda reply: "push" in reply))["push"]
+
+    async def next(self, wanted: Any) -> dict[str, Any]:
+        while True:
+            for reply in self._waiting:
+                if wanted(reply):
+                    self._waiting.remove(reply)
+                    return reply
+            self._waiting += map(json.loads, str(await soon(self._socket.recv())).split("\n"))
+
+
+def live(server: Server) -> str:
+    return server.ws("/live/connection/websocket")
+
+
+async def test_publications_reach_subscribers_and_hooks_do_their_work(server: Server) -> None:
+    async with connect(live(server)) as socket:
+        talk = Talk(socket)
+        await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60)})
+        assert "subscribe" in await talk.ask(subscribe={"channel": "chat:lobby"})
+        assert "publish" in await talk.ask(publish={"channel": "chat:lobby", "data": {"text": "hello"}})
+        data = (await talk.push())["pub"]["data"]
+        assert data == {"text": "HELLO", "from": "alice", "room": "lobby"}
+        assert (await talk.ask(rpc={"method": "order", "data": {"number": 6}}))["rpc"]["data"] == {"number": 7}
+
+
+async def test_a_refusal_reaches_the_client_and_any_other_exception_is_an_internal_error(server: Server) -> None:
+    async with connect(live(server)) as socket:
+        talk = Talk(socket)
+        refused = await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60), "data": "refuse"})
+        assert (refused["error"]["code"], refused["error"]["message"]) == (101, "not today")
+        await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60)})
+        closed = await talk.ask(subscribe={"channel": "chat:closed"})
+        assert (closed["error"]["code"], closed["error"]["message"]) == (1001, "not a member")
+        await talk.ask(subscribe={"channel": "chat:lobby"})
+        crashed = await talk.ask(publish={"channel": "chat:lobby", "data": {"text": "crash"}})
+        assert crashed["error"]["message"] == "internal server error"
+        wrong = await talk.ask(publish={"channel": "chat:lobby", "data": {"txt": "typo"}})
+        assert wrong["error"]["code"] == 107
+        assert "text" in wrong["error"]["message"]
+        wrong = await talk.ask(rpc={"method": "order", "data": {"number": "many"}})
+        assert wrong["error"]["code"] == 107
+        server.wait_for_log("RuntimeError: a mistake of the user's")
+
+
+async def test_a_hook_may_say_who_a_client_is_and_what_it_hears(server: Server) -> None:
+    async with connect(live(server)) as socket, httpx.AsyncClient() as http:
+        talk = Talk(socket)
+        answer = (await talk.ask(connect={"data": "guest"}))["connect"]
+        assert answer["data"] == {"hello": "guest"}
+        assert list(answer["subs"]) == ["news"]
+        posted = (await http.post(server.http("/news/9"))).json()
+        assert (await talk.push())["pub"] == {"data": {"number": 9}, "offset": posted["offset"]}
+
+    async def told() -> bool:
+        async with httpx.AsyncClient() as http:
+            return "guest" in (await http.get(server.http("/gone"))).json()
+
+    for _ in range(100):
+        if await told():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("on_disconnect was not called")
+
+
+async def test_malformed_and_too_large_messages_close_as_documented(server: Server) -> None:
+    for message, code in (("{", 3501), ("x" * 70_000, 1009)):
+        async with connect(live(server)) as socket:
+            await socket.send(message)
+            with pytest.raises(ConnectionClosed):
+                await soon(socket.recv())
+            assert socket.close_code == code
+
+
+async def test_a_route_of_the_users_own_still_works(server: Server) -> None:
+    async with connect(server.ws("/echo"), subprotocols=["own.v1"]) as socket:
+        assert socket.subprotocol == "own.v1"
+        assert socket.response is not None
+        assert socket.response.headers.get("x-own") == "yes" or "granian" in server.log().lower()  # it drops them
+        for message in ("hello", "x" * 200_000, "é"):
+            await socket.send(message)
+            assert await soon(socket.recv()) == message
+        await socket.send("bye")
+        with pytest.raises(ConnectionClosed):
+            await soon(socket.recv())
+        assert (socket.close_code, socket.close_reason) == (4001, "as you wish")
+
+
+async def test_a_route_of_the_users_own_may_refuse(server: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(server.ws("/echo?refuse"))
+    assert refused.value.response.status_code in (418, 403)  # not every server lets a status through
+
+
+async def test_under_our_own_server_a_crash_in_a_users_route_closes_with_1011(tmp_path: Path) -> None:
+    with shell("freshet", tmp_path) as server:
+        async with connect(server.ws("/echo")) as socket:
+            await socket.send("crash")
+            with pytest.raises(ConnectionClosed):
+                await soon(socket.recv())
+            assert socket.close_code == 1011
+        with pytest.raises(InvalidStatus) as missing:
+            await connect(server.ws("/nowhere"))
+        assert missing.value.response.status_code in (403, 404)
+        server.wait_for_log("a mistake of the user's")
+
+
+async def test_an_application_that_forgot_the_lifespan_starts_at_the_first_request(tmp_path: Path) -> None:
+    (tmp_path / "forgetful.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from starlette.routing import Mount\n"
+        "from freshet import Freshet\n"
+        "live = Freshet(dev=True)\n"
+        "app = Starlette(routes=[Mount('/live', live)])\n"
+    )
+    with serving("forgetful:app", cwd=tmp_path) as server:
+        for _ in range(2):
+            async with connect(live(server)) as socket:
+                assert "connect" in await Talk(socket).ask(connect={})
+        await eventually(lambda: server.log().count("lifespan=live.lifespan") == 1, 5, "one warning")
