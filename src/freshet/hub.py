@@ -187,10 +187,10 @@ class Hub:
     def flush(self) -> None:
         came, self._came = self._came, []
         for listeners in came:
-            if listeners.pending:
-                self._fan_out(listeners)
+            self._fan_out(listeners, alone=len(came) == 1)
 
-    def _fan_out(self, listeners: Listeners) -> None:
+    def _fan_out(self, listeners: Listeners, *, alone: bool = False) -> None:
+        """alone: nothing else is fanned out in this turn."""
         events, listeners.pending = listeners.pending, []
         if not events:
             return
@@ -199,7 +199,11 @@ class Hub:
         for dialect, outboxes in listeners.groups.values():
             encoded = [dialect.encode(event) for event in events]
             frames: list[Frame] = dialect.join([frame for frame in encoded if frame is not None])
-            for frame in frames:
-                # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
+            # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
+            if alone and len(frames) == 1:
                 for outbox in outboxes.values():
-                    outbox.push(frame)
+                    outbox.send(frames[0])
+            else:
+                for frame in frames:
+                    for outbox in outboxes.values():
+                        outbox.push(frame)

@@ -84,6 +84,17 @@ class Outbox:
         if not turn.scheduled:
             turn.schedule()
 
+    def send(self, frame: Frame) -> None:
+        """As `push`, at the end of the turn, when nothing else will come in it: the transport writes at once.
+
+        With many clients that is cheaper than a second round of wakes, in which each is no longer in the cache.
+        """
+        if self.first is not None or self.closed:
+            self._push_more(frame)
+            return
+        self.first = frame
+        self.wake()
+
     def _push_more(self, frame: Frame) -> None:
         if self.closed or self.first is None:
             return
