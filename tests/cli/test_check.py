@@ -1,0 +1,105 @@
+"""`freshet check`, one mistake after the other."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from freshet.cli import app
+
+RULE = "[[channels]]\nmatch = 'a'\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in, without options from the caller's environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FRESHET_SECRET", raising=False)
+    return tmp_path
+
+
+def check(folder: Path, toml: str, **environment: str) -> Result:
+    (folder / "freshet.toml").write_text(toml)
+    return CliRunner().invoke(app, ["check"], env={"COLUMNS": "200", **environment})
+
+
+@pytest.mark.parametrize(
+    ("toml", "path", "says"),
+    [
+        (RULE + "histroy = 5", "channels[0].histroy", "Did you mean 'history'"),
+        (RULE + "history = 5", "channels[0].history", "Expected `object | null`"),
+        (RULE + "history = {size = 1, ttl = 1, sze = 2}", "channels[0].history.sze", "size, ttl"),
+        (RULE + "subscribe = 'all'", "channels[0].subscribe", "nobody, token, client"),
+        (RULE + "read = true", "channels[0].read", "nobody, subscriber, client"),
+        (RULE + RULE + "presence = 'yes'", "channels[1].presence", "Expected `bool`"),
+        ("[[channels]]\nmatch = ''", "channels[0].match", "length >= 1"),
+        ("channels = {match = 'a'}", "channels", "Expected `array`"),
+        ("[tokens]\nalgorithms = []", "tokens.algorithms", "length >= 1"),
+        ("[tokens]\nleeway = -1", "tokens.leeway", ">= 0"),
+        ("[tokens]\nsecret = 7", "tokens.secret", "Expected `str | null`"),
+        ("[timing]\nping_interval = 0", "timing.ping_interval", ">= 1"),
+        ("[timing]\npong_timeout = 0", "timing.pong_timeout", "> 0"),
+        ("[limits]\nmessage_size = 1.5", "limits.message_size", "Expected `int`"),
+        ("[limits]\nchannel_length = 100000", "limits.channel_length", "<= 4096"),
+        ("[websocket]\ncompression = 1", "websocket.compression", "Expected `bool`"),
+        ("[websockets]\ncompression = true", "websockets", "Did you mean 'websocket'"),
+        ("origins = [1]", "origins[0]", "Expected `str`"),
+        ("engine = 5", "engine", "Expected `str`"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path_and_what_is_allowed(folder: Path, toml: str, path: str, says: str) -> None:
+    done = check(folder, toml)
+    assert done.exit_code == 2
+    assert f"error: {path}: " in done.stderr
+    assert says in done.stderr
+    assert "freshet.toml" in done.stderr
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["check", "missing.toml"])
+    assert done.exit_code == 2
+    assert "missing.toml" in done.stderr
+    assert "cannot be read" in done.stderr
+
+
+def test_an_empty_file_is_right_and_says_that_every_channel_is_refused(folder: Path) -> None:
+    done = check(folder, "")
+    assert done.exit_code == 0
+    assert "no channel rules" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("toml", "environment", "warned"),
+    [
+        ("", {}, True),
+        ("[tokens]\nsecret = 'hunter2'", {}, False),
+        ("[tokens]\nanonymous = true", {}, False),
+        ("", {"FRESHET_SECRET": "hunter2"}, False),
+        ("[tokens]\nsecret_env = 'KEY'", {"FRESHET_SECRET": ""}, True),
+        ("[tokens]\nsecret_env = 'KEY'", {"KEY": "hunter2"}, False),
+        ("", {"FRESHET_TOKENS__SECRET": "hunter2"}, False),
+    ],
+)
+def test_it_warns_when_nobody_could_connect_and_shows_no_secret(
+    folder: Path, toml: str, environment: dict[str, str], warned: bool
+) -> None:
+    done = check(folder, toml, **environment)
+    if "FRESHET_SECRET" in environment and "secret_env" in toml:
+        assert "FRESHET_SECRET" in done.output  # set, but named no longer
+        return
+    assert done.exit_code == 0
+    assert ("Nobody can connect yet" in done.stdout) is warned
+    assert "hunter2" not in done.output
+
+
+def test_the_environment_is_checked_too(folder: Path) -> None:
+    done = check(folder, "", FRESHET_LIMITS__OUTBOX="5")
+    assert done.exit_code == 2
+    assert "limits.outbox" in done.stderr
+
+
+def test_the_table_shows_each_rule_with_its_rights(folder: Path) -> None:
+    rule = RULE + "presence = true\njoin_leave = true\nhistory = {size = 3, ttl = 1.5}\nsubscribe = 'token'\n"
+    shown = check(folder, rule + "[[channels]]\nmatch = '[red]b*'").stdout
+    for text in ("3 for 1.5 s", "join/leave", "token"):
+        assert text in shown
