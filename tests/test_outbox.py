@@ -1,6 +1,10 @@
 """The outbox: bounded, and woken once a turn."""
 
 import asyncio
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freshet.errors import Disconnect
 from freshet.model import Frame
@@ -72,3 +76,76 @@ async def test_what_waited_before_a_transport_came_wakes_it() -> None:
     outbox.push(Frame(b"early"))
     outbox.attach(woken.set)
     await asyncio.wait_for(woken.wait(), 1)
+
+
+steps = st.lists(st.integers(0, 600) | st.sampled_from(["take", "stuck", "free", "turn"]), max_size=60)
+
+
+@given(steps)
+def test_frames_come_out_once_in_order_or_the_client_is_slow(steps: list[int | str]) -> None:
+    """Whenever a transport takes and whenever it is stuck: a prefix comes out, all of it unless it was cut."""
+
+    async def story() -> None:
+        turn = Turn()
+        outbox, taken, free = Outbox(turn, KIB), deque[Frame](), True
+        outbox.attach(lambda: taken.extend(outbox.take()) if free else None)
+        pushed: list[Frame] = []
+        for step in steps:
+            if isinstance(step, int):
+                cut = outbox.closed
+                outbox.push(frame := Frame(bytes(step)))
+                pushed += [] if cut else [frame]
+                waiting = [each for each in [outbox.first, *(outbox.more or [])] if each]
+                assert len(waiting) <= 1 or sum(len(each.data) for each in waiting) <= KIB
+            elif step == "take":
+                taken.extend(outbox.take())
+            elif step == "turn":
+                turn.end()
+            else:
+                free = step == "free"
+        free = True
+        await asyncio.sleep(0)
+        turn.end()
+        taken.extend(outbox.take())
+        assert list(taken) == pushed[: len(taken)]
+        assert len(taken) == len(pushed) or (outbox.closed is not None and outbox.closed.code == 3008)
+
+    asyncio.run(story())
+
+
+async def test_many_outboxes_are_each_woken_once_in_a_turn() -> None:
+    turn = Turn()
+    woken = [0] * 50
+
+    def waking(index: int) -> Outbox:
+        outbox = Outbox(turn, KIB)
+
+        def wake() -> None:
+            woken[index] += 1
+            outbox.take()
+
+        outbox.attach(wake)
+        return outbox
+
+    outboxes = [waking(index) for index in range(50)]
+    for _ in range(3):
+        for outbox in outboxes:
+            outbox.push(Frame(b"1"))
+    await asyncio.sleep(0)
+    assert woken == [1] * 50
+
+
+async def test_what_a_wake_pushes_leaves_in_the_next_turn_and_is_not_lost() -> None:
+    turn = Turn()
+    first, second = Outbox(turn, KIB), Outbox(turn, KIB)
+    heard: list[Frame] = []
+    first.attach(lambda: [second.push(frame) for frame in first.take()] and None)
+    second.attach(lambda: heard.extend(second.take()))
+    first.push(frame := Frame(b"on"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == [frame]
+
+
+def test_an_outbox_has_no_dictionary_of_its_own() -> None:
+    assert not hasattr(Outbox(Turn(), KIB), "__dict__")

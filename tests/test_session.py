@@ -253,11 +253,6 @@ async def test_one_client_has_a_limited_number_of_channels(scene: Scene) -> None
     assert len(session.subscriptions) == 128
 
 
-def test_a_session_has_no_dictionary_of_its_own() -> None:
-    assert not hasattr(Session, "__dict__") or "__dict__" not in Session.__slots__
-    assert "__dict__" not in dir(Session)
-
-
 async def test_history_of_a_rule_made_in_code_is_kept() -> None:
     live = Freshet(dev=True, environment={})
     live.channel("kept", history=History(size=2, ttl=60))

@@ -1,9 +1,11 @@
 """What every engine has to do. A test module for an engine gives the fixture `engine` and imports all of this."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec import Raw
 
 from freshet.engines.base import Engine
 from freshet.model import (
@@ -118,6 +120,117 @@ async def test_history_is_read_from_a_position_in_both_directions(engine: Engine
     assert await offsets(None, limit=2, reverse=True) == [5, 4]
     assert await offsets(3, reverse=True) == [2, 1]
     assert await offsets(99, limit=1, reverse=True) == [5]
+
+
+async def test_a_log_reads_like_a_list_whatever_comes_between(engine: Engine, delivered: Delivered) -> None:
+    """Against a model: a list of all that was published, of which the newest are kept."""
+    chance = random.Random(3)
+    published: list[bytes] = []
+    for step in range(300):
+        if chance.random() < 0.3:
+            published.append(b"%d" % step)
+            assert (await engine.publish("a", published[-1], LOGGED)).offset == len(published)
+        top, limit, reverse = len(published), chance.choice((-1, 0, 1, 3)), chance.random() < 0.5
+        since = chance.choice((None, chance.randrange(0, top + 3)))
+        kept = [(offset, published[offset - 1]) for offset in range(max(1, top - KEEP.size + 1), top + 1)]
+        if since is not None:
+            kept = [each for each in kept if (each[0] < since if reverse else each[0] > since)]
+        kept = kept[::-1] if reverse else kept
+        epoch = (await engine.history("a", KEEP, limit=0)).position.epoch
+        place = None if since is None else Position(epoch, since)
+        stream = await engine.history("a", KEEP, place, limit, reverse)
+        read = [(publication.offset, publication.data) for publication in stream.publications]
+        assert read == (kept if limit < 0 else kept[:limit]), (since, limit, reverse)
+        assert stream.position == Position(epoch, top)
+
+
+async def test_a_rule_that_keeps_less_than_before_counts_from_the_next_publication(
+    engine: Engine, delivered: Delivered
+) -> None:
+    for index in range(5):
+        await engine.publish("a", b"%d" % index, LOGGED)
+    await engine.publish("a", b"5", PublishOptions(history=History(size=2, ttl=60)))
+    stream = await engine.history("a", KEEP)
+    assert [publication.data for publication in stream.publications] == [b"4", b"5"]
+
+
+async def test_channels_have_epochs_of_their_own(engine: Engine, delivered: Delivered) -> None:
+    epochs = {(await engine.publish(f"channel-{index}", b"1", LOGGED)).epoch for index in range(50)}
+    assert len(epochs) == 50
+    assert all(epochs)
+
+
+async def test_a_history_that_was_read_does_not_change_afterwards(engine: Engine, delivered: Delivered) -> None:
+    await engine.publish("a", b"1", LOGGED)
+    stream = await engine.history("a", KEEP)
+    await engine.publish("a", b"2", LOGGED)
+    assert len(stream.publications) == 1
+    stream.publications.clear()
+    assert len((await engine.history("a", KEEP)).publications) == 2
+
+
+async def test_listening_twice_delivers_once_and_not_listening_may_end_twice(
+    engine: Engine, delivered: Delivered
+) -> None:
+    await engine.subscribe("a")
+    await engine.subscribe("a")
+    await engine.publish("a", b"1", LOGGED)
+    await delivered.count(1)
+    for _ in range(2):
+        await engine.unsubscribe("a")
+    await engine.unsubscribe("never listened to")
+    await engine.publish("a", b"2", LOGGED)
+    await delivered.count(1)
+
+
+async def test_publications_with_one_key_at_the_same_time_are_one(engine: Engine, delivered: Delivered) -> None:
+    await engine.subscribe("a")
+    once = PublishOptions(history=KEEP, idempotency_key="order-7")
+    positions = await asyncio.gather(*(engine.publish("a", b"1", once) for _ in range(20)))
+    assert len(set(positions)) == 1
+    await delivered.count(1)
+
+
+async def test_a_key_works_without_a_log_too(engine: Engine, delivered: Delivered) -> None:
+    await engine.subscribe("a")
+    for _ in range(3):
+        assert await engine.publish("a", b"1", PublishOptions(idempotency_key="")) == NOWHERE
+    await delivered.count(1)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a:b", "#alice", "\n\x00", "é" * 100, "*", "{a}", "../x", "a" * 4096])
+async def test_any_name_is_a_channel_of_its_own(engine: Engine, delivered: Delivered, name: str) -> None:
+    await engine.subscribe(name)
+    await engine.publish(name + "x", b"0", LOGGED)
+    await engine.publish(name, b"1", LOGGED)
+    [event] = await delivered.count(1)
+    assert event.channel == name
+    assert (await engine.history(name, KEEP)).position.offset == 1
+
+
+async def test_presence_of_one_channel_is_not_that_of_another(engine: Engine, delivered: Delivered) -> None:
+    bob = ClientInfo(user="bob", client="b1")
+    await engine.set_presence("a", "a1", ALICE)
+    await engine.set_presence("a", "b1", bob)
+    await engine.set_presence("b", "b1", bob)
+    await engine.set_presence("a", "b1", None)
+    assert await engine.presence("a") == {"a1": ALICE}
+    assert await engine.presence("b") == {"b1": bob}
+    assert await engine.presence("c") == {}
+    (await engine.presence("a")).clear()
+    assert await engine.presence("a") == {"a1": ALICE}
+
+
+async def test_what_is_known_of_a_client_is_what_was_said_last(engine: Engine, delivered: Delivered) -> None:
+    await engine.set_presence("a", "a1", ALICE)
+    renamed = ClientInfo(user="alice", client="a1", conn_info=Raw(b'{"name":"A."}'))
+    await engine.set_presence("a", "a1", renamed)
+    assert await engine.presence("a") == {"a1": renamed}
+
+
+async def test_an_engine_may_be_stopped_twice(engine: Engine, delivered: Delivered) -> None:
+    await engine.stop()
+    await engine.stop()
 
 
 async def test_a_log_that_was_only_read_has_an_epoch_that_the_first_publication_keeps(

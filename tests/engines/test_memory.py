@@ -101,3 +101,67 @@ async def test_a_key_is_forgotten_after_five_minutes(engine: MemoryEngine, deliv
     assert (await engine.publish("a", b"1", once)).offset == 1
     clock.now += 2
     assert (await engine.publish("a", b"1", once)).offset == 2
+
+
+async def test_an_expired_publication_is_gone_while_a_newer_one_keeps_the_log(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    first = await engine.publish("a", b"1", LOGGED)
+    clock.now += KEEP.ttl - 1
+    assert await engine.history("a", KEEP, limit=0)
+    clock.now += 2
+    second = await engine.publish("a", b"2", LOGGED)
+    assert second == Position(first.epoch, 2)
+    stream = await engine.history("a", KEEP, first)
+    assert [publication.data for publication in stream.publications] == [b"2"]
+    assert stream.follows(first)
+    assert not stream.follows(Position(first.epoch, 0))
+
+
+async def test_names_that_clients_try_out_leave_no_memory_behind(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    for round_ in range(10):
+        for index in range(1000):
+            await engine.history(f"tried-{round_}-{index}", KEEP)
+        clock.now += KEEP.ttl / 2
+        engine.sweep()
+        assert held(engine) <= 2 * 2000
+    clock.now += KEEP.ttl
+    engine.sweep()
+    assert held(engine) == 0
+
+
+async def test_a_log_has_one_entry_among_those_that_expire_however_often_it_is_used(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    for step in range(1000):
+        await engine.publish("a", b"1", LOGGED)
+        if step % 2:
+            await engine.subscribe("a")
+        else:
+            await engine.unsubscribe("a")
+        clock.now += 1
+        engine.sweep()
+        assert len(engine._expiry) == len(engine._logs) == 1
+
+
+async def test_a_client_that_comes_again_after_its_time_has_joined_again(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    await engine.subscribe("a")
+    await engine.set_presence("a", "a1", ALICE)
+    clock.now += 61
+    engine.sweep()
+    await engine.set_presence("a", "a1", ALICE)
+    assert [type(event).__name__ for event in delivered] == ["Joined", "Left", "Joined"]
+
+
+async def test_it_sweeps_by_itself_until_it_is_stopped(engine: MemoryEngine, delivered: Delivered) -> None:
+    assert engine._timer is not None
+    timer = engine._timer
+    engine._tick()
+    assert engine._timer is not timer
+    timer.cancel()
+    await engine.stop()
+    assert engine._timer is None
