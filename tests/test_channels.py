@@ -1,13 +1,16 @@
 """Channel rules: which rule a name gets."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.channels import LOOSE, ChannelRule, ChannelRules
+from freshet.config import parse
 from freshet.errors import ConfigError, Refusal
+from freshet.model import History
 
 NAMES = st.text(st.sampled_from("ab:-_.{}*é"), max_size=12)
 
@@ -71,3 +74,75 @@ def test_a_hostile_name_costs_a_bounded_number_of_steps() -> None:
     assert LOOSE == 2
     rule = ChannelRule("*a*b")
     assert rule.fit("a" * 255) is None
+
+
+@pytest.mark.parametrize("pattern", ["*:*:*:*", "*:*:*:x", "***x", "{a}-{b}-{c}-{d}", "{a}.{b}*c"])
+def test_a_pattern_that_a_hostile_name_could_make_slow_is_refused(pattern: str) -> None:
+    """Each wildcard that can end anywhere raises the power with which steps grow with a name's length."""
+    with pytest.raises(ConfigError, match=f"at most {LOOSE} of"):
+        ChannelRule(pattern)
+
+
+def test_wildcards_that_a_colon_ends_may_be_many() -> None:
+    rule = ChannelRule(":".join(f"{{p{index}}}" for index in range(20)))
+    assert rule.fit(":".join("abcdefghijklmnopqrst")) == {f"p{n}": "abcdefghijklmnopqrst"[n] for n in range(20)}
+    assert rule.fit(":" * 255) is None
+    assert rule.fit("a:" * 127) is None
+
+
+@pytest.mark.parametrize("character", [*".^$+?()[]\\|#& \n\t", "\\d", "(?i)"])
+def test_what_means_something_in_a_regular_expression_means_itself_in_a_pattern(character: str) -> None:
+    assert ChannelRule(f"a{character}b").fit(f"a{character}b") == {}
+    assert ChannelRule(f"a{character}b").fit("aXb") is None
+    assert ChannelRule(f"a{character}b").fit("ab") is None
+
+
+@given(NAMES, NAMES)
+def test_a_prefix_with_a_star_fits_all_that_begins_with_it(prefix: str, channel: str) -> None:
+    literal = re.sub(r"[{}*]", "x", prefix)
+    assert (ChannelRule(f"{literal}*").fit(channel) is not None) == channel.startswith(literal)
+
+
+@given(st.lists(st.sampled_from(["a", "a:*", "{x}", "{x}:b", "*"]), max_size=5, unique=True), NAMES)
+def test_the_first_of_the_rules_that_fit_is_found(patterns: list[str], channel: str) -> None:
+    rules = ChannelRules()
+    made = [ChannelRule(pattern) for pattern in patterns]
+    for rule in made:
+        rules.add(rule)
+    fitting = [rule for rule in made if rule.fit(channel) is not None]
+    if fitting:
+        assert rules.find(channel)[0] is fitting[0]
+    else:
+        with pytest.raises(Refusal):
+            rules.find(channel)
+
+
+def test_names_that_were_looked_up_leave_nothing_behind() -> None:
+    rules = ChannelRules()
+    rules.add(ChannelRule("chat:{room}"))
+    for index in range(1000):
+        rules.find(f"chat:{index}")
+    assert len(rules._rules) == 1
+    assert not hasattr(rules._rules[0], "__dict__")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"join_leave": True}, "needs presence"),
+        ({"history": History(size=0, ttl=1)}, "size >= 1"),
+        ({"history": History(size=1, ttl=0)}, "ttl > 0"),
+        ({"history": History(size=-1, ttl=-1)}, "size >= 1"),
+    ],
+)
+def test_options_of_a_rule_that_cannot_be_are_named(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ChannelRule("a", **options)
+
+
+def test_personal_channels_are_behind_all_rules_and_only_the_server_subscribes_to_them() -> None:
+    rules = ChannelRules()
+    rules.extend_from(parse({"personal_channels": True, "channels": [{"match": "#vip", "presence": True}]}))
+    assert rules.find("#vip")[0].presence
+    assert rules.find("#alice")[0].subscribe == "nobody"
+    assert rules.find("#")[0].subscribe == "nobody"

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freshet.errors import Disconnect, Refusal
+from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.policy.tokens import TokenVerifier, issue
 
 SECRET = "a secret for tests, as long as HS512 wants it: sixty-four bytes...."
@@ -50,6 +51,23 @@ WRONG = {
 }
 WRONG["exp is text"] = jwt.PyJWS().encode(b'{"sub":"alice","exp":"tomorrow"}', SECRET, "HS256")
 WRONG["sub is a number"] = jwt.PyJWS().encode(b'{"sub":7}', SECRET, "HS256")
+for _name, _claims in {
+    "nbf is text": b'{"sub":"alice","nbf":"tomorrow"}',
+    "channels is text": b'{"sub":"alice","channels":"a"}',
+    "channels hold numbers": b'{"sub":"alice","channels":[1]}',
+    "channel is a list": b'{"sub":"alice","channel":["private"]}',
+    "sub is null": b'{"sub":null}',
+    "iss is a number": b'{"sub":"alice","iss":7}',
+    "aud is an object": b'{"sub":"alice","aud":{}}',
+    "claims are a list": b'["alice"]',
+    "claims are a text": b'"alice"',
+    "claims are nothing": b"",
+    "claims are no JSON": b"{",
+    "claims are no UTF-8": b'{"sub":"\xff"}',
+    "claims are deep": b'{"sub":"alice","info":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "exp is beyond every number": b'{"sub":"alice","exp":1e400}',
+}.items():
+    WRONG[_name] = jwt.PyJWS().encode(_claims, SECRET, "HS256")
 
 
 @pytest.mark.parametrize("token", WRONG.values(), ids=WRONG.keys())
@@ -109,3 +127,70 @@ def test_whatever_a_token_is_only_the_documented_errors_come_out(token: str) -> 
             verifier.connection(text)
         with pytest.raises(Refusal):
             verifier.subscription(text, "a", "alice")
+
+
+@given(st.data())
+def test_a_token_with_one_character_changed_is_wrong(data: st.DataObject) -> None:
+    token = issue(SECRET, "alice", channel="private")
+    # The last character holds bits that are no part of the signature.
+    at = data.draw(st.integers(0, len(token) - 2))
+    changed = token[:at] + data.draw(st.sampled_from("AZaz09-_. é\n=").filter(lambda text: text != token[at]))
+    changed += token[at + 1 :]
+    with pytest.raises(Refusal) as refusal:
+        verifier.subscription(changed, "private", "alice")
+    assert refusal.value.code == 103
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["sub", "exp", "nbf", "info", "channels", "channel", "aud", "iss", "other"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+            max_leaves=5,
+        ),
+    )
+)
+def test_whatever_a_signed_token_claims_it_passes_or_is_refused(claims: dict[str, Any]) -> None:
+    token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256")
+    with suppress(Refusal, Disconnect):
+        found = verifier.connection(token)
+        assert found.user == claims.get("sub", "")
+        assert "channel" not in claims or claims["channel"] is None
+        assert found.expires_at is None or found.expires_at > time.time()
+    with suppress(Refusal):
+        verifier.subscription(token, "private", "alice")
+        assert (claims["channel"], claims["sub"]) == ("private", "alice")
+
+
+def test_the_difference_of_clocks_is_forgiven_in_both_directions() -> None:
+    lenient = TokenVerifier(SECRET, leeway=30)
+    now = time.time()
+    assert lenient.connection(signed(sub="alice", nbf=now + 20)).user == "alice"
+    with pytest.raises(Disconnect):
+        lenient.connection(signed(sub="alice", nbf=now + 60))
+    with pytest.raises(Refusal):
+        lenient.connection(signed(sub="alice", exp=now - 60))
+
+
+def test_an_expired_token_of_anyone_else_is_wrong_rather_than_expired() -> None:
+    other = issue(SECRET[::-1], "alice", expires_in=-60)
+    with pytest.raises(Disconnect) as ending:
+        verifier.connection(other)
+    assert ending.value.code == 3500
+
+
+def test_a_public_key_does_not_become_a_secret() -> None:
+    """The classic confusion: a header that names an asymmetric algorithm for a key that is shared."""
+    with pytest.raises(Disconnect):
+        verifier.connection(unsigned({"alg": "ES256", "typ": "JWT", "jwk": "{}", "kid": "../../dev/null"}))
+
+
+def test_a_verifier_without_a_secret_cannot_be_made() -> None:
+    with pytest.raises(ConfigError, match=r"tokens\.secret"):
+        TokenVerifier("")
+
+
+def test_a_verifier_shows_no_secret() -> None:
+    assert SECRET not in repr(verifier)
+    assert SECRET not in str(verifier)
