@@ -1,10 +1,12 @@
 """The configuration: where options come from, and how a mistake is named."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from freshet.config import Config, develop, load, parse, reference, secret_of
+from freshet.config import Config, Option, develop, load, parse, reference, secret_of
 from freshet.errors import ConfigError
 
 
@@ -99,3 +101,66 @@ def test_every_option_has_a_line_of_documentation() -> None:
     options = reference()
     assert {"engine", "tokens.secret", "channels[].match", "limits.outbox"} <= {option.path for option in options}
     assert all(option.doc for option in options)
+
+
+@pytest.mark.parametrize(
+    "option", [option for option in reference() if "[]" not in option.path], ids=lambda it: it.path
+)
+def test_each_option_can_come_from_the_environment_and_is_checked_there(option: Option) -> None:
+    name = "FRESHET_" + option.path.replace(".", "__").upper()
+    default = json.loads(option.default)
+    text = "" if default is None else default if isinstance(default, str) else option.default
+    config: Any = load(None, {name: text})
+    for part in option.path.split("."):
+        config = getattr(config, part)
+    assert config == (default if default is not None else "")
+    if option.type in ("int", "float", "bool"):
+        with pytest.raises(ConfigError):
+            load(None, {name: "neither"})
+
+
+@pytest.mark.parametrize("level", ["flag", "environment", "file", "default"])
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("engine", {"flag": "a://", "environment": "b://", "file": "c://", "default": "memory://"}),
+        ("limits.outbox", {"flag": 4096, "environment": 5000, "file": 6000, "default": 1_048_576}),
+        ("websocket.compression", {"flag": True, "environment": True, "file": True, "default": False}),
+        ("timing.ping_interval", {"flag": 1.5, "environment": 2.5, "file": 3.5, "default": 25}),
+    ],
+)
+def test_each_source_comes_before_the_ones_behind_it(
+    tmp_path: Path, level: str, path: str, values: dict[str, Any]
+) -> None:
+    order = ["flag", "environment", "file", "default"]
+    given = order[order.index(level) :]
+    file = tmp_path / "freshet.toml"
+    table, _, name = path.rpartition(".")
+    line = f"{name} = {json.dumps(values['file'])}\n"
+    file.write_text((f"[{table}]\n{line}" if table else line) if "file" in given else "")
+    variable = "FRESHET_" + path.replace(".", "__").upper()
+    value = values["environment"]
+    text = value if isinstance(value, str) else json.dumps(value)
+    environment = {variable: text} if "environment" in given else {}
+    found: Any = load(file, environment, {path: values["flag"]} if "flag" in given else {})
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == values[level]
+
+
+@pytest.mark.parametrize("tree", [{"tokens": 5}, {"limits": []}, {"channels": [5]}, {"channels": 5}, {"timing": "x"}])
+def test_a_table_that_is_something_else_is_named(tree: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as mistake:
+        parse(tree)
+    assert mistake.value.path.startswith(next(iter(tree)))
+    assert "Expected" in mistake.value.message
+
+
+def test_a_secret_is_shown_neither_by_the_whole_nor_by_its_part() -> None:
+    config = parse({"tokens": {"secret": "hunter2"}})
+    for shown in (repr(config.tokens), str(config), f"{config}", f"{config.tokens!s}"):
+        assert "hunter2" not in shown
+
+
+def test_what_is_no_option_in_the_environment_but_has_another_prefix_is_left_alone() -> None:
+    assert load(None, {"PATH": "/bin", "FRESHE_X": "1", "freshet_x": "1"}) == Config()

@@ -1,17 +1,22 @@
 """The hub: history and the live flow merge without a gap or a repeat, however they interleave."""
 
 import asyncio
+from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.channels import ChannelRule
 from freshet.dialects.centrifuge import Centrifuge
+from freshet.dialects.channel_url import ChannelUrl
 from freshet.engines.memory import MemoryEngine
+from freshet.errors import EngineUnavailable
 from freshet.hub import Hub
-from freshet.model import History, PublishOptions, Stream
+from freshet.model import NOWHERE, History, Position, PublishOptions, Stream
 from freshet.outbox import Outbox, Turn
+from tests.tools.patience import eventually
 
 KEEP = History(size=100, ttl=60)
 RULE = ChannelRule("*", history=KEEP)
@@ -83,6 +88,44 @@ def test_a_returning_client_hears_every_offset_once_in_order(
     asyncio.run(story())
 
 
+@given(st.lists(st.sampled_from(["publish", "turn", "join", "read", "settle", "leave"]), max_size=40))
+def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_leaves(steps: list[str]) -> None:
+    """Clients come, are told history, and go, in whatever order, while publications come and turns end."""
+
+    async def story() -> None:
+        engine, turn = MemoryEngine(), Turn()
+        hub = Hub(engine, turn)
+        await engine.start(hub.deliver)
+        coming: deque[list[Any]] = deque()
+        here: deque[tuple[Any, int]] = deque()
+        top = 0
+        for step in steps:
+            if step == "publish":
+                top = (await engine.publish("a", b"1", PublishOptions(history=KEEP))).offset
+            elif step == "turn":
+                turn.end()
+            elif step == "join":
+                each: Any = Listener(turn)
+                coming.append([each, await hub.join(each, "a", RULE), None])
+            elif step == "read" and coming:
+                coming[0][2] = await engine.history("a", KEEP, limit=0)
+            elif step == "settle" and coming and coming[0][2]:
+                each, joining, stream = coming.popleft()
+                told, _ = hub.settle(joining, stream, None)
+                here.append((each, told.position.offset))
+            elif step == "leave" and here:
+                each, place = here.popleft()
+                turn.end()
+                hub.leave(each, "a")
+                assert offsets(each.outbox) == list(range(place + 1, top + 1))
+        turn.end()
+        for each, place in here:
+            assert offsets(each.outbox) == list(range(place + 1, top + 1))
+        await engine.stop()
+
+    asyncio.run(story())
+
+
 async def scene(size: int) -> tuple[MemoryEngine, Turn, Hub, ChannelRule, Any]:
     engine, turn = MemoryEngine(), Turn()
     hub = Hub(engine, turn)
@@ -128,4 +171,101 @@ async def test_a_channel_that_everyone_left_is_forgotten_here_and_by_the_engine(
     await asyncio.sleep(0)
     assert hub.statistics().channels == 0
     assert engine._listening == set()
+    await engine.stop()
+
+
+async def test_clients_of_two_protocols_hear_the_same_each_in_its_own_words() -> None:
+    engine, turn, hub, rule, first = await scene(size=10)
+    second: Any = Listener(turn)
+    second.dialect = ChannelUrl("a")
+    for each in (first, second):
+        hub.settle(await hub.join(each, "a", rule), await engine.history("a", KEEP), None)
+    for number in range(3):
+        await engine.publish("a", b"%d" % number, PublishOptions(history=KEEP))
+    turn.end()
+    assert offsets(first.outbox) == [1, 2, 3]
+    assert [frame.data for frame in second.outbox.take()] == [b"0", b"1", b"2"]
+    hub.leave(first, "a")
+    await engine.publish("a", b"3", PublishOptions(history=KEEP))
+    turn.end()
+    assert [frame.data for frame in second.outbox.take()] == [b"3"]
+    assert first.outbox.take() == []
+    await engine.stop()
+
+
+async def test_a_way_into_a_channel_that_comes_to_nothing_leaves_nothing() -> None:
+    engine, _turn, hub, rule, session = await scene(size=10)
+    hub.abandon(await hub.join(session, "a", rule))
+    await eventually(lambda: not hub._tasks)
+    assert hub.statistics().channels == 0
+    assert engine._listening == set()
+    await engine.stop()
+
+
+async def test_an_engine_that_fails_lets_the_next_one_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, turn, hub, rule, session = await scene(size=10)
+
+    async def fail(channel: str) -> None:
+        raise EngineUnavailable("for now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine, "subscribe", fail)
+        with pytest.raises(EngineUnavailable):
+            await hub.join(session, "a", rule)
+    assert hub.statistics().channels == 0
+    hub.settle(await hub.join(session, "a", rule), await engine.history("a", KEEP), None)
+    await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    turn.end()
+    assert offsets(session.outbox) == [1]
+    await engine.stop()
+
+
+async def test_one_who_comes_while_the_last_one_goes_hears_everything() -> None:
+    """Losing interest takes a turn: it must not end what a new listener has just begun."""
+    engine, turn, hub, rule, last = await scene(size=10)
+    following: Any = Listener(turn)
+    hub.settle(await hub.join(last, "a", rule), await engine.history("a", KEEP), None)
+    hub.leave(last, "a")
+    hub.settle(await hub.join(following, "a", rule), await engine.history("a", KEEP), None)
+    await eventually(lambda: not hub._tasks)
+    assert engine._listening == {"a"}
+    await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    turn.end()
+    assert offsets(following.outbox) == [1]
+    await engine.stop()
+
+
+async def test_leaving_twice_or_what_was_never_joined_is_harmless() -> None:
+    engine, _turn, hub, rule, session = await scene(size=10)
+    hub.leave(session, "nowhere")
+    hub.settle(await hub.join(session, "a", rule), await engine.history("a", KEEP), None)
+    hub.leave(session, "a")
+    hub.leave(session, "a")
+    assert hub.statistics().subscriptions == 0
+    await engine.stop()
+
+
+async def test_all_sessions_of_a_user_are_known_until_each_has_gone() -> None:
+    _engine, turn, hub, _rule, first = await scene(size=10)
+    second: Any = Listener(turn)
+    for each in (first, second):
+        hub.enter(each)
+    assert hub.users["alice"] == (first, second)
+    hub.exit(first)
+    hub.exit(first)
+    assert hub.users == {"alice": (second,)}
+    hub.exit(second)
+    assert hub.users == {}
+
+
+async def test_without_a_log_only_what_comes_after_joining_is_heard_and_recovery_is_denied() -> None:
+    engine, turn, hub, _rule, session = await scene(size=10)
+    bare = ChannelRule("*")
+    joining = await hub.join(session, "a", bare)
+    await engine.publish("a", b"1", PublishOptions())
+    told, recovered = hub.settle(joining, None, Position("e", 1))
+    assert (told.publications, told.position, recovered) == ([], NOWHERE, False)
+    await engine.publish("a", b"2", PublishOptions())
+    turn.end()
+    assert b'"data":2' in session.outbox.take()[0].data
     await engine.stop()
