@@ -3,12 +3,14 @@
 import asyncio
 import os
 import random
+import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.dialects.clients import CONFIG, Listener, connected, soon, token
@@ -56,14 +58,14 @@ def memory(server: Server) -> int:
 
 async def close_code(server: Server, *messages: str | bytes) -> int:
     """How the server closes after these messages."""
-    async with connect(server.ws("/connection/websocket")) as socket:
+    async with connect(server.ws("/connection/websocket")) as client:
         try:
             for message in messages:
-                await socket.send(message)
+                await client.send(message)
             while True:
-                await soon(socket.recv())
+                await soon(client.recv())
         except ConnectionClosed:
-            return socket.close_code or 0
+            return client.close_code or 0
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -160,6 +162,86 @@ async def test_many_hostile_clients_cost_no_memory_and_nobody_else_notices(serve
             await listener.subscription.publish(index)
         assert await listener.data(3) == [0, 1, 2]
     assert memory(server) - before < 8 * MIB
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\0" * 100,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /connection/websocket HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"POST /connection/websocket HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+    ],
+    ids=["zeros", "version", "no key", "length", "path", "headers", "tls"],
+)
+async def test_what_is_no_handshake_opens_nothing_and_breaks_nothing(server: Server, request_: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request_)
+    writer.write_eof()
+    with suppress(ConnectionError):
+        assert b" 101 " not in await soon(reader.read())
+    writer.close()
+    await still_serves(server)
+
+
+async def test_clients_that_vanish_in_the_middle_leave_nobody_present(server: Server) -> None:
+    """Each is reset at some place in its conversation, many within a frame."""
+    chance = random.Random(5)
+    connect_ = b'{"id":1,"connect":{"token":"%b"}}\n{"id":2,"subscribe":{"channel":"vanish"}}' % token().encode()
+    frames = b"\x81\xfe" + struct.pack("!H", len(connect_)) + bytes(4) + connect_
+
+    async def vanish() -> None:
+        _reader, writer = await opened(server)
+        writer.write(frames[: chance.choice((chance.randrange(len(frames)), len(frames)))])
+        linger = struct.pack("ii", 1, 0)  # a reset instead of an orderly end
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    async with connected(server, "bob") as client:
+        listener = Listener(client, "vanish")
+        await listener.start()
+        for _ in range(10):
+            await asyncio.gather(*(vanish() for _ in range(20)))
+
+        async def only_bob() -> bool:
+            presence = await listener.subscription.presence()
+            return {info.user for info in presence.clients.values()} == {"bob"}
+
+        await eventually(only_bob, 5, "all but one to be gone")
+    await still_serves(server)
+
+
+async def test_hundreds_of_sockets_that_say_nothing_keep_nobody_waiting(server: Server) -> None:
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(150)]
+    half = [await opened(server) for _ in range(150)]
+    for _reader, writer in half:
+        writer.write(b"\x81\xfe\xff")  # a frame whose length never comes
+    await still_serves(server)
+    for _reader, writer in silent + half:
+        writer.close()
+
+
+async def test_commands_without_end_from_one_client_keep_no_other_waiting(server: Server) -> None:
+    """It asks more than the backlog takes and reads no reply: reading stops, and the others go on."""
+    async with connect(server.ws("/connection/websocket")) as greedy:
+        await greedy.send(f'{{"id":1,"connect":{{"token":"{token()}"}}}}')
+        await soon(greedy.recv())
+        lines = "\n".join(f'{{"id":{number},"ping":{{}}}}' for number in range(2, 1000))
+        flood = asyncio.create_task(_flood(greedy, lines))
+        for _ in range(2):
+            await still_serves(server)
+        flood.cancel()
+        with suppress(asyncio.CancelledError):
+            await flood
+
+
+async def _flood(client: ClientConnection, message: str) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            await client.send(message)
 
 
 async def test_a_client_that_does_not_read_is_cut_and_the_others_get_everything(server: Server) -> None:
