@@ -165,3 +165,17 @@ async def test_it_sweeps_by_itself_until_it_is_stopped(engine: MemoryEngine, del
     timer.cancel()
     await engine.stop()
     assert engine._timer is None
+
+
+async def test_a_log_that_was_used_again_outlives_one_sweep_and_goes_with_a_later_one(
+    engine: MemoryEngine, delivered: Delivered, clock: Clock
+) -> None:
+    await engine.publish("a", b"1", LOGGED)
+    clock.now += KEEP.ttl - 1
+    await engine.publish("a", b"2", LOGGED)
+    clock.now += 2
+    engine.sweep()
+    assert len((await engine.history("a", KEEP)).publications) == 2
+    clock.now += KEEP.ttl
+    engine.sweep()
+    assert held(engine) == 0
