@@ -1,12 +1,14 @@
 """Channel rules: which options a channel has, by the pattern that its name fits.
 
 In a pattern `{name}` stands for one or more characters except `:`, and `*` for anything, also nothing. The first rule
-whose pattern fits wins. Names come from clients: matching one takes a bounded number of steps, and
-nothing about it is kept.
+whose pattern fits wins. Names come from clients: matching one takes time in proportion to its length, whatever the
+pattern, and nothing about it is kept.
 """
 
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from freshet.config import ChannelConfig, Config
 from freshet.errors import ConfigError, Refusal
@@ -16,17 +18,133 @@ if TYPE_CHECKING:
     from freshet.hooks import Hook
 
 _PIECE = re.compile(r"\{([^{}]*)\}|(\*)")
-LOOSE = 2  # wildcards in one pattern that can end anywhere; more would make matching a hostile name slow
+
+
+Fit = Callable[[str], dict[str, str] | None]
+
+
+class _Step(NamedTuple):
+    """A piece of a pattern. kind: `=` is the text itself, `{` a parameter of that name, `*` anything."""
+
+    kind: Literal["=", "{", "*"]
+    text: str
+
+
+def _parse(pattern: str) -> list[_Step]:
+    """The pieces of a pattern, literals one character each. Raises ConfigError."""
+    if not pattern:
+        raise ConfigError("match", "a pattern is not empty")
+    steps: list[_Step] = []
+    end = 0
+    for piece in _PIECE.finditer(pattern):
+        steps += [_Step("=", character) for character in pattern[end : piece.start()]]
+        end = piece.end()
+        step = _Step("*", "") if piece[2] else _Step("{", piece[1])
+        if step.kind == "{" and (not step.text.isidentifier() or step in steps or step.text in ("session", "data")):
+            raise ConfigError(
+                "match", f"{pattern!r}: {{{step.text}}}: expected a name of its own, other than session and data"
+            )
+        steps.append(step)
+    return steps + [_Step("=", character) for character in pattern[end:]]
+
+
+def _settled(steps: Sequence[_Step]) -> bool:
+    """Whether it is clear at once how far each wildcard goes: a parameter to a colon or the end, a star to the end."""
+    behind = {"{": (None, _Step("=", ":")), "*": (None,)}
+    return all(
+        step.kind == "=" or after in behind[step.kind] for step, after in zip(steps, [*steps[1:], None], strict=True)
+    )
+
+
+def _compile(steps: Sequence[_Step]) -> Fit:
+    """What tells the parameters of a name, or None when it does not fit.
+
+    An expression that never goes back is fastest. One that has to try takes time with a power of the name's length.
+    """
+    if not _settled(steps):
+        return _Search(steps).fit
+    written = {"=": "{}", "{": "(?P<{}>[^:]++)", "*": ".*{}"}
+    expression = "".join(written[step.kind].format(re.escape(step.text)) for step in steps)
+    fullmatch = re.compile(expression, re.DOTALL).fullmatch
+
+    def fit(channel: str) -> dict[str, str] | None:
+        found = fullmatch(channel)
+        return found.groupdict() if found else None
+
+    return fit
+
+
+class _Search:
+    """Matches any pattern in linear time, by sets of places that are the bits of one number.
+
+    Bit n of a set stands for the place that has n characters behind it. From the pattern's end to its start, each step
+    moves all places at once; then, from start to end, every wildcard takes as much as it can, the first one first.
+    """
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Sequence[_Step]) -> None:
+        self._steps = tuple(steps)
+
+    def fit(self, channel: str) -> dict[str, str] | None:
+        rest = len(channel)
+        places = self._places(channel)
+        if len(places) <= len(self._steps) or not places[-1] >> rest & 1:
+            return None
+        found: dict[str, str] = {}
+        for step, after in zip(self._steps, reversed(places[:-1]), strict=True):
+            if step.kind == "=":
+                rest -= 1
+                continue
+            start = len(channel) - rest
+            colon = channel.find(":", start) if step.kind == "{" else -1
+            least = len(channel) - colon if colon >= 0 else 0
+            possible = after >> least
+            rest = least + (possible & -possible).bit_length() - 1
+            if step.kind == "{":
+                found[step.text] = channel[start : len(channel) - rest]
+        return found
+
+    def _places(self, channel: str) -> list[int]:
+        """After each step, the last first, the places from which the steps so far fit; it ends where there are none."""
+        everything = (1 << len(channel) + 1) - 1
+        of = {
+            character: _bits(channel, character)
+            for character in {":", *(step.text for step in self._steps)}
+            if character
+        }
+        word = everything >> 1 & ~of[":"]
+        places = [1]
+        for step in reversed(self._steps):
+            now = places[-1]
+            if step.kind == "=":
+                now = (now & of[step.text]) << 1
+            elif step.kind == "*":
+                now = everything & -(now & -now)
+            else:
+                # The addition carries from each place through all characters that follow without a colon.
+                now = ((((now & word) + word) ^ word | now) & word) << 1
+            if not now:
+                break
+            places.append(now)
+        return places
+
+
+def _bits(channel: str, character: str) -> int:
+    """A number with a bit for each place that is right behind such a character."""
+    return int("1".join("0" * len(part) for part in channel.split(character)) or "0", 2)
 
 
 class ChannelRule:
     """One rule. parameters: the names in its pattern. on_subscribe, on_publish: a user's hooks.
 
-    Raises ConfigError for a pattern that cannot be.
+    fit: gives the parameters of a channel's name, None when it does not fit.
+
+    Raises ConfigError, with the option's path within the rule, for a pattern or options that cannot be.
     """
 
     __slots__ = (
-        "_fits",
+        "fit",
         "history",
         "join_leave",
         "match",
@@ -51,9 +169,9 @@ class ChannelRule:
         read: Literal["nobody", "subscriber", "client"] = "subscriber",
     ) -> None:
         if join_leave and not presence:
-            raise ConfigError(match, "join_leave needs presence")
-        if history is not None and (history.size < 1 or history.ttl <= 0):
-            raise ConfigError(match, f"history: expected size >= 1 and ttl > 0 seconds, got {history}")
+            raise ConfigError("join_leave", f"the rule {match!r} needs presence = true for it")
+        if history is not None and not (history.size >= 1 and 0 < history.ttl < inf):
+            raise ConfigError("history", f"the rule {match!r} needs size >= 1 and ttl > 0 seconds, got {history}")
         self.match = match
         self.history = history
         self.presence = presence
@@ -63,8 +181,9 @@ class ChannelRule:
         self.read = read
         self.on_subscribe: Hook | None = None
         self.on_publish: Hook | None = None
-        self.parameters, expression = _compile(match)
-        self._fits = re.compile(expression, re.DOTALL).fullmatch
+        steps = _parse(match)
+        self.parameters = tuple(step.text for step in steps if step.kind == "{")
+        self.fit = _compile(steps)
 
     @classmethod
     def from_config(cls, config: ChannelConfig) -> "ChannelRule":
@@ -81,37 +200,6 @@ class ChannelRule:
     def __repr__(self) -> str:
         return f"<ChannelRule {self.match}>"
 
-    def fit(self, channel: str) -> dict[str, str] | None:
-        """The parameters of a channel's name; None when it does not fit."""
-        found = self._fits(channel)
-        return found.groupdict() if found else None
-
-
-def _compile(pattern: str) -> tuple[tuple[str, ...], str]:
-    """The names in a pattern, and the regular expression that it means."""
-    names: list[str] = []
-    expression, end, loose = "", 0, 0
-    for piece in _PIECE.finditer(pattern):
-        expression += re.escape(pattern[end : piece.start()])
-        end = piece.end()
-        rest = pattern[end:]
-        if rest and (piece[2] or not rest.startswith(":")):
-            loose += 1
-        if piece[2]:
-            expression += ".*"
-            continue
-        name = piece[1]
-        if not name.isidentifier() or name in names or name in ("session", "data"):
-            raise ConfigError(pattern, f"{{{name}}}: expected a name of its own, other than session and data")
-        names.append(name)
-        expression += f"(?P<{name}>[^:]+)"
-    expression += re.escape(pattern[end:])
-    if not pattern:
-        raise ConfigError("match", "a pattern is not empty")
-    if loose > LOOSE:
-        raise ConfigError(pattern, f"at most {LOOSE} of {{name}} and * that neither a colon nor the end follows")
-    return tuple(names), expression
-
 
 class ChannelRules:
     """All rules, in order."""
@@ -123,9 +211,12 @@ class ChannelRules:
         self._rules.append(rule)
 
     def extend_from(self, config: Config) -> None:
-        """The rules of a configuration, behind those that there are."""
-        for each in config.channels:
-            self.add(ChannelRule.from_config(each))
+        """The rules of a configuration, behind those that there are. Raises ConfigError with the rule's path."""
+        for index, each in enumerate(config.channels):
+            try:
+                self.add(ChannelRule.from_config(each))
+            except ConfigError as error:
+                raise ConfigError(f"channels[{index}].{error.path}", error.message) from None
         if config.personal_channels:
             self.add(ChannelRule("#*", subscribe="nobody"))
 
