@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
 from freshet.config import Config, Option, develop, load, parse, reference, secret_of
 from freshet.errors import ConfigError
@@ -45,7 +48,12 @@ def test_the_environment_has_lists_switches_and_tables() -> None:
         ("[[channels]]\npresence = true", "channels[0]", "match"),
         ("[limits]\noutbox = 'big'", "limits.outbox", "Expected `int`"),
         ("[limits]\noutbox = 1", "limits.outbox", ">= 1024"),
-        ("[tokens]\nalgorithms = ['none']", "tokens.algorithms[0]", "none"),
+        ("[tokens]\nalgorithms = ['none']", "tokens.algorithms[0]", "HS256, HS384, HS512"),
+        ("[[channels]]\nmatch = 'a'\nhistory = {size = 1, ttl = nan}", "channels[0].history.ttl", "finite"),
+        ("[[channels]]\nmatch = 'a'\nhistory = {size = 1, ttl = inf}", "channels[0].history.ttl", "finite"),
+        ("[timing]\nconnect_timeout = inf", "timing.connect_timeout", "finite"),
+        ("[tokens]\nleeway = nan", "tokens.leeway", ""),
+        ("origins = ['https://a.example', 'b.example']", "origins[1]", "https://*.example.org"),
         ("origins = 'https://a.example'", "origins", "array"),
     ],
 )
@@ -73,6 +81,10 @@ def test_a_file_that_is_no_toml_is_named_with_line_and_column(tmp_path: Path) ->
         ("FRESHET_TOKENS__SECRE", "x", "tokens.secret"),
         ("FRESHET_PERSONAL_CHANNELS", "maybe", "true or false"),
         ("FRESHET_LIMITS__OUTBOX", "many", "JSON"),
+        ("FRESHET_CHANNELS__MATCH", "a", "no such option"),
+        ("FRESHET_ENGINE__X", "a", "no such option"),
+        ("FRESHET_", "a", "no such option"),
+        ("FRESHET_CHANNELS", "[" * 100_000, "JSON"),
     ],
 )
 def test_a_mistake_in_the_environment_is_named_by_its_variable(name: str, value: str, says: str) -> None:
@@ -164,3 +176,81 @@ def test_a_secret_is_shown_neither_by_the_whole_nor_by_its_part() -> None:
 
 def test_what_is_no_option_in_the_environment_but_has_another_prefix_is_left_alone() -> None:
     assert load(None, {"PATH": "/bin", "FRESHE_X": "1", "freshet_x": "1"}) == Config()
+
+
+@pytest.mark.parametrize("origin", ["example.org", "null", "https://", "https://a/b", "https://a b", "https://a.*", ""])
+def test_an_origin_that_no_browser_sends_is_named(origin: str) -> None:
+    with pytest.raises(ConfigError, match="no browser sends") as mistake:
+        parse({"origins": ["*", origin]})
+    assert mistake.value.path == "origins[1]"
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://a.example/", "HTTP://[::1]:8000", "https://*.a.example:1", "tauri://localhost"]
+)
+def test_an_origin_that_a_browser_sends_is_accepted(origin: str) -> None:
+    assert parse({"origins": [origin]}).origins == [origin]
+
+
+@pytest.mark.parametrize("environment", [{"FRESHET_SECRET": "x"}, {"FRESHET_TOKENS__SECRET": "x"}])
+def test_a_file_whose_table_is_none_is_named_whatever_the_environment(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    file = tmp_path / "freshet.toml"
+    file.write_text("tokens = 5\n")
+    with pytest.raises(ConfigError) as mistake:
+        load(file, environment)
+    assert mistake.value.path == "tokens"
+
+
+@given(
+    st.permutations(
+        [
+            ("FRESHET_KEY", "x"),
+            ("FRESHET_TOKENS", '{"leeway": 5, "issuer": "whole"}'),
+            ("FRESHET_TOKENS__ISSUER", "part"),
+            ("FRESHET_TOKENS__SECRET_ENV", "FRESHET_KEY"),
+        ]
+    )
+)
+def test_the_order_of_the_environment_does_not_matter_and_a_part_comes_before_its_whole(
+    pairs: list[tuple[str, str]],
+) -> None:
+    tokens = load(None, dict(pairs)).tokens
+    assert (tokens.leeway, tokens.issuer, tokens.secret_env) == (5, "part", "FRESHET_KEY")
+
+
+def test_a_part_of_a_table_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError) as mistake:
+        load(None, {"FRESHET_LIMITS": "5", "FRESHET_LIMITS__OUTBOX": "2048"})
+    assert mistake.value.path == "limits"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"FRESHET_TOKENS": '{"secret": "hunter2"'},
+        {"FRESHET_TOKENS": '{"secret": ["hunter2"]}'},
+        {"FRESHET_TOKENS": '{"secert": "hunter2"}'},
+        {"FRESHET_TOKENS": "hunter2"},
+        {"FRESHET_TOKENS__SECERT": "hunter2"},
+        {"FRESHET_CHANNELS": "hunter2"},
+    ],
+)
+def test_a_mistake_shows_no_secret(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as mistake:
+        load(None, environment)
+    assert "hunter2" not in str(mistake.value)
+
+
+def test_a_console_shows_no_secret() -> None:
+    assert "hunter2" not in pretty_repr(parse({"tokens": {"secret": "hunter2"}}))
+
+
+def test_an_option_says_its_unit() -> None:
+    units = {option.path: option.unit for option in reference()}
+    assert units["limits.outbox"] == "bytes"
+    assert units["timing.ping_interval"] == "seconds"
+    assert units["limits.backlog"] == "count"
+    assert units["engine"] == ""
+    assert all(option.unit for option in reference() if option.type in ("int", "float"))

@@ -5,6 +5,7 @@ The TOML file, the environment, the command line and the reference in the docs a
 
 import difflib
 import json
+import math
 import os
 import re
 import tomllib
@@ -27,6 +28,9 @@ MINUTES = 60 * SECONDS
 PREFIX = "FRESHET_"
 OTHER_NAMES = frozenset({"FRESHET_TEST_SCALE"})  # names with the prefix that are no options
 
+_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")
+
 
 class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who may connect."""
@@ -38,11 +42,14 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: ["HS256", "HS384", "HS512"])
     audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
     issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
-    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is forgiven, seconds.")] = 0
+    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is forgiven.", extra=_SECONDS)] = 0
     anonymous: Annotated[bool, Meta(description="Clients without a token may connect.")] = False
 
     def __repr__(self) -> str:
         return "Tokens(...)"  # a secret is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
 
 
 class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,29 +73,37 @@ class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one client may cost."""
 
-    message_size: Annotated[int, Meta(ge=128, description="A message from a client, bytes.")] = 64 * KIB
-    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message, count.")] = 1024
-    outbox: Annotated[int, Meta(ge=1 * KIB, description="What may wait for a client that does not read, bytes.")] = (
-        1 * MIB
-    )
-    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client, count.")] = 128
-    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name, bytes of UTF-8.")] = 255
-    backlog: Annotated[int, Meta(ge=1, description="Commands of one client that wait before reading stops, count.")] = (
-        256
-    )
+    message_size: Annotated[int, Meta(ge=128, description="A message from a client.", extra=_BYTES)] = 64 * KIB
+    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
+    outbox: Annotated[
+        int, Meta(ge=1 * KIB, description="What may wait for a client that does not read.", extra=_BYTES)
+    ] = 1 * MIB
+    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=_COUNT)] = 128
+    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=_BYTES)] = 255
+    backlog: Annotated[
+        int, Meta(ge=1, description="Commands of one client that wait before reading stops.", extra=_COUNT)
+    ] = 256
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When what happens, seconds."""
 
-    ping_interval: Annotated[float, Meta(ge=1, le=3600, description="Between heartbeats, seconds.")] = 25 * SECONDS
-    pong_timeout: Annotated[float, Meta(gt=0, description="For the answer to a heartbeat, seconds.")] = 8 * SECONDS
-    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect, seconds.")] = 15 * SECONDS
-    expiry_grace: Annotated[float, Meta(ge=0, description="For a client to refresh its token, seconds.")] = 25 * SECONDS
-    presence_ttl: Annotated[float, Meta(gt=0, description="After which a silent client is gone, seconds.")] = (
+    ping_interval: Annotated[float, Meta(ge=1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
+        25 * SECONDS
+    )
+    pong_timeout: Annotated[float, Meta(gt=0, description="For the answer to a heartbeat.", extra=_SECONDS)] = (
+        8 * SECONDS
+    )
+    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=_SECONDS)] = 15 * SECONDS
+    expiry_grace: Annotated[float, Meta(ge=0, description="For a client to refresh its token.", extra=_SECONDS)] = (
+        25 * SECONDS
+    )
+    presence_ttl: Annotated[float, Meta(gt=0, description="After which a silent client is gone.", extra=_SECONDS)] = (
         1 * MINUTES
     )
-    close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side, seconds.")] = 5 * SECONDS
+    close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side.", extra=_SECONDS)] = (
+        5 * SECONDS
+    )
 
 
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,12 +142,15 @@ def load(
     Raises ConfigError, which says where the mistake is, what is wrong and what is allowed.
     """
     tree = _read(path) if path is not None else {}
-    for name, text in environment.items():
-        if name.startswith(PREFIX):
-            _from_environment(tree, name, text)
+    unknown = _from_environment(tree, environment)
     for where, value in (overrides or {}).items():
         _put(tree, where.split("."), value)
-    return parse(tree)
+    config = parse(tree)
+    for name in unknown:
+        if name != config.tokens.secret_env:
+            where = name.removeprefix(PREFIX).lower().replace("__", ".")
+            raise ConfigError(name, f"no such option. {_allowed(where, list(_paths(Config)))}")
+    return config
 
 
 def parse(tree: dict[str, Any]) -> Config:
@@ -143,8 +161,11 @@ def parse(tree: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         raise ConfigError(where.strip("`.") or "", _explain(message, where.strip("`."))) from None
+    _check_numbers(config, "")
     for index, rule in enumerate(config.channels):
         _check_rule(rule, f"channels[{index}]")
+    for index, origin in enumerate(config.origins):
+        _check_origin(origin, f"origins[{index}]")
     return config
 
 
@@ -176,15 +197,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), f"not TOML: {error}") from None
 
 
-def _from_environment(tree: dict[str, Any], name: str, text: str) -> None:
-    where = name.removeprefix(PREFIX).lower().split("__")
-    secret_env = tree.get("tokens", {}).get("secret_env", Tokens().secret_env)
-    if name in OTHER_NAMES or name == secret_env:
-        return
-    kind = _type_at(Config, where)
-    if kind is None:
-        raise ConfigError(name, f"no such option. {_allowed('.'.join(where), list(_paths(Config)))}")
-    _put(tree, where, _value(kind, text, name))
+def _from_environment(tree: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Put into `tree` what the environment sets, and answer with the names that have the prefix but are no options.
+
+    A whole table comes before what is in it, so that the order of the names does not matter.
+    """
+    unknown = []
+    for name in sorted(environment, key=lambda name: (name.count("__"), name)):
+        if not name.startswith(PREFIX) or name in OTHER_NAMES:
+            continue
+        where = name.removeprefix(PREFIX).lower().split("__")
+        kind = _type_at(Config, where)
+        if kind is None:
+            unknown.append(name)
+        else:
+            _put(tree, where, _value(kind, environment[name], name))
+    return unknown
 
 
 def _value(kind: Any, text: str, name: str) -> Any:
@@ -201,13 +229,15 @@ def _value(kind: Any, text: str, name: str) -> Any:
         return words[text.lower()]
     try:
         return json.loads(text)
-    except ValueError:
-        raise ConfigError(name, f"expected JSON, got {text!r}") from None
+    except (ValueError, RecursionError) as error:  # without the text, which may hold a secret
+        raise ConfigError(name, f"expected JSON: {error}") from None
 
 
 def _put(tree: dict[str, Any], where: list[str], value: Any) -> None:
-    for name in where[:-1]:
+    for depth, name in enumerate(where[:-1], 1):
         tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(".".join(where[:depth]), "expected a table")
     tree[where[-1]] = value
 
 
@@ -221,6 +251,24 @@ def _check_rule(rule: ChannelConfig, path: str) -> None:
         raise ConfigError(f"{path}.history.size", f"expected 1 publication or more, got {rule.history.size}")
     if rule.history is not None and rule.history.ttl <= 0:
         raise ConfigError(f"{path}.history.ttl", f"expected more than 0 seconds, got {rule.history.ttl}")
+
+
+def _check_numbers(value: Any, path: str) -> None:
+    """TOML and JSON have `inf` and `nan`: a time that never comes, and a bound that nothing is beyond."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(path, f"expected a finite number, got {value}")
+    if isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            _check_numbers(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_numbers(item, f"{path}[{index}]")
+
+
+def _check_origin(origin: str, path: str) -> None:
+    if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+        allowed = "`https://example.org`, `https://example.org:8443`, `https://*.example.org` for what is below, or `*`"
+        raise ConfigError(path, f"{origin!r} is what no browser sends. Allowed: {allowed}")
 
 
 def _refuse_unknown(value: Any, kind: Any, path: str) -> None:
@@ -245,8 +293,10 @@ def _allowed(name: str, names: list[str]) -> str:
 
 
 def _explain(message: str, path: str) -> str:
-    kind = _type_at(Config, re.sub(r"\[[^]]*\]", "", path).split(".")) if path else None
+    kind = _type_at(Config, re.sub(r"\[[^]]*\]", "", path).split("."), through_lists=True) if path else None
     origin, arguments = _bare(kind)
+    if origin is list and path.endswith("]"):
+        origin, arguments = _bare(arguments[0])
     if origin is Literal:
         return f"{message}. Allowed: {', '.join(map(str, arguments))}"
     return message
@@ -261,10 +311,11 @@ def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(kind) or kind, get_args(kind)
 
 
-def _type_at(kind: Any, where: list[str]) -> Any:
+def _type_at(kind: Any, where: list[str], *, through_lists: bool = False) -> Any:
+    """The type of an option; None when there is none. through_lists: also of those in a list's tables."""
     for name in where:
         origin, arguments = _bare(kind)
-        if origin is list:
+        if origin is list and through_lists:
             origin, _ = _bare(arguments[0])
         hints = get_type_hints(origin, include_extras=True) if isinstance(origin, type) else {}
         if not (isinstance(origin, type) and issubclass(origin, Struct)) or name not in hints:
@@ -274,11 +325,16 @@ def _type_at(kind: Any, where: list[str]) -> Any:
 
 
 class Option(NamedTuple):
-    """One option, for the reference. path: `tokens.secret`; a rule's begin with `channels[].`."""
+    """One option, for the reference.
+
+    path: `tokens.secret`; a rule's begin with `channels[].`. default: JSON, empty when the option has to be given.
+    unit: `bytes`, `seconds`, `count`, or empty.
+    """
 
     path: str
     type: str
     default: str
+    unit: str
     doc: str
 
 
@@ -296,13 +352,14 @@ def _options(struct: type[Struct], path: str) -> Iterator[Option]:
         if isinstance(inner, type) and issubclass(inner, Struct) and inner is not History:
             yield from _options(inner, f"{path}{field.name}{'[]' if origin is list else ''}.")
             continue
-        doc = next((meta.description or "" for meta in get_args(hint)[1:] if isinstance(meta, Meta)), "")
+        meta = next((each for each in get_args(hint)[1:] if isinstance(each, Meta)), Meta())
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         shown = "" if default is msgspec.NODEFAULT else json.dumps(default)
         names = (
             " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
         )
-        yield Option(f"{path}{field.name}", names, shown, doc)
+        unit = (meta.extra or {}).get("unit", "")
+        yield Option(f"{path}{field.name}", names, shown, unit, meta.description or "")
 
 
 def _paths(struct: type[Struct]) -> Iterator[str]:
