@@ -39,6 +39,8 @@ SITE = "https://example.org"
         ("https://anything.example", "api.example", ["*"], True),
         ("null", "api.example", [SITE], False),
         ("null", "null", [], False),
+        ("null", "api.example", ["null"], False),
+        ("null", "api.example", ["*"], True),
         ("://example.org", "example.org", [], False),
         ("file://", "", [], False),
         ("file://example.org", "example.org", [], False),

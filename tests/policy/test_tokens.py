@@ -1,6 +1,7 @@
 """Clients' tokens: what passes, and what does not, however it is made."""
 
 import base64
+import hmac
 import json
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.policy.tokens import TokenVerifier, issue
 
@@ -155,7 +157,7 @@ def test_whatever_a_signed_token_claims_it_passes_or_is_refused(claims: dict[str
     token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256")
     with suppress(Refusal, Disconnect):
         found = verifier.connection(token)
-        assert found.user == claims.get("sub", "")
+        assert found.user == claims["sub"] != ""
         assert "channel" not in claims or claims["channel"] is None
         assert found.expires_at is None or found.expires_at > time.time()
     with suppress(Refusal):
@@ -194,3 +196,69 @@ def test_a_verifier_without_a_secret_cannot_be_made() -> None:
 def test_a_verifier_shows_no_secret() -> None:
     assert SECRET not in repr(verifier)
     assert SECRET not in str(verifier)
+
+
+@pytest.mark.parametrize("claims", [{}, {"sub": ""}])
+def test_a_token_that_names_no_user_connects_only_where_sessions_may_be_anonymous(claims: dict[str, Any]) -> None:
+    with pytest.raises(Disconnect) as ending:
+        verifier.connection(signed(**claims))
+    assert ending.value.code == 3500
+    assert TokenVerifier(SECRET, anonymous=True).connection(signed(**claims)).user == ""
+    opened = Tokens(anonymous=True)
+    assert TokenVerifier.from_config(opened, SECRET).connection(signed(**claims)).user == ""
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["alg", "typ", "crit", "b64", "kid", "jku", "jwk", "x5u", "enc"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.sampled_from(["HS256", "HS512", "none", "RS256", "b64"]),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+            max_leaves=4,
+        ),
+    ),
+    st.booleans(),
+)
+def test_whatever_a_header_holds_only_a_signature_with_the_secret_passes(header: dict[str, Any], right: bool) -> None:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, {"sub": "alice"})]
+    body = b".".join(parts)
+    digest = {"HS512": "sha512"}.get(str(header.get("alg")), "sha256")
+    signature = hmac.digest(SECRET.encode() if right else b"another", body, digest)
+    token = (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+    with suppress(Disconnect):
+        assert verifier.connection(token).user == "alice"
+        assert right
+        assert header["alg"] in ("HS256", "HS512")
+
+
+PEM = (
+    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----"
+)
+
+
+@pytest.mark.parametrize("secret", [PEM, '{"kty": "oct", "k": "hunter2"}', "hunter2\udcff"])
+def test_a_secret_with_which_no_token_could_pass_is_named_at_once_and_not_shown(secret: str) -> None:
+    with pytest.raises(ConfigError) as mistake:
+        TokenVerifier(secret)
+    assert mistake.value.path == "tokens.secret"
+    assert secret not in str(mistake.value)
+    assert "hunter2" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("algorithms", [[], ["none"], ["RS256"], ["HS256", "ES256"]])
+def test_only_algorithms_with_a_shared_secret_can_be_set(algorithms: list[str]) -> None:
+    with pytest.raises(ConfigError, match="HS256, HS384, HS512"):
+        TokenVerifier(SECRET, algorithms)
+
+
+def test_a_short_secret_is_told_once_when_it_is_set_and_works(caplog: pytest.LogCaptureFixture) -> None:
+    short = TokenVerifier("hunter2")
+    for _ in range(3):
+        assert short.connection(issue("hunter2", "alice")).user == "alice"
+    assert [record.message for record in caplog.records if "RFC 7518" in record.message] == [caplog.records[0].message]
+    assert "hunter2" not in caplog.text
+
+
+def test_other_users_of_the_library_keep_its_warnings() -> None:
+    with pytest.warns(jwt.InsecureKeyLengthWarning):
+        jwt.encode({"sub": "alice"}, "hunter2", "HS256")

@@ -5,13 +5,14 @@ channels the server subscribes it (`channels`). A subscription token allows one 
 the other.
 """
 
+import logging
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jwt
 import msgspec
+from jwt.algorithms import HMACAlgorithm
 
 from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
@@ -20,8 +21,14 @@ from freshet.model import Claims
 KIB = 1024
 LONGEST = 16 * KIB  # bytes of a token that are looked at
 
-# A secret's length is told once, when the server starts, instead of with every token.
-warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
+# The hash of each algorithm, and the bytes of a secret that RFC 7518 section 3.2 asks for.
+HASHES = {
+    "HS256": (HMACAlgorithm.SHA256, 32),
+    "HS384": (HMACAlgorithm.SHA384, 48),
+    "HS512": (HMACAlgorithm.SHA512, 64),
+}
+
+log = logging.getLogger("freshet")
 
 
 class ConnectionClaims(msgspec.Struct, frozen=True):
@@ -65,8 +72,36 @@ class _Expired(Exception):
     """A token that was right once."""
 
 
+class _Hmac(HMACAlgorithm):
+    """For one key, which was looked at when it was set instead of with every token."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key.encode() if isinstance(key, str) else key
+
+    def check_key_length(self, key: bytes) -> str | None:
+        return None
+
+
+def _signatures(algorithms: Sequence[str]) -> jwt.PyJWS:
+    if not algorithms:
+        raise ConfigError("tokens.algorithms", f"expected one or more of {', '.join(HASHES)}")
+    jws = jwt.PyJWS(algorithms=[])
+    for name in algorithms:
+        if name not in HASHES:
+            raise ConfigError("tokens.algorithms", f"no algorithm {name!r}. Allowed: {', '.join(HASHES)}")
+        if name not in jws.get_algorithms():
+            jws.register_algorithm(name, _Hmac(HASHES[name][0]))
+    return jws
+
+
 class TokenVerifier:
-    """algorithms: those accepted, of HS256, HS384, HS512. leeway: clock skew that is forgiven, seconds."""
+    """Checks tokens against one secret.
+
+    algorithms: those accepted, of HS256, HS384, HS512. leeway: clock skew that is forgiven, seconds. anonymous: a
+    connection token may leave out `sub`.
+
+    Raises ConfigError for a secret or an algorithm that cannot be.
+    """
 
     def __init__(
         self,
@@ -76,19 +111,34 @@ class TokenVerifier:
         audience: str | None = None,
         issuer: str | None = None,
         leeway: float = 0,
+        anonymous: bool = False,
     ) -> None:
         if not secret:
             raise ConfigError("tokens.secret", "expected a text that is not empty")
-        self._key = secret.encode()
+        try:
+            self._key = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+        except (jwt.InvalidKeyError, UnicodeEncodeError) as error:
+            raise ConfigError("tokens.secret", f"expected a random text: {_why(error)}") from None
         self._algorithms = list(algorithms)
         self._audience = audience
         self._issuer = issuer
         self._leeway = leeway
-        self._jws = jwt.PyJWS(algorithms=self._algorithms, options={"enforce_minimum_key_length": False})
+        self._anonymous = anonymous
+        self._jws = _signatures(self._algorithms)
+        least = min(HASHES[name][1] for name in self._algorithms)
+        if len(self._key) < least:
+            log.warning("the secret for tokens is short: RFC 7518 asks for %d random bytes", least)
 
     @classmethod
     def from_config(cls, config: Tokens, secret: str) -> "TokenVerifier":
-        return cls(secret, config.algorithms, audience=config.audience, issuer=config.issuer, leeway=config.leeway)
+        return cls(
+            secret,
+            config.algorithms,
+            audience=config.audience,
+            issuer=config.issuer,
+            leeway=config.leeway,
+            anonymous=config.anonymous,
+        )
 
     def connection(self, token: str) -> ConnectionClaims:
         """Raises `Refusal` 109 for an expired token, `Disconnect` 3500 for any other that is not right."""
@@ -100,6 +150,8 @@ class TokenVerifier:
             raise Disconnect.invalid_token() from None
         if known.channel is not None:
             raise Disconnect.invalid_token("a subscription token does not connect")
+        if not known.sub and not self._anonymous:
+            raise Disconnect.invalid_token("the token names no user")
         return ConnectionClaims(known.sub, known.exp, _raw(known.info), known.channels, claims)
 
     def subscription(self, token: str, channel: str, user: str) -> SubscriptionClaims:
@@ -135,6 +187,11 @@ class TokenVerifier:
         return claims, known
 
 
+def _why(error: Exception) -> str:
+    """Without the secret, which an error of Unicode quotes."""
+    return str(error) if isinstance(error, jwt.InvalidKeyError) else "this one is not UTF-8"
+
+
 def _raw(info: Any) -> msgspec.Raw:
     return msgspec.Raw() if info is None else msgspec.Raw(msgspec.json.encode(info))
 
@@ -151,7 +208,7 @@ def issue(
 ) -> str:
     """Make a token: for one's own tools and tests; a backend makes them with any JWT library.
 
-    expires_in: seconds. channel: makes it a subscription token.
+    expires_in: seconds. info: what msgspec makes JSON of. channel: makes it a subscription token.
     """
     claims: Claims = {"sub": user}
     if expires_in is not None:
@@ -159,4 +216,5 @@ def issue(
     for name, value in {"info": info, "channels": list(channels) or None, "channel": channel}.items():
         if value is not None:
             claims[name] = value
-    return jwt.encode(claims, secret, algorithm)
+    payload = msgspec.json.encode(claims)
+    return _signatures([algorithm]).encode(payload, secret, algorithm)
