@@ -45,6 +45,10 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         ("[websockets]\ncompression = true", "websockets", "Did you mean 'websocket'"),
         ("origins = [1]", "origins[0]", "Expected `str`"),
         ("engine = 5", "engine", "Expected `str`"),
+        ("engine = 'carrier://pigeon'", "engine", "memory"),
+        ("[[channels]]\nmatch = '{1a}'", "channels[0].match", "name of its own"),
+        ("[tokens]\nalgorithms = ['RS256']", "tokens.algorithms[0]", "HS256, HS384, HS512"),
+        ("origins = ['example.org']", "origins[0]", "https://example.org"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_what_is_allowed(folder: Path, toml: str, path: str, says: str) -> None:
@@ -101,5 +105,5 @@ def test_the_environment_is_checked_too(folder: Path) -> None:
 def test_the_table_shows_each_rule_with_its_rights(folder: Path) -> None:
     rule = RULE + "presence = true\njoin_leave = true\nhistory = {size = 3, ttl = 1.5}\nsubscribe = 'token'\n"
     shown = check(folder, rule + "[[channels]]\nmatch = '[red]b*'").stdout
-    for text in ("3 for 1.5 s", "join/leave", "token"):
+    for text in ("3 for 1.5 s", "join/leave", "token", "[red]b*"):
         assert text in shown

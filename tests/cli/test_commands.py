@@ -73,3 +73,10 @@ def test_serve_names_an_application_that_is_not_there(tmp_path: Path, target: st
     assert done.returncode == 2
     assert "MODULE:APP" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_a_flag_and_a_command(tmp_path: Path) -> None:
+    flag, command = freshet("--version", cwd=tmp_path), freshet("version", cwd=tmp_path)
+    assert flag.returncode == command.returncode == 0
+    assert flag.stdout == command.stdout != ""
+    assert freshet(cwd=tmp_path).stdout.count("freshet") > 0

@@ -83,3 +83,42 @@ def test_no_message_shows_the_secret() -> None:
         done = token("--user", "alice", *options)
         assert done.exit_code == 2
         assert SECRET not in done.output
+
+
+def test_the_variable_that_a_flag_names_comes_before_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "freshet.toml").write_text(f"[tokens]\nsecret = '{SECRET}1'\n")
+    for name in ("KEY", "FRESHET_KEY"):
+        monkeypatch.setenv(name, SECRET + "2")
+        printed = token("--user", "alice", "--secret-env", name).stdout.strip()
+        assert TokenVerifier(SECRET + "2").connection(printed).user == "alice"
+        monkeypatch.delenv(name)
+        done = token("--user", "alice", "--secret-env", name)
+        assert done.exit_code == 2
+        assert f"Set {name}" in done.stderr
+
+
+def test_a_token_is_signed_as_the_server_accepts_it(folder: Path) -> None:
+    (folder / "freshet.toml").write_text("[tokens]\nalgorithms = ['HS512']\n")
+    printed = token("--user", "alice").stdout.strip()
+    assert TokenVerifier(SECRET, ["HS512"]).connection(printed).user == "alice"
+
+
+@pytest.mark.parametrize("info", ['{"a": NaN}', "[Infinity]", "-Infinity", "[" * 100_000, "\udcff", '"\udcff"'])
+def test_info_that_the_server_could_not_read_is_refused(info: str) -> None:
+    done = token("--user", "alice", f"--info={info}")
+    assert done.exit_code == 2
+    assert "not JSON" in done.stderr or "not UTF-8" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_user_that_is_no_text_is_refused() -> None:
+    done = token("--user", "\udcff")
+    assert done.exit_code == 2
+    assert "not UTF-8" in done.stderr
+
+
+def test_a_secret_that_the_server_would_refuse_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRESHET_SECRET", '{"kty": "oct"}')
+    done = token("--user", "alice")
+    assert done.exit_code == 2
+    assert "tokens.secret" in done.stderr

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from freshet.app import Freshet
 from freshet.channels import ChannelRules
 from freshet.cli.console import fail, out
 from freshet.cli.serve import DEFAULT_CONFIG
@@ -24,6 +26,7 @@ def check(
     """
     try:
         config = load(path)
+        Freshet(config=config)  # refuses what `serve` would
         ChannelRules().extend_from(config)
     except ConfigError as error:
         fail(str(error), f"{path} was not accepted.")
@@ -31,11 +34,11 @@ def check(
     for rule in config.channels:
         history = f"{rule.history.size} for {rule.history.ttl:g} s" if rule.history else "-"
         presence = ("join/leave" if rule.join_leave else "yes") if rule.presence else "-"
-        table.add_row(rule.match, history, presence, rule.subscribe, rule.publish, rule.read)
-    out.print(f"[green]OK[/green] {path}, engine {config.engine}", highlight=False)
+        table.add_row(escape(rule.match), history, presence, rule.subscribe, rule.publish, rule.read)
+    out.print(f"[green]OK[/green] {escape(str(path))}, engine {escape(config.engine)}", highlight=False)
     out.print(table if config.channels else "There are no channel rules: every channel is refused.")
     if secret_of(config) is None and not config.tokens.anonymous:
         out.print(
-            f"[yellow]Nobody can connect yet:[/yellow] set {config.tokens.secret_env} or \\[tokens] secret.",
+            f"[yellow]Nobody can connect yet:[/yellow] set {escape(config.tokens.secret_env)} or \\[tokens] secret.",
             highlight=False,
         )

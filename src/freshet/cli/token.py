@@ -1,9 +1,10 @@
 """`freshet token`: a client's token, for trying things out."""
 
 import json
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -11,7 +12,7 @@ from freshet.cli.console import fail
 from freshet.cli.serve import DEFAULT_CONFIG
 from freshet.config import load, secret_of
 from freshet.errors import ConfigError
-from freshet.policy.tokens import issue
+from freshet.policy.tokens import TokenVerifier, issue
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -22,9 +23,10 @@ def token(
     channel: Annotated[str | None, typer.Option(help="Make a subscription token for this channel.")] = None,
     channels: Annotated[str | None, typer.Option(help="Channels to which the server subscribes: a,b.")] = None,
     info: Annotated[str | None, typer.Option(help="What others see of the client, JSON.")] = None,
+    secret_env: Annotated[str | None, typer.Option(help="The environment variable that holds the secret.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file. Default: freshet.toml, if there is one.")] = None,
 ) -> None:
-    """Print a token. The secret comes from the configuration or FRESHET_SECRET.
+    """Print a token. The secret comes from --secret-env, the configuration or FRESHET_SECRET.
 
     [bold]Examples[/bold]
 
@@ -34,26 +36,43 @@ def token(
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG
     try:
-        options = load(config)
+        options = load(config, _without(secret_env))
+        secret = os.environ.get(secret_env) if secret_env else secret_of(options)
+        if not secret:
+            name = secret_env or options.tokens.secret_env
+            fail("no secret is set", f"Set {name}, or [tokens] secret in freshet.toml.")
+        TokenVerifier.from_config(options.tokens, secret)  # refuses a secret that the server would
     except ConfigError as error:
         fail(str(error))
-    secret = secret_of(options)
-    if secret is None:
-        fail("no secret is set", f"Set {options.tokens.secret_env}, or [tokens] secret in freshet.toml.")
+    length, parsed = _seconds(expires), _json(info)
     try:
-        parsed = json.loads(info) if info is not None else None
-    except ValueError as error:
-        fail(f"--info: not JSON: {error}", """For example --info '{"name": "Alice"}'.""")
-    print(
-        issue(
+        printed = issue(
             secret,
             user,
-            expires_in=_seconds(expires),
+            expires_in=length,
             info=parsed,
             channels=[name for name in (channels or "").split(",") if name],
             channel=channel,
+            algorithm=options.tokens.algorithms[0],
         )
-    )
+    except UnicodeEncodeError:
+        fail("--user, --channel, --channels or --info: not UTF-8")
+    print(printed)
+
+
+def _without(secret_env: str | None) -> dict[str, str]:
+    """The environment, but for the name that a flag makes a secret's."""
+    return {name: value for name, value in os.environ.items() if name != secret_env}
+
+
+def _json(info: str | None) -> Any:
+    def refuse(word: str) -> NoReturn:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        return json.loads(info, parse_constant=refuse) if info is not None else None
+    except (ValueError, RecursionError) as error:
+        fail(f"--info: not JSON: {error}", """For example --info '{"name": "Alice"}'.""")
 
 
 def _seconds(text: str) -> float:
