@@ -138,7 +138,7 @@ def test_each_option_can_come_from_the_environment_and_is_checked_there(option: 
         ("engine", {"flag": "a://", "environment": "b://", "file": "c://", "default": "memory://"}),
         ("limits.outbox", {"flag": 4096, "environment": 5000, "file": 6000, "default": 1_048_576}),
         ("websocket.compression", {"flag": True, "environment": True, "file": True, "default": False}),
-        ("timing.ping_interval", {"flag": 1.5, "environment": 2.5, "file": 3.5, "default": 25}),
+        ("timing.ping_interval", {"flag": 31.5, "environment": 32.5, "file": 33.5, "default": 25}),
     ],
 )
 def test_each_source_comes_before_the_ones_behind_it(

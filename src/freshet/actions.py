@@ -1,5 +1,6 @@
 """What the server does by its own will: the functions behind `live.publish(...)` and its like."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from freshet.model import ClientInfo, Position, PublishOptions, Stream, Unsubscr
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.subscribing import enter, settle
+
+log = logging.getLogger("freshet.actions")
 
 
 def _rule(node: Node, channel: str) -> ChannelRule:
@@ -22,6 +25,7 @@ async def publish(
 ) -> Position:
     rule = _rule(node, channel)
     payload, kind = as_payload(data)
+    _check_tags(tags or {})
     options = PublishOptions(
         kind=kind,
         history=rule.history,
@@ -29,6 +33,14 @@ async def publish(
         idempotency_key=idempotency_key,
     )
     return await node.engine.publish(channel, payload, options)
+
+
+def _check_tags(tags: Mapping[Any, Any]) -> None:
+    """Raises TypeError or ValueError, before the log has what no client could be told."""
+    for name, value in tags.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"tags: expected texts, got {name!r}: {value!r}")
+        (name + value).encode()
 
 
 async def history(node: Node, channel: str, since: Position | None, limit: int, reverse: bool) -> Stream:
@@ -46,9 +58,16 @@ async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
 
 async def subscribe(node: Node, user: str, channel: str) -> None:
     """Every session of `user` hears `channel` from now on; one that did already is left as it is."""
+    _rule(node, channel)
     for session in node.hub.users.get(user, ()):
-        if channel not in session.subscriptions:
-            session.tell(settle(node, await enter(node, session, channel, by_server=True)))
+        if channel in session.subscriptions:
+            continue
+        try:
+            entry = await enter(node, session, channel, by_server=True)
+        except (Refusal, Disconnect) as why:
+            log.warning("%r was not subscribed to %r: %s", session, channel, why)
+            continue
+        session.tell(settle(node, entry))
 
 
 async def unsubscribe(node: Node, user: str, channel: str) -> None:

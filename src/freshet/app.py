@@ -85,6 +85,7 @@ class Freshet:
         self._router: ASGIApp = router(self._node)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
+        self._configured = False
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -221,9 +222,17 @@ class Freshet:
         if self._starting is None:
             if self._node.tokens is None and not self.config.tokens.anonymous:
                 log.warning("no secret is set, so that nobody can connect: set FRESHET_SECRET or [tokens] secret")
-            self._rules.extend_from(self.config)
+            if not self._configured:
+                self._configured = True
+                self._rules.extend_from(self.config)  # behind those that the program made until now
             self._starting = asyncio.get_running_loop().create_task(self._node.start())
-        await asyncio.shield(self._starting)
+        starting = self._starting
+        try:
+            await asyncio.shield(starting)
+        except Exception:
+            if self._starting is starting:
+                self._starting = None  # the next one tries again
+            raise
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup

@@ -91,6 +91,8 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     if claims is None and welcome.user is None and not node.config.tokens.anonymous:
         raise Disconnect.invalid_token(rights.why_no_token(node.tokens))
     _identify(session, claims, welcome)
+    if session.ended:
+        raise Disconnect.normal()
     channels = [*(claims.channels if claims else ()), *welcome.channels]
     if node.config.personal_channels and session.user:
         channels.append(rights.personal_channel(session.user))
@@ -119,7 +121,8 @@ def _identify(session: Session, claims: ConnectionClaims | None, welcome: Welcom
 
 async def refresh(node: Node, session: Session, command: Refresh) -> Refreshed:
     claims = rights.identify(command.token, node.tokens)
-    if claims is None or claims.user != session.user:
+    # The hook may have given the session another user than its token has.
+    if claims is None or claims.user != session.claims.get("sub", session.user):
         raise Disconnect.invalid_token()
     session.expires = claims.expires_at or 0.0
     session.token_claims = claims.claims

@@ -162,6 +162,7 @@ def parse(tree: dict[str, Any]) -> Config:
         message, _, where = str(error).partition(" - at `$")
         raise ConfigError(where.strip("`.") or "", _explain(message, where.strip("`."))) from None
     _check_numbers(config, "")
+    _check_timing(config.timing)
     for index, rule in enumerate(config.channels):
         _check_rule(rule, f"channels[{index}]")
     for index, origin in enumerate(config.origins):
@@ -251,6 +252,14 @@ def _check_rule(rule: ChannelConfig, path: str) -> None:
         raise ConfigError(f"{path}.history.size", f"expected 1 publication or more, got {rule.history.size}")
     if rule.history is not None and rule.history.ttl <= 0:
         raise ConfigError(f"{path}.history.ttl", f"expected more than 0 seconds, got {rule.history.ttl}")
+
+
+def _check_timing(timing: Timing) -> None:
+    if timing.pong_timeout >= timing.ping_interval:
+        raise ConfigError(
+            "timing.pong_timeout",
+            f"expected less than ping_interval, {timing.ping_interval:g} seconds, got {timing.pong_timeout:g}",
+        )
 
 
 def _check_numbers(value: Any, path: str) -> None:

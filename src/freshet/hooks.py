@@ -6,14 +6,17 @@ A hook may be `async def` or `def`. Its first parameters are given by position, 
 
 import inspect
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import msgspec
+import msgspec.inspect
 
 from freshet.errors import Refusal
 from freshet.model import Kind
 
 Function = Callable[..., Any]
+_Custom = msgspec.inspect.CustomType
 
 
 class Hook:
@@ -31,9 +34,10 @@ class Hook:
         self._function = function
         self._positional = positional
         parameters = inspect.signature(function).parameters
-        asked = list(parameters)[len(positional) :]
-        if len(parameters) < len(positional):
-            raise TypeError(f"{self.name} must take {', '.join(positional)}")
+        first, asked = list(parameters)[: len(positional)], list(parameters)[len(positional) :]
+        by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        if len(first) < len(positional) or any(parameters[name].kind in by_name for name in first):
+            raise TypeError(f"{self.name} must take {', '.join(positional)} by position")
         allowed = set(named)
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         for name in asked:
@@ -43,15 +47,21 @@ class Hook:
                 may = ", ".join(sorted(allowed)) or "nothing more"
                 raise TypeError(f"{self.name} asks for {name!r}; after {', '.join(positional)} it may ask for {may}")
         self._named = frozenset(allowed if takes_all else allowed & set(asked))
-        self._data = self._type_of_data(function, list(parameters), positional)
+        name = first[positional.index("data")] if "data" in positional else "data"
+        self._data = self._type_of(function, name)
 
-    @staticmethod
-    def _type_of_data(function: Function, names: list[str], positional: tuple[str, ...]) -> Any:
-        name = names[positional.index("data")] if "data" in positional else "data"
+    def _type_of(self, function: Function, name: str) -> Any:
+        """The type of one parameter; what other parameters are typed with need not be there when this runs."""
+        real = inspect.unwrap(function)
+        hint = getattr(real, "__annotations__", {}).get(name, Any)
         try:
-            return get_type_hints(function).get(name, Any)
-        except (NameError, TypeError):  # a hint that cannot be resolved is for readers only
-            return Any
+            only = SimpleNamespace(__annotations__={name: hint})
+            kind = get_type_hints(only, getattr(real, "__globals__", {}), include_extras=True)[name]
+        except NameError as error:
+            raise TypeError(f"{self.name}: the type of {name} cannot be resolved here: {error}") from None
+        if not hasattr(kind, "model_validate_json") and isinstance(msgspec.inspect.type_info(kind), _Custom):
+            raise TypeError(f"{self.name}: JSON cannot be converted to the type of {name}, {kind}")
+        return kind
 
     async def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function. `data` among the arguments is JSON, given to it converted.

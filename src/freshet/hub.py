@@ -5,13 +5,17 @@ by offset when it settles, so that there is neither a gap nor a repeat between t
 """
 
 import asyncio
+import logging
 
 from freshet.channels import ChannelRule
 from freshet.dialects.base import Dialect
 from freshet.engines.base import Engine
+from freshet.errors import Disconnect
 from freshet.model import NOWHERE, Delivery, Frame, Position, Publication, Published, Stream
 from freshet.outbox import Outbox, Turn
 from freshet.session import Session
+
+log = logging.getLogger("freshet.hub")
 
 
 class Statistics:
@@ -187,7 +191,18 @@ class Hub:
     def flush(self) -> None:
         came, self._came = self._came, []
         for listeners in came:
-            self._fan_out(listeners, alone=len(came) == 1)
+            try:
+                self._fan_out(listeners, alone=len(came) == 1)
+            except Exception:
+                log.exception("could not tell what happened in %r", listeners.channel)
+                self._own_up(listeners)
+
+    @staticmethod
+    def _own_up(listeners: Listeners) -> None:
+        """What cannot be told is not kept quiet: these clients come back and ask what they missed."""
+        for _, outboxes in listeners.groups.values():
+            for outbox in outboxes.values():
+                outbox.close(Disconnect.insufficient_state())
 
     def _fan_out(self, listeners: Listeners, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""

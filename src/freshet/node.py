@@ -100,7 +100,8 @@ class Node:
 
     def visited(self, session: Session, now: float) -> float:
         wall, grace = self.now(), self.timing.expiry_grace
-        due = self.timing.ping_interval
+        # A client that is present is seen again in time, whenever it came into a channel.
+        due = min(self.timing.ping_interval, self.timing.presence_ttl / 2)
         if session.expires:
             if wall >= session.expires + grace:
                 session.close(Disconnect.expired())

@@ -5,10 +5,13 @@ turn of the event loop ends, each is woken once, and its transport writes once.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from freshet.errors import Disconnect
 from freshet.model import Frame
+
+log = logging.getLogger("freshet.outbox")
 
 
 class Turn:
@@ -39,7 +42,10 @@ class Turn:
             self.scheduled = False
         touched, self.touched = self.touched, []
         for outbox in touched:
-            outbox.wake()
+            try:
+                outbox.wake()
+            except Exception:  # one transport's mistake: the others have clients too
+                log.exception("a transport failed to write")
 
 
 def _detached() -> None:
@@ -93,7 +99,10 @@ class Outbox:
             self._push_more(frame)
             return
         self.first = frame
-        self.wake()
+        try:
+            self.wake()
+        except Exception:
+            log.exception("a transport failed to write")
 
     def _push_more(self, frame: Frame) -> None:
         if self.closed or self.first is None:

@@ -222,7 +222,7 @@ class Session:
         # The first heartbeat comes at a place in the interval that differs from client to client.
         delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
         self._next_ping = now + delay
-        self.host.wheel.schedule(self, delay)
+        self.host.wheel.schedule(self, min(delay, self.host.visited(self, now)))
 
     def visit(self, now: float) -> float:
         """See `wheel.Member`."""
@@ -232,17 +232,20 @@ class Session:
         if not self.connected:
             self.close(Disconnect.stale())
             return 0
+        if not self._heard and now >= self._pong_by:
+            self.close(Disconnect.no_pong())
+            return 0
         if now >= self._next_ping:
             self._next_ping = now + timing.ping_interval
             self._heard = False
             self.tell(_HEARTBEAT)
-        elif not self._heard and now >= self._next_ping - timing.ping_interval + timing.pong_timeout:
-            self.close(Disconnect.no_pong())
-            return 0
-        due = self._next_ping - now
-        if not self._heard:
-            due = min(due, max(0.1, self._next_ping - timing.ping_interval + timing.pong_timeout - now))
-        return min(due, self.host.visited(self, now))
+        due = self._next_ping if self._heard else self._pong_by
+        return min(max(0.1, due - now), self.host.visited(self, now))
+
+    @property
+    def _pong_by(self) -> float:
+        """When the answer to the last heartbeat is overdue."""
+        return self._next_ping - self.host.timing.ping_interval + self.host.timing.pong_timeout
 
 
 _working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

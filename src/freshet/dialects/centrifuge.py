@@ -297,6 +297,8 @@ class Centrifuge(Dialect):
     name = "centrifuge"
 
     def receive(self, frame: Frame) -> list[Command]:
+        if frame.binary and not frame.data.isascii():
+            _refuse_what_is_no_utf8(frame.data)  # a text frame was checked by the transport
         if b"\n" not in frame.data:
             return [_read(frame.data)]
         lines = [line for line in frame.data.split(b"\n", COMMANDS_PER_FRAME) if line]
@@ -323,6 +325,14 @@ class Centrifuge(Dialect):
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all lines."""
         return [Frame(b"\n".join([frame.data for frame in frames]))] if len(frames) > 1 else frames
+
+
+def _refuse_what_is_no_utf8(data: bytes) -> None:
+    """A payload goes on to others as it is, in a text frame, in which it would end them."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise Disconnect.bad_request("a command is UTF-8") from None
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:

@@ -56,13 +56,13 @@ class _Log:
 
     def read(self, since: Position | None, limit: int, reverse: bool) -> list[Publication]:
         """See `Engine.history`."""
-        first = self.offset - len(self.entries) + 1
-        if reverse:
-            skip = max(0, self.offset - since.offset + 1) if since else 0
-            found = islice(reversed(self.entries), skip, None)
-        else:
-            found = islice(self.entries, max(0, since.offset + 1 - first) if since else 0, None)
-        return list(islice(found, limit) if limit >= 0 else found)
+        kept = len(self.entries)
+        before = 0  # how many are passed over
+        if since is not None:
+            before = self.offset - since.offset + 1 if reverse else since.offset - (self.offset - kept)
+        start = min(max(0, before), kept)
+        stop = kept if limit < 0 else min(start + limit, kept)
+        return list(islice(reversed(self.entries) if reverse else self.entries, start, stop))
 
 
 class MemoryEngine(Engine):

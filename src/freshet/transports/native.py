@@ -87,7 +87,7 @@ class SessionSocket(asyncio.Protocol):
         """One write of all that waits. What wakes the outbox."""
         outbox = self._outbox
         frame = outbox.first
-        if frame is not None and not self._paused:
+        if frame is not None and (not self._paused or outbox.closed):
             if outbox.more is None and not self._deflate:
                 outbox.first = None
                 self._transport.write(frame.wire or wire(frame))
