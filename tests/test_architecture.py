@@ -23,7 +23,7 @@ IMPORT_NAMES = {
 IO = frozenset(
     {"asyncio", "http.client", "http.server", "select", "selectors", "socket", "ssl", "threading", "urllib.request"}
 )
-FOR_OURSELVES = {"test", "dev"}  # extras that the package itself does not use
+FOR_OURSELVES = {"docs", "test", "dev"}  # extras that the package itself does not use
 
 
 def import_names(requirements: list[str]) -> frozenset[str]:
