@@ -184,16 +184,21 @@ def clients(options: argparse.Namespace, work: Path) -> list[str]:
 
 
 def scale(options: argparse.Namespace, work: Path) -> list[str]:
-    """Whether a delivery costs the same whatever the number of subscribers."""
-    lines = ["| subscribers | user us | whole us |", "|---|---|---|"]
-    with bed("freshet", work) as freshet:
+    """What a delivery costs as subscribers become more, beside what it costs the machine itself."""
+    lines = [
+        "| subscribers | C loop: user us | whole us | Freshet: user us | whole us | of the limit |",
+        "|---|---|---|---|---|---|",
+    ]
+    command = f"closed 1 {options.payload} {options.seconds}"
+    with bed("limit", work) as limit, bed("freshet", work) as freshet:
         for count in options.scale:
-            freshet.do(f"connect {count}")
-            command = f"closed 1 {options.payload} {options.seconds}"
-            user, total, _, _ = (
-                median(each) for each in zip(*(freshet.round(command) for _ in range(options.rounds)), strict=True)
-            )
-            lines.append(f"| {count:,} | {user:.3f} | {total:.2f} |")
+            for each in (limit, freshet):
+                each.do(f"connect {count}")
+            rounds = [(limit.round(command), freshet.round(command)) for _ in range(options.rounds)]
+            ratio = median(ours.total / theirs.total for theirs, ours in rounds)
+            theirs, ours = ([median(each) for each in zip(*side, strict=True)] for side in zip(*rounds, strict=True))
+            cells = f"{theirs[0]:.3f} | {theirs[1]:.2f} | {ours[0]:.3f} | {ours[1]:.2f} | {ratio:.2f}"
+            lines.append(f"| {count:,} | {cells} |")
     return lines
 
 

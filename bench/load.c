@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,16 @@ static void open_loop(double rate, int payload, double seconds) {
     report(began, published);
 }
 
+// The next command; heartbeats are answered meanwhile.
+static char *command(char *line, int size) {
+    struct pollfd wait[2] = {{.fd = 0, .events = POLLIN}, {.fd = poll_fd, .events = POLLIN}};
+    for (;;) {
+        poll(wait, 2, -1);
+        if (wait[0].revents) return fgets(line, size, stdin);
+        wait_input(0);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) { fprintf(stderr, "usage: load PORT TOKENS\n"); return 2; }
     port = atoi(argv[1]);
@@ -200,7 +211,7 @@ int main(int argc, char **argv) {
     await_text(publisher, "\"id\":1");
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, publisher, &event);
-    while (fgets(line, sizeof line, stdin)) {
+    while (command(line, sizeof line)) {
         int a, b;
         double rate, seconds;
         received = 0;

@@ -5,6 +5,7 @@ scope hands a session to it, and from then on the socket belongs to a `SessionSo
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from freshet.errors import Disconnect
@@ -29,6 +30,8 @@ class SessionSocket(asyncio.Protocol):
         "_connections",
         "_decoder",
         "_deflate",
+        "_descriptor",
+        "_direct",
         "_held",
         "_outbox",
         "_paused",
@@ -50,6 +53,8 @@ class SessionSocket(asyncio.Protocol):
         self._paused = False  # the transport takes no more for now
         self._held = False  # reading waits until the session has caught up
         self._closing = False
+        self._descriptor = _descriptor(transport)
+        self._direct = False  # nothing waits in the transport: what comes next may go to the kernel itself
         self.slot = -1
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.set_protocol(self)
@@ -71,7 +76,7 @@ class SessionSocket(asyncio.Protocol):
             else:
                 session.alive()
                 if isinstance(event, Ping) and not self._paused:
-                    self._transport.write(encode(Opcode.PONG, event.data))
+                    self._write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
             self._fail(decoder.error.code, decoder.error.reason)
         elif session.congested and not self._held:
@@ -84,27 +89,49 @@ class SessionSocket(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- bytes out
 
     def flush(self) -> None:
-        """One write of all that waits. What wakes the outbox."""
+        """One write of all that waits. What wakes the outbox.
+
+        The kernel is given what it takes at once, the transport only the rest: it would keep all until the loop comes
+        by, and by that second visit its memory is out of the processor's cache: a third of what a delivery costs.
+        """
         outbox = self._outbox
         frame = outbox.first
         if frame is not None and (not self._paused or outbox.closed):
             if outbox.more is None and not self._deflate:
                 outbox.first = None
-                self._transport.write(frame.wire or wire(frame))
+                data = frame.wire or wire(frame)
+                try:
+                    sent = os.write(self._descriptor, data) if self._direct or self._drained() else 0
+                except OSError:  # full, or broken: the transport finds out which, and does what is to be done
+                    sent = 0
+                if sent < len(data):
+                    self._write(data[sent:])
             else:
-                self._write_all(outbox.take())
+                self._write(self._joined(outbox.take()))
         if outbox.closed:
             self._close(outbox.closed)
         elif self._held and not self._session.congested:
             self._held = False
             self._transport.resume_reading()
 
-    def _write_all(self, frames: list[Frame]) -> None:
+    def _joined(self, frames: list[Frame]) -> bytes:
         if self._deflate:
-            parts = [frame.deflated or deflated_wire(frame) for frame in frames]
-        else:
-            parts = [frame.wire or wire(frame) for frame in frames]
-        self._transport.write(b"".join(parts))
+            return b"".join([frame.deflated or deflated_wire(frame) for frame in frames])
+        return b"".join([frame.wire or wire(frame) for frame in frames])
+
+    def _write(self, data: bytes) -> None:
+        self._direct = False
+        self._transport.write(data)
+
+    def _drained(self) -> bool:
+        self._direct = self._descriptor >= 0 and not self._transport.get_write_buffer_size()
+        return self._direct
+
+    def _hang_up(self) -> None:
+        """Nothing is written from now on."""
+        self._descriptor = -1
+        self._direct = False
+        self._transport.close()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -120,7 +147,7 @@ class SessionSocket(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        self._transport.write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+        self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
         host = self._session.host
         self._session.end(why)
         host.wheel.schedule(self, host.timing.close_timeout)
@@ -130,17 +157,17 @@ class SessionSocket(asyncio.Protocol):
             self._closing = True
             # RFC 6455, 5.5.1: "When sending a Close frame in response, the endpoint typically echos the status code
             # it received."
-            self._transport.write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
+            self._write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
             self._session.end(Disconnect.normal())
-        self._transport.close()
+        self._hang_up()
 
     def _fail(self, code: int, reason: str) -> None:
         """RFC 6455, 7.1.7: fail the WebSocket connection."""
         if not self._closing:
             self._closing = True
-            self._transport.write(encode(Opcode.CLOSE, close_payload(code, reason)))
+            self._write(encode(Opcode.CLOSE, close_payload(code, reason)))
             self._session.end(Disconnect(code, reason))
-        self._transport.close()
+        self._hang_up()
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time."""
@@ -153,10 +180,20 @@ class SessionSocket(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._descriptor = -1  # the number is soon another file's
+        self._direct = False
         self._connections.discard(self)
         self._session.outbox.attach(_nothing)
         self._session.host.wheel.cancel(self)
         self._session.end(Disconnect.normal())
+
+
+def _descriptor(transport: asyncio.Transport) -> int:
+    """The socket that may be written to beside its transport; -1 when that is more than a socket."""
+    if transport.get_extra_info("sslcontext") is not None or os.name != "posix":
+        return -1
+    found = transport.get_extra_info("socket")
+    return found.fileno() if found is not None else -1
 
 
 def _nothing() -> None:
