@@ -1,16 +1,17 @@
-"""What the server does by its own will: the functions behind `live.publish(...)` and its like."""
+"""What the server does by its own will: one function per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from freshet.channels import ChannelRule
 from freshet.errors import Disconnect, Refusal
-from freshet.hooks import as_payload
-from freshet.model import ClientInfo, Position, PublishOptions, Stream, Unsubscribed
+from freshet.model import ClientInfo, History, Kind, Position, PublishOptions, Stream, Unsubscribed
 from freshet.node import Node
 from freshet.policy import rights
-from freshet.subscribing import enter, settle
+from freshet.session import Session
+from freshet.subscribing import Grant, enter, settle
 
 log = logging.getLogger("freshet.actions")
 
@@ -20,19 +21,27 @@ def _rule(node: Node, channel: str) -> ChannelRule:
     return rule
 
 
+# ------------------------------------------------------------------------------------------------------------ channels
+
+
 async def publish(
-    node: Node, channel: str, data: Any, tags: Mapping[str, str] | None, idempotency_key: str | None
+    node: Node,
+    channel: str,
+    payload: tuple[bytes, Kind],
+    tags: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
+    skip_history: bool = False,
 ) -> Position:
     rule = _rule(node, channel)
-    payload, kind = as_payload(data)
     _check_tags(tags or {})
+    data, kind = payload
     options = PublishOptions(
         kind=kind,
-        history=rule.history,
+        history=None if skip_history else rule.history,
         tags=dict(tags) if tags else None,
         idempotency_key=idempotency_key,
     )
-    return await node.engine.publish(channel, payload, options)
+    return await node.engine.publish(channel, data, options)
 
 
 def _check_tags(tags: Mapping[Any, Any]) -> None:
@@ -44,10 +53,19 @@ def _check_tags(tags: Mapping[Any, Any]) -> None:
 
 
 async def history(node: Node, channel: str, since: Position | None, limit: int, reverse: bool) -> Stream:
-    rule = _rule(node, channel)
-    if rule.history is None:
+    return await node.engine.history(channel, _history_of(node, channel), since, limit, reverse)
+
+
+async def remove_history(node: Node, channel: str) -> None:
+    _history_of(node, channel)
+    await node.engine.remove_history(channel)
+
+
+def _history_of(node: Node, channel: str) -> History:
+    kept = _rule(node, channel).history
+    if kept is None:
         raise Refusal.not_available(f"{channel!r} keeps no history")
-    return await node.engine.history(channel, rule.history, since, limit, reverse)
+    return kept
 
 
 async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
@@ -56,25 +74,56 @@ async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
     return await node.engine.presence(channel)
 
 
-async def subscribe(node: Node, user: str, channel: str) -> None:
-    """Every session of `user` hears `channel` from now on; one that did already is left as it is."""
+def channels(node: Node, pattern: str = "") -> dict[str, int]:
+    counts = node.hub.channels()
+    return {name: count for name, count in counts.items() if not pattern or fnmatchcase(name, pattern)}
+
+
+# -------------------------------------------------------------------------------------------------------------- clients
+
+
+def _sessions(node: Node, user: str, client: str, keep: Collection[str] = ()) -> list[Session]:
+    """A user's clients, or only the one; none of those to `keep`."""
+    found = node.hub.users.get(user, ())
+    return [it for it in found if (not client or it.id == client) and it.id not in keep]
+
+
+async def subscribe(
+    node: Node,
+    user: str,
+    channel: str,
+    client: str = "",
+    since: Position | None = None,
+    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    data: bytes = b"",
+) -> None:
+    """Clients that hear the channel already are left as they are."""
     _rule(node, channel)
-    for session in node.hub.users.get(user, ()):
+    for session in _sessions(node, user, client):
         if channel in session.subscriptions:
             continue
         try:
-            entry = await enter(node, session, channel, by_server=True)
+            entry = await enter(node, session, channel, since, grant=grant)
         except (Refusal, Disconnect) as why:
             log.warning("%r was not subscribed to %r: %s", session, channel, why)
             continue
-        session.tell(settle(node, entry))
+        session.tell(settle(node, entry, data=data))
 
 
-async def unsubscribe(node: Node, user: str, channel: str) -> None:
-    for session in node.hub.users.get(user, ()):
+async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:
+    _rule(node, channel)
+    for session in _sessions(node, user, client):
         await node.unsubscribe(session, channel, Unsubscribed(channel))
 
 
-def disconnect(node: Node, user: str, why: Disconnect) -> None:
-    for session in node.hub.users.get(user, ()):
-        session.close(why)
+def disconnect(
+    node: Node, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
+) -> None:
+    for session in _sessions(node, user, client, keep):
+        session.close(why or Disconnect.force_no_reconnect())
+
+
+def refresh(node: Node, user: str, expires: float | None, client: str = "") -> None:
+    for session in _sessions(node, user, client):
+        session.expires = expires or 0.0
+        node.wheel.schedule(session, 0)  # it looks anew when its next visit is due

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -12,14 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet import actions, commands
 from freshet.channels import ChannelRule, ChannelRules
-from freshet.config import Config, develop, load, secret_of
+from freshet.config import Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import ConfigError, Disconnect
-from freshet.hooks import Function, Hook
-from freshet.hub import Statistics
+from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
-from freshet.node import Hooks, Node
+from freshet.node import Hooks, Node, Statistics
 from freshet.policy.tokens import TokenVerifier
 from freshet.web.router import router
 
@@ -59,6 +58,7 @@ class Freshet:
     """The real-time server as an ASGI application.
 
     secret: checks the clients' tokens (HMAC). Without it nobody connects, unless `dev`.
+    api_key: what callers of `/api/{method}` send as `X-API-Key`. Without it nobody is answered, unless `dev`.
     config: all other options; see `freshet.config`.
     dev: opens everything, for one's own machine.
 
@@ -69,6 +69,7 @@ class Freshet:
         self,
         *,
         secret: str | None = None,
+        api_key: str | None = None,
         config: Config | None = None,
         dev: bool = False,
         environment: Mapping[str, str] = os.environ,
@@ -81,7 +82,9 @@ class Freshet:
         tokens = TokenVerifier.from_config(self.config.tokens, key) if key else None
         self._rules = ChannelRules()
         self._hooks = Hooks()
-        self._node = Node(self.config, ENGINES[scheme](self.config), self._rules, self._hooks, tokens, commands.run)
+        api_key = api_key or api_key_of(self.config, environment)
+        engine = ENGINES[scheme](self.config)
+        self._node = Node(self.config, engine, self._rules, self._hooks, tokens, api_key, commands.run)
         self._router: ASGIApp = router(self._node)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
@@ -148,6 +151,15 @@ class Freshet:
 
         return register
 
+    def api_rpc(self, method: str) -> Callable[[F], F]:
+        """`function(data)` answers calls of `method` by the server API, `/api/rpc`; what it returns is the answer."""
+
+        def register(function: F) -> F:
+            self._hooks.api[method] = Hook(function, ("data",))
+            return function
+
+        return register
+
     # ------------------------------------------------------------------------------------------------- from the server
 
     async def publish(
@@ -157,15 +169,33 @@ class Freshet:
         *,
         tags: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        skip_history: bool = False,
     ) -> Position:
         """Publish once; everyone who listens to `channel` gets it. The answer is its place in the channel's log.
 
         data: bytes go out as they are; anything else as JSON (what msgspec knows, and pydantic models).
         idempotency_key: a second publication with the same key within 5 minutes is not made.
+        skip_history: only those who listen now get it; its position is `NOWHERE`.
 
         Raises Refusal 102 when no rule matches, EngineUnavailable when it reached nobody.
         """
-        return await actions.publish(self._node, channel, data, tags, idempotency_key)
+        return await actions.publish(self._node, channel, as_payload(data), tags, idempotency_key, skip_history)
+
+    async def broadcast(
+        self,
+        channels: Iterable[str],
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        skip_history: bool = False,
+    ) -> list[Position]:
+        """Publish the same in each of `channels`, in turn. Raises as `publish`, at the first that cannot be."""
+        payload = as_payload(data)
+        return [
+            await actions.publish(self._node, channel, payload, tags, idempotency_key, skip_history)
+            for channel in channels
+        ]
 
     async def history(
         self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
@@ -173,25 +203,40 @@ class Freshet:
         """A part of a channel's log; see `Engine.history`. Raises Refusal 102, or 108 when it keeps none."""
         return await actions.history(self._node, channel, since, limit, reverse)
 
+    async def remove_history(self, channel: str) -> None:
+        """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""
+        await actions.remove_history(self._node, channel)
+
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
         return await actions.presence(self._node, channel)
 
-    async def subscribe(self, user: str, channel: str) -> None:
-        """Subscribe all of a user's clients. Raises Refusal 102."""
-        await actions.subscribe(self._node, user, channel)
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
+        return actions.channels(self._node, pattern)
 
-    async def unsubscribe(self, user: str, channel: str) -> None:
-        """End a subscription of all of a user's clients."""
-        await actions.unsubscribe(self._node, user, channel)
+    async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
+        """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
 
-    async def disconnect(self, user: str, why: Disconnect | None = None) -> None:
-        """Send all of a user's clients away; without `why`, for good (3503)."""
-        actions.disconnect(self._node, user, why or Disconnect.force_no_reconnect())
+        since: they are told what they missed since then.
+        """
+        await actions.subscribe(self._node, user, channel, client, since)
+
+    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
+        """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
+        await actions.unsubscribe(self._node, user, channel, client)
+
+    async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
+        """Send all of a user's clients away, or one; without `why`, for good (3503)."""
+        actions.disconnect(self._node, user, why, client)
+
+    async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
+        """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
+        actions.refresh(self._node, user, expires, client)
 
     def statistics(self) -> Statistics:
         """What this node holds now."""
-        return self._node.hub.statistics()
+        return self._node.statistics()
 
     # ------------------------------------------------------------------------------------------------------------ ASGI
 

@@ -189,9 +189,7 @@ async def read_history(node: Node, session: Session, command: ReadHistory) -> Hi
         raise Refusal.not_available(f"{command.channel!r} keeps no history")
     since = command.since
     stream = await node.engine.history(command.channel, rule.history, since, command.limit, command.reverse)
-    if since is not None and not command.reverse and command.limit != 0 and not stream.follows(since):
-        raise Refusal.unrecoverable_position()
-    if since is not None and since.epoch != stream.position.epoch:
+    if since is not None and not stream.reaches(since, command.limit, command.reverse):
         raise Refusal.unrecoverable_position()
     return HistoryPage(command.id, stream)
 

@@ -52,6 +52,21 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The server API, `/api/{method}`."""
+
+    key: Annotated[str | None, Meta(description="What a caller sends as `X-API-Key`.")] = None
+    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_API_KEY"
+    anonymous: Annotated[bool, Meta(description="Callers without a key are answered.")] = False
+    body_size: Annotated[int, Meta(ge=1 * KIB, description="The body of one request.", extra=_BYTES)] = 1 * MIB
+
+    def __repr__(self) -> str:
+        return "Api(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A rule for all channels that a pattern fits. The first that fits wins."""
 
@@ -123,6 +138,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
     ] = False
     tokens: Tokens = Tokens()
+    api: Api = Api()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
     timing: Timing = Timing()
@@ -147,7 +163,7 @@ def load(
         _put(tree, where.split("."), value)
     config = parse(tree)
     for name in unknown:
-        if name != config.tokens.secret_env:
+        if name not in (config.tokens.secret_env, config.api.key_env):
             where = name.removeprefix(PREFIX).lower().replace("__", ".")
             raise ConfigError(name, f"no such option. {_allowed(where, list(_paths(Config)))}")
     return config
@@ -171,7 +187,7 @@ def parse(tree: dict[str, Any]) -> Config:
 
 
 def develop(config: Config) -> Config:
-    """What `--dev` opens: anonymous sessions, and where no rules are given, one for everything."""
+    """What `--dev` opens: anonymous sessions and callers, and where no rules are given, one for everything."""
     everything = ChannelConfig(
         match="*",
         history=History(size=100, ttl=5 * MINUTES),
@@ -181,12 +197,18 @@ def develop(config: Config) -> Config:
         read="client",
     )
     tokens = structs.replace(config.tokens, anonymous=True)
-    return structs.replace(config, tokens=tokens, channels=config.channels or [everything])
+    api = structs.replace(config.api, anonymous=True)
+    return structs.replace(config, tokens=tokens, api=api, channels=config.channels or [everything])
 
 
 def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The secret itself, or from the environment variable that is named for it."""
     return config.tokens.secret or environment.get(config.tokens.secret_env) or None
+
+
+def api_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key of the server API itself, or from the environment variable that is named for it."""
+    return config.api.key or environment.get(config.api.key_env) or None
 
 
 def _read(path: Path) -> dict[str, Any]:

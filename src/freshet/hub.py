@@ -18,16 +18,6 @@ from freshet.session import Session
 log = logging.getLogger("freshet.hub")
 
 
-class Statistics:
-    """What the hub holds at this moment."""
-
-    __slots__ = ("channels", "subscriptions")
-
-    def __init__(self, channels: int, subscriptions: int) -> None:
-        self.channels = channels
-        self.subscriptions = subscriptions
-
-
 class Listeners:
     """Who listens to one channel.
 
@@ -82,9 +72,12 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         turn.flush = self.flush
 
-    def statistics(self) -> Statistics:
-        subscriptions = sum(len(outboxes) for it in self._channels.values() for _, outboxes in it.groups.values())
-        return Statistics(len(self._channels), subscriptions)
+    def channels(self) -> dict[str, int]:
+        """How many sessions listen to each channel."""
+        counts = (
+            (it.channel, sum(len(outboxes) for _, outboxes in it.groups.values())) for it in self._channels.values()
+        )
+        return {channel: count for channel, count in counts if count}
 
     # ------------------------------------------------------------------------------------------------------- sessions
 

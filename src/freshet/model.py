@@ -97,6 +97,12 @@ class Stream(NamedTuple):
     publications: list[Publication]
     position: Position
 
+    def reaches(self, since: Position, limit: int, reverse: bool) -> bool:
+        """Whether a page that was read with these arguments leaves out nothing that came after `since`."""
+        if since.epoch != self.position.epoch:
+            return False
+        return reverse or limit == 0 or self.follows(since)
+
     def follows(self, since: Position) -> bool:
         """Whether these are all the publications that came after `since`, none missing and of the same log.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -40,23 +41,43 @@ class Welcome(msgspec.Struct, frozen=True):
     expires: float | None = None
 
 
+class Statistics(msgspec.Struct, frozen=True):
+    """What a node holds at this moment."""
+
+    clients: int
+    users: int
+    channels: int
+    subscriptions: int
+
+
 class Hooks:
     """The user's functions that belong to no channel rule."""
 
-    __slots__ = ("connect", "disconnect", "message", "rpc")
+    __slots__ = ("api", "connect", "disconnect", "message", "rpc")
 
     def __init__(self) -> None:
         self.connect: Hook | None = None
         self.disconnect: Hook | None = None
         self.message: Hook | None = None
-        self.rpc: dict[str, Hook] = {}
+        self.rpc: dict[str, Hook] = {}  # of clients
+        self.api: dict[str, Hook] = {}  # of callers of the server API
 
 
 class Node:
-    """tokens: None when there is no secret, so that no token can be right. Implements `session.Host`."""
+    """tokens: None when there is no secret, so that no token can be right. api_key: what the server API asks for.
+
+    Implements `session.Host`.
+    """
 
     def __init__(
-        self, config: Config, engine: Engine, rules: ChannelRules, hooks: Hooks, tokens: TokenVerifier | None, run: Run
+        self,
+        config: Config,
+        engine: Engine,
+        rules: ChannelRules,
+        hooks: Hooks,
+        tokens: TokenVerifier | None,
+        api_key: str | None,
+        run: Run,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -66,10 +87,13 @@ class Node:
         self.rules = rules
         self.hooks = hooks
         self.tokens = tokens
+        self.api_key = api_key
+        self.id = secrets.token_hex(8)
         self.turn = Turn()
         self.wheel = Wheel()
         self.hub = Hub(engine, self.turn)
         self.now = time.time  # epoch seconds, as in tokens
+        self.began = time.monotonic()
         self._run = run
         self._open: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +111,15 @@ class Node:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
         await self.engine.stop()
+
+    def statistics(self) -> Statistics:
+        subscriptions = self.hub.channels()
+        return Statistics(
+            clients=sum(1 for session in self._open if session.connected),
+            users=len(self.hub.users),
+            channels=len(subscriptions),
+            subscriptions=sum(subscriptions.values()),
+        )
 
     def open(self, dialect: Dialect, handshake: Handshake) -> Session:
         session = Session(self, dialect, Outbox(self.turn, self.limits.outbox), handshake)

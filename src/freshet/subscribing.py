@@ -5,6 +5,7 @@ the live flow begins right behind that.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,16 @@ from freshet.model import Position, Stream, Subscribed
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.session import Session, Subscription
+
+
+class Grant(NamedTuple):
+    """What the server gives to a subscription that it makes itself, without asking the rule or the hook.
+
+    info: JSON that others in the channel see. expires: epoch seconds, or 0.
+    """
+
+    info: msgspec.Raw = msgspec.Raw()
+    expires: float = 0.0
 
 
 class Entry:
@@ -43,13 +54,15 @@ async def enter(
     token: str = "",
     data: bytes = b"",
     *,
-    by_server: bool = False,
+    grant: Grant | None = None,
 ) -> Entry:
     """May it, and what did it miss? From here on, what is published waits for the session until `settle`.
 
+    grant: the server subscribes it, so that it may.
+
     Raises `Refusal`, and `Disconnect` when the session ended meanwhile.
     """
-    if by_server:
+    if grant is not None:
         rule, parameters = rights.rule_of(node.rules, channel, node.limits)
     else:
         rule, parameters = rights.rule_for(node.rules, node.config, session, channel)
@@ -57,11 +70,10 @@ async def enter(
         raise Refusal.already_subscribed()
     if len(session.subscriptions) >= node.limits.channels_per_client:
         raise Refusal.limit_exceeded(f"at most {node.limits.channels_per_client} channels per client")
-    info, expires = msgspec.Raw(), 0.0
-    if not by_server:
-        info, expires = rights.may_subscribe(rule, session, channel, token, node.tokens)
-        if rule.on_subscribe is not None:
-            await rule.on_subscribe(session, data=data, **parameters)
+    info, expires = grant or rights.may_subscribe(rule, session, channel, token, node.tokens)
+    if grant is None and rule.on_subscribe is not None:
+        await rule.on_subscribe(session, data=data, **parameters)
+    by_server = grant is not None
     subscription = session.subscriptions[channel] = Subscription(rule, info, expires, by_server)
     try:
         joining = await node.hub.join(session, channel, rule)
@@ -91,7 +103,7 @@ async def enter_all(
     entries: list[Entry] = []
     try:
         for channel in dict.fromkeys(channels):
-            entry = await enter(node, session, channel, recover.get(channel), by_server=True)
+            entry = await enter(node, session, channel, recover.get(channel), grant=Grant())
             entries.append(entry)
     except BaseException:
         for entry in entries:
@@ -108,7 +120,7 @@ def _abandon(node: Node, session: Session, joining: Joining, subscription: Subsc
         node.spawn(node.engine.set_presence(joining.channel, session.id, None))
 
 
-def settle(node: Node, entry: Entry, id: int = 0) -> Subscribed:
+def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscribed:
     """It is in. The caller tells the session what this answers before it gives the loop a turn."""
     stream, recovered = node.hub.settle(entry.joining, entry.stream, entry.since)
     return Subscribed(
@@ -119,4 +131,5 @@ def settle(node: Node, entry: Entry, id: int = 0) -> Subscribed:
         recovered=recovered,
         publications=stream.publications,
         ttl=ttl_of(entry.subscription.expires, node.now()),
+        data=data,
     )

@@ -58,6 +58,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    async def remove_history(self, channel: str) -> None:
+        """Forget the publications of a channel's log.
+
+        Its epoch and its offset stay, so that the next publication follows the last; a client that had not seen the
+        last cannot recover.
+        """
+
+    @abstractmethod
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is in `channel`, by the client's id."""
 

@@ -124,6 +124,10 @@ class MemoryEngine(Engine):
         it = self._log(channel, keep)
         return Stream(it.read(since, limit, reverse), it.position)
 
+    async def remove_history(self, channel: str) -> None:
+        if channel in self._logs:
+            self._logs[channel].entries.clear()
+
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         self._expire_presence()
         return dict(self._presence.get(channel, {}))

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.routing import Router, WebSocketRoute
+from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.base import Dialect
@@ -15,6 +15,8 @@ from freshet.model import Handshake
 from freshet.node import Node
 from freshet.policy import origin
 from freshet.transports import asgi, native
+from freshet.web import openapi
+from freshet.web.api import Api
 
 Select = Callable[[Scope], Dialect]
 
@@ -74,5 +76,7 @@ def router(node: Node) -> Router:
                 "/channels/{channel:path}",
                 WebSocketEndpoint(node, lambda scope: ChannelUrl(scope["path_params"]["channel"])),
             ),
+            Route("/api/openapi.json", openapi.endpoint),
+            Route("/api/{method}", Api(node)),
         ]
     )

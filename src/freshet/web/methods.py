@@ -1,0 +1,398 @@
+"""The methods of the server API: what each takes, what it answers, and what it does.
+
+The shapes are those of Centrifugo's server API, which the PyPI package `cent` and its like in other languages send.
+`api.py` reads requests by these types, and `openapi.py` describes them by the same.
+"""
+
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from freshet import actions
+from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.hooks import to_json
+from freshet.model import ClientInfo, Kind, Position, Publication, Stream
+from freshet.node import Node
+from freshet.subscribing import Grant
+
+REASON = 123  # bytes that fit into a WebSocket close frame
+
+Channel = Annotated[str, Meta(min_length=1, description="A channel's name.", examples=["news"])]
+User = Annotated[str, Meta(description="A user's id, the `sub` of its token.", examples=["alice"])]
+Client = Annotated[str, Meta(description="Only the client with this id; empty: all clients of the user.")]
+
+
+class Request(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a method takes. Nothing that a caller asks for is passed over: an unknown field is refused."""
+
+
+class Since(Request):
+    """A place in a channel's log."""
+
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    epoch: str = ""
+
+    def position(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+
+class Content(Request):
+    """What is published: `data` or `b64data`."""
+
+    data: Annotated[Raw | UnsetType, Meta(description="Any JSON.", examples=[{"text": "hello"}])] = UNSET
+    b64data: Annotated[str, Meta(description="Bytes in base64, instead of `data`.")] = ""
+    tags: Annotated[dict[str, str], Meta(description="Short labels that go with it.")] = {}
+    idempotency_key: Annotated[
+        str, Meta(description="A second publication with the same key within 5 minutes is not made.")
+    ] = ""
+    skip_history: Annotated[bool, Meta(description="Only those who listen now get it.")] = False
+    delta: Annotated[bool, Meta(description="Taken for compatibility; deltas are the rule's business.")] = False
+
+    def payload(self) -> tuple[bytes, Kind]:
+        if self.b64data:
+            return _from_base64(self.b64data), Kind.BYTES
+        if self.data is UNSET:
+            raise Refusal.bad_request("data: expected any JSON, or b64data")
+        return _on_one_line(self.data), Kind.JSON
+
+
+class PublishRequest(Content, kw_only=True):
+    channel: Channel
+
+
+class BroadcastRequest(Content, kw_only=True):
+    channels: Annotated[list[Channel], Meta(min_length=1, description="Where the same is published.")]
+
+
+class ChannelRequest(Request):
+    channel: Channel
+
+
+class HistoryRequest(Request):
+    channel: Channel
+    limit: Annotated[int, Meta(description="At most so many; 0: the position alone; below 0: all.")] = 0
+    since: Annotated[Since | None, Meta(description="Only what came after (before, when `reverse`).")] = None
+    reverse: Annotated[bool, Meta(description="The newest first.")] = False
+
+
+class ChannelsRequest(Request):
+    pattern: Annotated[str, Meta(description="`*` stands for anything, `?` for one character.")] = ""
+
+
+class SubscribeRequest(Request):
+    user: User
+    channel: Channel
+    client: Client = ""
+    info: Annotated[Raw | UnsetType, Meta(description="JSON that others in the channel see.")] = UNSET
+    data: Annotated[Raw | UnsetType, Meta(description="JSON that the client is told with the subscription.")] = UNSET
+    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it ends; 0: never.")] = 0
+    recover_since: Annotated[Since | None, Meta(description="The client is told what came after.")] = None
+
+
+class UnsubscribeRequest(Request):
+    user: User
+    channel: Channel
+    client: Client = ""
+
+
+class Goodbye(Request):
+    code: Annotated[int, Meta(ge=3000, le=4999, description="3500-3999 and 4500-4999: not to come back.")]
+    reason: Annotated[str, Meta(max_length=REASON, description="At most 123 bytes.")] = ""
+
+
+class DisconnectRequest(Request):
+    user: User
+    client: Client = ""
+    whitelist: Annotated[list[str], Meta(description="Clients, by id, that may stay.")] = []
+    disconnect: Annotated[Goodbye | None, Meta(description="Why, as the client is told; otherwise 3503.")] = None
+
+
+class RefreshRequest(Request):
+    user: User
+    client: Client = ""
+    expired: Annotated[bool, Meta(description="The clients' time is over now.")] = False
+    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it is over; 0: never.")] = 0
+
+
+class RpcRequest(Request):
+    method: Annotated[str, Meta(min_length=1, description="A function registered with `live.api_rpc`.")]
+    data: Annotated[Raw | UnsetType, Meta(description="What it is given, any JSON.")] = UNSET
+
+
+class Nothing(Request):
+    pass
+
+
+class BatchRequest(Request):
+    commands: Annotated[
+        list[dict[str, Raw]],
+        Meta(description="Each an object of one method's name and its request.", examples=[[{"info": {}}]]),
+    ]
+    parallel: Annotated[bool, Meta(description="They need not run one after the other.")] = False
+
+
+# --------------------------------------------------------------------------------------------------------- what it says
+
+
+class Empty(Struct):
+    pass
+
+
+class Failure(Struct):
+    """Why it was not done. The codes are those that clients see."""
+
+    code: int
+    message: str
+
+
+class Place(Struct):
+    offset: int
+    epoch: str
+
+
+class PublishReply(Struct, omit_defaults=True):
+    result: Place | UnsetType = UNSET
+    error: Failure | UnsetType = UNSET
+
+
+class BroadcastResult(Struct):
+    responses: list[PublishReply]
+
+
+class ClientItem(Struct, omit_defaults=True):
+    """Who a client is, as others in the channel see it."""
+
+    user: str
+    client: str
+    conn_info: Raw | UnsetType = UNSET
+    chan_info: Raw | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, it: ClientInfo) -> Self:
+        return cls(it.user, it.client, it.conn_info or UNSET, it.chan_info or UNSET)
+
+
+class HistoryItem(Struct, omit_defaults=True):
+    data: Raw
+    offset: int = 0
+    tags: dict[str, str] | None = None
+    info: ClientItem | None = None
+    b64data: str = ""
+
+
+class HistoryResult(Struct):
+    publications: list[HistoryItem]
+    offset: int
+    epoch: str
+
+
+class PresenceResult(Struct):
+    presence: dict[str, ClientItem]
+
+
+class PresenceStatsResult(Struct):
+    num_clients: int
+    num_users: int
+
+
+class Listened(Struct):
+    num_clients: int
+
+
+class ChannelsResult(Struct):
+    channels: dict[str, Listened]
+
+
+class NodeInfo(Struct):
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: int
+
+
+class InfoResult(Struct):
+    nodes: list[NodeInfo]
+
+
+class RpcResult(Struct):
+    data: Raw
+
+
+class BatchResult(Struct):
+    """Each reply is an object of the method's name and its result, or of `error`."""
+
+    replies: list[dict[str, Any]]
+
+
+# --------------------------------------------------------------------------------------------------------- what it does
+
+
+async def publish(node: Node, it: PublishRequest) -> Place:
+    return await _publish(node, it.channel, it, it.payload())
+
+
+async def _publish(node: Node, channel: str, it: Content, payload: tuple[bytes, Kind]) -> Place:
+    key = it.idempotency_key or None
+    position = await actions.publish(node, channel, payload, it.tags, key, it.skip_history)
+    return Place(position.offset, position.epoch)
+
+
+async def broadcast(node: Node, it: BroadcastRequest) -> BroadcastResult:
+    """Where it cannot be published, the others get it all the same."""
+    payload = it.payload()
+    replies = []
+    for channel in it.channels:
+        try:
+            replies.append(PublishReply(result=await _publish(node, channel, it, payload)))
+        except (Refusal, EngineUnavailable) as why:
+            replies.append(PublishReply(error=failure(why)))
+    return BroadcastResult(replies)
+
+
+async def history(node: Node, it: HistoryRequest) -> HistoryResult:
+    since = it.since.position() if it.since else None
+    stream = await actions.history(node, it.channel, since, max(it.limit, -1), it.reverse)
+    if since is not None and not stream.reaches(since, it.limit, it.reverse):
+        raise Refusal.unrecoverable_position()
+    return _page(stream)
+
+
+def _page(stream: Stream) -> HistoryResult:
+    return HistoryResult([_item(each) for each in stream.publications], stream.position.offset, stream.position.epoch)
+
+
+def _item(it: Publication) -> HistoryItem:
+    data, encoded = Raw(it.data), ""
+    if it.kind is Kind.TEXT:
+        data = Raw(to_json(it.data.decode()))
+    elif it.kind is Kind.BYTES:
+        data, encoded = Raw(b"null"), msgspec.to_builtins(it.data)
+    return HistoryItem(data, it.offset, it.tags, ClientItem.of(it.info) if it.info else None, encoded)
+
+
+async def history_remove(node: Node, it: ChannelRequest) -> Empty:
+    await actions.remove_history(node, it.channel)
+    return Empty()
+
+
+async def presence(node: Node, it: ChannelRequest) -> PresenceResult:
+    clients = await actions.presence(node, it.channel)
+    return PresenceResult({id: ClientItem.of(info) for id, info in clients.items()})
+
+
+async def presence_stats(node: Node, it: ChannelRequest) -> PresenceStatsResult:
+    clients = await actions.presence(node, it.channel)
+    return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
+
+
+async def channels(node: Node, it: ChannelsRequest) -> ChannelsResult:
+    return ChannelsResult({name: Listened(count) for name, count in actions.channels(node, it.pattern).items()})
+
+
+async def subscribe(node: Node, it: SubscribeRequest) -> Empty:
+    since = it.recover_since.position() if it.recover_since else None
+    grant = Grant(Raw(_on_one_line(it.info)), float(it.expire_at))
+    await actions.subscribe(node, it.user, it.channel, it.client, since, grant, _on_one_line(it.data))
+    return Empty()
+
+
+async def unsubscribe(node: Node, it: UnsubscribeRequest) -> Empty:
+    await actions.unsubscribe(node, it.user, it.channel, it.client)
+    return Empty()
+
+
+async def disconnect(node: Node, it: DisconnectRequest) -> Empty:
+    why = Disconnect(it.disconnect.code, it.disconnect.reason) if it.disconnect else None
+    if why is not None and len(why.reason.encode()) > REASON:
+        raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
+    actions.disconnect(node, it.user, why, it.client, it.whitelist)
+    return Empty()
+
+
+async def refresh(node: Node, it: RefreshRequest) -> Empty:
+    if it.expired:
+        actions.disconnect(node, it.user, Disconnect.expired(), it.client)
+    else:
+        actions.refresh(node, it.user, float(it.expire_at), it.client)
+    return Empty()
+
+
+async def rpc(node: Node, it: RpcRequest) -> RpcResult:
+    hook = node.hooks.api.get(it.method)
+    if hook is None:
+        allowed = ", ".join(sorted(node.hooks.api)) or "none is registered with live.api_rpc"
+        raise Refusal.method_not_found(f"no method {it.method!r}; there are: {allowed}")
+    return RpcResult(Raw(to_json(await hook(_on_one_line(it.data)))))
+
+
+async def info(node: Node, it: Nothing) -> InfoResult:
+    now = node.statistics()
+    return InfoResult(
+        [
+            NodeInfo(
+                uid=node.id,
+                name="freshet",
+                version=version("freshet"),
+                num_clients=now.clients,
+                num_users=now.users,
+                num_subs=now.subscriptions,
+                num_channels=now.channels,
+                uptime=int(time.monotonic() - node.began),
+            )
+        ]
+    )
+
+
+def failure(why: Refusal | EngineUnavailable) -> Failure:
+    if isinstance(why, Refusal):
+        return Failure(why.code, why.message)
+    return Failure(100, f"the engine cannot be reached: {why}")
+
+
+def _on_one_line(data: Raw | UnsetType) -> bytes:
+    """JSON goes to clients on one line; what was not given is empty."""
+    text = b"" if data is UNSET else bytes(data)
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise Refusal.bad_request("b64data: expected base64") from None
+
+
+class Method(NamedTuple):
+    """One method of the API. summary: one line for people."""
+
+    request: type[Request]
+    result: type[Struct]
+    run: Callable[[Node, Any], Awaitable[Struct]]
+    summary: str
+
+
+METHODS: dict[str, Method] = {
+    "publish": Method(PublishRequest, Place, publish, "Publish in one channel."),
+    "broadcast": Method(BroadcastRequest, BroadcastResult, broadcast, "Publish the same in many channels."),
+    "history": Method(HistoryRequest, HistoryResult, history, "A part of a channel's log."),
+    "history_remove": Method(ChannelRequest, Empty, history_remove, "Forget a channel's publications."),
+    "presence": Method(ChannelRequest, PresenceResult, presence, "Who is in a channel."),
+    "presence_stats": Method(ChannelRequest, PresenceStatsResult, presence_stats, "How many are in a channel."),
+    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers."),
+    "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
+    "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
+    "disconnect": Method(DisconnectRequest, Empty, disconnect, "Send a user's clients away."),
+    "refresh": Method(RefreshRequest, Empty, refresh, "Change until when a user's clients may stay."),
+    "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
+    "info": Method(Nothing, InfoResult, info, "What each node holds."),
+}
+"""All but `batch`, which runs these."""
