@@ -261,3 +261,16 @@ async def test_presence_knows_who_is_there_and_tells_it_once(engine: Engine, del
     await engine.set_presence("a", "a1", None)
     assert await engine.presence("a") == {}
     assert await delivered.count(2) == [Joined("a", ALICE), Left("a", ALICE)]
+
+
+async def test_what_is_removed_from_a_log_is_gone_and_its_offsets_go_on(engine: Engine, delivered: Delivered) -> None:
+    for _ in range(3):
+        last = await engine.publish("a", b"1", LOGGED)
+    await engine.remove_history("a")
+    stream = await engine.history("a", KEEP, Position(last.epoch, 1))
+    assert (stream.publications, stream.position) == ([], last)
+    assert not stream.follows(Position(last.epoch, 1))
+    assert stream.follows(last)
+    assert await engine.publish("a", b"2", LOGGED) == Position(last.epoch, 4)
+    assert [it.offset for it in (await engine.history("a", KEEP)).publications] == [4]
+    await engine.remove_history("never seen")

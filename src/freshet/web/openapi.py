@@ -44,6 +44,13 @@ def describe() -> dict[str, Any]:
     types = [Failure, BatchRequest, BatchResult]
     types += [kind for method in METHODS.values() for kind in (method.request, method.result)]
     _, schemas = msgspec.json.schema_components(dict.fromkeys(types), ref_template=REFERENCE)
+    schemas[BatchRequest.__name__]["properties"]["commands"]["items"] = {
+        "type": "object",
+        "properties": {name: _reference(method.request) for name, method in METHODS.items()},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
     paths = {
         f"/{name}": _operation(name, method.summary, _reference(method.request), _outcome(_reference(method.result)))
         for name, method in METHODS.items()
