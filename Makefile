@@ -46,6 +46,10 @@ autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython
 frontend: ## build frontend/ into src/freshet/web/static; needs Node
 	cd frontend && npm ci --no-audit --no-fund && npm run build
 
+.PHONY: docs
+docs: $(VENV)/dev ## build the documentation into build/docs, every link checked (ARGS=serve shows it while you write)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet $(or $(ARGS),build --strict)
+
 .PHONY: tools
 tools: $(VENV)/dev ## install what the tests need beside Python: system packages, npm clients
 	@tests/tools/setup.sh

@@ -1,0 +1,29 @@
+"""Every block of code in the README and the docs, run as a reader would: page by page, from top to bottom."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PAGES, blocks, name
+from tests.docs.reader import reading, shows
+
+# Blocks that cannot be run here, by page. Each says why on the page.
+NOT_RUN = {"docs/quick-start/index.md": 1}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_page_shows_works(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    with reading(folder) as reader:
+        reader.follow(blocks(page))
+
+
+def test_what_is_not_run_is_counted() -> None:
+    counted = {name(page): sum(bool(block.not_run) for block in blocks(page)) for page in PAGES}
+    assert {page: count for page, count in counted.items() if count} == NOT_RUN
+
+
+def test_what_a_page_shows_of_a_command_is_compared_with_what_it_prints() -> None:
+    assert shows("published in news,\n  offset 12", "published in news, offset ...")
+    assert not shows("published in news", "published in sport")
