@@ -48,7 +48,7 @@ frontend: ## build frontend/ into src/freshet/web/static; needs Node
 
 .PHONY: docs
 docs: $(VENV)/dev ## build the documentation into build/docs, every link checked (ARGS=serve shows it while you write)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet $(or $(ARGS),build --strict)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --strict --quiet)
 
 .PHONY: tools
 tools: $(VENV)/dev ## install what the tests need beside Python: system packages, npm clients

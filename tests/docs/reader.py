@@ -5,6 +5,7 @@ what they show below a command must come out of it, with `...` for whatever diff
 is read as a configuration, JavaScript is checked by Node. Ports are free ones instead of those that the page names.
 """
 
+import configparser
 import importlib.metadata
 import json
 import os
@@ -93,7 +94,7 @@ class Reader:
 
     def _do(self, block: Block) -> None:
         code = _PLACE.sub(lambda found: f"{found[1]}:{self.port(found[2])}", block.code)
-        if block.title:
+        if block.title and not block.title.startswith("/"):
             self._write(block.title, code)
         if block.language == "console":
             for command, expected in _typed(code):
@@ -106,6 +107,8 @@ class Reader:
             parse(tomllib.loads(code))
         elif block.language == "json":
             json.loads(code)
+        elif block.language == "ini":
+            configparser.ConfigParser().read_string(code)
         elif block.language == "js":
             check = [require("node"), "--check", "--input-type=module", "-"]
             done = subprocess.run(check, input=code, capture_output=True, text=True, check=False)
