@@ -27,8 +27,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, tuple("---" for _ in head), *rows])
 
 
 def code(text: object) -> str:
@@ -56,6 +55,8 @@ ABOUT_TABLES = {
     "websocket": config.WebSocket.__doc__,
 }
 
+TYPES = {"str": "text", "int": "integer", "float": "number", "bool": "true, false", "list": "list", "History": "table"}
+
 
 def configuration() -> str:
     groups: dict[str, list[config.Option]] = {}
@@ -66,9 +67,8 @@ def configuration() -> str:
         rows = [
             (
                 code(option.path.rpartition(".")[2]),
-                code(option.type.replace('"', "")),
-                code(option.default) or "must be given",
-                option.unit if option.unit != "count" else "",
+                TYPES.get(option.type) or code(option.type.replace('"', "")),
+                " ".join(filter(None, (_default(option.default), option.unit.replace("count", "")))),
                 option.doc,
             )
             for option in options
@@ -76,9 +76,13 @@ def configuration() -> str:
         parts += [
             f"## {TABLES[path]}",
             ABOUT_TABLES[path] or "",
-            table(("option", "type", "default", "unit", ""), rows),
+            table(("option", "type", "default", ""), rows),
         ]
     return "\n\n".join(parts)
+
+
+def _default(text: str) -> str:
+    return {"": "must be given", "null": "none"}.get(text) or code(text)
 
 
 CONFIGURATION = """\
@@ -124,7 +128,7 @@ def _schema(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
 def _fields(schema: dict[str, Any], schemas: dict[str, Any], *, given: bool = True) -> str:
     required = schema.get("required", [])
     rows = []
-    for name, field in schema["properties"].items():
+    for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
         row = (code(name), _type(field, schemas), field.get("description", ""))
         rows.append((*row[:2], "yes" if name in required else "", row[2]) if given else row)
     return table(("field", "type", "required", "") if given else ("field", "type", ""), rows)
@@ -278,7 +282,7 @@ def commands() -> str:
             shown = parameter.default if isinstance(parameter.default, str | int | float) else ""
             rows.append(
                 (
-                    flags or code((parameter.metavar or parameter.name.upper()).strip("[]")),
+                    flags or code(parameter.metavar or parameter.name.upper()),
                     code(shown) if not isinstance(shown, bool) else "",
                     (parameter.help or "") + (f" Environment: `{parameter.envvar}`." if parameter.envvar else ""),
                 )

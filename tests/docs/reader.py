@@ -99,6 +99,8 @@ class Reader:
         if block.language == "console":
             for command, expected in _typed(code):
                 self._type(command, expected)
+            if not _LISTENS.match(command) and not _TAIL.match(command):
+                self._see_what_was_expected()
         elif block.language == "python":
             compiled = compile("\n" * (block.line - 1) + code, str(block.page), "exec", dont_inherit=True)
             if not block.title:
@@ -126,9 +128,9 @@ class Reader:
     # ------------------------------------------------------------------------------------------------------ one command
 
     def _type(self, command: str, expected: str) -> None:
-        if command.startswith("export "):
-            name = command.removeprefix("export ").partition("=")[0]
-            self.environment[name] = self._run(f'{command}; printf %s "${name}"')
+        if command.startswith(("export ", "set -a; ")):
+            pairs = self._run(f"{command}; env -0").split("\0")
+            self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
         elif command.startswith("pip install "):
             for package in shlex.split(command)[2:]:
                 importlib.metadata.distribution(package)  # the tests' environment has it
@@ -166,7 +168,6 @@ class Reader:
         return done.stdout
 
     def _listen(self, command: str, expected: str) -> None:
-        self._see_what_was_expected()  # before its server is another one
         named = re.search(r"(?:--port |http\.server )(\d+)", command)
         port = named[1] if named else "8000"
         for process in self._processes:
