@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 
 from tests.docs.blocks import blocks
 from tests.docs.reader import Reader, reading
-from tests.tools.browser import console, console_errors
+from tests.tools.browser import console_errors
 from tests.tools.need import ROOT
+from tests.tools.pages import Window, windows
 from tests.tools.patience import wait_until
 from tests.tools.relay import Relay, relaying
 
@@ -33,97 +33,79 @@ def network(chat: Reader) -> Iterator[Relay]:
         yield relay
 
 
-class Window:
-    """One user's window."""
+class Chatter:
+    """A user of the chat, and the window that is open."""
 
-    def __init__(self, browser: webdriver.Chrome, port: int, user: str) -> None:
-        self.browser = browser
-        browser.switch_to.new_window("window")
-        self.handle = browser.current_window_handle
-        browser.get(f"http://127.0.0.1:{port}/?user={user}")
-
-    def text(self, name: str) -> str:
-        self.browser.switch_to.window(self.handle)
-        return self.browser.find_element(By.ID, name).text
-
-    def lines(self) -> list[str]:
-        return self.text("lines").splitlines()
-
-    def write(self, text: str) -> None:
-        self.browser.switch_to.window(self.handle)
-        self.browser.find_element(By.ID, "text").send_keys(text + "\n")
-        wait_until(lambda: not self.browser.find_element(By.ID, "text").get_property("value"), 5, "the line to be sent")
-
-    def click(self, name: str) -> None:
-        self.browser.switch_to.window(self.handle)
-        self.browser.find_element(By.ID, name).click()
+    def __init__(self, window: Window) -> None:
+        self.window = window
 
     def shows(self, name: str, text: str, within: float = 10) -> None:
-        wait_until(lambda: self.text(name) == text, within, f"{name} to be {text!r}, not {self.text(name)!r}")
+        """Until the element `name` reads exactly `text`."""
+        wait_until(lambda: self.window.text(f"#{name}") == text, within, f"{name} to be {text!r}")
+
+    def write(self, text: str) -> None:
+        self.window.find("#text").send_keys(text + "\n")
+        wait_until(lambda: not self.window.find("#text").get_property("value"), 5, "the line to be sent")
 
 
 @pytest.fixture
-def windows(browser: webdriver.Chrome, chat: Reader, network: Relay) -> Iterator[tuple[Window, Window]]:
-    first = browser.current_window_handle
-    opened = Window(browser, network.port, "alice"), Window(browser, chat.port(), "bob")
-    yield opened
-    for window in opened:
-        browser.switch_to.window(window.handle)
-        browser.close()
-    browser.switch_to.window(first)
+def chatters(browser: webdriver.Chrome, chat: Reader, network: Relay) -> Iterator[tuple[Chatter, Chatter]]:
+    """Alice and Bob, both there."""
+    with windows(browser) as opened:
+        alice = Chatter(opened(f"http://127.0.0.1:{network.port}/?user=alice"))
+        bob = Chatter(opened(f"http://127.0.0.1:{chat.port()}/?user=bob"))
+        for each in (alice, bob):
+            each.shows("state", "connected")
+            each.shows("here", "alice, bob")
+        yield alice, bob
 
 
 def test_two_users_talk_in_order_and_a_cut_connection_loses_nothing(
-    windows: tuple[Window, Window], network: Relay
+    chatters: tuple[Chatter, Chatter], network: Relay, browser: webdriver.Chrome
 ) -> None:
-    alice, bob = windows
-    for window in windows:
-        window.shows("state", "connected")
-        window.shows("here", "alice, bob")
+    alice, bob = chatters
     alice.write("hello")
     bob.write("hello, <b>you</b>")
     said = ["alice: hello", "bob: hello, <b>you</b>"]
-    for window in windows:
-        window.shows("lines", "\n".join(said))
-    assert console_errors(alice.browser) == []
+    for each in chatters:
+        each.shows("lines", "\n".join(said))
+    assert console_errors(browser) == []
 
     network.cut()
     alice.shows("state", "connecting")
     for number in range(1, 4):
         bob.write(f"missed {number}")
+    alice.shows("lines", "\n".join(said))
     said += [f"bob: missed {number}" for number in range(1, 4)]
-    assert alice.lines() == said[:2]
+    bob.shows("lines", "\n".join(said))
     network.mend()
     alice.shows("state", "back, and nothing was missed", 30)
     alice.write("I am back")
     said += ["alice: I am back"]
-    for window in windows:
-        window.shows("lines", "\n".join(said))
-    bob.shows("here", "alice, bob")
+    for each in chatters:
+        each.shows("lines", "\n".join(said))
+        each.shows("here", "alice, bob")
 
 
-def test_who_comes_later_reads_what_was_said_and_the_button_cuts(windows: tuple[Window, Window]) -> None:
-    alice, bob = windows
-    alice.shows("state", "connected")
+def test_who_comes_later_reads_what_was_said_and_the_button_cuts(
+    chatters: tuple[Chatter, Chatter], browser: webdriver.Chrome
+) -> None:
+    alice, bob = chatters
     alice.write("early")
-    bob.browser.switch_to.window(bob.handle)
-    bob.browser.refresh()
+    bob.window.reload()
     bob.shows("lines", "alice: early")
-    bob.click("cut")
+    bob.window.find("#cut").click()
     alice.shows("here", "alice")
     alice.write("while you were away")
     bob.shows("state", "back, and nothing was missed", 15)
     bob.shows("lines", "alice: early\nalice: while you were away")
-    assert console_errors(bob.browser) == []
+    assert console_errors(browser) == []
 
 
-def test_a_restarted_server_is_not_passed_over_in_silence(windows: tuple[Window, Window], chat: Reader) -> None:
-    alice, bob = windows
-    bob.shows("state", "connected")
-    alice.shows("state", "connected")
+def test_a_restarted_server_is_not_passed_over_in_silence(chatters: tuple[Chatter, Chatter], chat: Reader) -> None:
+    alice, bob = chatters
     alice.write("forgotten")
     bob.shows("lines", "alice: forgotten")
     chat.follow([block for block in blocks(PAGE) if "freshet serve" in block.code])
     bob.shows("state", "back, but some lines are gone", 30)
     bob.shows("lines", "")
-    console(bob.browser)

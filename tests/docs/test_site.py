@@ -4,10 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote
 
 import pytest
@@ -20,9 +17,16 @@ from freshet.web import openapi
 from tests.docs.blocks import PAGES, name
 from tests.tools.browser import console_errors
 from tests.tools.need import ROOT
+from tests.tools.pages import serving_files
 from tests.tools.patience import seconds
 
-TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("examples/**/README.md"))]
+TEXTS = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "examples" / "README.md",
+    *sorted(ROOT.glob("examples/*/README.md")),
+]
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
 
@@ -36,19 +40,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def url(site: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with serving_files(site) as url:
+        yield url
 
 
 def text(site: Path, page: str) -> str:

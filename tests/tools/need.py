@@ -26,12 +26,12 @@ def require(tool: str) -> str:
     return path
 
 
-def require_npm_packages() -> Path:
-    """`tests/node` with its packages installed, in which `node script.mjs` finds them."""
+def require_npm_packages(folder: Path = NODE) -> Path:
+    """`folder` with its npm packages installed: `tests/node` is where `node script.mjs` finds the clients."""
     require("node")
-    if not (NODE / "node_modules").is_dir():
-        missing("npm packages of tests/node")
-    return NODE
+    if not (folder / "node_modules").is_dir():
+        missing(f"npm packages of {folder.relative_to(ROOT)}")
+    return folder
 
 
 def missing(tool: str) -> "pytest.NoReturn":

@@ -32,8 +32,8 @@ install_system_packages() {
     fi
 }
 
-install_npm_clients() {
-    local here=tests/node stamp=tests/node/node_modules/.installed
+install_npm_packages() {
+    local here=$1 stamp=$1/node_modules/.installed
     if ! command -v npm >/dev/null; then
         echo "Not installed: Node.js with npm; the tests that need it say so" >&2
         return
@@ -41,10 +41,11 @@ install_npm_clients() {
     if cmp -s "$here/package-lock.json" "$stamp"; then
         return
     fi
-    echo "Installing the npm clients in $here"
+    echo "Installing the npm packages of $here"
     (cd "$here" && npm ci --no-audit --no-fund --loglevel=error)
     cp "$here/package-lock.json" "$stamp"
 }
 
 install_system_packages
-install_npm_clients
+install_npm_packages tests/node
+install_npm_packages examples/react
