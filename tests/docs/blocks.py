@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.tools.need import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 
 _FENCE = re.compile(r"( *)```(\S+)(.*)")
 _TITLE = re.compile(r'title="([^"]*)"')

@@ -30,8 +30,7 @@ CONTINUED = ", continued"
 
 _PLACE = re.compile(r"\b(127\.0\.0\.1|localhost):(\d{4})\b")
 _LISTENS = re.compile(r"(\w+=\S+ )*(freshet serve|freshet demo|uvicorn|hypercorn|granian|python -m http\.server)\b")
-_ASKS = re.compile(r"(\w+=\S+ )*freshet (publish|tail)\b")
-_TAIL = re.compile(r"(\w+=\S+ )*freshet tail\b")
+_GOES_ON = re.compile(r"(\w+=\S+ )*(freshet tail|celery)\b")
 
 
 class Process:
@@ -66,7 +65,7 @@ class Reader:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
         shown = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
-        self.environment = {**clean, **shown, "PATH": path}
+        self.environment = {**clean, **shown, "PATH": path, "FRESHET_URL": self.url("")}
         self._names: dict[str, object] = {"__name__": "page"}
         self._processes: list[Process] = []
 
@@ -99,7 +98,7 @@ class Reader:
         if block.language == "console":
             for command, expected in _typed(code):
                 self._type(command, expected)
-            if not _LISTENS.match(command) and not _TAIL.match(command):
+            if not _LISTENS.match(command) and not _GOES_ON.match(command):
                 self._see_what_was_expected()
         elif block.language == "python":
             compiled = compile("\n" * (block.line - 1) + code, str(block.page), "exec", dont_inherit=True)
@@ -140,15 +139,11 @@ class Reader:
             (self.folder / "node_modules").symlink_to(here)
         elif _LISTENS.match(command):
             self._listen(command, expected)
-        elif _TAIL.match(command):
+        elif _GOES_ON.match(command):
             self._start(command, expected)
         else:
             output = self._run(command, fails=expected.startswith("error:"))
             assert shows(output, expected), f"$ {command}\n{output}\ndoes not show\n{expected}"
-
-    def _environment(self, command: str) -> dict[str, str]:
-        """The commands that ask a server look for it on port 8000."""
-        return {**self.environment, "FRESHET_URL": self.url("")} if _ASKS.match(command) else self.environment
 
     def _run(self, command: str, *, fails: bool = False) -> str:
         tool = next((word for word in shlex.split(command) if word in ("curl", "node")), None)
@@ -157,7 +152,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env=self._environment(command),
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -192,7 +187,7 @@ class Reader:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec env {command}"],
                 cwd=self.folder,
-                env=self._environment(command),
+                env=self.environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )

@@ -1,11 +1,13 @@
-"""Every block of code in the README and the docs, run as a reader would: page by page, from top to bottom."""
+"""Every block of code in README, docs and examples, run as a reader would: page by page, from top to bottom."""
 
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 
 from tests.docs.blocks import PAGES, blocks, name
 from tests.docs.reader import reading, shows
+from tests.tools.need import ROOT
 
 # Blocks that cannot be run here, by page. Each says why on the page.
 NOT_RUN = {
@@ -14,13 +16,17 @@ NOT_RUN = {
     "docs/guide/deployment.md": 2,
     "docs/guide/tokens.md": 2,
     "docs/quick-start/index.md": 1,
+    "examples/react/README.md": 1,
 }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_what_a_page_shows_works(page: Path, tmp_path: Path) -> None:
     folder = tmp_path / "page"
-    folder.mkdir()
+    if page.is_relative_to(ROOT / "examples"):
+        copytree(page.parent, folder, ignore=ignore_patterns("node_modules"))
+    else:
+        folder.mkdir()
     with reading(folder) as reader:
         reader.follow(blocks(page))
 

@@ -25,7 +25,6 @@ TEXTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "examples" / "README.md",
-    *sorted(ROOT.glob("examples/*/README.md")),
 ]
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
