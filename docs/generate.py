@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 import freshet
 import freshet.cli
@@ -24,6 +25,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, write in PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=write()))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """MkDocs calls this with each finished page. The theme gives its search no name for screen readers."""
+    return output.replace('class="md-search"', 'class="md-search" aria-label="Search"')
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -76,7 +82,7 @@ def configuration() -> str:
         parts += [
             f"## {TABLES[path]}",
             ABOUT_TABLES[path] or "",
-            table(("option", "type", "default", ""), rows),
+            table(("option", "type", "default", "meaning"), rows),
         ]
     return "\n\n".join(parts)
 
@@ -131,7 +137,7 @@ def _fields(schema: dict[str, Any], schemas: dict[str, Any], *, given: bool = Tr
     for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
         row = (code(name), _type(field, schemas), field.get("description", ""))
         rows.append((*row[:2], "yes" if name in required else "", row[2]) if given else row)
-    return table(("field", "type", "required", "") if given else ("field", "type", ""), rows)
+    return table(("field", "type", "required", "meaning") if given else ("field", "type", "meaning"), rows)
 
 
 def _type(field: dict[str, Any], schemas: dict[str, Any]) -> str:
@@ -288,7 +294,7 @@ def commands() -> str:
                 )
             )
         if rows:
-            parts.append(table(("option", "default", ""), rows))
+            parts.append(table(("option", "default", "meaning"), rows))
     return "\n\n".join(parts)
 
 
