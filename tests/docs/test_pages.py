@@ -38,4 +38,5 @@ def test_what_is_not_run_is_counted() -> None:
 
 def test_what_a_page_shows_of_a_command_is_compared_with_what_it_prints() -> None:
     assert shows("published in news,\n  offset 12", "published in news, offset ...")
+    assert shows("10:20:30 news 1", "09:41:07 news 1")
     assert not shows("published in news", "published in sport")
