@@ -176,7 +176,7 @@ takes), 401 (no key, or not this one), 403 (a web page of another origin), 404 (
 413 (longer than `api.body_size`). The message says what was wrong, where, and what is allowed.
 
 `GET {prefix}/api/openapi.json` describes all of this for other programs, as OpenAPI 3.1. The shapes are those of the
-server API of Centrifugo 5 and 6, so that the clients for it work too, such as `cent` for Python."""
+server API of Centrifugo, so that the clients for it work too. `cent` for Python is tested with every method."""
 
 
 # ---------------------------------------------------------------------------------------------------------- Python API
