@@ -20,7 +20,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 async def converse(session: Session, subprotocol: str | None, receive: Receive, send: Send) -> None:
     """Accept the WebSocket, and carry the session until one of the two ends it."""
-    shell = _Shell(session, send)
+    reader = asyncio.current_task()
+    assert reader is not None
+    shell = _Shell(session, send, reader)
     try:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -32,6 +34,7 @@ async def converse(session: Session, subprotocol: str | None, receive: Receive, 
         why = shell.goodbye
         if why is None:
             raise
+        reader.uncancel()  # it was our own: what is around this call must not take it for theirs
         await send({"type": "websocket.close", "code": why.code, "reason": why.reason})
     finally:
         shell.stop()
@@ -43,9 +46,9 @@ class _Shell:
 
     __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "goodbye")
 
-    def __init__(self, session: Session, send: Send) -> None:
+    def __init__(self, session: Session, send: Send, reader: asyncio.Task[Any]) -> None:
         self.goodbye: Disconnect | None = None
-        self._reader = asyncio.current_task()
+        self._reader = reader
         self._session = session
         self._send = send
         self._writer: asyncio.Task[None] | None = None
@@ -75,7 +78,7 @@ class _Shell:
             while frames := outbox.take():
                 for frame in frames:
                     await self._write_one(frame)
-            if outbox.closed and not self._ended and self._reader is not None:
+            if outbox.closed and not self._ended:
                 self._ended = True
                 self.goodbye = outbox.closed
                 self._reader.cancel()
