@@ -43,7 +43,7 @@ LAYOUT = Layout(
         frozenset({"actions", "commands", "kits", "node", "subscribing"}),
         frozenset({"web"}),
         frozenset({"app"}),
-        frozenset({"__main__", "cli", "demo", "server", "testing"}),
+        frozenset({"__main__", "cli", "demos", "server", "testing"}),
     ),
     sealed=frozenset({0, 2, 4}),
     interfaces_only=frozenset({3}),
@@ -55,6 +55,7 @@ LAYOUT = Layout(
     },
     pure=frozenset({"channels", "dialects", "errors", "model", "websocket"}),
     io=IO | {"uvicorn", "uvloop"},
+    programs=frozenset({"demos"}),
     required=import_names(PROJECT["dependencies"]),
     optional=import_names(
         [
@@ -105,12 +106,14 @@ TOY = Layout(
         frozenset({"engines", "dialects"}),
         frozenset({"hub"}),
         frozenset({"app"}),
+        frozenset({"shows"}),
     ),
     sealed=frozenset({0, 2}),
     interfaces_only=frozenset({3}),
     common={"dialects": frozenset({"shared"})},
     pure=frozenset({"dialects"}),
     io=frozenset({"asyncio", "http.client"}),
+    programs=frozenset({"shows"}),
     required=frozenset({"msgspec"}),
     optional=frozenset({"redis"}),
     table="TOY",
@@ -129,6 +132,8 @@ SOUND = {
     "dialects/plain": "from toy.dialects import base, shared\nfrom toy.engines.base import Engine",
     "hub": "from toy.engines.base import Engine\nfrom toy.config import Config",
     "app": "from toy.engines.memory import Memory\nfrom toy.hub import Hub",
+    "shows/clock": "from toy import App\nfrom toy.shows.face import Face",
+    "shows/face": "",
 }
 
 
@@ -178,6 +183,11 @@ def test_a_sound_tree_is_accepted(tmp_path: Path) -> None:
             "hub",
             "from toy import App",
             "hub:1 imports the package itself: import from the module that defines the name",
+        ),
+        (
+            "shows/face",
+            "from toy.app import App",
+            "shows.face:1 imports app: shows sees the package as its users do, by its public names",
         ),
         ("config", "import toy.options", "cycle: config -> options -> config"),
         ("engines/base", "import toy.engines.memory", "cycle: engines.base -> engines.memory -> engines.base"),

@@ -24,6 +24,8 @@ class Layout:
     """Where nothing of `io` is imported."""
     io: frozenset[str] = frozenset()
     """Modules that do input or output; with each, those below it."""
+    programs: frozenset[str] = frozenset()
+    """Folders written as users write: of the rest they import the public names, from the package itself."""
     required: frozenset[str] = frozenset()
     """Third-party packages that are always there."""
     optional: frozenset[str] = frozenset()
@@ -108,7 +110,10 @@ def wrong_directions(source: Source, layout: Layout) -> Iterator[str]:
         here, there = (name.partition(".")[0] for name in (found.module, found.target))
         if not found.module or here not in level_of:
             continue
-        if not found.target:
+        if here in layout.programs:
+            if found.target and here != there:
+                yield f"{found}: {here} sees the package as its users do, by its public names"
+        elif not found.target:
             yield f"{found}: import from the module that defines the name"
         elif here == there:
             if level_of[here] in layout.sealed and not _shared(found, layout):

@@ -1,0 +1,32 @@
+// What there is to see. A new demo is entered here, and in src/freshet/demos/gallery.py.
+
+export interface Demo {
+  /** Its page is pages/{name}/index.html, its script pages/{name}/{name}.ts, its Python {name}.py. */
+  name: string;
+  title: string;
+  /** What it shows, in one line. */
+  line: string;
+  /** What a visitor does on its card: a few words. */
+  card: string;
+}
+
+export const DEMOS: Demo[] = [
+  {
+    name: "ticker",
+    title: "Stock ticker",
+    line: "20 channels over one WebSocket. Turn the market up to 1,000 updates a second.",
+    card: "20 channels over one WebSocket, up to 1,000 updates a second.",
+  },
+  {
+    name: "chat",
+    title: "Chat",
+    line: "Rooms, who is here, who is typing. Cut your connection: what you missed comes back, in order.",
+    card: "Rooms, presence, typing. Cut your connection and lose nothing.",
+  },
+  {
+    name: "cursors",
+    title: "Shared cursors",
+    line: "Everyone on this page sees everyone's pointer, 30 times a second from each.",
+    card: "Everyone sees everyone's pointer, 30 times a second from each.",
+  },
+];

@@ -1,0 +1,80 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { defineConfig, type Plugin } from "vite";
+import { DEMOS } from "./gallery";
+
+const SERVER = "http://127.0.0.1:8000"; // for `npm run dev`: where `freshet demo` runs
+
+const part = (name: string): string => readFileSync(resolve(import.meta.dirname, `parts/${name}.html`), "utf-8");
+
+function fill(text: string, values: Record<string, string>): string {
+  return text.replace(/\{\{(\w+)\}\}/g, (_, name: string) => {
+    const value = values[name];
+    if (value === undefined) throw new Error(`no value for {{${name}}}`);
+    return value;
+  });
+}
+
+/** A page's file holds only what is its own; the shell and, for a demo, the status bar and the code are around it. */
+const pages: Plugin = {
+  name: "pages",
+  transformIndexHtml: {
+    order: "pre",
+    handler(html, { path }) {
+      const shown = DEMOS.find((demo) => path === `/${demo.name}/index.html`);
+      const root = shown ? "../" : "./";
+      const link = ({ name, title }: { name: string; title: string }): string =>
+        `<a href="${root}${name}/"${name === shown?.name ? ' aria-current="page"' : ""}>${title}</a>`;
+      const card = ({ name, title, card }: (typeof DEMOS)[number]): string =>
+        `<li><a href="${name}/"><strong>${title}</strong><span>${card}</span></a></li>`;
+      const own = fill(html, shown ? {} : { cards: DEMOS.map(card).join("\n") });
+      const main = shown ? fill(part("demo"), { own, title: shown.title, line: shown.line, name: shown.name }) : own;
+      return fill(part("shell"), {
+        root,
+        main,
+        title: shown ? `${shown.title} · Freshet` : "Freshet, the real-time server for Python",
+        description: shown?.line ?? "Publish once. Everyone gets it, in order, within milliseconds.",
+        navigation: DEMOS.map(link).join("\n"),
+        script: shown ? `./${shown.name}.ts` : "./home.ts",
+      });
+    },
+  },
+};
+
+// File names carry no hash: the build is committed, and the same source gives the same files.
+export default defineConfig({
+  root: "pages",
+  publicDir: "../public",
+  base: "./",
+  plugins: [pages],
+  server: { proxy: { "/live": { target: SERVER, ws: true }, "/source": SERVER } },
+  build: {
+    outDir: "../../src/freshet/web/static",
+    emptyOutDir: true,
+    target: "es2022",
+    modulePreload: false,
+    cssCodeSplit: true,
+    rollupOptions: {
+      input: {
+        home: resolve(import.meta.dirname, "pages/index.html"),
+        ...Object.fromEntries(
+          DEMOS.map(({ name }) => [name, resolve(import.meta.dirname, `pages/${name}/index.html`)]),
+        ),
+      },
+      output: {
+        entryFileNames: "assets/[name].js",
+        chunkFileNames: ({ facadeModuleId, name }) =>
+          facadeModuleId?.endsWith("?raw") ? "assets/[name].source.js" : `assets/${name}.js`,
+        assetFileNames: "assets/[name][extname]",
+        manualChunks: (id) =>
+          id.endsWith("?raw")
+            ? undefined
+            : id.includes("node_modules")
+              ? "centrifuge"
+              : id.includes("/src/")
+                ? "shared"
+                : undefined,
+      },
+    },
+  },
+});

@@ -1,0 +1,109 @@
+"""The gallery: every demo's page, its connections, and its source, which the page shows."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from freshet import Freshet, Session
+from freshet.demos import chat, cursors, ticker
+
+log = logging.getLogger("freshet.demos")
+
+STATIC = Path(__file__).parents[1] / "web" / "static"
+HEADERS = {
+    "Cache-Control": "no-cache",  # the files' names do not change with their content
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Demo(NamedTuple):
+    """file: its source; its page is at `/{name}/`, its connections at `/live/{name}/`. run: what goes on beside it."""
+
+    file: str
+    live: Freshet
+    run: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).stem
+
+
+# A new demo is entered here, and in frontend/gallery.ts.
+DEMOS = (
+    Demo(ticker.__file__, ticker.live, ticker.trade),
+    Demo(chat.__file__, chat.live),
+    Demo(cursors.__file__, cursors.live),
+)
+
+
+async def clock(session: Session, data: Any) -> float:
+    """The server's clock in milliseconds: the page takes the difference to its own out of the latency."""
+    return time.time() * 1000
+
+
+class Pages(StaticFiles):
+    """The built pages, with headers that let a page load what is ours and nothing else."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
+
+
+async def source(request: Request) -> Response:
+    """The Python file of a demo, as it runs."""
+    for demo in DEMOS:
+        if demo.name == request.path_params["name"]:
+            return FileResponse(demo.file, media_type="text/plain", headers=HEADERS)
+    return PlainTextResponse(f"There are {', '.join(demo.name for demo in DEMOS)}.\n", 404, headers=HEADERS)
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for demo in DEMOS:
+            await stack.enter_async_context(demo.live.lifespan())
+            if demo.run is not None:
+                await stack.enter_async_context(beside(demo.run))
+        yield
+
+
+@asynccontextmanager
+async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def guarded() -> None:
+        try:
+            await run()
+        except Exception:
+            log.exception("%r ended", run)
+
+    task = asyncio.create_task(guarded())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+for demo in DEMOS:
+    demo.live.rpc("clock")(clock)
+
+app = Starlette(
+    lifespan=lifespan,
+    routes=[
+        *(Mount(f"/live/{demo.name}", demo.live) for demo in DEMOS),
+        Route("/source/{name}.py", source),
+        Mount("/", Pages(directory=STATIC, html=True)),
+    ],
+)
