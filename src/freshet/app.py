@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -79,6 +80,8 @@ class Freshet:
         if scheme not in ENGINES:
             raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
         key = secret if secret is not None else secret_of(self.config, environment)
+        if key is None and dev:
+            key = secrets.token_hex(32)  # so that `token` works; until the next start
         tokens = TokenVerifier.from_config(self.config.tokens, key) if key else None
         self._rules = ChannelRules()
         self._hooks = Hooks()
@@ -159,6 +162,30 @@ class Freshet:
             return function
 
         return register
+
+    def token(
+        self,
+        user: str,
+        *,
+        expires_in: float | None = 3600,
+        info: Any = None,
+        channels: Sequence[str] = (),
+        channel: str | None = None,
+        **claims: Any,
+    ) -> str:
+        """A token for one of your users, to hand to a page of theirs once you know who they are.
+
+        expires_in: seconds; None: it does not end. info: what others in a channel see of the user. channels: those to
+        which the server subscribes it. channel: makes it a subscription token for this one. claims: whatever else the
+        hooks are to find in `session.claims`.
+
+        Raises ConfigError when there is no secret to sign it with.
+        """
+        if self._node.tokens is None:
+            raise ConfigError("tokens.secret", "a token needs one: set FRESHET_SECRET or [tokens] secret")
+        return self._node.tokens.issue(
+            user, expires_in=expires_in, info=info, channels=channels, channel=channel, claims=claims
+        )
 
     # ------------------------------------------------------------------------------------------------- from the server
 

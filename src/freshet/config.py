@@ -26,7 +26,7 @@ SECONDS = 1
 MINUTES = 60 * SECONDS
 
 PREFIX = "FRESHET_"
-OTHER_NAMES = frozenset({"FRESHET_TEST_SCALE"})  # names with the prefix that are no options
+OTHER_NAMES = frozenset({"FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL"})  # of ours that are no options
 
 _BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")

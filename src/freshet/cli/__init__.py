@@ -1,15 +1,18 @@
 """The command line: one file per command.
 
-Exit codes: 0 done, 1 it failed, 2 a mistake in the command line or the configuration.
+Exit codes: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 130 interrupted.
 """
 
 from typing import Annotated
 
 import typer
 
+from freshet.cli import dotenv
 from freshet.cli.check import check
 from freshet.cli.demo import demo
+from freshet.cli.publish import publish
 from freshet.cli.serve import serve
+from freshet.cli.tail import tail
 from freshet.cli.token import token
 from freshet.cli.version import version
 
@@ -33,10 +36,14 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Freshet, the real-time server for Python."""
+    """Freshet, the real-time server for Python.
+
+    [bold]Exit codes[/bold]: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 130 interrupted.
+    """
+    dotenv.load()
 
 
-for command in (serve, demo, check, token, version):
+for command in (serve, demo, publish, tail, check, token, version):
     app.command()(command)
 
 

@@ -9,10 +9,10 @@ out = Console()
 err = Console(stderr=True)
 
 
-def fail(message: str, hint: str = "") -> NoReturn:
-    """Say what is wrong and what to do next; exit 2."""
+def fail(message: str, hint: str = "", code: int = 2) -> NoReturn:
+    """Say what is wrong and what to do next, and exit."""
     err.print("[red]error:[/red]", end=" ")
     err.print(message, markup=False, highlight=False)
     if hint:
         err.print(hint, markup=False, highlight=False)
-    raise typer.Exit(2)
+    raise typer.Exit(code)

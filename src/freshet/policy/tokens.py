@@ -7,7 +7,8 @@ the other.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -166,6 +167,29 @@ class TokenVerifier:
             raise Refusal.permission_denied("the subscription token is for another user or channel")
         return SubscriptionClaims(user, channel, known.exp, _raw(known.info))
 
+    def issue(
+        self,
+        user: str,
+        *,
+        expires_in: float | None = None,
+        info: Any = None,
+        channels: Sequence[str] = (),
+        channel: str | None = None,
+        claims: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
+        """A token that this verifier takes; see the function `issue`."""
+        own = {"aud": self._audience, "iss": self._issuer}
+        return issue(
+            self._key,
+            user,
+            expires_in=expires_in,
+            info=info,
+            channels=channels,
+            channel=channel,
+            claims={name: value for name, value in own.items() if value is not None} | dict(claims),
+            algorithm=self._algorithms[0],
+        )
+
     def _verify(self, token: str) -> tuple[bytes, _Known]:
         if len(token) > LONGEST:
             raise _Wrong
@@ -197,24 +221,25 @@ def _raw(info: Any) -> msgspec.Raw:
 
 
 def issue(
-    secret: str,
+    secret: str | bytes,
     user: str,
     *,
     expires_in: float | None = None,
     info: Any = None,
     channels: Sequence[str] = (),
     channel: str | None = None,
+    claims: Mapping[str, Any] = MappingProxyType({}),
     algorithm: str = "HS256",
 ) -> str:
-    """Make a token: for one's own tools and tests; a backend makes them with any JWT library.
+    """Make a token; a back end in another language makes the same with any JWT library.
 
-    expires_in: seconds. info: what msgspec makes JSON of. channel: makes it a subscription token.
+    expires_in: seconds. info: what msgspec makes JSON of. channel: makes it a subscription token. claims: more of them.
     """
-    claims: Claims = {"sub": user}
+    all_claims: Claims = {**claims, "sub": user}
     if expires_in is not None:
-        claims["exp"] = int(time.time() + expires_in)
+        all_claims["exp"] = int(time.time() + expires_in)
     for name, value in {"info": info, "channels": list(channels) or None, "channel": channel}.items():
         if value is not None:
-            claims[name] = value
-    payload = msgspec.json.encode(claims)
+            all_claims[name] = value
+    payload = msgspec.json.encode(all_claims)
     return _signatures([algorithm]).encode(payload, secret, algorithm)
