@@ -57,6 +57,8 @@ class Position(NamedTuple):
 
 
 NOWHERE = Position("", 0)
+OLDEST = Position("", -1)
+"""Where a client stands that asks for all that a log still keeps, however much that is."""
 
 
 class Kind(Enum):
@@ -108,6 +110,8 @@ class Stream(NamedTuple):
 
         A `since` without an epoch is of whatever log there is: a client that has seen nothing yet wants all of it.
         """
+        if since == OLDEST:
+            return True
         if since.epoch not in ("", self.position.epoch) or since.offset > self.position.offset:
             return False
         if not self.publications:

@@ -11,7 +11,7 @@ import msgspec
 
 from freshet.errors import Disconnect, Refusal
 from freshet.hub import Joining
-from freshet.model import Position, Stream, Subscribed
+from freshet.model import OLDEST, Position, Stream, Subscribed
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.session import Session, Subscription
@@ -83,7 +83,8 @@ async def enter(
     try:
         stream = None
         if rule.history is not None:
-            stream = await node.engine.history(channel, rule.history, since, -1 if since else 0)
+            after = None if since == OLDEST else since
+            stream = await node.engine.history(channel, rule.history, after, -1 if since else 0)
         if rule.presence:
             await node.engine.set_presence(channel, session.id, session.client_info(info))
         if session.ended:

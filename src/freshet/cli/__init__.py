@@ -10,6 +10,7 @@ import typer
 from freshet.cli import dotenv
 from freshet.cli.check import check
 from freshet.cli.demo import demo
+from freshet.cli.init import init
 from freshet.cli.publish import publish
 from freshet.cli.serve import serve
 from freshet.cli.tail import tail
@@ -43,7 +44,7 @@ def options(
     dotenv.load()
 
 
-for command in (serve, demo, publish, tail, check, token, version):
+for command in (init, serve, demo, publish, tail, check, token, version):
     app.command()(command)
 
 

@@ -1,7 +1,8 @@
 """A channel is a URL: a bare WebSocket, with no envelope and no client library.
 
 Every frame that comes in is published, every publication goes out as it is. The query says the rest: `token`, and
-`since=epoch:offset` (or the header `Last-Event-ID`) to go on where an earlier socket stopped.
+`since=epoch:offset` (or the header `Last-Event-ID`) to go on where an earlier socket stopped, or `since=oldest` for all
+that the log still keeps.
 """
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from freshet.dialects.base import HEARTBEAT, Dialect
 from freshet.errors import Disconnect
 from freshet.model import (
+    OLDEST,
     Command,
     Connect,
     Event,
@@ -39,12 +41,14 @@ def kind_of(frame: Frame) -> Kind:
 
 
 def position(text: str) -> Position | None:
-    """A position from `epoch:offset`. Raises `Disconnect` for anything else but an empty text."""
+    """A position from `epoch:offset` or `oldest`. Raises `Disconnect` for anything else but an empty text."""
     if not text:
         return None
+    if text == "oldest":
+        return OLDEST
     epoch, _, offset = text.rpartition(":")
     if not offset.isascii() or not offset.isdecimal() or len(offset) > 19 or ":" not in text:
-        raise Disconnect.bad_request("since: expected epoch:offset")
+        raise Disconnect.bad_request("since: expected epoch:offset or oldest")
     return Position(epoch, int(offset))
 
 

@@ -1,0 +1,232 @@
+"""`freshet publish` and `freshet tail`, as processes, on a server that runs, is gone, or refuses."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.tools.patience import seconds, wait_until
+from tests.tools.serving import Server, free_port, serving
+
+SECRET = "a secret for tests, thirty-two bytes"
+KEY = "a key for tests"
+CLEAN = {"PATH": "/usr/bin:/bin", "COLUMNS": "120", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+Freshet = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("--dev") as server:
+        yield server
+
+
+@pytest.fixture
+def freshet(server: Server, tmp_path: Path) -> Freshet:
+    """Run a command to its end, beside a server that is open."""
+
+    def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "freshet", *arguments],
+            cwd=tmp_path,
+            env={**CLEAN, "FRESHET_URL": server.http(""), **environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds(20),
+            check=False,
+        )
+
+    return run
+
+
+@contextmanager
+def tailing(server: Server, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`freshet tail` in the background; what it writes is in `out` and `err` of the folder."""
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "freshet", "tail", *arguments],
+            cwd=folder,
+            env={**CLEAN, "FRESHET_URL": server.http("")},
+            stdout=out,
+            stderr=err,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "out").read_text().splitlines()]
+
+
+# -------------------------------------------------------------------------------------------------------------- publish
+
+
+def test_what_is_published_is_tailed(freshet: Freshet) -> None:
+    done = freshet("publish", "one", '{"text": "grüß"}', "--tag", "event=hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "published in one, offset 1\n")
+    assert freshet("publish", "one", "--text", "no json").returncode == 0
+    done = freshet("tail", "one", "--since", "oldest", "--limit", "2", "--json")
+    assert done.returncode == 0
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (first["channel"], first["offset"], first["data"]) == ("one", 1, {"text": "grüß"})
+    assert first["tags"] == {"event": "hello"}
+    assert second["data"] == "no json"
+    done = freshet("tail", "one", "--since", f"{first['epoch']}:1", "--limit", "1")
+    assert done.stdout.endswith('one 2 "no json"\n')
+
+
+def test_standard_input_is_published_line_by_line(freshet: Freshet) -> None:
+    done = freshet("publish", "two,three", stdin='1\n\n{"a": [2]}\n')
+    assert (done.returncode, done.stderr) == (0, "")
+    for channel in ("two", "three"):
+        done = freshet("tail", channel, "--since", "oldest", "--limit", "2", "--json")
+        assert [json.loads(line)["data"] for line in done.stdout.splitlines()] == [1, {"a": [2]}]
+
+
+def test_the_same_key_publishes_once(freshet: Freshet) -> None:
+    options = ["publish", "four", "1", "--idempotency-key", "order 7"]
+    assert freshet(*options).stderr == freshet(*options).stderr == "published in four, offset 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["publish", "a", "{"], 2, "--text"),
+        (["publish", "a", "1", "--tag", "event"], 2, "NAME=VALUE"),
+        (["publish", ",", "1"], 2, "news,sport"),
+        (["publish", "a", "1", "--url", "localhost"], 2, "http://HOST"),
+        (["publish", "x" * 300, "1"], 1, "255 bytes"),
+        (["tail"], 2, "CHANNEL"),
+        (["tail", "a", "--since", "yesterday"], 2, "EPOCH:OFFSET or oldest"),
+        (["tail", "a", "--since", "b=oldest"], 2, "not listened to"),
+        (["tail", "x" * 300], 1, "255 bytes"),
+    ],
+)
+def test_a_mistake_says_what_is_expected(freshet: Freshet, arguments: list[str], code: int, says: str) -> None:
+    done = freshet(*arguments)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_line_that_is_not_json_is_named_by_its_number(freshet: Freshet) -> None:
+    done = freshet("publish", "a", stdin="1\n{\n")
+    assert done.returncode == 2
+    assert "line 2" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["publish", "a", "1"], ["tail", "a"]])
+def test_where_nobody_answers_a_command_says_what_to_start(freshet: Freshet, command: list[str]) -> None:
+    done = freshet(*command, "--url", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "freshet serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_guarded_server_wants_the_key_and_the_token(freshet: Freshet, tmp_path: Path) -> None:
+    environment = {"FRESHET_SECRET": SECRET, "FRESHET_API_KEY": KEY}
+    (tmp_path / "guarded.toml").write_text(
+        "[[channels]]\nmatch = 'a'\nhistory = { size = 9, ttl = 60 }\nread = 'client'\n"
+    )
+    with serving("--config", "guarded.toml", cwd=tmp_path, env=environment) as guarded:
+        url = ["--url", guarded.http("")]
+        done = freshet("publish", "a", "1", *url)
+        assert done.returncode == 1
+        assert "--api-key" in done.stderr
+        assert "not this server's" in freshet("publish", "a", "1", "--api-key", "wrong", *url).stderr
+        assert freshet("publish", "a", "1", "--api-key", KEY, *url).returncode == 0
+        done = freshet("tail", "a", *url)
+        assert done.returncode == 1
+        assert "--token" in done.stderr
+        options = ["tail", "a", "--since", "oldest", "--limit", "1", *url]
+        assert freshet(*options, FRESHET_SECRET=SECRET).returncode == 0
+        token = freshet("token", "--user", "alice", FRESHET_SECRET=SECRET).stdout.strip()
+        assert freshet(*options, FRESHET_TOKEN=token).returncode == 0
+        (tmp_path / ".env").write_text(f"# ours\nOTHER\nFRESHET_API_KEY='{KEY}'\nexport FRESHET_SECRET={SECRET}\n")
+        assert freshet("publish", "a", "1", *url).returncode == 0
+        assert freshet(*options).returncode == 0
+
+
+# ----------------------------------------------------------------------------------------------------------------- tail
+
+
+def test_tail_comes_back_and_prints_what_it_missed_or_says_that_it_cannot(server: Server, tmp_path: Path) -> None:
+    port = free_port()
+    arguments = ["tail-5", "--json", "--url", f"http://127.0.0.1:{port}"]
+
+    def publish(number: int, at: Server) -> None:
+        command = [sys.executable, "-m", "freshet", "publish", "tail-5", str(number), "--url", at.http("")]
+        subprocess.run(command, cwd=tmp_path, env=CLEAN, check=True, capture_output=True, timeout=seconds(20))
+
+    with serving("--dev", port=port) as first, tailing(first, tmp_path, *arguments):
+        wait_until(lambda: "tail-5" in _channels(first), 10, "the subscription")
+        publish(1, first)
+        wait_until(lambda: lines(tmp_path), 10, "the first line")
+        first.stop()
+        with serving("--dev", port=port) as second:
+            wait_until(lambda: "tail-5" in _channels(second), 20, "the subscription to come back")
+            publish(2, second)
+            wait_until(lambda: len(lines(tmp_path)) == 2, 10, "the second line")
+    assert [line["data"] for line in lines(tmp_path)] == [1, 2]
+    told = (tmp_path / "err").read_text()
+    assert "connection lost" in told
+    assert "cannot be recovered" in told
+
+
+def _channels(server: Server) -> str:
+    import httpx
+
+    return httpx.post(server.http("/api/channels"), content=b"{}").text
+
+
+def test_tail_ends_with_130_when_interrupted(server: Server, tmp_path: Path) -> None:
+    with tailing(server, tmp_path, "interrupted") as process:
+        wait_until(lambda: "interrupted" in _channels(server), 10, "the subscription")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(seconds(10)) == 130
+    assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+def test_tail_is_quiet_when_its_reader_leaves(freshet: Freshet, server: Server, tmp_path: Path) -> None:
+    freshet("publish", "six", stdin="\n".join(map(str, range(50))))
+    command = f"{sys.executable} -m freshet tail six --json --since oldest | head -1"
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command],
+        env={**CLEAN, "FRESHET_URL": server.http("")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=seconds(20),
+        check=False,
+    )
+    assert json.loads(done.stdout)["data"] == 0
+    assert done.stderr == ""
+
+
+def test_colours_are_for_terminals_alone(freshet: Freshet) -> None:
+    freshet("publish", "seven", "1")
+    options = ["tail", "seven", "--since", "oldest", "--limit", "1"]
+    assert "\x1b" not in freshet(*options, NO_COLOR="").stdout
+    assert "\x1b" in freshet(*options, NO_COLOR="", FORCE_COLOR="1").stdout
+
+
+@pytest.mark.parametrize("command", ["init", "serve", "demo", "publish", "tail", "check", "token"])
+def test_help_shows_examples(freshet: Freshet, command: str) -> None:
+    done = freshet(command, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert f"freshet {command}" in done.stdout
+
+
+def test_exit_codes_are_documented_and_the_shell_can_complete(freshet: Freshet) -> None:
+    assert "130 interrupted" in " ".join(freshet("--help").stdout.split())
+    done = freshet("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "freshet" in done.stdout
