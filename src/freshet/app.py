@@ -292,7 +292,7 @@ class Freshet:
     async def _start(self) -> None:
         """Start once, however many ask at the same time."""
         if self._starting is None:
-            if self._node.tokens is None and not self.config.tokens.anonymous:
+            if self._node.tokens is None and not self.config.tokens.anonymous and self._hooks.connect is None:
                 log.warning("no secret is set, so that nobody can connect: set FRESHET_SECRET or [tokens] secret")
             if not self._configured:
                 self._configured = True
