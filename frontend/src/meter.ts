@@ -25,6 +25,9 @@ export class Meter {
       this.say("live", "Live");
       void this.measureClock();
     });
+    // A page that a browser keeps for the way back is not here any more, and says so.
+    window.addEventListener("pagehide", () => client.disconnect());
+    window.addEventListener("pageshow", ({ persisted }) => persisted && client.connect());
     setInterval(() => this.show(), 500);
     setInterval(() => void this.measureClock(), AGAIN);
   }

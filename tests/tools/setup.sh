@@ -49,3 +49,4 @@ install_npm_packages() {
 install_system_packages
 install_npm_packages tests/node
 install_npm_packages examples/react
+install_npm_packages frontend

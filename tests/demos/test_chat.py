@@ -1,0 +1,161 @@
+"""The chat, with two visitors: what they see of each other, and what a cut makes them miss."""
+
+import pytest
+from centrifuge import CentrifugeError, Client
+from selenium.webdriver.common.keys import Keys
+
+from tests.demos.clients import subscribed, visiting
+from tests.demos.pages import Page
+from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.serving import Server
+
+
+def enter(page: Page, room: str, name: str) -> Page:
+    """Open the chat under a name, and go into a room."""
+    page.browser.get(page.url("/chat/"))
+    page.run("localStorage.setItem('freshet.name', arguments[0])", name)
+    page.open("/chat/")
+    wait_until(lambda: page.texts("#rooms button"), 5, "the rooms")
+    page.browser.find_element("xpath", f"//button[text()='{room}']").click()
+    wait_until(lambda: page.text("room") == room and name in page.texts("#people .name"), 5, f"{name} in {room}")
+    return page
+
+
+def say(page: Page, text: str) -> None:
+    page.element("text").send_keys(text, Keys.ENTER)
+    wait_until(lambda: text in said(page), 5, f"{text!r} on the page of who said it")
+
+
+def said(page: Page) -> list[str]:
+    return page.texts("#log .text")
+
+
+def without_robot(page: Page) -> None:
+    if page.element("robot").is_selected():
+        page.element("robot").click()
+
+
+def test_two_visitors_talk_and_see_each_other_come_type_and_go(page: Page, other: Page) -> None:
+    enter(page, "tea", "Ada")
+    enter(other, "tea", "Bob")
+    wait_until(lambda: sorted(page.texts("#people .name")) == ["Ada", "Bob"], 5, "both names")
+    assert page.text("count") == "2"
+    other.element("text").send_keys("Good mor")
+    wait_until(lambda: page.text("typing") == "Bob is typing…", 5, "that Bob is typing")
+    assert other.text("typing") == ""
+    other.element("text").send_keys("ning", Keys.ENTER)
+    wait_until(lambda: said(page)[-1:] == ["Good morning"], 5, "what Bob said")
+    assert page.text("typing") == ""
+    say(page, "Hello, Bob")
+    wait_until(lambda: said(other)[-1:] == ["Hello, Bob"], 5, "what Ada said")
+    wait_until(lambda: page.text("p50").endswith("ms"), 5, "a latency")
+    other.leave()
+    wait_until(lambda: page.texts("#people .name") == ["Ada"], 5, "Bob to be gone")
+
+
+def test_who_comes_in_reads_what_was_said_before(page: Page, other: Page) -> None:
+    enter(page, "lobby", "Ada")
+    for text in ("first", "second", "third"):
+        say(page, text)
+    enter(other, "lobby", "Bob")
+    wait_until(lambda: said(other)[-3:] == ["first", "second", "third"], 5, "the history")
+    offsets = [int(text.removeprefix("#")) for text in other.texts("#log .offset")]
+    assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+
+
+def test_what_was_published_while_the_connection_was_cut_comes_back(page: Page, other: Page) -> None:
+    enter(page, "tea", "Ada")
+    enter(other, "tea", "Bob")
+    without_robot(page)
+    page.cut()
+    meanwhile = [f"while you were away {number}" for number in range(4)]
+    for text in meanwhile:
+        say(other, text)
+    report = page.wait_for_return()
+    wait_until(lambda: page.texts("#log .recovered .text")[-4:] == meanwhile, 5, "what was missed")
+    assert (page.number("missed"), page.number("recovered")) == (4, 4)
+    assert "4 messages were published meanwhile; all of them came from the log, in order." in page.text("report"), (
+        report
+    )
+    assert said(page) == said(other)
+
+
+def test_a_robot_writes_meanwhile_and_only_the_goldfish_has_forgotten_some_of_it(page: Page, other: Page) -> None:
+    enter(page, "lobby", "Ada")
+    enter(other, "goldfish", "Bob")
+    say(other, "before")
+    page.cut()
+    other.cut()
+    page.wait_for_return()
+    wait_until(lambda: page.number("recovered") == 8, 5, "eight messages")
+    assert page.number("missed") == 8
+    assert page.texts("#log .recovered .text")[-1] == "That was the eighth. Welcome back!"
+
+    assert "recovered: false" in other.wait_for_return()
+    wait_until(lambda: other.texts("#log .divider.lost"), 5, "the gap to be shown")
+    assert (other.number("missed"), other.number("recovered")) == (8, 0)
+    assert other.texts("#log .divider.lost") == ['3 messages are gone: the log of "goldfish" no longer had them.']
+    assert len(said(other)[said(other).index("before") + 1 :]) == 5
+
+
+def test_what_people_write_is_text_and_nothing_else(page: Page, other: Page) -> None:
+    hostile = "<img src=x onerror=document.title='broken'>"
+    enter(page, "tea", "<b>Ada</b>")
+    enter(other, "tea", "Bob")
+    say(page, hostile)
+    wait_until(lambda: said(other)[-1:] == [hostile], 5, "the text")
+    assert other.texts("#log strong")[-1] == "<b>Ada</b>"
+    assert other.run("return document.querySelectorAll('#log img, #log b').length") == 0
+    assert other.browser.title == "Chat · Freshet"
+
+
+def test_whoever_writes_too_fast_is_told_to_wait(page: Page) -> None:
+    enter(page, "tea", "Ada")
+    page.element("text").send_keys(*(part for number in range(12) for part in (f"quick {number}", Keys.ENTER)))
+    wait_until(lambda: "slower, please" in page.text("problem"), 5, "the refusal")
+
+
+def test_a_new_name_is_seen_by_the_others(page: Page, other: Page) -> None:
+    enter(page, "tea", "Ada")
+    enter(other, "tea", "Bob")
+    page.element("name").send_keys(Keys.CONTROL, "a", Keys.NULL, "Ada Lovelace", Keys.TAB)
+    wait_until(lambda: sorted(other.texts("#people .name")) == ["Ada Lovelace", "Bob"], 5, "the new name")
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 25, "a\u202eb", "a\x00b", 7, None])
+async def test_a_name_that_would_mislead_others_is_refused(gallery: Server, name: object) -> None:
+    client = Client(gallery.ws("/live/chat/connection/websocket"), data={"name": name})
+    await client.connect()
+    try:
+        with pytest.raises(CentrifugeError):
+            await client.ready(timeout=seconds(5))
+        await eventually(lambda: client.state.value == "disconnected")
+    finally:
+        await client.disconnect()
+
+
+@pytest.mark.parametrize("data", [{}, {"text": ""}, {"text": " \n"}, {"text": "x" * 501}, {"text": 1}, "text", None])
+async def test_a_message_that_is_none_is_refused(gallery: Server, data: object) -> None:
+    async with visiting(gallery, "chat") as client:
+        room = await subscribed(client, "room:tea")
+        with pytest.raises(CentrifugeError) as refusal:
+            await room.publish(data)
+        assert refusal.value.code == 107
+
+
+async def test_nobody_signs_with_another_name(gallery: Server) -> None:
+    async with visiting(gallery, "chat", "Eve") as client:
+        room = await subscribed(client, "room:tea")
+        await room.publish({"text": "It is me", "info": {"name": "Ada"}, "name": "Ada", "at": 1})
+        last = (await room.history(limit=1, reverse=True)).publications[0]
+        assert last.data.keys() == {"text", "at"}
+        assert last.data["at"] > 1
+        assert last.info is not None
+        assert last.info.conn_info == {"name": "Eve"}
+
+
+@pytest.mark.parametrize("channel", ["room:attic", "typing:attic", "other"])
+async def test_there_are_no_rooms_but_those(gallery: Server, channel: str) -> None:
+    async with visiting(gallery, "chat") as client:
+        with pytest.raises(CentrifugeError):
+            await subscribed(client, channel)
