@@ -1,4 +1,4 @@
-"""One client in time: heartbeats, what goes stale, what expires, with clocks that the test turns."""
+"""One client in time: heartbeats, what goes stale, what expires, with a clock that the test turns."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from freshet.errors import Disconnect
 from freshet.model import Frame, Handshake, History
 from freshet.policy.tokens import issue
 from freshet.session import Session
+from freshet.testing import Clock
 from freshet.wheel import TICK
 from tests.tools.patience import eventually
 
@@ -25,12 +26,9 @@ class Scene:
     """An application in this process, whose time goes when the test says so."""
 
     def __init__(self, config: Config) -> None:
-        self.live = Freshet(config=config, environment={})
+        self.clock = Clock(START)
+        self.live = Freshet(config=config, environment={}, clock=self.clock)
         self.node = self.live._node
-        self.time = START
-        self.node.wheel.clock = lambda: self.time
-        self.node.now = lambda: self.time
-        self.node.engine._clock = lambda: self.time  # type: ignore[attr-defined]
 
     def client(self) -> Session:
         session = self.node.open(Centrifuge(), Handshake("/"))
@@ -46,7 +44,7 @@ class Scene:
     async def go(self, seconds: float, *answering: Session) -> None:
         """Let time pass; some clients answer every heartbeat."""
         for _ in range(int(seconds / TICK)):
-            self.time += TICK
+            self.clock.now += TICK
             self.node.wheel.advance()
             await asyncio.sleep(0)
             for session in answering:
@@ -132,7 +130,7 @@ async def test_a_connection_ends_when_its_token_and_the_grace_ran_out_unless_it_
     ending, refreshed = scene.client(), scene.client()
     for session in (ending, refreshed):
         await scene.say(session, {"id": 1, "connect": {"token": token}})
-        session.expires = scene.time + 30
+        session.expires = scene.clock.now + 30
     await scene.go(40, ending, refreshed)
     assert code(ending) is code(refreshed) is None
     reply = (await scene.say(refreshed, {"id": 2, "refresh": {"token": token}}))[-1]
@@ -157,7 +155,7 @@ async def test_a_subscription_whose_token_ran_out_is_ended_and_the_client_told_t
     token = issue(SECRET, "alice", channel="a")
     [reply] = await scene.say(session, {"id": 2, "subscribe": {"channel": "a", "token": token}})
     assert "subscribe" in reply
-    session.subscriptions["a"].expires = scene.time + 5
+    session.subscriptions["a"].expires = scene.clock.now + 5
     news: list[dict[str, Any]] = []
     for _ in range(60):
         await scene.go(1)

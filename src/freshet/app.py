@@ -7,12 +7,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet import actions, commands
 from freshet.channels import ChannelRule, ChannelRules
+from freshet.clock import SYSTEM, Clock
 from freshet.config import Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
 from freshet.engines.memory import MemoryEngine
@@ -21,14 +23,15 @@ from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
 from freshet.node import Hooks, Node, Statistics
 from freshet.policy.tokens import TokenVerifier
+from freshet.testing import Client
 from freshet.web.router import router
 
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
 
-ENGINES: dict[str, Callable[[Config], Engine]] = {
-    "memory": lambda config: MemoryEngine(config.timing.presence_ttl),
+ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
+    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
 }
 
 
@@ -62,6 +65,7 @@ class Freshet:
     api_key: what callers of `/api/{method}` send as `X-API-Key`. Without it nobody is answered, unless `dev`.
     config: all other options; see `freshet.config`.
     dev: opens everything, for one's own machine.
+    clock: what time it is; a test gives a `freshet.testing.Clock`.
 
     Raises ConfigError, with the option's path, for what cannot be.
     """
@@ -74,6 +78,7 @@ class Freshet:
         config: Config | None = None,
         dev: bool = False,
         environment: Mapping[str, str] = os.environ,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.config = develop(config or Config()) if dev else config or Config()
         scheme = self.config.engine.partition(":")[0]
@@ -82,16 +87,17 @@ class Freshet:
         key = secret if secret is not None else secret_of(self.config, environment)
         if key is None and dev:
             key = secrets.token_hex(32)  # so that `token` works; until the next start
-        tokens = TokenVerifier.from_config(self.config.tokens, key) if key else None
+        tokens = TokenVerifier.from_config(self.config.tokens, key, clock) if key else None
         self._rules = ChannelRules()
         self._hooks = Hooks()
         api_key = api_key or api_key_of(self.config, environment)
-        engine = ENGINES[scheme](self.config)
-        self._node = Node(self.config, engine, self._rules, self._hooks, tokens, api_key, commands.run)
+        engine = ENGINES[scheme](self.config, clock)
+        self._node = Node(self.config, engine, self._rules, self._hooks, tokens, api_key, commands.run, clock=clock)
         self._router: ASGIApp = router(self._node)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
+        self._test_clients = 0
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -265,6 +271,25 @@ class Freshet:
         """What this node holds now."""
         return self._node.statistics()
 
+    def test_client(
+        self,
+        user: str = "",
+        *,
+        token: str | None = None,
+        data: Any = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **claims: Any,
+    ) -> Client:
+        """For your tests: `async with live.test_client("alice") as alice:`, a client without a network.
+
+        token: what it connects with; otherwise one is made for `user` with `claims` (see `token`), or none without a
+        user. data: what it sends along, for the hook `on_connect`. headers: of its request, names in lower case.
+        The application runs as long as the first of them does, unless it runs already.
+        """
+        if token is None:
+            token = self.token(user, **claims) if user else ""
+        return Client(self._node, self._running(), token, data, headers)
+
     # ------------------------------------------------------------------------------------------------------------ ASGI
 
     @asynccontextmanager
@@ -277,6 +302,23 @@ class Freshet:
         finally:
             await self._node.stop()
             self._starting = None
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        """It runs as long as one test client is there, unless it runs anyway."""
+        if self._test_clients == 0 and self._starting is not None:
+            yield
+            return
+        if self._test_clients == 0:
+            self._test_lifespan = self.lifespan()
+            await self._test_lifespan.__aenter__()
+        self._test_clients += 1
+        try:
+            yield
+        finally:
+            self._test_clients -= 1
+            if self._test_clients == 0:
+                await self._test_lifespan.__aexit__(None, None, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

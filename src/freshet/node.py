@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from freshet.channels import ChannelRules
+from freshet.clock import SYSTEM, Clock
 from freshet.config import Config
 from freshet.dialects.base import Dialect
 from freshet.engines.base import Engine
@@ -78,6 +78,8 @@ class Node:
         tokens: TokenVerifier | None,
         api_key: str | None,
         run: Run,
+        *,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -90,10 +92,10 @@ class Node:
         self.api_key = api_key
         self.id = secrets.token_hex(8)
         self.turn = Turn()
-        self.wheel = Wheel()
+        self.wheel = Wheel(clock)
         self.hub = Hub(engine, self.turn)
-        self.now = time.time  # epoch seconds, as in tokens
-        self.began = time.monotonic()
+        self.now = clock.wall
+        self._began = clock.monotonic()
         self._run = run
         self._open: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +113,10 @@ class Node:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
         await self.engine.stop()
+
+    def uptime(self) -> float:
+        """Seconds."""
+        return self.wheel.clock.monotonic() - self._began
 
     def statistics(self) -> Statistics:
         subscriptions = self.hub.channels()

@@ -20,20 +20,17 @@ class Turn:
     It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
     """
 
-    __slots__ = ("_loop", "flush", "scheduled", "touched")
+    __slots__ = ("flush", "scheduled", "touched")
 
     def __init__(self) -> None:
         self.flush: Callable[[], None] = lambda: None
         self.touched: list[Outbox] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.scheduled = False
 
     def schedule(self) -> None:
         if not self.scheduled:
             self.scheduled = True
-            if self._loop is None or self._loop.is_closed():
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self.end)
+            asyncio.get_running_loop().call_soon(self.end)
 
     def end(self) -> None:
         try:

@@ -218,7 +218,7 @@ class Session:
         """It is connected: from now on there are heartbeats."""
         self.connected = True
         self.handshake = None
-        now = self.host.wheel.clock()
+        now = self.host.wheel.clock.monotonic()
         # The first heartbeat comes at a place in the interval that differs from client to client.
         delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
         self._next_ping = now + delay

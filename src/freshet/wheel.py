@@ -5,11 +5,10 @@ delay. Delays that are longer than the wheel are visited early, which costs one 
 by the clock what is due.
 """
 
-import asyncio
 import logging
-import time
-from collections.abc import Callable
 from typing import Protocol
+
+from freshet.clock import SYSTEM, Clock, Timer
 
 TICK = 1.0  # seconds
 SLOTS = 64
@@ -25,16 +24,14 @@ class Member(Protocol):
 
 
 class Wheel:
-    """clock: monotonic seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
         self.clock = clock
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
         self._hand = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def start(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK, self._turn)
+        self._timer = self.clock.call_later(TICK, self._turn)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -57,7 +54,7 @@ class Wheel:
         """One tick: visit who is due."""
         self._hand = (self._hand + 1) % SLOTS
         due, self._slots[self._hand] = self._slots[self._hand], set()
-        now = self.clock()
+        now = self.clock.monotonic()
         for member in due:
             if member.slot != self._hand:
                 continue  # cancelled by another's visit in this tick

@@ -4,14 +4,13 @@ What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last 
 after the presence time, idempotency keys after 5 minutes.
 """
 
-import asyncio
 import secrets
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import islice
 
+from freshet.clock import SYSTEM, Clock, Timer
 from freshet.engines.base import Engine
 from freshet.model import (
     NOWHERE,
@@ -66,11 +65,12 @@ class _Log:
 
 
 class MemoryEngine(Engine):
-    """presence_time: seconds for which a client that was set counts as there. clock: monotonic seconds."""
+    """presence_time: seconds for which a client that was set counts as there."""
 
-    def __init__(self, presence_time: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
         self._presence_time = presence_time
-        self._clock = clock
+        self._clock = clock.monotonic
+        self._call_later = clock.call_later
         self._deliver: Callable[[Delivery], None] = lambda delivery: None
         self._listening: set[str] = set()
         self._logs: dict[str, _Log] = {}
@@ -78,16 +78,25 @@ class MemoryEngine(Engine):
         self._presence: dict[str, dict[str, ClientInfo]] = {}
         self._presence_until: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._idempotency: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     async def start(self, deliver: Callable[[Delivery], None]) -> None:
         self._deliver = deliver
-        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._tick)
+        self._timer = self._call_later(SWEEP, self._tick)
 
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for held in (
+            self._listening,
+            self._logs,
+            self._expiry,
+            self._presence,
+            self._presence_until,
+            self._idempotency,
+        ):
+            held.clear()
 
     async def subscribe(self, channel: str) -> None:
         self._listening.add(channel)
@@ -179,7 +188,7 @@ class MemoryEngine(Engine):
             self._deliver(Left(channel, info))
 
     def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._tick)
+        self._timer = self._call_later(SWEEP, self._tick)
         self.sweep()
 
     def sweep(self) -> None:

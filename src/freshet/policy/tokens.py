@@ -6,7 +6,6 @@ the other.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +14,7 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
+from freshet.clock import SYSTEM, Clock
 from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model import Claims
@@ -113,6 +113,7 @@ class TokenVerifier:
         issuer: str | None = None,
         leeway: float = 0,
         anonymous: bool = False,
+        clock: Clock = SYSTEM,
     ) -> None:
         if not secret:
             raise ConfigError("tokens.secret", "expected a text that is not empty")
@@ -125,13 +126,14 @@ class TokenVerifier:
         self._issuer = issuer
         self._leeway = leeway
         self._anonymous = anonymous
+        self._clock = clock
         self._jws = _signatures(self._algorithms)
         least = min(HASHES[name][1] for name in self._algorithms)
         if len(self._key) < least:
             log.warning("the secret for tokens is short: RFC 7518 asks for %d random bytes", least)
 
     @classmethod
-    def from_config(cls, config: Tokens, secret: str) -> "TokenVerifier":
+    def from_config(cls, config: Tokens, secret: str, clock: Clock = SYSTEM) -> "TokenVerifier":
         return cls(
             secret,
             config.algorithms,
@@ -139,6 +141,7 @@ class TokenVerifier:
             issuer=config.issuer,
             leeway=config.leeway,
             anonymous=config.anonymous,
+            clock=clock,
         )
 
     def connection(self, token: str) -> ConnectionClaims:
@@ -188,6 +191,7 @@ class TokenVerifier:
             channel=channel,
             claims={name: value for name, value in own.items() if value is not None} | dict(claims),
             algorithm=self._algorithms[0],
+            clock=self._clock,
         )
 
     def _verify(self, token: str) -> tuple[bytes, _Known]:
@@ -198,7 +202,7 @@ class TokenVerifier:
             known = _decode(claims)
         except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, RecursionError):
             raise _Wrong from None
-        now = time.time()
+        now = self._clock.wall()
         if known.nbf > now + self._leeway:
             raise _Wrong
         audiences = known.aud if isinstance(known.aud, list) else [known.aud]
@@ -230,6 +234,7 @@ def issue(
     channel: str | None = None,
     claims: Mapping[str, Any] = MappingProxyType({}),
     algorithm: str = "HS256",
+    clock: Clock = SYSTEM,
 ) -> str:
     """Make a token; a back end in another language makes the same with any JWT library.
 
@@ -237,7 +242,7 @@ def issue(
     """
     all_claims: Claims = {**claims, "sub": user}
     if expires_in is not None:
-        all_claims["exp"] = int(time.time() + expires_in)
+        all_claims["exp"] = int(clock.wall() + expires_in)
     for name, value in {"info": info, "channels": list(channels) or None, "channel": channel}.items():
         if value is not None:
             all_claims[name] = value

@@ -1,0 +1,348 @@
+"""What the tests of an application with Freshet in it need: clients without a network, and a clock that they turn.
+
+    async def test_a_message_reaches_the_room():
+        async with live.test_client("alice") as alice, live.test_client("bob") as bob:
+            await alice.subscribe("chat:1")
+            await bob.subscribe("chat:1")
+            await bob.publish("chat:1", {"text": "hello"})
+            assert (await alice.receive()).data == {"text": "hello"}
+
+A test client takes the way of a real one: its token is checked, rules and hooks decide, and what it is told is what
+the official clients are told, encoded and decoded. Only the socket is missing. No wait is without an end: what does not
+come in time raises `TimeoutError`, which says what was waited for and what came instead.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from heapq import heappop, heappush
+from itertools import count
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from freshet import clock
+from freshet.dialects.centrifuge import Centrifuge
+from freshet.errors import Disconnect, Refusal
+from freshet.hooks import to_json
+from freshet.model import Frame, Handshake, Position
+from freshet.node import Node
+from freshet.session import Session
+
+TIMEOUT = 1.0 * float(os.environ.get("FRESHET_TEST_SCALE", "1"))  # seconds
+TURNS = 20  # of the loop, in which what was set going comes to its end
+
+T = TypeVar("T")
+
+
+class Received(NamedTuple):
+    """A publication as a client gets it. data: decoded JSON. offset: 0 without history. info: who published it."""
+
+    channel: str
+    data: Any
+    offset: int
+    tags: dict[str, str]
+    info: dict[str, Any] | None
+
+
+class Subscription(NamedTuple):
+    """What the server answered. recovered: None when the client did not ask for what it missed."""
+
+    position: Position
+    recovered: bool | None
+    missed: list[Received]
+    data: Any
+
+
+class Event(NamedTuple):
+    """Something else that a client was told. kind: join, leave, subscribe, unsubscribe or message."""
+
+    kind: str
+    channel: str
+    data: dict[str, Any]
+
+
+class Client:
+    """One client of an application under test, connected until its block ends; see `Freshet.test_client`.
+
+    id: given by the server. data: what the hook `on_connect` sent along.
+    Every method raises `Refusal` when the server refuses, and `Disconnect` when it ended the session.
+    """
+
+    def __init__(
+        self, node: Node, running: AbstractAsyncContextManager[None], token: str, data: Any, headers: Mapping[str, str]
+    ) -> None:
+        self.id = ""
+        self.data: Any = None
+        self._node = node
+        self._running = running
+        self._request = {"token": token} | ({"data": data} if data is not None else {})
+        self._headers = dict(headers)
+        self._session: Session | None = None
+        self._ended: Disconnect | None = None
+        self._ids = count(1)
+        self._replies: dict[int, dict[str, Any]] = {}
+        self._publications: deque[Received] = deque()
+        self._events: deque[Event] = deque()
+        self._places: dict[str, Position | None] = {}  # where it stands; None: in a channel without a log
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._running.__aenter__()
+        try:
+            await self.connect()
+        except BaseException as error:
+            await self._running.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+        await self._running.__aexit__(kind, error, traceback)
+
+    # ----------------------------------------------------------------------------------------------------- connection
+
+    async def connect(self) -> None:
+        """Connect, and subscribe again to all channels of before: `missed` publications wait to be received."""
+        handshake = Handshake(path="/connection/websocket", headers=self._headers, client="testclient")
+        self._ended = None
+        self._replies.clear()
+        self._session = self._node.open(Centrifuge(), handshake)
+        self._session.outbox.attach(self._wake)
+        self._session.open()
+        reply = await self._ask("connect", self._request)
+        self.id, self.data = reply["client"], reply.get("data")
+        for channel, told in reply.get("subs", {}).items():
+            self._events.append(Event("subscribe", channel, told))
+            self._entered(channel, told)
+        for channel, place in list(self._places.items()):
+            if channel not in reply.get("subs", {}):
+                self._publications += (await self.subscribe(channel, since=place)).missed
+
+    async def disconnect(self) -> None:
+        """Leave, as a page that is closed."""
+        if self._session is not None and not self._session.ended:
+            self._session.end(Disconnect.normal())
+            await _settle()
+
+    async def reconnect(self) -> None:
+        """Lose the connection and come back at once."""
+        await self.disconnect()
+        await self.connect()
+
+    # ------------------------------------------------------------------------------------------------------- commands
+
+    async def subscribe(
+        self, channel: str, *, since: Position | None = None, token: str = "", data: Any = None
+    ) -> Subscription:
+        """since: where it stands; the answer has what it missed."""
+        request: dict[str, Any] = {"channel": channel, "token": token}
+        if since is not None:
+            request |= {"recover": True, "epoch": since.epoch, "offset": since.offset}
+        if data is not None:
+            request["data"] = data
+        told = await self._ask("subscribe", request)
+        return self._entered(channel, told)
+
+    async def unsubscribe(self, channel: str) -> None:
+        await self._ask("unsubscribe", {"channel": channel})
+        self._places.pop(channel, None)
+
+    async def publish(self, channel: str, data: Any) -> None:
+        await self._ask("publish", {"channel": channel, "data": data})
+
+    async def history(self, channel: str, *, since: Position | None = None, limit: int = -1) -> list[Received]:
+        request: dict[str, Any] = {"channel": channel, "limit": limit}
+        if since is not None:
+            request["since"] = since._asdict()
+        reply = await self._ask("history", request)
+        return [_received(channel, each) for each in reply["publications"]]
+
+    async def presence(self, channel: str) -> dict[str, dict[str, Any]]:
+        """Who is there, by client id."""
+        found: dict[str, dict[str, Any]] = (await self._ask("presence", {"channel": channel}))["presence"]
+        return found
+
+    async def rpc(self, method: str, data: Any = None) -> Any:
+        return (await self._ask("rpc", {"method": method, "data": data}))["data"]
+
+    async def send(self, data: Any) -> None:
+        """A message that wants no reply."""
+        self._say({"send": {"data": data}})
+        await _settle()
+
+    async def refresh(self, token: str) -> None:
+        await self._ask("refresh", {"token": token})
+
+    # -------------------------------------------------------------------------------------------------- what it is told
+
+    async def receive(self, channel: str = "", *, within: float = TIMEOUT) -> Received:
+        """The next publication (in `channel`), within so many seconds."""
+        what = f"a publication in {channel!r}" if channel else "a publication"
+        return await self._until(lambda: _next(self._publications, "channel", channel), what, within)
+
+    async def event(self, kind: str, *, within: float = TIMEOUT) -> Event:
+        """The next event of a kind: join, leave, subscribe, unsubscribe or message."""
+        return await self._until(lambda: _next(self._events, "kind", kind), f"the event {kind!r}", within)
+
+    async def closed(self, *, within: float = TIMEOUT) -> Disconnect:
+        """Why the server ended the session."""
+        return await self._until(lambda: self._ended, "the end of the session", within)
+
+    async def expect_nothing(self) -> None:
+        """Raises AssertionError when something came that was not received yet, once all that runs came to rest."""
+        await _settle()
+        if self._publications:
+            raise AssertionError(f"expected nothing, got {self._publications[0]}")
+
+    # ----------------------------------------------------------------------------------------------------- the wire
+
+    def _say(self, command: dict[str, Any]) -> None:
+        if self._session is None or self._ended:
+            raise self._ended or Disconnect.normal()
+        self._session.receive(Frame(to_json(command)))
+
+    async def _ask(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        id = next(self._ids)
+        self._say({"id": id, method: request})
+        reply = await self._until(lambda: self._replies.pop(id, None), f"the answer to {method}", TIMEOUT)
+        if "error" in reply:
+            error = reply["error"]
+            raise Refusal(error["code"], error["message"], temporary=error.get("temporary", False))
+        answer: dict[str, Any] = reply[method]
+        return answer
+
+    def _wake(self) -> None:
+        """What the outbox calls."""
+        session = self._session
+        assert session is not None
+        for frame in session.outbox.take():
+            for line in frame.data.split(b"\n"):
+                self._told(msgspec.json.decode(line))
+        if session.outbox.closed and not session.ended:
+            self._ended = session.outbox.closed
+            session.end(self._ended)
+        self._news.set()
+
+    def _told(self, reply: dict[str, Any]) -> None:
+        if not reply:
+            self._say({})  # a heartbeat, and its answer
+        elif "push" not in reply:
+            self._replies[reply["id"]] = reply
+        else:
+            push = dict(reply["push"])
+            channel = push.pop("channel", "")
+            kind, data = push.popitem()
+            if kind == "pub":
+                publication = _received(channel, data)
+                self._publications.append(publication)
+                place = self._places.get(channel)
+                if place and publication.offset:
+                    self._places[channel] = Position(place.epoch, publication.offset)
+                return
+            if kind == "subscribe":
+                self._entered(channel, data)
+            elif kind == "unsubscribe":
+                self._places.pop(channel, None)
+            self._events.append(Event(kind, channel, data))
+
+    def _entered(self, channel: str, told: dict[str, Any]) -> Subscription:
+        position = Position(told.get("epoch", ""), told.get("offset", 0))
+        self._places[channel] = position if told.get("recoverable") else None
+        missed = [_received(channel, each) for each in told.get("publications", [])]
+        recovered = told.get("recovered", False) if "was_recovering" in told else None
+        return Subscription(position, recovered, missed, told.get("data"))
+
+    async def _until(self, find: Callable[[], T | None], what: str, within: float) -> T:
+        """What `find` finds, as soon as it does. Raises TimeoutError, and `Disconnect` when the session ends before."""
+        end = asyncio.get_running_loop().time() + within
+        while (found := find()) is None:
+            if self._ended:
+                raise self._ended
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), end - asyncio.get_running_loop().time())
+            except TimeoutError:
+                came = [*self._publications, *self._events]
+                instead = f"what came instead: {came}" if came else "nothing came"
+                raise TimeoutError(f"waited {within:g} s for {what}; {instead}") from None
+        return found
+
+
+def _received(channel: str, wire: dict[str, Any]) -> Received:
+    return Received(channel, wire.get("data"), wire.get("offset", 0), wire.get("tags", {}), wire.get("info"))
+
+
+def _next(waiting: deque[Any], name: str, value: str) -> Any:
+    """The first that fits, taken out."""
+    for index, each in enumerate(waiting):
+        if not value or getattr(each, name) == value:
+            del waiting[index]
+            return each
+    return None
+
+
+async def _settle() -> None:
+    """Let what was set going come to its end."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+# ------------------------------------------------------------------------------------------------------------ the clock
+
+
+class Clock(clock.Clock):
+    """A clock that stands still until a test turns it: `Freshet(secret=..., clock=clock)`.
+
+    now: seconds, of either kind. Tokens, history, presence, idempotency keys and heartbeats go by it.
+    """
+
+    __slots__ = ("_numbers", "_timers", "now")
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._numbers = count()
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, function: Callable[[], None]) -> clock.Timer:
+        timer = _Timer(function)
+        heappush(self._timers, (self.now + delay, next(self._numbers), timer))
+        return timer
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much time go by, and all happen that is due until then."""
+        end = self.now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            due, _, timer = heappop(self._timers)
+            self.now = max(self.now, due)
+            timer.run()
+            await asyncio.sleep(0)
+        self.now = end
+        await _settle()
+
+
+class _Timer:
+    """A function, until it is cancelled."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+
+    def cancel(self) -> None:
+        self._function = None
+
+    def run(self) -> None:
+        if self._function is not None:
+            self._function()
