@@ -56,13 +56,6 @@ async def token(user: User) -> dict[str, str]:
     return {"user": user, "token": live.token(user, expires_in=600)}
 
 
-@api.get("/notifications")
-async def recent(user: User) -> list[Notification]:
-    """The newest first."""
-    stream = await live.history(f"notifications:{user}", limit=20, reverse=True)
-    return [Notification.model_validate_json(each.data) for each in stream.publications]
-
-
 @api.post("/notify/{user}")
 async def notify(user: str, text: str) -> None:
     await live.publish(f"notifications:{user}", Notification(text=text))

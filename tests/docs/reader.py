@@ -132,6 +132,8 @@ class Reader:
         if command.startswith(("export ", "set -a; ")):
             pairs = self._run(f"{command}; env -0").split("\0")
             self.environment = dict(pair.split("=", 1) for pair in pairs if pair)
+        elif command.startswith("cd "):
+            self.folder /= command.removeprefix("cd ")
         elif command.startswith("pip install "):
             for package in shlex.split(command)[2:]:
                 importlib.metadata.distribution(package)  # the tests' environment has it

@@ -79,10 +79,12 @@ def test_the_plain_page_publishes_and_comes_back(
             assert console_errors(browser) == []
             relay.cut()
             first.shows("#state", "coming back")
+            second.find("#text").send_keys("missed\n")
+            second.shows("#notes", "missed")
             relay.mend()
             first.shows("#state", "connected", 30)
             second.find("#text").send_keys("again\n")
-            first.shows("#notes", "again")
+            first.shows("#notes", "again\nmissed\n<i>hello</i>")
 
 
 @pytest.fixture
