@@ -36,11 +36,11 @@ export class Latency {
   private samples: { at: number; raw: number }[] = [];
   private arrivals: number[] = [];
 
-  /** Something arrived. published: by the server's clock, milliseconds; null: it came late on purpose. */
-  add(published: number | null): void {
+  /** Something arrived. published: by the server's clock, milliseconds. */
+  add(published: number): void {
     const at = performance.now();
     this.arrivals.push(at);
-    if (published !== null) this.samples.push({ at, raw: now() - published });
+    this.samples.push({ at, raw: now() - published });
   }
 
   /** p50 and p95 in milliseconds, null without samples; arrivals per second. offset: of the server's clock. */

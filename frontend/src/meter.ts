@@ -37,8 +37,8 @@ export class Meter {
     return now() + this.clock.get().offset;
   }
 
-  /** Something arrived. at: when the server published it, milliseconds; null: it came late on purpose. */
-  add(at: number | null): void {
+  /** Something arrived. at: when the server published it, milliseconds. */
+  add(at: number): void {
     this.latency.add(at);
   }
 

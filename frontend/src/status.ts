@@ -44,7 +44,7 @@ export class Status extends Meter {
   }
 
   /** Listen to a channel: count, measure, and hand on each publication, with whether it was missed and recovered. */
-  follow<T extends { at?: number }>(subscription: Subscription, take: Take<T>): void {
+  follow<T extends { at: number }>(subscription: Subscription, take: Take<T>): void {
     let [epoch, seen, behind] = ["", 0, 0];
     subscription.on("subscribed", ({ wasRecovering, recovered, streamPosition: position }) => {
       behind = 0;
@@ -69,7 +69,7 @@ export class Status extends Meter {
       const data = context.data as T;
       seen = context.offset ?? seen;
       this.total++;
-      this.add(late ? null : (data.at ?? null));
+      if (!late) this.add(data.at);
       take(data, context, late);
       if (!late) return;
       behind--;

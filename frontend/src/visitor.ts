@@ -1,4 +1,4 @@
-// Who the visitor is: a name, which stays in this browser, and a colour per client.
+// Who the visitor is: a name, which each window has for itself, so that two windows are two visitors.
 
 import type { Centrifuge, ClientInfo } from "centrifuge";
 
@@ -10,8 +10,8 @@ const SECOND = ["Otter", "Heron", "Trout", "Swift", "Beaver", "Dipper", "Crane",
 const any = (words: string[]): string => words[Math.floor(Math.random() * words.length)] ?? "";
 
 export function visitorName(): string {
-  const name = localStorage.getItem(KEY) ?? `${any(FIRST)} ${any(SECOND)}`;
-  localStorage.setItem(KEY, name);
+  const name = sessionStorage.getItem(KEY) ?? `${any(FIRST)} ${any(SECOND)}`;
+  sessionStorage.setItem(KEY, name);
   return name;
 }
 
@@ -22,7 +22,7 @@ export function nameField(field: HTMLInputElement, client: Centrifuge): void {
     const name = field.value.replace(/\s+/g, " ").trim();
     field.value = name || visitorName();
     if (!name || name === visitorName()) return;
-    localStorage.setItem(KEY, name);
+    sessionStorage.setItem(KEY, name);
     client.setData({ name });
     client.disconnect();
     client.connect();
@@ -34,7 +34,9 @@ export function nameOf(info: ClientInfo): string {
   return (info.connInfo as { name: string }).name;
 }
 
-/** A colour that stays the same for a client, readable under white text. */
-export function colourOf(client: string): string {
-  return `var(--who-${parseInt(client.slice(-4), 16) % COLOURS})`;
+/** A colour that stays the same for a name, readable under white text. */
+export function colourOf(info: ClientInfo): string {
+  let sum = 0;
+  for (const letter of nameOf(info)) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 65_521;
+  return `var(--who-${sum % COLOURS})`;
 }

@@ -13,7 +13,7 @@ from tests.tools.serving import Server
 def enter(page: Page, room: str, name: str) -> Page:
     """Open the chat under a name, and go into a room."""
     page.browser.get(page.url("/chat/"))
-    page.run("localStorage.setItem('freshet.name', arguments[0])", name)
+    page.run("sessionStorage.setItem('freshet.name', arguments[0])", name)
     page.open("/chat/")
     wait_until(lambda: page.texts("#rooms button"), 5, "the rooms")
     page.browser.find_element("xpath", f"//button[text()='{room}']").click()

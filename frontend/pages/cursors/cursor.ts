@@ -7,7 +7,7 @@ export interface Pointer {
   x: number;
   y: number;
   here: boolean;
-  at?: number;
+  at: number;
 }
 
 const DELAY = 100; // milliseconds: drawn that late, there is a position before and one behind
@@ -18,7 +18,7 @@ const ARROW = "M1 1 L1 15 L5 11.5 L7.6 17.5 L10.2 16.3 L7.6 10.5 L13 10.2 Z";
 export class Cursor {
   private readonly body = make("div", "cursor");
   private readonly chip = make("li", "chip");
-  private path: Required<Pointer>[] = [];
+  private path: Pointer[] = [];
 
   /** mine: drawn as a ring, because the pointer itself is there already. */
   constructor(name: string, colour: string, mine: boolean, stage: HTMLElement, people: HTMLElement) {
@@ -33,10 +33,9 @@ export class Cursor {
 
   add(pointer: Pointer): void {
     const last = this.path.at(-1);
-    const at = pointer.at ?? 0;
     // It stood still until now: without this it would creep from where it stopped long ago.
-    if (last && at - last.at > STALE) this.path.push({ ...last, at: at - STALE / 5 });
-    this.path.push({ ...pointer, at });
+    if (last && pointer.at - last.at > STALE) this.path.push({ ...last, at: pointer.at - STALE / 5 });
+    this.path.push(pointer);
   }
 
   /** now: the server's clock, milliseconds. */

@@ -36,7 +36,7 @@ function cursorOf(info: ClientInfo): Cursor {
   let cursor = cursors.get(info.client);
   if (!cursor) {
     const mine = info.client === me;
-    cursor = new Cursor(mine ? "you" : nameOf(info), colourOf(info.client), mine, stage, element("people"));
+    cursor = new Cursor(mine ? "you" : nameOf(info), colourOf(info), mine, stage, element("people"));
     cursors.set(info.client, cursor);
     showAlone();
   }
@@ -60,7 +60,7 @@ requestAnimationFrame(function draw() {
 
 // ------------------------------------------------------------------------------------------------------- where I am
 
-let here: Pointer = { x: 0.5, y: 0.5, here: true };
+let here = { x: 0.5, y: 0.5, here: true };
 let waiting = 0; // a timer: the last position goes out, however quickly the pointer moved before it stopped
 
 function move(x: number, y: number, inside = true): void {

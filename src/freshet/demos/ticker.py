@@ -85,8 +85,12 @@ async def set_rate(session: Session, data: Annotated[int, Meta(ge=1, le=50)]) ->
 
 
 @live.on_disconnect
-async def rest(session: Session) -> None:
-    """Nobody watches any more."""
+async def leave(session: Session) -> None:
+    """A minute later, when nobody has come back."""
+    asyncio.get_running_loop().call_later(60, calm_down)
+
+
+def calm_down() -> None:
     if live.statistics().clients == 0:
         market.rate = RATE
 

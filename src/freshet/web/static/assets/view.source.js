@@ -18,7 +18,7 @@ function avatar(info: ClientInfo | undefined): HTMLElement {
   const words = info ? nameOf(info).split(" ") : ["~"];
   const made = make("span", "avatar", words.slice(0, 2).map((word) => [...word][0] ?? "").join(""));
   made.setAttribute("aria-hidden", "true");
-  made.style.background = info ? colourOf(info.client) : "var(--robot)";
+  made.style.background = info ? colourOf(info) : "var(--robot)";
   return made;
 }
 
