@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 
 import freshet
 import freshet.cli
-from freshet import config, errors
+from freshet import config, errors, testing
 from freshet.web import openapi
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
@@ -182,7 +182,11 @@ server API of Centrifugo, so that the clients for it work too. `cent` for Python
 # ---------------------------------------------------------------------------------------------------------- Python API
 
 # What is shown of a class that has more for the inside of Freshet than for its users.
-MEMBERS: dict[str, tuple[str, ...]] = {"Session": ("claims", "close"), "Config": (), "Stream": ("follows",)}
+MEMBERS: dict[str, tuple[str, ...]] = {
+    "Session": ("claims", "close"),
+    "Stream": ("follows",),
+    "testing.Clock": ("advance",),
+}
 
 
 def python() -> str:
@@ -190,13 +194,19 @@ def python() -> str:
     names = ["Freshet", "Channel", *sorted(set(freshet.__all__) - {"Freshet", "Channel"})]
     for name in names:
         parts += [f"## {name}", *_class(name, getattr(freshet, name))]
+    about, _, prose = (testing.__doc__ or "").partition("\n\n")
+    parts += ["## freshet.testing", about, _prose(prose)]
+    for kind in (testing.Client, testing.Received, testing.Subscription, testing.Event, testing.Clock):
+        name = f"testing.{kind.__name__}"
+        parts += [f"## {name}", *_class(name, kind)]
     return "\n\n".join(parts)
 
 
 PYTHON = """\
 # Python API
 
-Everything that applications import, from `freshet` itself. Other modules are the inside of Freshet and may change."""
+Everything that applications import, from `freshet` itself, and what tests import from `freshet.testing`. Other modules
+are the inside of Freshet and may change."""
 
 
 def _class(name: str, kind: type) -> Iterator[str]:

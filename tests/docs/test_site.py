@@ -66,7 +66,7 @@ def test_the_reference_leaves_no_option_out(site: Path) -> None:
 def test_the_reference_leaves_no_public_name_out(site: Path) -> None:
     page = text(site, "reference/python")
     methods = [f"Freshet.{each}" for each in vars(freshet.Freshet) if not each.startswith("_")]
-    for each in [*freshet.__all__, *methods]:
+    for each in [*freshet.__all__, *methods, "freshet.testing", "testing.Client", "testing.Clock"]:
         assert f'id="{each.lower().replace(".", "")}"' in page, each
 
 
