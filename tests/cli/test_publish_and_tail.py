@@ -196,7 +196,8 @@ def test_tail_ends_with_130_when_interrupted(server: Server, tmp_path: Path) -> 
 
 
 def test_tail_is_quiet_when_its_reader_leaves(freshet: Freshet, server: Server, tmp_path: Path) -> None:
-    freshet("publish", "six", stdin="\n".join(map(str, range(50))))
+    long = "x" * 10_000  # more of it than a pipe holds
+    freshet("publish", "six", stdin="\n".join(json.dumps([number, long]) for number in range(50)))
     command = f"{sys.executable} -m freshet tail six --json --since oldest | head -1"
     done = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-c", command],
@@ -207,7 +208,7 @@ def test_tail_is_quiet_when_its_reader_leaves(freshet: Freshet, server: Server, 
         timeout=seconds(20),
         check=False,
     )
-    assert json.loads(done.stdout)["data"] == 0
+    assert json.loads(done.stdout)["data"] == [0, long]
     assert done.stderr == ""
 
 
