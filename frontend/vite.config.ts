@@ -27,7 +27,7 @@ const pages: Plugin = {
         `<a href="${root}${name}/"${name === shown?.name ? ' aria-current="page"' : ""}>${title}</a>`;
       const card = ({ name, title, card }: (typeof DEMOS)[number]): string =>
         `<li><a href="${name}/"><strong>${title}</strong><span>${card}</span></a></li>`;
-      const own = fill(html, shown ? {} : { cards: DEMOS.map(card).join("\n") });
+      const own = fill(html, { cards: DEMOS.map(card).join("\n"), quotes: part("quotes") });
       const main = shown ? fill(part("demo"), { own, title: shown.title, line: shown.line, name: shown.name }) : own;
       return fill(part("shell"), {
         root,

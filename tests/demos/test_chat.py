@@ -122,9 +122,15 @@ def test_a_new_name_is_seen_by_the_others(page: Page, other: Page) -> None:
     wait_until(lambda: sorted(other.texts("#people .name")) == ["Ada Lovelace", "Bob"], 5, "the new name")
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 25, "a\u202eb", "a\x00b", 7, None])
-async def test_a_name_that_would_mislead_others_is_refused(gallery: Server, name: object) -> None:
-    client = Client(gallery.ws("/live/chat/connection/websocket"), data={"name": name})
+HELLOS = [None, {}, [], *({"name": name} for name in ("", "   ", "x" * 25, "a\u202eb", "a\x00b", 7, None))]
+
+
+@pytest.mark.parametrize("demo", ["chat", "cursors"])
+@pytest.mark.parametrize("hello", HELLOS, ids=repr)
+async def test_a_visitor_without_a_name_or_with_one_that_misleads_is_refused(
+    gallery: Server, demo: str, hello: object
+) -> None:
+    client = Client(gallery.ws(f"/live/{demo}/connection/websocket"), data=hello)
     await client.connect()
     try:
         with pytest.raises(CentrifugeError):

@@ -8,6 +8,7 @@ from selenium.webdriver.common.by import By
 
 from freshet.demos.gallery import DEMOS, Demo
 from tests.demos.pages import NAMES, PATHS, Page
+from tests.tools.accessibility import load_axe, violations
 from tests.tools.need import ROOT
 from tests.tools.patience import wait_until
 from tests.tools.serving import Server
@@ -17,29 +18,14 @@ WIDTHS = [360, 1440]
 SCRIPTS = ROOT / "frontend" / "pages"
 
 
-@pytest.fixture(scope="session")
-def axe(node: Path) -> str:
-    return (node / "node_modules" / "axe-core" / "axe.min.js").read_text()
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds against WCAG 2.2 AA and its best practices."""
-    run = (
-        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done, (e) => done(String(e)))"
-    )
-    found = page.browser.execute_async_script(run)
-    assert isinstance(found, dict), found
-    return [f"{each['id']}: {node['html']}" for each in found["violations"] for node in each["nodes"]]
-
-
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: Page, axe: str, path: str) -> None:
+def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: Page, path: str) -> None:
     page.open(path)
     wait_until(lambda: page.text("p50").endswith("ms") or path in ("/chat/", "/cursors/"), 10, "a latency")
     if path != "/":
         page.browser.find_element(By.CSS_SELECTOR, "#code summary").click()
         wait_until(lambda: all(code != "Loading…" for code in page.texts("#files code")), 5, "the code")
-    page.run(axe)
+    load_axe(page.browser)
     page.hold_still()
     for theme in BOTH_THEMES:
         page.use_theme(theme)
@@ -47,7 +33,7 @@ def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: P
         for width in WIDTHS:
             page.use_width(width)
             assert page.run("return document.documentElement.scrollWidth") <= width
-            assert violations(page) == []
+            assert violations(page.browser) == []
 
 
 def test_the_theme_that_was_chosen_stays_on_the_next_page(page: Page) -> None:

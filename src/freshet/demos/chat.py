@@ -34,8 +34,10 @@ class Message(msgspec.Struct):
 
 
 @live.on_connect
-async def welcome(session: Session, data: Visitor) -> Welcome:
+async def welcome(session: Session, data: Visitor | None) -> Welcome:
     """Everyone may come in; `info` is what the others see of them."""
+    if data is None:
+        raise Refusal.bad_request("a visitor needs a name")
     return Welcome(user=session.id, info=data, data={"rooms": ROOMS})
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from freshet import Freshet, Session, Welcome
+from freshet import Freshet, Refusal, Session, Welcome
 from freshet.demos.pace import Pace
 from freshet.demos.visitors import Visitor
 
@@ -27,8 +27,10 @@ class Pointer(msgspec.Struct):
 
 
 @live.on_connect
-async def welcome(session: Session, data: Visitor) -> Welcome:
+async def welcome(session: Session, data: Visitor | None) -> Welcome:
     """Everyone may come in; `info` is what the others see of them."""
+    if data is None:
+        raise Refusal.bad_request("a visitor needs a name")
     return Welcome(user=session.id, info=data)
 
 
