@@ -317,6 +317,12 @@ def test_no_key_is_ever_logged(server: Server) -> None:
         ("history", {"channel": "quiet:1"}, 200, "keeps no history"),
         ("presence", {"channel": "quiet:1"}, 200, "has no presence"),
         ("unknown", {}, 404, "publish"),
+        ("", {}, 404, "publish"),
+        ("publish/more", {}, 404, "publish"),
+        ("openapi.json", {}, 404, "publish"),
+        ("disconnect", {"user": "alice", "session": "x"}, 400, "user, client, whitelist"),
+        ("subscribe", {"user": "alice", "channel": "a", "override": {}}, 400, "unknown field `override`"),
+        ("disconnect", {"user": "alice", "disconnect": {"code": 0, "reason": ""}}, 400, ">= 3000"),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(

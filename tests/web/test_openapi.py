@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # JSON Schema calls 1.0 an integer
 
-from freshet.web.methods import METHODS
+from freshet.web.examples import EXAMPLES
+from freshet.web.methods import METHODS, BatchRequest, BatchResult
 from tests.tools.serving import Server, serving
 
 KEY = "a key for tests"
@@ -65,12 +67,22 @@ def test_every_method_is_described(server: Server) -> None:
     assert all(path["post"]["summary"] for path in description["paths"].values())
 
 
-def test_the_description_says_where_the_server_is_mounted(serve: Any, tmp_path: Any) -> None:
-    (tmp_path / "application.py").write_text(
-        "from fastapi import FastAPI\nfrom freshet import Freshet\n"
-        "live = Freshet(dev=True)\napi = FastAPI(lifespan=live.lifespan)\napi.mount('/live', live)\n"
-    )
-    server = serve("application:api", cwd=tmp_path)
+@pytest.mark.parametrize("name", [*METHODS, "batch"])
+def test_the_examples_are_of_the_types_that_are_described(name: str) -> None:
+    request, answer = (BatchRequest, BatchResult) if name == "batch" else METHODS[name][:2]
+    for example, kind in zip(EXAMPLES[name], (request, answer), strict=True):
+        given = msgspec.json.encode(example)
+        understood = msgspec.json.encode(msgspec.json.decode(given, type=kind))
+        assert example.items() <= msgspec.json.decode(understood).items()
+
+
+def test_the_description_says_who_needs_a_key(server: Server, serve: Any) -> None:
+    assert {"key": []} in httpx.get(server.http("/api/openapi.json")).json()["security"]
+    assert httpx.get(serve("--dev").http("/api/openapi.json")).json()["security"] == []
+
+
+def test_the_description_says_where_the_server_is_mounted(serve: Any) -> None:
+    server = serve("tests.web.mounted:api")
     description = httpx.get(server.http("/live/api/openapi.json")).json()
     assert description["servers"] == [{"url": "/live/api"}]
     assert httpx.post(server.http("/live/api/info"), content=b"{}").status_code == 200

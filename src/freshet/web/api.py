@@ -69,11 +69,11 @@ class Api:
     # ----------------------------------------------------------------------------------------------------- who may call
 
     def _admit(self, headers: Headers) -> None:
-        """Raises `Unanswered` for a caller without the key, and for a page of another site."""
-        if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
-            message = "this origin is not allowed here: see the option `origins`"
-            raise Unanswered(HTTPStatus.FORBIDDEN, 103, message)
+        """Raises `Unanswered` for a caller without the key and, where none is asked for, for a page of another site."""
         if self._node.config.api.anonymous:
+            if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+                message = "this origin is not allowed here: see the option `origins`"
+                raise Unanswered(HTTPStatus.FORBIDDEN, 103, message)
             return
         if not self._key:
             variable = self._node.config.api.key_env

@@ -4,7 +4,6 @@ The shapes are those of Centrifugo's server API, which the PyPI package `cent` a
 `api.py` reads requests by these types, and `openapi.py` describes them by the same.
 """
 
-import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -44,14 +43,14 @@ class Since(Request):
 class Content(Request):
     """What is published: `data` or `b64data`."""
 
-    data: Annotated[Raw | UnsetType, Meta(description="Any JSON.", examples=[{"text": "hello"}])] = UNSET
-    b64data: Annotated[str, Meta(description="Bytes in base64, instead of `data`.")] = ""
+    data: Annotated[Raw | UnsetType, Meta(description="What clients get: any JSON.", examples=["hello"])] = UNSET
+    b64data: Annotated[str, Meta(description="Instead of `data`: bytes, in base64.")] = ""
     tags: Annotated[dict[str, str], Meta(description="Short labels that go with it.")] = {}
     idempotency_key: Annotated[
         str, Meta(description="A second publication with the same key within 5 minutes is not made.")
     ] = ""
     skip_history: Annotated[bool, Meta(description="Only those who listen now get it.")] = False
-    delta: Annotated[bool, Meta(description="Taken for compatibility; deltas are the rule's business.")] = False
+    delta: Annotated[bool, Meta(description="Taken for compatibility; it changes nothing.")] = False
 
     def payload(self) -> tuple[bytes, Kind]:
         if self.b64data:
@@ -146,31 +145,40 @@ class Empty(Struct):
 class Failure(Struct):
     """Why it was not done. The codes are those that clients see."""
 
-    code: int
-    message: str
+    code: Annotated[int, Meta(description="100-112, or what a function of the application raised.", examples=[102])]
+    message: Annotated[str, Meta(description="For people: what was wrong, where, and what is allowed.")]
+
+
+Offset = Annotated[int, Meta(description="The number of the last publication in the channel's log.", examples=[7])]
+Epoch = Annotated[str, Meta(description="Which log it is: another one when the former was lost.", examples=["xKq2"])]
+Count = Annotated[int, Meta(ge=0)]
 
 
 class Place(Struct):
-    offset: int
-    epoch: str
+    """Where in the channel's log it is; offset 0 when it was not kept."""
+
+    offset: Offset
+    epoch: Epoch
 
 
 class PublishReply(Struct, omit_defaults=True):
+    """What became of one publication: `result`, or `error`."""
+
     result: Place | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
 
 class BroadcastResult(Struct):
-    responses: list[PublishReply]
+    responses: Annotated[list[PublishReply], Meta(description="One for each of `channels`, in that order.")]
 
 
 class ClientItem(Struct, omit_defaults=True):
     """Who a client is, as others in the channel see it."""
 
-    user: str
-    client: str
-    conn_info: Raw | UnsetType = UNSET
-    chan_info: Raw | UnsetType = UNSET
+    user: Annotated[str, Meta(description="Its user's id; empty: nobody that is known.")]
+    client: Annotated[str, Meta(description="Its id.")]
+    conn_info: Annotated[Raw | UnsetType, Meta(description="JSON about it, from its token.")] = UNSET
+    chan_info: Annotated[Raw | UnsetType, Meta(description="JSON about it in this channel.")] = UNSET
 
     @classmethod
     def of(cls, it: ClientInfo) -> Self:
@@ -178,45 +186,47 @@ class ClientItem(Struct, omit_defaults=True):
 
 
 class HistoryItem(Struct, omit_defaults=True):
-    data: Raw
-    offset: int = 0
-    tags: dict[str, str] | None = None
-    info: ClientItem | None = None
-    b64data: str = ""
+    data: Annotated[Raw, Meta(description="What was published, any JSON; null when it was bytes.")]
+    offset: Annotated[int, Meta(description="Its number in the channel's log.")] = 0
+    tags: Annotated[dict[str, str] | None, Meta(description="Short labels that go with it.")] = None
+    info: Annotated[ClientItem | None, Meta(description="Who published it, if a client did.")] = None
+    b64data: Annotated[str, Meta(description="What was published, in base64, when it was bytes.")] = ""
 
 
 class HistoryResult(Struct):
-    publications: list[HistoryItem]
-    offset: int
-    epoch: str
+    publications: Annotated[list[HistoryItem], Meta(description="In the order that was asked for.")]
+    offset: Offset
+    epoch: Epoch
 
 
 class PresenceResult(Struct):
-    presence: dict[str, ClientItem]
+    presence: Annotated[dict[str, ClientItem], Meta(description="By client id.")]
 
 
 class PresenceStatsResult(Struct):
-    num_clients: int
-    num_users: int
+    num_clients: Annotated[Count, Meta(description="Clients in the channel.")]
+    num_users: Annotated[Count, Meta(description="Users that they belong to.")]
 
 
 class Listened(Struct):
-    num_clients: int
+    num_clients: Annotated[Count, Meta(description="Clients that are subscribed.")]
 
 
 class ChannelsResult(Struct):
-    channels: dict[str, Listened]
+    channels: Annotated[dict[str, Listened], Meta(description="By name.")]
 
 
 class NodeInfo(Struct):
-    uid: str
+    """What one process of the server holds."""
+
+    uid: Annotated[str, Meta(description="Its id, another one after each start.")]
     name: str
-    version: str
-    num_clients: int
-    num_users: int
-    num_subs: int
-    num_channels: int
-    uptime: int
+    version: Annotated[str, Meta(description="Freshet's.")]
+    num_clients: Count
+    num_users: Count
+    num_subs: Annotated[Count, Meta(description="Subscriptions of all clients.")]
+    num_channels: Annotated[Count, Meta(description="Channels that have a subscriber.")]
+    uptime: Annotated[Count, Meta(description="Seconds since it started.")]
 
 
 class InfoResult(Struct):
@@ -224,13 +234,13 @@ class InfoResult(Struct):
 
 
 class RpcResult(Struct):
-    data: Raw
+    data: Annotated[Raw, Meta(description="What the function returned, any JSON.")]
 
 
 class BatchResult(Struct):
     """Each reply is an object of the method's name and its result, or of `error`."""
 
-    replies: list[dict[str, Any]]
+    replies: Annotated[list[dict[str, Any]], Meta(description="One for each of `commands`, in that order.")]
 
 
 # --------------------------------------------------------------------------------------------------------- what it does
@@ -346,7 +356,7 @@ async def info(node: Node, it: Nothing) -> InfoResult:
                 num_users=now.users,
                 num_subs=now.subscriptions,
                 num_channels=now.channels,
-                uptime=int(time.monotonic() - node.began),
+                uptime=int(node.uptime()),
             )
         ]
     )

@@ -5,11 +5,15 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from freshet.node import Node
+from freshet.web.examples import EXAMPLES
 from freshet.web.methods import METHODS, BatchRequest, BatchResult, Failure
 
+KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."
+WORD = "The same key behind the word `apikey` and a space."
 REFERENCE = "#/components/schemas/{name}"
 ABOUT = """\
 Publish, and ask or change what clients listen to, from any language.
@@ -23,6 +27,7 @@ WHY = {
     "405": "A method is called with POST.",
     "413": "The body is too large.",
 }
+WRONG = {"error": {"code": 107, "message": "Expected `str`, got `int` - at `$.channel`"}}
 FAILED = {
     "type": "object",
     "properties": {"error": {"$ref": REFERENCE.format(name=Failure.__name__)}},
@@ -30,17 +35,21 @@ FAILED = {
 }
 
 
-async def endpoint(request: Request) -> Response:
-    """`GET /api/openapi.json`. The description holds no secret, so that it needs no key."""
-    prefix = request.scope.get("root_path", "")
-    return Response(
-        msgspec.json.encode({**describe(), "servers": [{"url": f"{prefix}/api"}]}), 200, {}, "application/json"
-    )
+class Description:
+    """`GET /api/openapi.json` of one node. The description holds no secret, so that it needs no key."""
+
+    def __init__(self, node: Node) -> None:
+        self._security: dict[str, Any] = {"security": []} if node.config.api.anonymous else {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        servers = [{"url": f"{scope.get('root_path', '')}/api"}]
+        body = msgspec.json.encode({**describe(), **self._security, "servers": servers})
+        await Response(body, media_type="application/json")(scope, receive, send)
 
 
 @cache
 def describe() -> dict[str, Any]:
-    """The description, without the servers: where they are is known to a request."""
+    """The description, without the servers: where they are is known to a request, and for who needs a key."""
     types = [Failure, BatchRequest, BatchResult]
     types += [kind for method in METHODS.values() for kind in (method.request, method.result)]
     _, schemas = msgspec.json.schema_components(dict.fromkeys(types), ref_template=REFERENCE)
@@ -61,31 +70,36 @@ def describe() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Freshet server API", "version": version("freshet"), "description": ABOUT},
         "paths": paths,
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"authorization": []}],
         "components": {
             "schemas": schemas,
-            "responses": {status: _json(why, FAILED) for status, why in WHY.items()},
-            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "responses": {status: _json(why, FAILED, WRONG) for status, why in WHY.items()},
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": KEY},
+                "authorization": {"type": "apiKey", "in": "header", "name": "Authorization", "description": WORD},
+            },
         },
     }
 
 
 def _operation(name: str, summary: str, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    example = EXAMPLES[name]
+    done = example.answer if name == "batch" else {"result": example.answer}
     return {
         "post": {
             "operationId": name,
             "summary": summary,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+            "requestBody": {"required": True, **_json("Its parameters.", request, example.request)},
             "responses": {
-                "200": _json("Done, or why not.", answer),
+                "200": _json("Done, or why not.", answer, done),
                 **{status: {"$ref": f"#/components/responses/{status}"} for status in WHY},
             },
         }
     }
 
 
-def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _json(description: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _outcome(result: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from freshet.model import Handshake
 from freshet.node import Node
 from freshet.policy import origin
 from freshet.transports import asgi, native
-from freshet.web import openapi
 from freshet.web.api import Api
+from freshet.web.explorer import FILES, Page
+from freshet.web.openapi import Description
 
 Select = Callable[[Scope], Dialect]
 
@@ -76,7 +77,8 @@ def router(node: Node) -> Router:
                 "/channels/{channel:path}",
                 WebSocketEndpoint(node, lambda scope: ChannelUrl(scope["path_params"]["channel"])),
             ),
-            Route("/api/openapi.json", openapi.endpoint),
-            Route("/api/{method}", Api(node)),
+            *(Route(f"/api/{name}", Page(path), methods=["GET"]) for name, path in FILES.items()),
+            Route("/api/openapi.json", Description(node), methods=["GET"]),
+            Route("/api/{method:path}", Api(node)),
         ]
     )
