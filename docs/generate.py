@@ -175,7 +175,8 @@ A request that could not be read gets the same kind of `error` and another statu
 takes), 401 (no key, or not this one), 403 (a web page of another origin), 404 (no such method), 405 (not a POST),
 413 (longer than `api.body_size`). The message says what was wrong, where, and what is allowed.
 
-`GET {prefix}/api/openapi.json` describes all of this for other programs, as OpenAPI 3.1. The shapes are those of the
+`GET {prefix}/api/` is a page to try it. `GET {prefix}/api/openapi.json` describes all of this for other programs, as
+OpenAPI 3.1. The shapes are those of the
 server API of Centrifugo, so that the clients for it work too. `cent` for Python is tested with every method."""
 
 
