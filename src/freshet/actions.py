@@ -108,6 +108,8 @@ async def subscribe(
             log.warning("%r was not subscribed to %r: %s", session, channel, why)
             continue
         session.tell(settle(node, entry, data=data))
+        if grant.expires:
+            node.wheel.schedule(session, 0)  # it learns when its next visit is due
 
 
 async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:
@@ -126,4 +128,4 @@ def disconnect(
 def refresh(node: Node, user: str, expires: float | None, client: str = "") -> None:
     for session in _sessions(node, user, client):
         session.expires = expires or 0.0
-        node.wheel.schedule(session, 0)  # it looks anew when its next visit is due
+        node.wheel.schedule(session, 0)  # it learns when its next visit is due

@@ -28,6 +28,10 @@ live = Freshet.from_config("freshet.toml")
 async def double(data: int):
     return data * 2
 
+@live.api_rpc("refuses")
+def refuses(data):
+    raise Refusal(1001, f"not {data}")
+
 @live.api_rpc("fails")
 async def fails(data):
     raise RuntimeError("the reason stays here")
@@ -245,6 +249,10 @@ def test_functions_of_the_application_are_called(server: Server) -> None:
     assert "double" in message
 
 
+def test_a_function_may_refuse_with_a_code_of_its_own(server: Server) -> None:
+    assert reason(post(server, "rpc", {"method": "refuses"})) == (200, 1001, "not None")
+
+
 def test_what_a_function_raises_stays_with_the_server(server: Server) -> None:
     answer = post(server, "rpc", {"method": "fails"})
     assert reason(answer) == (200, 100, "internal server error")
@@ -292,6 +300,12 @@ async def test_who_has_no_key_is_not_answered(server: Server) -> None:
 def test_the_key_may_come_as_authorization(server: Server) -> None:
     assert post(server, "info", x_api_key="", authorization=f"apikey {KEY}").status_code == 200
     assert post(server, "info", x_api_key="", authorization=f"Bearer {KEY}").status_code == 401
+
+
+def test_a_key_of_any_letters_is_known_again(serve: Any, tmp_path: Path) -> None:
+    server = serve(cwd=tmp_path, env={"FRESHET_API_KEY": "schlüssel"})
+    for key, status in [("schlüssel", 200), ("schlussel", 401)]:
+        assert httpx.post(server.http("/api/info"), headers={b"x-api-key": key.encode()}).status_code == status
 
 
 def test_no_key_is_ever_logged(server: Server) -> None:

@@ -83,7 +83,7 @@ class Api:
         given = headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
         if not given:
             raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, "a key is required, in the header X-API-Key")
-        if not hmac.compare_digest(given.encode(), self._key):
+        if not hmac.compare_digest(given.encode("latin-1"), self._key):
             raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, "the key in X-API-Key is not this server's")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:

@@ -19,6 +19,7 @@ from freshet.model import ClientInfo, Kind, Position, Publication, Stream
 from freshet.node import Node
 from freshet.subscribing import Grant
 
+VERSION = version("freshet")
 REASON = 123  # bytes that fit into a WebSocket close frame
 
 Channel = Annotated[str, Meta(min_length=1, description="A channel's name.", examples=["news"])]
@@ -351,7 +352,7 @@ async def info(node: Node, it: Nothing) -> InfoResult:
             NodeInfo(
                 uid=node.id,
                 name="freshet",
-                version=version("freshet"),
+                version=VERSION,
                 num_clients=now.clients,
                 num_users=now.users,
                 num_subs=now.subscriptions,

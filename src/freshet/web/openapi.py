@@ -1,7 +1,6 @@
 """The description of the server API for other programs, OpenAPI 3.1, read off the types that requests are read by."""
 
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -10,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.node import Node
 from freshet.web.examples import EXAMPLES
-from freshet.web.methods import METHODS, BatchRequest, BatchResult, Failure
+from freshet.web.methods import METHODS, VERSION, BatchRequest, BatchResult, Failure
 
 KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."
 WORD = "The same key behind the word `apikey` and a space."
@@ -68,7 +67,7 @@ def describe() -> dict[str, Any]:
     paths["/batch"] = _operation("batch", summary, _reference(BatchRequest), _reference(BatchResult))
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Freshet server API", "version": version("freshet"), "description": ABOUT},
+        "info": {"title": "Freshet server API", "version": VERSION, "description": ABOUT},
         "paths": paths,
         "security": [{"key": []}, {"authorization": []}],
         "components": {
