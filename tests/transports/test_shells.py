@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +13,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from freshet.policy.tokens import issue
 from tests.dialects.clients import SECRET, soon
-from tests.tools.need import ROOT
-from tests.tools.patience import eventually, wait_until
-from tests.tools.serving import Server, free_port, serving
+from tests.tools.patience import eventually
+from tests.tools.serving import Server, serving
+from tests.transports.shells import SHELLS, shell
 
 APP = "tests.transports.fastapi_app:api"
-COMMANDS = {
-    "uvicorn": ["uvicorn", APP, "--ws", "websockets-sansio", "--port", "{port}"],
-    "hypercorn": ["hypercorn", APP, "--bind", "127.0.0.1:{port}"],
-    "granian": ["granian", "--interface", "asgi", "--port", "{port}", APP],
-}
 
 
-@contextmanager
-def shell(name: str, folder: Path) -> Iterator[Server]:
-    if name == "freshet":
-        with serving(APP) as server:
-            yield server
-        return
-    port, output = free_port(), folder / "log"
-    command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[name])]
-    with output.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    server = Server(process, port, output)
-    try:
-        wait_until(server._answers, 20, f"{name} to listen")
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module", params=["freshet", "uvicorn", "hypercorn", "granian"])
+@pytest.fixture(scope="module", params=SHELLS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with shell(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    with shell(request.param, APP, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 
@@ -132,15 +106,6 @@ async def test_a_hook_may_say_who_a_client_is_and_what_it_hears(server: Server) 
     raise AssertionError("on_disconnect was not called")
 
 
-async def test_malformed_and_too_large_messages_close_as_documented(server: Server) -> None:
-    for message, code in (("{", 3501), ("x" * 70_000, 1009)):
-        async with connect(live(server)) as socket:
-            await socket.send(message)
-            with pytest.raises(ConnectionClosed):
-                await soon(socket.recv())
-            assert socket.close_code == code
-
-
 async def test_a_route_of_the_users_own_still_works(server: Server) -> None:
     async with connect(server.ws("/echo"), subprotocols=["own.v1"]) as socket:
         assert socket.subprotocol == "own.v1"
@@ -162,7 +127,7 @@ async def test_a_route_of_the_users_own_may_refuse(server: Server) -> None:
 
 
 async def test_under_our_own_server_a_crash_in_a_users_route_closes_with_1011(tmp_path: Path) -> None:
-    with shell("freshet", tmp_path) as server:
+    with shell("freshet", APP, tmp_path) as server:
         async with connect(server.ws("/echo")) as socket:
             await socket.send("crash")
             with pytest.raises(ConnectionClosed):

@@ -1,0 +1,37 @@
+"""What serves an application: our own shell, and other ASGI servers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.tools.need import ROOT
+from tests.tools.patience import wait_until
+from tests.tools.serving import Server, free_port, serving
+
+COMMANDS = {
+    "uvicorn": ["uvicorn", "{app}", "--ws", "websockets-sansio", "--port", "{port}"],
+    "hypercorn": ["hypercorn", "{app}", "--bind", "127.0.0.1:{port}"],
+    "granian": ["granian", "--interface", "asgi", "--port", "{port}", "{app}"],
+}
+SHELLS = ("freshet", *COMMANDS)
+
+
+@contextmanager
+def shell(name: str, app: str, folder: Path) -> Iterator[Server]:
+    """Serve `app`, MODULE:APP of the repository, by the server called `name`; its output goes into `folder`."""
+    if name == "freshet":
+        with serving(app) as server:
+            yield server
+        return
+    port, output = free_port(), folder / "log"
+    command = [sys.executable, "-m", *(part.format(port=port, app=app) for part in COMMANDS[name])]
+    with output.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    server = Server(process, port, output)
+    try:
+        wait_until(server._answers, 20, f"{name} to listen")
+        yield server
+    finally:
+        server.stop()
