@@ -96,6 +96,8 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     channels = [*(claims.channels if claims else ()), *welcome.channels]
     if node.config.personal_channels and session.user:
         channels.append(rights.personal_channel(session.user))
+    if command.only:
+        channels = [channel for channel in channels if channel == command.only]
     entries = await enter_all(node, session, channels, command.recover)
     session.enter()
     node.hub.enter(session)

@@ -145,12 +145,15 @@ class PublishOptions(msgspec.Struct, frozen=True):
 
 
 class Connect(msgspec.Struct, frozen=True):
+    """only: the one channel that the client can hear: the server subscribes it to no other. Empty: it hears all."""
+
     id: int = 0
     token: str = ""
     data: bytes = b""
     recover: dict[str, Position] = {}  # where the client stood in channels to which the server subscribes it
     name: str = ""
     version: str = ""
+    only: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from freshet.model import (
     Claims,
     ClientInfo,
     Command,
+    Connected,
     Event,
     Frame,
     Handshake,
@@ -187,9 +188,10 @@ class Session:
             return
         if frame is not None:
             self.outbox.push(frame)
-        if type(event) is Subscribed and not self.dialect.tells_missed:
-            for publication in event.publications:
-                self.tell(Published(event.channel, publication))
+        if not self.dialect.tells_missed:
+            for subscribed in _subscribed_by(event):
+                for publication in subscribed.publications:
+                    self.tell(Published(subscribed.channel, publication))
 
     def close(self, why: Disconnect) -> None:
         """End the session: what waits is sent, then the transport closes with `why`."""
@@ -246,6 +248,13 @@ class Session:
     def _pong_by(self) -> float:
         """When the answer to the last heartbeat is overdue."""
         return self._next_ping - self.host.timing.ping_interval + self.host.timing.pong_timeout
+
+
+def _subscribed_by(event: Event) -> list[Subscribed]:
+    """The subscriptions that begin with what a client is told."""
+    if type(event) is Connected:
+        return event.subscriptions
+    return [event] if type(event) is Subscribed else []
 
 
 _working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from selenium import webdriver
 from websockets.asyncio.client import ClientConnection, connect
@@ -93,6 +94,37 @@ async def test_a_malformed_position_is_named(server: Server, since: str) -> None
         code, reason = await closed(socket)
     assert code == 3501
     assert "epoch:offset" in reason
+
+
+async def test_a_channel_to_which_the_server_subscribes_is_heard_once_and_alone(server: Server) -> None:
+    token = issue(SECRET, "alice", expires_in=60, channels=["room:given", "room:other"])
+    async with connect(url(server, "room:given")) as publisher, connect(url(server, "room:other")) as other:
+        await publisher.send("1")
+        assert await receive(publisher) == "1"
+        address = server.ws(f"/channels/room:given?token={token}&since=oldest")
+        async with connect(address) as socket:
+            assert await receive(socket) == "1"
+            await other.send('"elsewhere"')
+            await receive(other)
+            await publisher.send("2")
+            assert await receive(socket) == "2"
+        async with connect(server.ws(f"/channels/room:given?token={token}&since=another:1")) as socket:
+            assert (await closed(socket))[0] == 4612
+
+
+async def test_a_users_personal_channel_is_a_url_too(serve: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "freshet.toml").write_text(CONFIG.replace("origins", "personal_channels = true\norigins", 1))
+    server = serve(cwd=tmp_path, env={"FRESHET_API_KEY": "key"})
+    async with connect(url(server, "%23alice")) as socket:
+        request = {"channel": "#alice", "data": "yours"}
+        async with httpx.AsyncClient() as http:
+            for _ in range(100):  # until it listens
+                await http.post(server.http("/api/publish"), json=request, headers={"x-api-key": "key"})
+                with suppress(TimeoutError):
+                    assert await asyncio.wait_for(socket.recv(), 0.05) == '"yours"'
+                    break
+    async with connect(url(server, "%23bob")) as socket:
+        assert (await closed(socket))[0] == 4603
 
 
 async def test_who_may_not_publish_is_told_so(server: Server) -> None:

@@ -8,11 +8,12 @@ that the log still keeps.
 import msgspec
 
 from freshet.dialects.base import HEARTBEAT, Dialect
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, Refusal
 from freshet.model import (
     OLDEST,
     Command,
     Connect,
+    Connected,
     Event,
     Frame,
     Handshake,
@@ -25,6 +26,8 @@ from freshet.model import (
     Subscribe,
     Subscribed,
 )
+
+ALREADY = Refusal.already_subscribed().code  # the server subscribed it before it asked
 
 _valid = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -67,7 +70,9 @@ class ChannelUrl(Dialect):
         if not token and (authorization := request.headers.get("authorization", "")).lower().startswith("bearer "):
             token = authorization[7:].strip()
         since = position(request.query.get("since") or request.headers.get("last-event-id", ""))
-        return [Connect(id=1, token=token), Subscribe(self.channel, id=2, recover=since)]
+        recover = {self.channel: since} if since else {}  # in case the server subscribes it by itself
+        connect = Connect(id=1, token=token, recover=recover, only=self.channel)
+        return [connect, Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
         kind = kind_of(frame)
@@ -81,9 +86,10 @@ class ChannelUrl(Dialect):
             return Frame(event.publication.data, binary=event.publication.kind is Kind.BYTES)
         if type(event) is Heartbeat:
             return HEARTBEAT
-        if type(event) is Refused:
+        if type(event) is Refused and event.code != ALREADY:
             # There is no reply to hang a refusal on: it ends the session, with the refusal's code and reason.
             raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
-        if type(event) is Subscribed and event.recovered is False:
+        begun = event.subscriptions if type(event) is Connected else [event] if type(event) is Subscribed else []
+        if any(each.recovered is False for each in begun):
             raise Disconnect(4612, "unrecoverable position")
         return None
