@@ -185,6 +185,20 @@ async def test_a_token_expires_when_the_clock_is_turned(freshet_clock: Clock) ->
     assert expired.value.code == 109
 
 
+async def test_a_subscription_ends_when_its_token_did(freshet_clock: Clock) -> None:
+    live = application(clock=freshet_clock)
+    token = live.token("alice", channel="chat:1", expires_in=10)
+    async with live.test_client("alice") as alice:
+        await freshet_clock.advance(100)
+        await alice.subscribe("chat:1", token=live.token("alice", channel="chat:1", expires_in=5))
+        await freshet_clock.advance(29)
+        assert await alice.presence("chat:1")
+        await freshet_clock.advance(3)  # 5 seconds, 25 in which it may be refreshed, and one of the wheel
+        assert (await alice.event("unsubscribe")).data["code"] == 2501
+        with pytest.raises(Refusal):
+            await alice.subscribe("chat:1", token=token)
+
+
 async def test_history_and_keys_expire_when_the_clock_is_turned(freshet_clock: Clock) -> None:
     live = application(clock=freshet_clock)
     async with live.test_client("alice") as alice:

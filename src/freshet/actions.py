@@ -108,8 +108,6 @@ async def subscribe(
             log.warning("%r was not subscribed to %r: %s", session, channel, why)
             continue
         session.tell(settle(node, entry, data=data))
-        if grant.expires:
-            node.wheel.schedule(session, 0)  # it learns when its next visit is due
 
 
 async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:

@@ -124,6 +124,8 @@ def _abandon(node: Node, session: Session, joining: Joining, subscription: Subsc
 def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscribed:
     """It is in. The caller tells the session what this answers before it gives the loop a turn."""
     stream, recovered = node.hub.settle(entry.joining, entry.stream, entry.since)
+    if entry.subscription.expires:
+        node.wheel.schedule(entry.joining.session, 0)  # it learns when its next visit is due
     return Subscribed(
         channel=entry.joining.channel,
         id=id,
