@@ -47,7 +47,7 @@ WRONG = {
     "alg none": unsigned({"alg": "none", "typ": "JWT"}),
     "alg None": unsigned({"alg": "None", "typ": "JWT"}),
     "alg unknown": unsigned({"alg": "RS256", "typ": "JWT"}),
-    "not yet": signed(sub="alice", nbf=time.time() + 100),
+    "not yet": signed(sub="alice", nbf=time.time() + 86_400),
     "too long": signed(sub="alice", padding="x" * 20_000),
     "cut": signed(sub="alice")[:-1],
 }
