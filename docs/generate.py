@@ -172,8 +172,9 @@ A request that could be read is answered with status 200 and one of two objects:
   clients see.
 
 A request that could not be read gets the same kind of `error` and another status: 400 (not JSON, or not what the method
-takes), 401 (no key, or not this one), 403 (a web page of another origin), 404 (no such method), 405 (not a POST),
-413 (longer than `api.body_size`). The message says what was wrong, where, and what is allowed.
+takes), 401 (no key, or not this one), 403 (no key is asked for, and a web page of another origin calls), 404 (no such
+method), 405 (not a POST), 413 (longer than `api.body_size`). The message says what was wrong, where, and what is
+allowed.
 
 `GET {prefix}/api/` is a page to try it. `GET {prefix}/api/openapi.json` describes all of this for other programs, as
 OpenAPI 3.1. The shapes are those of the

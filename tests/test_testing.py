@@ -149,6 +149,18 @@ async def test_nothing_is_left_behind() -> None:
         assert live.statistics().subscriptions == 0
 
 
+async def test_the_application_runs_until_the_last_client_has_left_however_they_came() -> None:
+    live = application()
+    first, second = live.test_client("alice"), live.test_client("bob")
+    alice, bob = await asyncio.gather(first.__aenter__(), second.__aenter__())
+    await alice.__aexit__(None, None, None)
+    await bob.subscribe("chat:1")
+    await live.publish("chat:1", 1)
+    assert (await bob.receive()).data == 1
+    await bob.__aexit__(None, None, None)
+    assert live.statistics().clients == 0
+
+
 async def test_a_client_joins_an_application_that_runs_already() -> None:
     live = application()
     api = FastAPI(lifespan=live.lifespan)

@@ -23,7 +23,7 @@ from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
 from freshet.node import Hooks, Node, Statistics
 from freshet.policy.tokens import TokenVerifier
-from freshet.testing import Client
+from freshet.testing import Client, Lease
 from freshet.web.router import router
 
 log = logging.getLogger("freshet")
@@ -97,7 +97,7 @@ class Freshet:
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
-        self._test_clients = 0
+        self._lease = Lease(self.lifespan, lambda: self._starting is not None)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -288,7 +288,7 @@ class Freshet:
         """
         if token is None:
             token = self.token(user, **claims) if user else ""
-        return Client(self._node, self._running(), token, data, headers)
+        return Client(self._node, self._lease, token, data, headers)
 
     # ------------------------------------------------------------------------------------------------------------ ASGI
 
@@ -302,23 +302,6 @@ class Freshet:
         finally:
             await self._node.stop()
             self._starting = None
-
-    @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
-        """It runs as long as one test client is there, unless it runs anyway."""
-        if self._test_clients == 0 and self._starting is not None:
-            yield
-            return
-        if self._test_clients == 0:
-            self._test_lifespan = self.lifespan()
-            await self._test_lifespan.__aenter__()
-        self._test_clients += 1
-        try:
-            yield
-        finally:
-            self._test_clients -= 1
-            if self._test_clients == 0:
-                await self._test_lifespan.__aexit__(None, None, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

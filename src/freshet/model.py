@@ -398,4 +398,12 @@ Event: TypeAlias = (
     | Heartbeat
 )
 
+
+def begun_by(event: Event) -> list[Subscribed]:
+    """The subscriptions that begin with what a client is told."""
+    if type(event) is Connected:
+        return event.subscriptions
+    return [event] if type(event) is Subscribed else []
+
+
 Claims: TypeAlias = dict[str, Any]

@@ -21,14 +21,13 @@ from freshet.model import (
     Claims,
     ClientInfo,
     Command,
-    Connected,
     Event,
     Frame,
     Handshake,
     Heartbeat,
     Pong,
     Published,
-    Subscribed,
+    begun_by,
 )
 from freshet.outbox import Outbox
 from freshet.wheel import Wheel
@@ -59,13 +58,12 @@ class Host(Protocol):
 class Subscription:
     """One session in one channel. expires: epoch seconds, or 0. info: JSON that others in the channel see."""
 
-    __slots__ = ("by_server", "expires", "info", "rule")
+    __slots__ = ("expires", "info", "rule")
 
-    def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float, by_server: bool) -> None:
+    def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float) -> None:
         self.rule = rule
         self.info = info
         self.expires = expires
-        self.by_server = by_server
 
 
 class Session:
@@ -189,7 +187,7 @@ class Session:
         if frame is not None:
             self.outbox.push(frame)
         if not self.dialect.tells_missed:
-            for subscribed in _subscribed_by(event):
+            for subscribed in begun_by(event):
                 for publication in subscribed.publications:
                     self.tell(Published(subscribed.channel, publication))
 
@@ -248,13 +246,6 @@ class Session:
     def _pong_by(self) -> float:
         """When the answer to the last heartbeat is overdue."""
         return self._next_ping - self.host.timing.ping_interval + self.host.timing.pong_timeout
-
-
-def _subscribed_by(event: Event) -> list[Subscribed]:
-    """The subscriptions that begin with what a client is told."""
-    if type(event) is Connected:
-        return event.subscriptions
-    return [event] if type(event) is Subscribed else []
 
 
 _working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

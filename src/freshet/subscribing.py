@@ -73,8 +73,7 @@ async def enter(
     info, expires = grant or rights.may_subscribe(rule, session, channel, token, node.tokens)
     if grant is None and rule.on_subscribe is not None:
         await rule.on_subscribe(session, data=data, **parameters)
-    by_server = grant is not None
-    subscription = session.subscriptions[channel] = Subscription(rule, info, expires, by_server)
+    subscription = session.subscriptions[channel] = Subscription(rule, info, expires)
     try:
         joining = await node.hub.join(session, channel, rule)
     except BaseException:

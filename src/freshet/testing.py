@@ -72,13 +72,11 @@ class Client:
     Every method raises `Refusal` when the server refuses, and `Disconnect` when it ended the session.
     """
 
-    def __init__(
-        self, node: Node, running: AbstractAsyncContextManager[None], token: str, data: Any, headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, node: Node, lease: "Lease", token: str, data: Any, headers: Mapping[str, str]) -> None:
         self.id = ""
         self.data: Any = None
         self._node = node
-        self._running = running
+        self._lease = lease
         self._request = {"token": token} | ({"data": data} if data is not None else {})
         self._headers = dict(headers)
         self._session: Session | None = None
@@ -91,11 +89,11 @@ class Client:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        await self._running.__aenter__()
+        await self._lease.take()
         try:
             await self.connect()
-        except BaseException as error:
-            await self._running.__aexit__(type(error), error, error.__traceback__)
+        except BaseException:
+            await self._lease.give_back()
             raise
         return self
 
@@ -103,7 +101,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.disconnect()
-        await self._running.__aexit__(kind, error, traceback)
+        await self._lease.give_back()
 
     # ----------------------------------------------------------------------------------------------------- connection
 
@@ -272,6 +270,31 @@ class Client:
                 instead = f"what came instead: {came}" if came else "nothing came"
                 raise TimeoutError(f"waited {within:g} s for {what}; {instead}") from None
         return found
+
+
+class Lease:
+    """An application runs as long as one of its test clients is there, unless it runs anyway.
+
+    lifespan: runs it. runs: whether somebody else does.
+    """
+
+    def __init__(self, lifespan: Callable[[], AbstractAsyncContextManager[None]], runs: Callable[[], bool]) -> None:
+        self._lifespan = lifespan
+        self._runs = runs
+        self._taken = 0
+        self._ours: AbstractAsyncContextManager[None] | None = None
+
+    async def take(self) -> None:
+        self._taken += 1
+        if self._ours is None and not self._runs():
+            self._ours = self._lifespan()
+            await self._ours.__aenter__()
+
+    async def give_back(self) -> None:
+        self._taken -= 1
+        if self._taken == 0 and self._ours is not None:
+            ours, self._ours = self._ours, None
+            await ours.__aexit__(None, None, None)
 
 
 def _received(channel: str, wire: dict[str, Any]) -> Received:

@@ -15,6 +15,15 @@ from tests.tools.serving import Server, free_port, serving
 
 SECRET = "a secret for tests, thirty-two bytes"
 KEY = "a key for tests"
+GUARDED = """
+[tokens]
+audience = "live"
+issuer = "shop"
+[[channels]]
+match = "a"
+history = { size = 9, ttl = 60 }
+read = "client"
+"""
 CLEAN = {"PATH": "/usr/bin:/bin", "COLUMNS": "120", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 Freshet = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -133,10 +142,8 @@ def test_where_nobody_answers_a_command_says_what_to_start(freshet: Freshet, com
 
 def test_a_guarded_server_wants_the_key_and_the_token(freshet: Freshet, tmp_path: Path) -> None:
     environment = {"FRESHET_SECRET": SECRET, "FRESHET_API_KEY": KEY}
-    (tmp_path / "guarded.toml").write_text(
-        "[[channels]]\nmatch = 'a'\nhistory = { size = 9, ttl = 60 }\nread = 'client'\n"
-    )
-    with serving("--config", "guarded.toml", cwd=tmp_path, env=environment) as guarded:
+    (tmp_path / "freshet.toml").write_text(GUARDED)
+    with serving(cwd=tmp_path, env=environment) as guarded:
         url = ["--url", guarded.http("")]
         done = freshet("publish", "a", "1", *url)
         assert done.returncode == 1

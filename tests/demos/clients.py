@@ -1,25 +1,19 @@
 """A visitor without a browser, who may do what no page of ours does."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from centrifuge import Client, ReplyError, Subscription
 
+from tests.dialects.clients import connected
 from tests.tools.patience import seconds
 from tests.tools.serving import Server
 
 
-@asynccontextmanager
-async def visiting(server: Server, demo: str, name: str = "Nobody") -> AsyncIterator[Client]:
+def visiting(server: Server, demo: str, name: str = "Nobody") -> AbstractAsyncContextManager[Client]:
     """An official client of one demo, connected until the block ends."""
-    client = Client(server.ws(f"/live/{demo}/connection/websocket"), data={"name": name})
-    await client.connect()
-    try:
-        await client.ready(timeout=seconds(5))
-        yield client
-    finally:
-        await client.disconnect()
+    return connected(server, path=f"/live/{demo}/connection/websocket", token="", data={"name": name})
 
 
 async def subscribed(client: Client, channel: str) -> Subscription:

@@ -42,9 +42,11 @@ def token(user: str = "alice", **options: Any) -> str:
 
 
 @asynccontextmanager
-async def connected(server: Server, user: str = "alice", **options: Any) -> AsyncIterator[Client]:
+async def connected(
+    server: Server, user: str = "alice", path: str = "/connection/websocket", **options: Any
+) -> AsyncIterator[Client]:
     """An official client, connected until the block ends."""
-    client = Client(server.ws("/connection/websocket"), **{"token": token(user), **options})
+    client = Client(server.ws(path), **{"token": token(user), **options})
     await client.connect()
     try:
         await client.ready(timeout=seconds(5))

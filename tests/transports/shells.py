@@ -1,11 +1,15 @@
-"""What serves an application: our own shell, and other ASGI servers."""
+"""What serves an application: our own shell, and other ASGI servers; and a client over their WebSockets."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from websockets.exceptions import ConnectionClosed
+
+from tests.contracts.transport import Ended, Link
 from tests.tools.need import ROOT
 from tests.tools.patience import wait_until
 from tests.tools.serving import Server, free_port, serving
@@ -35,3 +39,21 @@ def shell(name: str, app: str, folder: Path) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+class WebSocketLink(Link):
+    def __init__(self, connection: Any) -> None:
+        super().__init__()
+        self._connection = connection
+
+    async def send(self, text: str) -> None:
+        await self._connection.send(text)
+
+    async def receive(self) -> str:
+        try:
+            return str(await self._connection.recv())
+        except ConnectionClosed as end:
+            raise Ended(end.rcvd.code if end.rcvd else 1006, end.rcvd.reason if end.rcvd else "") from None
+
+    def cut(self) -> None:
+        self._connection.transport.abort()

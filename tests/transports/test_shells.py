@@ -1,10 +1,8 @@
 """One application, every shell: our own, and any ASGI server's."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +13,7 @@ from freshet.policy.tokens import issue
 from tests.dialects.clients import SECRET, soon
 from tests.tools.patience import eventually
 from tests.tools.serving import Server, serving
-from tests.transports.shells import SHELLS, shell
+from tests.transports.shells import SHELLS, WebSocketLink, shell
 
 APP = "tests.transports.fastapi_app:api"
 
@@ -26,39 +24,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield server
 
 
-class Talk:
-    """A client of the JSON dialect that says exactly what it is told to."""
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._waiting: list[dict[str, Any]] = []
-        self._id = 0
-
-    async def ask(self, **command: Any) -> dict[str, Any]:
-        """The reply; pushes that come before it wait."""
-        self._id += 1
-        await self._socket.send(json.dumps({"id": self._id, **command}))
-        return await self.next(lambda reply: reply.get("id") == self._id)
-
-    async def push(self) -> dict[str, Any]:
-        return (await self.next(lambda reply: "push" in reply))["push"]
-
-    async def next(self, wanted: Any) -> dict[str, Any]:
-        while True:
-            for reply in self._waiting:
-                if wanted(reply):
-                    self._waiting.remove(reply)
-                    return reply
-            self._waiting += map(json.loads, str(await soon(self._socket.recv())).split("\n"))
-
-
 def live(server: Server) -> str:
     return server.ws("/live/connection/websocket")
 
 
 async def test_publications_reach_subscribers_and_hooks_do_their_work(server: Server) -> None:
     async with connect(live(server)) as socket:
-        talk = Talk(socket)
+        talk = WebSocketLink(socket)
         await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60)})
         assert "subscribe" in await talk.ask(subscribe={"channel": "chat:lobby"})
         assert "publish" in await talk.ask(publish={"channel": "chat:lobby", "data": {"text": "hello"}})
@@ -69,7 +41,7 @@ async def test_publications_reach_subscribers_and_hooks_do_their_work(server: Se
 
 async def test_a_refusal_reaches_the_client_and_any_other_exception_is_an_internal_error(server: Server) -> None:
     async with connect(live(server)) as socket:
-        talk = Talk(socket)
+        talk = WebSocketLink(socket)
         refused = await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60), "data": "refuse"})
         assert (refused["error"]["code"], refused["error"]["message"]) == (101, "not today")
         await talk.ask(connect={"token": issue(SECRET, "alice", expires_in=60)})
@@ -88,7 +60,7 @@ async def test_a_refusal_reaches_the_client_and_any_other_exception_is_an_intern
 
 async def test_a_hook_may_say_who_a_client_is_and_what_it_hears(server: Server) -> None:
     async with connect(live(server)) as socket, httpx.AsyncClient() as http:
-        talk = Talk(socket)
+        talk = WebSocketLink(socket)
         answer = (await talk.ask(connect={"data": "guest"}))["connect"]
         assert answer["data"] == {"hello": "guest"}
         assert list(answer["subs"]) == ["news"]
@@ -150,5 +122,5 @@ async def test_an_application_that_forgot_the_lifespan_starts_at_the_first_reque
     with serving("forgetful:app", cwd=tmp_path) as server:
         for _ in range(2):
             async with connect(live(server)) as socket:
-                assert "connect" in await Talk(socket).ask(connect={})
+                assert "connect" in await WebSocketLink(socket).ask(connect={})
         await eventually(lambda: server.log().count("lifespan=live.lifespan") == 1, 5, "one warning")

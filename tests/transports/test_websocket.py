@@ -3,40 +3,20 @@
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from tests.contracts.transport import *  # noqa: F403 - the contract's tests are this module's
-from tests.contracts.transport import Dial, Ended, Link
+from tests.contracts.transport import Dial, Link
 from tests.tools.serving import HOST, Server
-from tests.transports.shells import SHELLS, shell
+from tests.transports.shells import SHELLS, WebSocketLink, shell
 
 
 @pytest.fixture(scope="module", params=SHELLS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with shell(request.param, "tests.transports.application:live", tmp_path_factory.mktemp(request.param)) as server:
         yield server
-
-
-class WebSocketLink(Link):
-    def __init__(self, connection: Any) -> None:
-        super().__init__()
-        self._connection = connection
-
-    async def send(self, text: str) -> None:
-        await self._connection.send(text)
-
-    async def receive(self) -> str:
-        try:
-            return str(await self._connection.recv())
-        except ConnectionClosed as end:
-            raise Ended(end.rcvd.code if end.rcvd else 1006, end.rcvd.reason if end.rcvd else "") from None
-
-    def cut(self) -> None:
-        self._connection.transport.abort()
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from rich.table import Table
 
 from freshet.app import Freshet
 from freshet.channels import ChannelRules
+from freshet.cli.configuration import DEFAULT
 from freshet.cli.console import fail, out
-from freshet.cli.serve import DEFAULT_CONFIG
 from freshet.config import load, secret_of
 from freshet.errors import ConfigError
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="The TOML file.")] = DEFAULT_CONFIG,
+    path: Annotated[Path, typer.Argument(help="The TOML file.")] = DEFAULT,
 ) -> None:
     """Check a configuration, and show which rules it makes.
 

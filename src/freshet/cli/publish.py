@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import typer
 
+from freshet.cli.configuration import DEFAULT, configuration
 from freshet.cli.console import err, fail
-from freshet.cli.serve import DEFAULT_CONFIG
-from freshet.config import api_key_of, load
+from freshet.config import api_key_of
 from freshet.errors import ConfigError
 
 TIMEOUT = 10.0  # seconds
@@ -61,9 +61,9 @@ def publish(
 
 def _configured_key() -> str:
     try:
-        config = load(DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+        config = configuration()
     except ConfigError as error:
-        fail(str(error), f"Give --api-key, or repair {DEFAULT_CONFIG}.")
+        fail(str(error), f"Give --api-key, or repair {DEFAULT}.")
     return api_key_of(config) or ""
 
 

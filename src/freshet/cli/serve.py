@@ -9,12 +9,10 @@ from rich.panel import Panel
 from uvicorn.importer import ImportFromStringError, import_from_string
 
 from freshet.app import Freshet
+from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
-from freshet.config import load
 from freshet.errors import ConfigError
 from freshet.server import serve as listen
-
-DEFAULT_CONFIG = Path("freshet.toml")
 
 
 def serve(
@@ -57,10 +55,8 @@ def serve(
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
-    if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG
     overrides = {"engine": engine} if engine is not None else {}
-    return Freshet(config=load(config, overrides=overrides), dev=dev)
+    return Freshet(config=configuration(config, overrides=overrides), dev=dev)
 
 
 def _application(target: str) -> Any:

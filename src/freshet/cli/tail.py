@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import count
 from typing import Annotated, Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
@@ -14,12 +15,12 @@ from rich.text import Text
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from freshet.cli.configuration import DEFAULT, configuration
 from freshet.cli.console import err, fail, out
 from freshet.cli.publish import HERE, Url
-from freshet.cli.serve import DEFAULT_CONFIG
-from freshet.config import load, secret_of
+from freshet.config import secret_of
 from freshet.errors import ConfigError
-from freshet.policy.tokens import issue
+from freshet.policy.tokens import TokenVerifier
 
 TIMEOUT = 10.0  # seconds, for the server's answers
 LONGEST_PAUSE = 10.0  # seconds between two attempts
@@ -121,6 +122,7 @@ class _Listener:
         self._user = user
         self._pushes: deque[dict[str, Any]] = deque()
         self._replies: dict[int, dict[str, Any]] = {}
+        self._ids = count(1)
         self._been_there = False
 
     def publications(self) -> Iterator[dict[str, Any]]:
@@ -153,11 +155,11 @@ class _Listener:
 
     def _session(self, socket: ClientConnection) -> Iterator[dict[str, Any]]:
         self._pushes.clear()
-        self._ask(socket, 1, "connect", {"token": self._token or self._sign(), "name": "freshet tail"})
-        for id, channel in enumerate(self._channels, 2):
+        self._ask(socket, "connect", {"token": self._token or self._sign(), "name": "freshet tail"})
+        for channel in self._channels:
             place = self._places.get(channel)
             recover = {"recover": True, **place._asdict()} if place else {}
-            result = self._ask(socket, id, "subscribe", {"channel": channel, **recover})
+            result = self._ask(socket, "subscribe", {"channel": channel, **recover})
             yield from self._entered(socket, channel, result)
         self._been_there = True
         while True:
@@ -171,7 +173,7 @@ class _Listener:
         missed = result.get("publications", [])
         if channel in self._oldest:
             self._oldest.discard(channel)
-            page = self._ask(socket, 1000 + len(self._oldest), "history", {"channel": channel, "limit": -1})
+            page = self._ask(socket, "history", {"channel": channel, "limit": -1})
             missed = [each for each in page.get("publications", []) if each.get("offset", 0) <= here.offset]
         elif result.get("was_recovering") and not result.get("recovered"):
             err.print(f"[red]{channel}: what was missed cannot be recovered[/red]; it goes on from {here.offset}")
@@ -200,8 +202,9 @@ class _Listener:
 
     # ------------------------------------------------------------------------------------------------------ the wire
 
-    def _ask(self, socket: ClientConnection, id: int, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, socket: ClientConnection, method: str, request: dict[str, Any]) -> dict[str, Any]:
         """Send a command and wait for its reply; what comes before it is kept."""
+        id = next(self._ids)
         socket.send(json.dumps({"id": id, method: request}))
         until = time.monotonic() + TIMEOUT
         while id not in self._replies:
@@ -233,8 +236,8 @@ class _Listener:
     def _sign(self) -> str:
         """A token of our own, where the secret is known; none for a server that asks for none."""
         try:
-            config = load(DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+            config = configuration()
+            secret = secret_of(config)
+            return TokenVerifier.from_config(config.tokens, secret).issue(self._user, expires_in=3600) if secret else ""
         except ConfigError as error:
-            fail(str(error), f"Give --token, or repair {DEFAULT_CONFIG}.")
-        secret = secret_of(config)
-        return issue(secret, self._user, expires_in=3600, algorithm=config.tokens.algorithms[0]) if secret else ""
+            fail(str(error), f"Give --token, or repair {DEFAULT}.")

@@ -8,11 +8,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from freshet.cli.configuration import configuration
 from freshet.cli.console import fail
-from freshet.cli.serve import DEFAULT_CONFIG
-from freshet.config import load, secret_of
+from freshet.config import secret_of
 from freshet.errors import ConfigError
-from freshet.policy.tokens import TokenVerifier, issue
+from freshet.policy.tokens import TokenVerifier
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -33,27 +33,23 @@ def token(
       FRESHET_SECRET=... freshet token --user alice
       freshet token --user alice --channel private:1 --expires 10m
     """
-    if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG
     try:
-        options = load(config, _without(secret_env))
+        options = configuration(config, _without(secret_env))
         secret = os.environ.get(secret_env) if secret_env else secret_of(options)
         if not secret:
             name = secret_env or options.tokens.secret_env
             fail("no secret is set", f"Set {name}, or [tokens] secret in freshet.toml.")
-        TokenVerifier.from_config(options.tokens, secret)  # refuses a secret that the server would
+        tokens = TokenVerifier.from_config(options.tokens, secret)  # refuses a secret that the server would
     except ConfigError as error:
         fail(str(error))
     length, parsed = _seconds(expires), _json(info)
     try:
-        printed = issue(
-            secret,
+        printed = tokens.issue(
             user,
             expires_in=length,
             info=parsed,
             channels=[name for name in (channels or "").split(",") if name],
             channel=channel,
-            algorithm=options.tokens.algorithms[0],
         )
     except UnicodeEncodeError:
         fail("--user, --channel, --channels or --info: not UTF-8")

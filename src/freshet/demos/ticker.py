@@ -37,6 +37,7 @@ class Market:
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
         self.rate = RATE
+        self.left = 0.0  # when a visitor last went away
         self.quotes = {symbol: self._open(symbol) for symbol in names}
         self.past = {symbol: deque[tuple[float, float]](maxlen=60) for symbol in names}  # (at, price)
 
@@ -86,12 +87,12 @@ async def set_rate(session: Session, data: Annotated[int, Meta(ge=1, le=50)]) ->
 
 @live.on_disconnect
 async def leave(session: Session) -> None:
-    """A minute later, when nobody has come back."""
-    asyncio.get_running_loop().call_later(60, calm_down)
+    market.left = time.monotonic()
 
 
 def calm_down() -> None:
-    if live.statistics().clients == 0:
+    """What the last visitor had turned up is turned down a minute after they left."""
+    if market.rate != RATE and live.statistics().clients == 0 and time.monotonic() - market.left > 60:
         market.rate = RATE
 
 
@@ -99,6 +100,7 @@ async def trade() -> None:
     """Publish prices as they change, for as long as the server runs."""
     due = time.monotonic()
     while True:
+        calm_down()
         for step in range(STEPS):
             for quote in list(market.quotes.values())[step::STEPS]:
                 market.move(quote)

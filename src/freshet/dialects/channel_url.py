@@ -13,7 +13,6 @@ from freshet.model import (
     OLDEST,
     Command,
     Connect,
-    Connected,
     Event,
     Frame,
     Handshake,
@@ -24,7 +23,7 @@ from freshet.model import (
     Published,
     Refused,
     Subscribe,
-    Subscribed,
+    begun_by,
 )
 
 ALREADY = Refusal.already_subscribed().code  # the server subscribed it before it asked
@@ -89,7 +88,6 @@ class ChannelUrl(Dialect):
         if type(event) is Refused and event.code != ALREADY:
             # There is no reply to hang a refusal on: it ends the session, with the refusal's code and reason.
             raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
-        begun = event.subscriptions if type(event) is Connected else [event] if type(event) is Subscribed else []
-        if any(each.recovered is False for each in begun):
+        if any(each.recovered is False for each in begun_by(event)):
             raise Disconnect(4612, "unrecoverable position")
         return None

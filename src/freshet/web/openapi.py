@@ -21,7 +21,7 @@ A request that can be read is answered with 200: `result`, or `error` when it co
 WHY = {
     "400": "The request cannot be read: `error.message` says what was wrong, where, and what is allowed.",
     "401": "The key is missing or wrong.",
-    "403": "The page that asks is of an origin that is not allowed.",
+    "403": "No key is asked for, and the page that calls is of an origin that is not allowed.",
     "404": "There is no such method.",
     "405": "A method is called with POST.",
     "413": "The body is too large.",
