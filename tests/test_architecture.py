@@ -40,7 +40,7 @@ LAYOUT = Layout(
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
         frozenset({"hub", "session"}),
         frozenset({"policy", "rooms", "transports"}),
-        frozenset({"actions", "commands", "kits", "node", "subscribing"}),
+        frozenset({"actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "subscribing"}),
         frozenset({"testing", "web"}),
         frozenset({"app"}),
         frozenset({"__main__", "cli", "demos", "pytest_plugin", "server"}),
@@ -51,7 +51,7 @@ LAYOUT = Layout(
     common={
         "dialects": frozenset({"engineio"}),
         "policy": frozenset({"tokens"}),
-        "transports": frozenset({"native"}),
+        "transports": frozenset({"engineio", "native"}),
     },
     pure=frozenset({"channels", "dialects", "errors", "model", "websocket"}),
     io=IO | {"uvicorn", "uvloop"},

@@ -6,7 +6,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from freshet.channels import ChannelRule
+from freshet.dialects.socketio import ARGUMENTS, EVENT, NAMESPACE
 from freshet.errors import Disconnect, Refusal
+from freshet.hooks import as_payload
 from freshet.model import ClientInfo, History, Kind, Position, PublishOptions, Stream, Unsubscribed
 from freshet.node import Node
 from freshet.policy import rights
@@ -42,6 +44,22 @@ async def publish(
         idempotency_key=idempotency_key,
     )
     return await node.engine.publish(channel, data, options)
+
+
+async def emit(
+    node: Node,
+    event: str,
+    arguments: tuple[Any, ...],
+    room: str | None,
+    namespace: str,
+    tags: Mapping[str, str] | None = None,
+) -> Position:
+    """To the clients of a Socket.IO namespace, all or those in a room; and to whoever else hears the room's channel."""
+    tags = {**(tags or {}), EVENT: event, NAMESPACE: namespace}
+    if len(arguments) != 1:
+        tags[ARGUMENTS] = str(len(arguments))
+    payload = as_payload(arguments[0] if len(arguments) == 1 else arguments)
+    return await publish(node, namespace if room is None else room, payload, tags)
 
 
 def _check_tags(tags: Mapping[Any, Any]) -> None:
@@ -108,6 +126,11 @@ async def subscribe(
             log.warning("%r was not subscribed to %r: %s", session, channel, why)
             continue
         session.tell(settle(node, entry, data=data))
+
+
+async def join(node: Node, session: Session, channel: str) -> None:
+    """Subscribe one client. Raises as `enter`."""
+    session.tell(settle(node, await enter(node, session, channel, grant=Grant())))
 
 
 async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:

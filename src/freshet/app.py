@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet import actions, commands
+from freshet import actions, dispatch
 from freshet.channels import ChannelRule, ChannelRules
 from freshet.clock import SYSTEM, Clock
 from freshet.config import Config, api_key_of, develop, load, secret_of
@@ -21,6 +21,7 @@ from freshet.engines.memory import MemoryEngine
 from freshet.errors import ConfigError, Disconnect
 from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
+from freshet.namespaces import Namespace
 from freshet.node import Hooks, Node, Statistics
 from freshet.policy.tokens import TokenVerifier
 from freshet.testing import Client, Lease
@@ -92,8 +93,11 @@ class Freshet:
         self._hooks = Hooks()
         api_key = api_key or api_key_of(self.config, environment)
         engine = ENGINES[scheme](self.config, clock)
-        self._node = Node(self.config, engine, self._rules, self._hooks, tokens, api_key, commands.run, clock=clock)
+        self._node = Node(
+            self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
+        )
         self._router: ASGIApp = router(self._node)
+        self.namespace("/")
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
@@ -169,6 +173,20 @@ class Freshet:
 
         return register
 
+    def namespace(self, name: str) -> Namespace:
+        """The Socket.IO namespace `name`, such as `/shop`; `/`, the main one, is always there.
+
+        All its clients are in the channel of the same name; a room is a channel, and wants a rule.
+
+        Raises ValueError for what cannot be a name.
+        """
+        if not name.startswith("/") or set(name) & set(",?*{}"):
+            raise ValueError(f"a namespace begins with / and has none of , ? * {{ }}, got {name!r}")
+        if name not in self._hooks.namespaces:
+            self._hooks.namespaces[name] = Namespace(name, self.emit)
+            self._rules.add_first(ChannelRule(name, subscribe="nobody"))
+        return self._hooks.namespaces[name]
+
     def token(
         self,
         user: str,
@@ -229,6 +247,21 @@ class Freshet:
             await actions.publish(self._node, channel, payload, tags, idempotency_key, skip_history)
             for channel in channels
         ]
+
+    async def emit(
+        self,
+        event: str,
+        *arguments: Any,
+        room: str | None = None,
+        namespace: str = "/",
+        tags: Mapping[str, str] | None = None,
+    ) -> Position:
+        """Emit an event to the Socket.IO clients of a namespace, to all of them or to those in `room`.
+
+        A room is a channel: others who hear it get the argument as data, with the tag `event`. Several arguments are
+        one list. Raises as `publish`.
+        """
+        return await actions.emit(self._node, event, arguments, room, namespace, tags)
 
     async def history(
         self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -210,6 +210,10 @@ class ChannelRules:
     def add(self, rule: ChannelRule) -> None:
         self._rules.append(rule)
 
+    def add_first(self, rule: ChannelRule) -> None:
+        """Before all that there are: for channels of Freshet's own."""
+        self._rules.insert(0, rule)
+
     def extend_from(self, config: Config) -> None:
         """The rules of a configuration, behind those that there are. Raises ConfigError with the rule's path."""
         for index, each in enumerate(config.channels):

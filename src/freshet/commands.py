@@ -1,12 +1,8 @@
 """One function per command: what happens when a client asks for it.
 
 Each answers with the event that is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends
-the session. Any other exception is logged with its traceback, and the client hears "internal server error".
+the session: see `dispatch`.
 """
-
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 
@@ -17,7 +13,6 @@ from freshet.model import (
     Alive,
     Answer,
     Call,
-    Command,
     Connect,
     Connected,
     Event,
@@ -34,7 +29,6 @@ from freshet.model import (
     Refresh,
     Refreshed,
     RefreshSubscription,
-    Refused,
     Send,
     Subscribe,
     SubscriptionRefreshed,
@@ -47,45 +41,23 @@ from freshet.policy.tokens import ConnectionClaims
 from freshet.session import Session
 from freshet.subscribing import enter, enter_all, settle, ttl_of
 
-log = logging.getLogger("freshet.commands")
-
-Function = Callable[[Node, Session, Any], Awaitable[Event | None]]
-
-
-async def run(node: Node, session: Session, command: Command) -> None:
-    """Run one command of one client, and tell it the reply."""
-    if not session.connected and type(command) is not Connect:
-        raise Disconnect.bad_request("the first command must be connect")
-    reply: Event | None
-    try:
-        reply = await _FUNCTIONS[type(command)](node, session, command)
-    except Refusal as why:
-        reply = _refused(command, why)
-    except Disconnect:
-        raise
-    except Exception:
-        log.exception("%s of %r failed", type(command).__name__, session)
-        reply = _refused(command, Refusal.internal())
-    if reply is not None:
-        session.tell(reply)
-
-
-def _refused(command: Command, why: Refusal) -> Refused | None:
-    id = getattr(command, "id", 0)
-    return Refused(id, why.code, why.message, why.temporary) if id else None
-
-
 # ------------------------------------------------------------------------------------------------------ the connection
 
 
 async def connect(node: Node, session: Session, command: Connect) -> Connected:
     if session.connected:
         raise Disconnect.bad_request("already connected")
-    claims = rights.identify(command.token, node.tokens)
+    namespace = node.namespace_of(session)
+    # What an application with its own check calls a token need not be one of ours.
+    own = namespace is not None and namespace.connect is not None and node.tokens is None
+    claims = None if own else rights.identify(command.token, node.tokens)
     welcome = Welcome()
-    if node.hooks.connect is not None:
-        if claims is not None:
-            _identify(session, claims)
+    if claims is not None:
+        _identify(session, claims)
+    if namespace is not None and namespace.connect is not None:
+        returned = await namespace.connect(session, command.data, request=session.handshake)
+        welcome = returned if isinstance(returned, Welcome) else welcome
+    elif node.hooks.connect is not None:
         returned = await node.hooks.connect(session, data=command.data, request=session.handshake)
         welcome = returned if isinstance(returned, Welcome) else welcome
     if claims is None and welcome.user is None and not node.config.tokens.anonymous:
@@ -96,6 +68,8 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     channels = [*(claims.channels if claims else ()), *welcome.channels]
     if node.config.personal_channels and session.user:
         channels.append(rights.personal_channel(session.user))
+    if namespace is not None:
+        channels.append(namespace.name)  # what is emitted to all of it
     if command.only:
         channels = [channel for channel in channels if channel == command.only]
     entries = await enter_all(node, session, channels, command.recover)
@@ -104,7 +78,7 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     return Connected(
         id=command.id,
         client=session.id,
-        ping=round(node.timing.ping_interval),
+        ping=max(1, round(node.timing.ping_interval)),
         ttl=ttl_of(session.expires, node.now()),
         data=b"" if welcome.data is None else to_json(welcome.data),
         subscriptions=[settle(node, entry) for entry in entries],
@@ -230,19 +204,3 @@ async def send(node: Node, session: Session, command: Send) -> None:
     if node.hooks.message is None:
         raise Disconnect.not_available("nobody takes messages here")
     await node.hooks.message(session, command.data)
-
-
-_FUNCTIONS: dict[type[Any], Function] = {
-    Call: call,
-    Connect: connect,
-    Ping: ping,
-    Publish: publish,
-    ReadHistory: read_history,
-    ReadPresence: read_presence,
-    ReadPresenceStats: read_presence_stats,
-    Refresh: refresh,
-    RefreshSubscription: refresh_subscription,
-    Send: send,
-    Subscribe: subscribe,
-    Unsubscribe: unsubscribe,
-}

@@ -103,10 +103,10 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When what happens, seconds."""
 
-    ping_interval: Annotated[float, Meta(ge=1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
+    ping_interval: Annotated[float, Meta(ge=0.1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
         25 * SECONDS
     )
-    pong_timeout: Annotated[float, Meta(gt=0, description="For the answer to a heartbeat.", extra=_SECONDS)] = (
+    pong_timeout: Annotated[float, Meta(ge=0.05, description="For the answer to a heartbeat.", extra=_SECONDS)] = (
         8 * SECONDS
     )
     connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=_SECONDS)] = 15 * SECONDS

@@ -14,15 +14,23 @@ class Frame:
 
     One frame is shared by every client that it goes to, so it also keeps its wire forms: a transport that serialises
     it once leaves the result here for the others.
+
+    tail: what has to follow with nothing between: the attachments of a Socket.IO packet are frames of their own.
     """
 
-    __slots__ = ("binary", "data", "deflated", "wire")
+    __slots__ = ("binary", "data", "deflated", "tail", "wire")
 
-    def __init__(self, data: bytes, binary: bool = False) -> None:
+    def __init__(self, data: bytes, binary: bool = False, tail: "Frame | None" = None) -> None:
         self.data = data
         self.binary = binary
+        self.tail = tail
         self.wire: bytes | None = None  # as one unmasked WebSocket message
         self.deflated: bytes | None = None  # the same with permessage-deflate
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload, its tail's too."""
+        return len(self.data) + (self.tail.size if self.tail else 0)
 
 
 class Handshake(msgspec.Struct, frozen=True):
@@ -39,6 +47,12 @@ class Handshake(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     client: str = ""
     subprotocols: tuple[str, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """The token that came with the request: `?token=`, or `Authorization: Bearer`; empty: none."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return self.query.get("token") or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 # ---------------------------------------------------------------------------------------------- the log of a channel
@@ -222,6 +236,14 @@ class RefreshSubscription(msgspec.Struct, frozen=True):
     id: int = 0
 
 
+class Emit(msgspec.Struct, frozen=True):
+    """A client has an event for the server's functions. id: 0 when it wants no acknowledgement."""
+
+    event: str
+    arguments: list[Any]
+    id: int = 0
+
+
 class Ping(msgspec.Struct, frozen=True):
     """A client asks whether the server is there."""
 
@@ -242,6 +264,7 @@ Command: TypeAlias = (
     | ReadPresenceStats
     | Call
     | Send
+    | Emit
     | Refresh
     | RefreshSubscription
     | Ping
@@ -373,6 +396,21 @@ class Message(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Emitted(msgspec.Struct, frozen=True):
+    """The server has an event for one client. id: 0 when it wants no acknowledgement."""
+
+    event: str
+    arguments: list[Any]
+    id: int = 0
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """The answer to `Emit`."""
+
+    id: int
+    arguments: list[Any]
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """The server is there, and asks whether the client is."""
 
@@ -395,6 +433,8 @@ Event: TypeAlias = (
     | Alive
     | Refused
     | Message
+    | Emitted
+    | Acknowledged
     | Heartbeat
 )
 

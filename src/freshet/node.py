@@ -17,14 +17,16 @@ from freshet.errors import Disconnect, FreshetError
 from freshet.hooks import Hook
 from freshet.hub import Hub
 from freshet.model import Command, Handshake, Unsubscribed
+from freshet.namespaces import Namespace
 from freshet.outbox import Outbox, Turn
 from freshet.policy.tokens import TokenVerifier
 from freshet.session import Session, Subscription
-from freshet.wheel import Wheel
+from freshet.wheel import TICK, Wheel
 
 log = logging.getLogger("freshet")
 
 Run = Callable[["Node", Session, Command], Coroutine[Any, Any, None]]
+Join = Callable[["Node", Session, str], Coroutine[Any, Any, None]]
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ class Statistics(msgspec.Struct, frozen=True):
 class Hooks:
     """The user's functions that belong to no channel rule."""
 
-    __slots__ = ("api", "connect", "disconnect", "message", "rpc")
+    __slots__ = ("api", "connect", "disconnect", "message", "namespaces", "rpc")
 
     def __init__(self) -> None:
         self.connect: Hook | None = None
@@ -61,6 +63,7 @@ class Hooks:
         self.message: Hook | None = None
         self.rpc: dict[str, Hook] = {}  # of clients
         self.api: dict[str, Hook] = {}  # of callers of the server API
+        self.namespaces: dict[str, Namespace] = {}  # of Socket.IO
 
 
 class Node:
@@ -79,6 +82,7 @@ class Node:
         api_key: str | None,
         run: Run,
         *,
+        join: Join,
         clock: Clock = SYSTEM,
     ) -> None:
         self.config = config
@@ -92,11 +96,12 @@ class Node:
         self.api_key = api_key
         self.id = secrets.token_hex(8)
         self.turn = Turn()
-        self.wheel = Wheel(clock)
+        self.wheel = Wheel(clock, tick=min(TICK, self.timing.pong_timeout / 4))
         self.hub = Hub(engine, self.turn)
         self.now = clock.wall
         self._began = clock.monotonic()
         self._run = run
+        self._join = join
         self._open: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -127,15 +132,26 @@ class Node:
             subscriptions=sum(subscriptions.values()),
         )
 
-    def open(self, dialect: Dialect, handshake: Handshake) -> Session:
-        session = Session(self, dialect, Outbox(self.turn, self.limits.outbox), handshake)
+    def open(self, dialect: Dialect, handshake: Handshake, outbox: Outbox | None = None) -> Session:
+        """outbox: what it shares with others; None: one of its own."""
+        session = Session(self, dialect, outbox or Outbox(self.turn, self.limits.outbox), handshake)
         self._open.add(session)
         return session
+
+    def namespace_of(self, session: Session) -> Namespace | None:
+        """The Socket.IO namespace of a session; None for other dialects."""
+        return self.hooks.namespaces.get(session.dialect.namespace)
 
     # ---------------------------------------------------------------------------------------------------------- Host
 
     def run(self, session: Session, command: Command) -> Coroutine[Any, Any, None]:
         return self._run(self, session, command)
+
+    def join(self, session: Session, channel: str) -> Coroutine[Any, Any, None]:
+        return self._join(self, session, channel)
+
+    async def leave(self, session: Session, channel: str) -> None:
+        await self.unsubscribe(session, channel, Unsubscribed(channel))
 
     def visited(self, session: Session, now: float) -> float:
         wall, grace = self.now(), self.timing.expiry_grace
@@ -165,7 +181,7 @@ class Node:
         self.hub.exit(session)
         for channel in session.subscriptions:
             self.hub.leave(session, channel)
-        if self.hooks.disconnect or any(it.rule.presence for it in session.subscriptions.values()):
+        if self._disconnect_hook(session) or any(it.rule.presence for it in session.subscriptions.values()):
             self.spawn(self._after(session))
 
     # ------------------------------------------------------------------------------------------------- in its own time
@@ -206,5 +222,9 @@ class Node:
         for channel, subscription in session.subscriptions.items():
             if subscription.rule.presence:
                 await self.engine.set_presence(channel, session.id, None)
-        if self.hooks.disconnect is not None:
-            await self.hooks.disconnect(session, why=session.ended)
+        if (hook := self._disconnect_hook(session)) is not None:
+            await hook(session, why=session.ended)
+
+    def _disconnect_hook(self, session: Session) -> Hook | None:
+        namespace = self.namespace_of(session)
+        return namespace.disconnect if namespace and namespace.disconnect else self.hooks.disconnect

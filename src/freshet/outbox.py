@@ -106,8 +106,8 @@ class Outbox:
             return
         if self.more is None:
             self.more = []
-            self._size = len(self.first.data)
-        self._size += len(frame.data)
+            self._size = self.first.size
+        self._size += frame.size
         if self._size > self.limit:
             self._make_room(frame)
         else:

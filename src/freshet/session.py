@@ -21,6 +21,7 @@ from freshet.model import (
     Claims,
     ClientInfo,
     Command,
+    Emitted,
     Event,
     Frame,
     Handshake,
@@ -48,11 +49,39 @@ class Host(Protocol):
     def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
         """Run one command to its end. Raises `Disconnect` when it ends the session."""
 
+    def join(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+        """Subscribe it by the server's will. Raises `Refusal`."""
+
+    def leave(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+        """End a subscription by the server's will."""
+
     def visited(self, session: "Session", now: float) -> float:
         """The wheel came by a connected session: expiry, presence. The answer: seconds until the next expiry."""
 
     def ended(self, session: "Session") -> None:
         """The session is over: let go of all that is kept for it."""
+
+
+class Carried(Protocol):
+    """What a transport carries: a `Session`, or what several sessions share."""
+
+    outbox: Outbox
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def congested(self) -> bool: ...
+
+    def open(self) -> None: ...
+
+    def receive(self, frame: Frame) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def close(self, why: Disconnect) -> None: ...
+
+    def end(self, why: Disconnect) -> None: ...
 
 
 class Subscription:
@@ -77,6 +106,7 @@ class Session:
     __slots__ = (
         "_backlog",
         "_busy",
+        "_calls",
         "_heard",
         "_next_ping",
         "connected",
@@ -110,6 +140,9 @@ class Session:
         self.slot = -1
         self._backlog: deque[Command] | None = None
         self._busy = False
+        self._calls: dict[int, asyncio.Future[list[Any]]] | None = (
+            None  # what the client was asked and has not answered
+        )
         self._heard = True
         self._next_ping = 0.0
         host.wheel.schedule(self, host.timing.connect_timeout)
@@ -123,7 +156,7 @@ class Session:
         """Begin with what the opening request itself asks for."""
         try:
             assert self.handshake is not None
-            self._do(self.dialect.opened(self.handshake))
+            self.do(self.dialect.opened(self.handshake))
         except Disconnect as why:
             self.close(why)
 
@@ -132,7 +165,7 @@ class Session:
         if self.ended or self.outbox.closed:
             return
         try:
-            self._do(self.dialect.receive(frame))
+            self.do(self.dialect.receive(frame))
         except Disconnect as why:
             self.close(why)
 
@@ -145,7 +178,8 @@ class Session:
         """More waits than the limit allows: a transport stops reading, and looks again when it is woken."""
         return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
 
-    def _do(self, commands: list[Command]) -> None:
+    def do(self, commands: list[Command]) -> None:
+        """Run commands, behind those that came before."""
         self._heard = True
         for command in commands:
             if type(command) is Pong:
@@ -201,7 +235,57 @@ class Session:
             self.ended = self.outbox.closed or why
             self.outbox.close(why)
             self.host.wheel.cancel(self)
+            for call in (self._calls or {}).values():
+                call.cancel()
             self.host.ended(self)
+
+    # -------------------------------------------------------------------------------------- for the server's functions
+
+    async def join(self, channel: str) -> None:
+        """Subscribe this client. Raises `Refusal` 102 when no rule matches; a channel that it hears already is fine."""
+        if channel not in self.subscriptions:
+            await self.host.join(self, channel)
+
+    async def leave(self, channel: str) -> None:
+        """End this client's subscription."""
+        await self.host.leave(self, channel)
+
+    async def emit(self, event: str, *arguments: Any) -> None:
+        """Tell this client alone: an event, for a client that has events (Socket.IO)."""
+        self.tell(Emitted(event, list(arguments)))
+
+    async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
+        """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.
+
+        Raises TimeoutError after `timeout` seconds, and `Disconnect` when the client is gone.
+        """
+        if self._calls is None:
+            self._calls = {}
+        if self.ended or len(self._calls) >= self.host.limits.backlog:
+            raise self.ended or Disconnect.slow()
+        id = max(self._calls, default=0) + 1
+        answer = self._calls[id] = asyncio.get_running_loop().create_future()
+        self.tell(Emitted(event, list(arguments), id))
+        try:
+            async with asyncio.timeout(timeout):
+                values = await answer
+        except asyncio.CancelledError:
+            if self.ended and answer.cancelled():
+                raise self.ended from None
+            raise
+        finally:
+            self._calls.pop(id, None)
+        return values[0] if len(values) == 1 else tuple(values) or None
+
+    def acknowledge(self, id: int, values: list[Any]) -> None:
+        """The client answered a call. An answer that nobody waits for is let go."""
+        answer = (self._calls or {}).get(id)
+        if answer is not None and not answer.done():
+            answer.set_result(values)
+
+    async def disconnect(self, why: Disconnect | None = None) -> None:
+        """Send this client away; without `why`, for good (3503)."""
+        self.close(why or Disconnect.force_no_reconnect())
 
     # ------------------------------------------------------------------------------------------------------- who it is
 
@@ -222,21 +306,23 @@ class Session:
         # The first heartbeat comes at a place in the interval that differs from client to client.
         delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
         self._next_ping = now + delay
-        self.host.wheel.schedule(self, min(delay, self.host.visited(self, now)))
+        due = self.host.visited(self, now)
+        self.host.wheel.schedule(self, min(delay, due) if self.dialect.has_heartbeat else due)
 
     def visit(self, now: float) -> float:
         """See `wheel.Member`."""
-        timing = self.host.timing
         if self.ended or self.outbox.closed:
             return 0
         if not self.connected:
             self.close(Disconnect.stale())
             return 0
+        if not self.dialect.has_heartbeat:
+            return self.host.visited(self, now)
         if not self._heard and now >= self._pong_by:
             self.close(Disconnect.no_pong())
             return 0
         if now >= self._next_ping:
-            self._next_ping = now + timing.ping_interval
+            self._next_ping = now + self.host.timing.ping_interval
             self._heard = False
             self.tell(_HEARTBEAT)
         due = self._next_ping if self._heard else self._pong_by

@@ -24,14 +24,17 @@ class Member(Protocol):
 
 
 class Wheel:
-    def __init__(self, clock: Clock = SYSTEM) -> None:
+    """tick: seconds."""
+
+    def __init__(self, clock: Clock = SYSTEM, tick: float = TICK) -> None:
         self.clock = clock
+        self.tick = tick
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
         self._hand = 0
         self._timer: Timer | None = None
 
     def start(self) -> None:
-        self._timer = self.clock.call_later(TICK, self._turn)
+        self._timer = self.clock.call_later(self.tick, self._turn)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -41,7 +44,7 @@ class Wheel:
     def schedule(self, member: Member, delay: float) -> None:
         """Visit `member` in `delay` seconds; a visit that was planned before is forgotten."""
         self.cancel(member)
-        ticks = min(max(1, int(delay / TICK) + 1), SLOTS - 1)
+        ticks = min(max(1, int(delay / self.tick) + 1), SLOTS - 1)
         member.slot = (self._hand + ticks) % SLOTS
         self._slots[member.slot].add(member)
 

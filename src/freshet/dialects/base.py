@@ -11,12 +11,16 @@ class Dialect(ABC):
 
     name: the label in metrics, and the key under which what was encoded for one client is shared with all others.
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
+    namespace: whose sessions it speaks for, where a line carries several (Socket.IO); empty: there is none.
+    has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
     tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
     """
 
     __slots__ = ()
 
-    name: ClassVar[str]
+    name: str
+    namespace: str = ""
+    has_heartbeat: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
     tells_missed: ClassVar[bool] = True
 

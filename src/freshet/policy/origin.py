@@ -6,6 +6,8 @@ never searched in, so that a look-alike cannot match a part.
 
 from collections.abc import Sequence
 
+REFUSAL = "This origin is not allowed here: see the option `origins`.\n"
+
 
 def allowed(origin: str | None, host: str | None, origins: Sequence[str]) -> bool:
     """Whether a page may connect.

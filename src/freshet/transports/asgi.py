@@ -11,14 +11,14 @@ from typing import Any
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect
 from freshet.model import Frame
-from freshet.session import Session
+from freshet.session import Carried
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-async def converse(session: Session, subprotocol: str | None, receive: Receive, send: Send) -> None:
+async def converse(session: Carried, subprotocol: str | None, receive: Receive, send: Send) -> None:
     """Accept the WebSocket, and carry the session until one of the two ends it."""
     reader = asyncio.current_task()
     assert reader is not None
@@ -46,7 +46,7 @@ class _Shell:
 
     __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "goodbye")
 
-    def __init__(self, session: Session, send: Send, reader: asyncio.Task[Any]) -> None:
+    def __init__(self, session: Carried, send: Send, reader: asyncio.Task[Any]) -> None:
         self.goodbye: Disconnect | None = None
         self._reader = reader
         self._session = session
@@ -95,6 +95,8 @@ class _Shell:
             await self._send({"type": "websocket.send", "bytes": frame.data})
         else:
             await self._send({"type": "websocket.send", "text": frame.data.decode()})
+        if frame.tail is not None:
+            await self._write_one(frame.tail)
 
     def stop(self) -> None:
         self._ended = True

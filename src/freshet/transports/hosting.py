@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from freshet.errors import Disconnect
 from freshet.model import Frame
-from freshet.session import Session
+from freshet.session import Carried
 from freshet.transports.native import EXTENSION, SessionSocket
 from freshet.websocket import deflate, handshake
 from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, encode, wire
@@ -134,7 +134,7 @@ class HostedWebSocket(asyncio.Protocol):
             elif self._decoder is not None and not self._disconnected:
                 self._close(1000, "")
 
-    def take_over(self, session: Session, subprotocol: str | None) -> None:
+    def take_over(self, session: Carried, subprotocol: str | None) -> None:
         """Accept, and let `session` have the socket. See `native.Takeover`."""
         if self._disconnected:
             session.end(Disconnect.normal())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from freshet.errors import Disconnect
 from freshet.model import Frame
-from freshet.session import Session
+from freshet.session import Carried
 from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, deflated_wire, encode, wire
 
 EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
@@ -18,7 +18,7 @@ EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 KIB = 1024
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
-Takeover = Callable[[Session, str | None], None]
+Takeover = Callable[[Carried, str | None], None]
 """What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
 
 
@@ -41,7 +41,7 @@ class SessionSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, session: Session, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
+        self, session: Carried, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
     ) -> None:
         limits = session.host.limits
         self._session = session

@@ -85,8 +85,11 @@ def encode(opcode: Opcode, payload: bytes, *, mask: bytes | None = None, fin: bo
 
 
 def wire(frame: Frame) -> bytes:
-    """A message from the server, in one frame; kept in the `Frame` for all who get it."""
-    result = frame.wire = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, frame.data)
+    """A message from the server, in one frame, and its tail; kept in the `Frame` for all who get it."""
+    result = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, frame.data)
+    if frame.tail is not None:
+        result += wire(frame.tail)
+    frame.wire = result
     return result
 
 
@@ -98,6 +101,8 @@ def deflated_wire(frame: Frame) -> bytes:
     data = frame.data
     if len(data) >= WORTH_DEFLATING and len(compressed := compress(data)) < len(data):
         result = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, compressed, rsv1=True)
+        if frame.tail is not None:
+            result += deflated_wire(frame.tail)
     else:
         result = frame.wire or wire(frame)
     frame.deflated = result

@@ -1,0 +1,77 @@
+"""Runs what a client asked for, whatever it is, and tells it the reply.
+
+A function of `commands` or `events` answers with the event that is the reply, or raises `Refusal`, which becomes the
+reply, or `Disconnect`, which ends the session. Any other exception is logged with its traceback, and the client hears
+"internal server error".
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from freshet import commands, events
+from freshet.errors import Disconnect, Refusal
+from freshet.model import (
+    Call,
+    Command,
+    Connect,
+    Emit,
+    Event,
+    Ping,
+    Publish,
+    ReadHistory,
+    ReadPresence,
+    ReadPresenceStats,
+    Refresh,
+    RefreshSubscription,
+    Refused,
+    Send,
+    Subscribe,
+    Unsubscribe,
+)
+from freshet.node import Node
+from freshet.session import Session
+
+log = logging.getLogger("freshet.commands")
+
+Function = Callable[[Node, Session, Any], Awaitable[Event | None]]
+
+
+async def run(node: Node, session: Session, command: Command) -> None:
+    """Run one command of one client, and tell it the reply."""
+    if not session.connected and type(command) is not Connect:
+        raise Disconnect.bad_request("the first command must be connect")
+    reply: Event | None
+    try:
+        reply = await _FUNCTIONS[type(command)](node, session, command)
+    except Refusal as why:
+        reply = _refused(command, why)
+    except Disconnect:
+        raise
+    except Exception:
+        log.exception("%s of %r failed", type(command).__name__, session)
+        reply = _refused(command, Refusal.internal())
+    if reply is not None:
+        session.tell(reply)
+
+
+def _refused(command: Command, why: Refusal) -> Refused | None:
+    id = getattr(command, "id", 0)
+    return Refused(id, why.code, why.message, why.temporary) if id else None
+
+
+_FUNCTIONS: dict[type[Any], Function] = {
+    Call: commands.call,
+    Connect: commands.connect,
+    Emit: events.emit,
+    Ping: commands.ping,
+    Publish: commands.publish,
+    ReadHistory: commands.read_history,
+    ReadPresence: commands.read_presence,
+    ReadPresenceStats: commands.read_presence_stats,
+    Refresh: commands.refresh,
+    RefreshSubscription: commands.refresh_subscription,
+    Send: commands.send,
+    Subscribe: commands.subscribe,
+    Unsubscribe: commands.unsubscribe,
+}

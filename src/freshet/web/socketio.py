@@ -1,0 +1,146 @@
+"""The URL of Socket.IO: opens Engine.IO lines, over HTTP polls and WebSockets, and finds them again by their `sid`."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from freshet.dialects import engineio
+from freshet.dialects.socketio import SocketIO
+from freshet.model import Handshake
+from freshet.node import Node
+from freshet.policy import origin
+from freshet.transports import poll
+from freshet.transports.engineio import Line, Lines, Socket, Upper
+from freshet.transports.socketio import Sockets
+from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket
+
+MakeUpper = Callable[[Line, Handshake], Upper]
+
+UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION = range(6)
+MESSAGES = {
+    UNKNOWN_TRANSPORT: "Transport unknown",
+    UNKNOWN_SID: "Session ID unknown",
+    BAD_METHOD: "Bad handshake method",
+    BAD_REQUEST: "Bad request",
+    FORBIDDEN: origin.REFUSAL.strip(),
+    UNSUPPORTED_VERSION: "Unsupported protocol version",
+}
+
+
+def socketio(node: Node) -> MakeUpper:
+    """Socket.IO over a line."""
+
+    def dialect(name: str) -> SocketIO | None:
+        namespace = node.hooks.namespaces.get(name)
+        return namespace.dialect if namespace else None
+
+    return lambda line, handshake: Sockets(line, node.open, dialect, handshake)
+
+
+class EngineEndpoint:
+    """upper: what is spoken over a line that a request opens."""
+
+    def __init__(self, node: Node, upper: MakeUpper) -> None:
+        self._node = node
+        self._upper = upper
+        self._lines = Lines(node, node.turn)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        request = handshake_of(scope, headers)
+        wrong = self._wrong(scope, headers, request)
+        if scope["type"] == "websocket":
+            await self._websocket(wrong, request, scope, receive, send)
+        elif wrong is None and scope["method"] == "OPTIONS":
+            await Response(None, 204, _cors(headers))(scope, receive, send)
+        else:
+            await self._http(wrong, request, scope, receive, send)
+
+    def _wrong(self, scope: Scope, headers: Headers, request: Handshake) -> int | None:
+        """Why a request is refused, by Engine.IO's numbers."""
+        query, websocket = request.query, scope["type"] == "websocket"
+        if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+            return FORBIDDEN
+        if not websocket and scope["method"] == "OPTIONS":
+            return None
+        if query.get("transport") != ("websocket" if websocket else "polling"):
+            return UNKNOWN_TRANSPORT
+        if query.get("EIO") != engineio.VERSION:
+            return UNSUPPORTED_VERSION
+        if "sid" not in query:
+            return None if websocket or scope["method"] == "GET" else BAD_METHOD
+        line = self._lines.find(query["sid"])
+        if line is None:
+            return UNKNOWN_SID
+        return BAD_REQUEST if line.socket is not None and not websocket else None
+
+    # ------------------------------------------------------------------------------------------------------ WebSocket
+
+    async def _websocket(
+        self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if wrong is not None:
+            await refuse_websocket(403 if wrong == FORBIDDEN else 400, MESSAGES[wrong], scope, receive, send)
+            return
+        line = self._lines.find(request.query.get("sid", ""))
+        socket = Socket(line or self._open(request), self._lines, probes=line is not None)
+        await carry_websocket(socket, None, scope, receive, send)
+
+    def _open(self, request: Handshake) -> Line:
+        return self._lines.open(lambda line: self._upper(line, request))
+
+    # ----------------------------------------------------------------------------------------------------------- HTTP
+
+    async def _http(self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _cors(Headers(scope=scope)) if wrong != FORBIDDEN else {}
+        if wrong is not None:
+            await _refusal(403 if wrong == FORBIDDEN else 400, wrong, MESSAGES[wrong], headers)(scope, receive, send)
+            return
+        line = self._lines.find(request.query.get("sid", ""))
+        if line is None:
+            opening = self._open(request).opening(["websocket"])
+            await _text(opening.data, headers)(scope, receive, send)
+            return
+        answer = await self._answer(scope["method"], line, receive)
+        if answer is None:
+            return  # nobody is there to answer
+        if answer.code is not None:
+            await _refusal(answer.status, answer.code, answer.body.decode(), headers)(scope, receive, send)
+        else:
+            await _text(answer.body, headers)(scope, receive, send)
+
+    @staticmethod
+    async def _answer(method: str, line: Line, receive: Receive) -> poll.Response | None:
+        if method == "GET":
+            return await poll.poll(line, receive)
+        if method == "POST":
+            return await poll.post(line, receive)
+        return poll.Response(400, b"expected GET or POST", BAD_REQUEST)
+
+
+def _text(body: bytes, headers: MutableMapping[str, str]) -> Response:
+    return Response(body, 200, headers, "text/plain; charset=UTF-8")
+
+
+def _refusal(status: int, code: int, message: str, headers: MutableMapping[str, str]) -> Response:
+    answer: dict[str, Any] = {"code": code, "message": message}
+    return Response(msgspec.json.encode(answer), status, headers, "application/json")
+
+
+def _cors(headers: Headers) -> dict[str, str]:
+    """What a browser has to hear before a page of another origin, one that is allowed, may read the answer."""
+    page = headers.get("origin")
+    if page is None:
+        return {"Cache-Control": "no-store"}
+    return {
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": page,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Content-Type"),
+        "Vary": "Origin",
+    }
