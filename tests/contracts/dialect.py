@@ -15,11 +15,13 @@ from freshet.dialects.base import HEARTBEAT, Dialect
 from freshet.errors import Disconnect
 from freshet.model import (
     Accepted,
+    Acknowledged,
     Alive,
     Answer,
     Claims,
     ClientInfo,
     Connected,
+    Emitted,
     Event,
     Frame,
     Handshake,
@@ -75,6 +77,9 @@ EVENTS: list[Event] = [
     Refused(1, 100, "internal server error", temporary=True),
     Refused(1, 4294967295, 'a "reason"\nin two lines'),
     Message(b'{"news":1}'),
+    Emitted("price", [1, {"a": [b"\x00"]}]),
+    Emitted("confirm", [], 1),
+    Acknowledged(1, [b"\xff", None, "two\nlines"]),
     Heartbeat(),
 ]
 

@@ -314,7 +314,7 @@ class Centrifuge(Dialect):
         if type(event) is Message:
             return Frame(_json({"push": {"message": {"data": Raw(event.data)}}}))
         id = getattr(event, "id", 0)
-        if id:
+        if id and type(event) in _REPLY:
             name, write = _REPLY[type(event)]
             return Frame(_json({"id": id, name: write(event)}))
         if type(event) in _PUSH:
