@@ -1,0 +1,83 @@
+"""A shop on Socket.IO: what the tests with official clients talk to."""
+
+from typing import Any
+
+from freshet import Freshet, History, Refusal, Session, Welcome
+from freshet.config import parse
+
+live = Freshet(
+    config=parse(
+        {
+            "tokens": {"anonymous": True},
+            "api": {"anonymous": True},
+            "timing": {"ping_interval": 1, "pong_timeout": 0.8},
+            "origins": ["*"],
+        }
+    ),
+    environment={},
+)
+live.channel("lot:{id}", history=History(size=100, ttl=60))
+live.channel("log:{name}", history=History(size=1000, ttl=60), presence=True, publish="client", read="client")
+shop = live.namespace("/shop")
+
+
+@shop.on_connect
+async def connect(session: Session, auth: dict[str, Any]) -> Welcome:
+    if auth.get("name") == "nobody":
+        raise Refusal.permission_denied("not you")
+    return Welcome(user=auth["name"])
+
+
+@shop.on("bid")
+async def bid(session: Session, lot: str, amount: int) -> dict[str, Any]:
+    return {"lot": lot, "amount": amount}
+
+
+@shop.on("mirror")
+async def mirror(session: Session, *arguments: Any) -> list[Any]:
+    return list(arguments)
+
+
+@shop.on("ask me")
+async def ask(session: Session, question: str) -> str:
+    return str(await session.call("confirm", question, timeout=5))
+
+
+@shop.on("ask slowly")
+async def ask_slowly(session: Session) -> str:
+    try:
+        await session.call("silence", timeout=0.2)
+    except TimeoutError:
+        return "no answer"
+    return "an answer"
+
+
+@shop.on("enter")
+async def enter(session: Session, room: str) -> None:
+    await session.join(room)
+
+
+@shop.on("exit")
+async def leave(session: Session, room: str) -> None:
+    await session.leave(room)
+
+
+@shop.on("tell")
+async def tell(session: Session, room: str, price: int) -> None:
+    await shop.emit("price", price, "EUR", room=room)
+    await shop.emit("all", price)
+
+
+@shop.on("forth")
+async def forth(session: Session, number: int) -> None:
+    await session.emit("back", number)
+
+
+@shop.on("throw me out")
+async def throw_out(session: Session) -> None:
+    await session.disconnect()
+
+
+@live.rpc("add")
+async def add(session: Session, data: list[int]) -> int:
+    return sum(data)

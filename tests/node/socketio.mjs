@@ -1,0 +1,140 @@
+// The official Socket.IO client against a server: node socketio.mjs URL TRANSPORTS SCENARIO
+// TRANSPORTS: polling, websocket, or polling,websocket (it begins with polls and upgrades).
+// Ends with 0 when the scenario went as it should, else with what went wrong.
+import assert from "node:assert/strict";
+import { io } from "socket.io-client";
+
+const [url, transports, scenario] = process.argv.slice(2);
+const opened = [];
+
+function client(namespace = "/", options = {}) {
+  const made = io(url + namespace, {
+    transports: transports.split(","),
+    auth: { name: "node" },
+    forceNew: true,
+    reconnectionDelay: 20,
+    reconnectionDelayMax: 50,
+    ...options,
+  });
+  opened.push(made);
+  return made;
+}
+
+/** The arguments of the next such event. */
+function next(emitter, event) {
+  return new Promise((resolve, reject) => {
+    setTimeout(reject, 5000, new Error(`still waiting for ${event}`)).unref();
+    emitter.once(event, (...given) => resolve(given));
+  });
+}
+
+async function connected(namespace, options) {
+  const made = client(namespace, options);
+  await next(made, "connect");
+  return made;
+}
+
+const scenarios = {
+  async acknowledgements() {
+    const socket = await connected("/shop");
+    assert.deepEqual(await socket.emitWithAck("bid", "lot:42", 10), { lot: "lot:42", amount: 10 });
+    assert.deepEqual(await socket.emitWithAck("bid", "lot:42", "ten"), {
+      error: { code: 107, message: "amount: Expected `int`, got `str`" },
+    });
+    assert.equal((await socket.emitWithAck("nothing like it")).error.code, 104);
+    socket.on("confirm", (question, answer) => answer(`${question}: yes`));
+    assert.equal(await socket.emitWithAck("ask me", "sure?"), "sure?: yes");
+  },
+
+  async binary() {
+    const socket = await connected("/shop");
+    const bytes = Buffer.from([0, 1, 254, 255]);
+    const back = await socket.emitWithAck("mirror", { a: [bytes, "b"] }, bytes);
+    assert.deepEqual(back, [{ a: [bytes, "b"] }, bytes]);
+  },
+
+  async rooms() {
+    const [one, two, other] = [await connected("/shop"), await connected("/shop"), await connected("/")];
+    await one.emitWithAck("enter", "lot:1");
+    await other.emitWithAck("subscribe", "lot:1");
+    const heard = [];
+    for (const [name, socket] of Object.entries({ one, two, other }))
+      socket.on("price", (...given) => heard.push([name, ...given]));
+    const all = [one, two].map((socket) => next(socket, "all"));
+    await two.emitWithAck("tell", "lot:1", 12);
+    await Promise.all(all);
+    assert.deepEqual(heard, [["one", 12, "EUR"]]);
+    await one.emitWithAck("exit", "lot:1");
+    await two.emitWithAck("tell", "lot:1", 13);
+    assert.equal(heard.length, 1);
+  },
+
+  async channels() {
+    const [one, two] = [await connected("/"), await connected("/")];
+    const { epoch, offset } = await one.emitWithAck("subscribe", "log:node");
+    const got = next(one, "message");
+    const position = await two.emitWithAck("publish", "log:node", { text: "hello" });
+    assert.deepEqual(await got, [{ text: "hello" }]);
+    assert.deepEqual(position, { epoch, offset: offset + 1 });
+    await one.emitWithAck("unsubscribe", "log:node");
+    const again = next(one, "message");
+    const back = await one.emitWithAck("subscribe", "log:node", { epoch, offset });
+    assert.equal(back.recovered, true);
+    assert.deepEqual(await again, [{ text: "hello" }]);
+    assert.equal((await one.emitWithAck("subscribe", "closed")).error.code, 102);
+    assert.equal((await one.emitWithAck("subscribe", 7)).error.code, 107);
+  },
+
+  async refused() {
+    const [error] = await next(client("/shop", { auth: { name: "nobody" } }), "connect_error");
+    assert.equal(error.message, "not you");
+    assert.equal(error.data.code, 4603);
+    const [unknown] = await next(client("/nowhere"), "connect_error");
+    assert.equal(unknown.message, "Invalid namespace");
+  },
+
+  async disconnected() {
+    const socket = await connected("/shop");
+    const gone = next(socket, "disconnect");
+    socket.emit("throw me out");
+    assert.equal((await gone)[0], "io server disconnect");
+    const other = await connected("/shop");
+    const [reason] = await Promise.all([next(other, "disconnect"), other.disconnect()]);
+    assert.equal(reason[0], "io client disconnect");
+  },
+
+  async heartbeats() {
+    const socket = await connected("/shop");
+    socket.on("disconnect", (reason) => assert.fail(reason));
+    for (let beats = 0; beats < 3; beats++) await next(socket.io, "ping");
+    assert.ok(socket.connected);
+    socket.off("disconnect");
+  },
+
+  async ordered() {
+    const socket = await connected("/shop");
+    const got = [];
+    socket.on("back", (number) => got.push(number));
+    for (let number = 0; number < 500; number++) socket.emit("forth", number);
+    await socket.emitWithAck("bid", "lot:1", 1);
+    assert.deepEqual(got, [...Array(500).keys()]);
+  },
+};
+
+const limit = setTimeout(() => {
+  console.error("it takes too long");
+  process.exit(1);
+}, 15000);
+try {
+  await scenarios[scenario]();
+  if (transports === "polling,websocket") {
+    // The manager of whoever is still there has upgraded, or is about to.
+    const [socket] = opened.filter((each) => each.connected);
+    if (socket && socket.io.engine.transport.name !== "websocket") await next(socket.io.engine, "upgrade");
+  }
+} catch (error) {
+  console.error(error);
+  process.exitCode = 1;
+}
+clearTimeout(limit);
+for (const socket of opened) socket.disconnect();
