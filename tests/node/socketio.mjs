@@ -44,6 +44,7 @@ const scenarios = {
     assert.equal((await socket.emitWithAck("nothing like it")).error.code, 104);
     socket.on("confirm", (question, answer) => answer(`${question}: yes`));
     assert.equal(await socket.emitWithAck("ask me", "sure?"), "sure?: yes");
+    assert.equal(await socket.emitWithAck("ask slowly"), "no answer");
   },
 
   async binary() {
