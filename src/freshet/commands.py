@@ -71,7 +71,7 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     if namespace is not None:
         channels.append(namespace.name)  # what is emitted to all of it
     if command.only:
-        channels = [channel for channel in channels if channel == command.only]
+        channels = [channel for channel in channels if channel in command.only]
     entries = await enter_all(node, session, channels, command.recover)
     session.enter()
     node.hub.enter(session)
@@ -82,6 +82,8 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
         ttl=ttl_of(session.expires, node.now()),
         data=b"" if welcome.data is None else to_json(welcome.data),
         subscriptions=[settle(node, entry) for entry in entries],
+        session=session.post,
+        node=node.id if session.post else "",
     )
 
 

@@ -120,7 +120,7 @@ async def _subscribe(node: Node, session: Session, command: Emit) -> None:
     if command.id:
         session.tell(Acknowledged(command.id, [_described(told)]))
     for publication in told.publications:
-        session.tell(Published(channel, publication))
+        session.tell(Published(channel, publication, told.position.epoch))
 
 
 def _described(told: Subscribed) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class PublishOptions(msgspec.Struct, frozen=True):
 
 
 class Connect(msgspec.Struct, frozen=True):
-    """only: the one channel that the client can hear: the server subscribes it to no other. Empty: it hears all."""
+    """only: the channels that the client can hear: the server subscribes it to no others. Empty: it hears all."""
 
     id: int = 0
     token: str = ""
@@ -167,7 +167,7 @@ class Connect(msgspec.Struct, frozen=True):
     recover: dict[str, Position] = {}  # where the client stood in channels to which the server subscribes it
     name: str = ""
     version: str = ""
-    only: str = ""
+    only: tuple[str, ...] = ()
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -275,8 +275,11 @@ Command: TypeAlias = (
 
 
 class Published(msgspec.Struct, frozen=True):
+    """epoch: that of the log which gave the publication its offset."""
+
     channel: str
     publication: Publication
+    epoch: str = ""
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -308,7 +311,10 @@ class Subscribed(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """ttl: seconds until the connection's token has to be refreshed; None: never. ping: seconds between heartbeats."""
+    """ttl: seconds until the connection's token has to be refreshed; None: never. ping: seconds between heartbeats.
+
+    session, node: where requests of their own bring what the client says; empty: it says it where it hears.
+    """
 
     id: int
     client: str
@@ -316,6 +322,8 @@ class Connected(msgspec.Struct, frozen=True):
     ttl: int | None = None
     data: bytes = b""
     subscriptions: list[Subscribed] = []
+    session: str = ""
+    node: str = ""
 
 
 class Unsubscribed(msgspec.Struct, frozen=True):
@@ -411,6 +419,13 @@ class Acknowledged(msgspec.Struct, frozen=True):
     arguments: list[Any]
 
 
+class Disconnected(msgspec.Struct, frozen=True):
+    """The server ends the session: the last news, where the transport has no word of its own for it."""
+
+    code: int
+    reason: str
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """The server is there, and asks whether the client is."""
 
@@ -435,6 +450,7 @@ Event: TypeAlias = (
     | Message
     | Emitted
     | Acknowledged
+    | Disconnected
     | Heartbeat
 )
 

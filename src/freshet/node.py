@@ -103,6 +103,7 @@ class Node:
         self._run = run
         self._join = join
         self._open: set[Session] = set()
+        self._posting: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -132,11 +133,20 @@ class Node:
             subscriptions=sum(subscriptions.values()),
         )
 
-    def open(self, dialect: Dialect, handshake: Handshake, outbox: Outbox | None = None) -> Session:
-        """outbox: what it shares with others; None: one of its own."""
+    def open(
+        self, dialect: Dialect, handshake: Handshake, outbox: Outbox | None = None, *, posts: bool = False
+    ) -> Session:
+        """outbox: what it shares with others; None: one of its own. posts: see `Session.post`."""
         session = Session(self, dialect, outbox or Outbox(self.turn, self.limits.outbox), handshake)
         self._open.add(session)
+        if posts:
+            session.post = secrets.token_urlsafe(18)
+            self._posting[session.post] = session
         return session
+
+    def posting(self, post: str) -> Session | None:
+        """The session of which requests of their own bring what its client says."""
+        return self._posting.get(post)
 
     def namespace_of(self, session: Session) -> Namespace | None:
         """The Socket.IO namespace of a session; None for other dialects."""
@@ -176,6 +186,7 @@ class Node:
 
     def ended(self, session: Session) -> None:
         self._open.discard(session)
+        self._posting.pop(session.post, None)
         if not session.connected:
             return
         self.hub.exit(session)

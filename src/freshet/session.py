@@ -100,7 +100,8 @@ class Session:
 
     id: random, told to the client. user: empty until connected, and for the anonymous.
     info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
-    which is small; `claims` are decoded when they are asked for.
+    which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
+    bring what it says; empty: none do.
     """
 
     __slots__ = (
@@ -118,6 +119,7 @@ class Session:
         "id",
         "info",
         "outbox",
+        "post",
         "slot",
         "subscriptions",
         "token_claims",
@@ -132,6 +134,7 @@ class Session:
         self.id = secrets.token_hex(12)
         self.user = ""
         self.token_claims = b""
+        self.post = ""
         self.info = msgspec.Raw()
         self.expires = 0.0
         self.connected = False
@@ -223,7 +226,7 @@ class Session:
         if not self.dialect.tells_missed:
             for subscribed in begun_by(event):
                 for publication in subscribed.publications:
-                    self.tell(Published(subscribed.channel, publication))
+                    self.tell(Published(subscribed.channel, publication, subscribed.position.epoch))
 
     def close(self, why: Disconnect) -> None:
         """End the session: what waits is sent, then the transport closes with `why`."""
@@ -323,7 +326,7 @@ class Session:
             return 0
         if now >= self._next_ping:
             self._next_ping = now + self.host.timing.ping_interval
-            self._heard = False
+            self._heard = not self.dialect.answers_heartbeat
             self.tell(_HEARTBEAT)
         due = self._next_ping if self._heard else self._pong_by
         return min(max(0.1, due - now), self.host.visited(self, now))

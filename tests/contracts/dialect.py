@@ -21,6 +21,7 @@ from freshet.model import (
     Claims,
     ClientInfo,
     Connected,
+    Disconnected,
     Emitted,
     Event,
     Frame,
@@ -79,6 +80,7 @@ EVENTS: list[Event] = [
     Message(b'{"news":1}'),
     Emitted("price", [1, {"a": [b"\x00"]}]),
     Emitted("confirm", [], 1),
+    Disconnected(3001, "shutdown"),
     Acknowledged(1, [b"\xff", None, "two\nlines"]),
     Heartbeat(),
 ]

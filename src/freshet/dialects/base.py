@@ -13,6 +13,7 @@ class Dialect(ABC):
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
     namespace: whose sessions it speaks for, where a line carries several (Socket.IO); empty: there is none.
     has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
+    answers_heartbeat: a client that is there says so; otherwise only its transport can tell.
     tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
     """
 
@@ -21,6 +22,7 @@ class Dialect(ABC):
     name: str
     namespace: str = ""
     has_heartbeat: ClassVar[bool] = True
+    answers_heartbeat: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
     tells_missed: ClassVar[bool] = True
 

@@ -21,6 +21,7 @@ from freshet.model import (
     Command,
     Connect,
     Connected,
+    Disconnected,
     Event,
     Frame,
     Heartbeat,
@@ -250,6 +251,8 @@ def _connected(event: Connected) -> dict[str, object]:
     wire: dict[str, object] = {"client": event.client, "version": VERSION, "ping": event.ping, "pong": True}
     if event.data:
         wire["data"] = Raw(event.data)
+    if event.session:
+        wire |= {"session": event.session, "node": event.node}
     if event.subscriptions:
         wire["subs"] = {sub.channel: _subscribed(sub) for sub in event.subscriptions}
     return wire | _expiry(event.ttl)
@@ -311,6 +314,8 @@ class Centrifuge(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
+        if type(event) is Disconnected:
+            return Frame(_json({"push": {"disconnect": {"code": event.code, "reason": event.reason}}}))
         if type(event) is Message:
             return Frame(_json({"push": {"message": {"data": Raw(event.data)}}}))
         id = getattr(event, "id", 0)

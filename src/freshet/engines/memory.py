@@ -124,7 +124,7 @@ class MemoryEngine(Engine):
         if key is not None:
             self._idempotency[key] = (self._clock() + IDEMPOTENCY_TIME, position)
         if channel in self._listening:
-            self._deliver(Published(channel, publication))
+            self._deliver(Published(channel, publication, position.epoch))
         return position
 
     async def history(

@@ -1,5 +1,6 @@
 """What every endpoint does with a request that opens something: who asks, and how a WebSocket is carried."""
 
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -42,3 +43,29 @@ async def refuse_websocket(status: int, text: str, scope: Scope, receive: Receiv
         await PlainTextResponse(text, status)(scope, receive, send)
     else:
         await send({"type": "websocket.close", "code": 1008})
+
+
+def cors(headers: Headers) -> dict[str, str]:
+    """What a browser has to hear before a page of another origin, one that is allowed, may read the answer."""
+    page = headers.get("origin")
+    if page is None:
+        return {"Cache-Control": "no-store"}
+    return {
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": page,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Content-Type"),
+        "Vary": "Origin",
+    }
+
+
+def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As ASGI has them, without what a stream says itself."""
+    return [
+        (name.lower().encode(), value.encode("latin-1")) for name, value in headers.items() if name != "Cache-Control"
+    ]
+
+
+def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
+    return PlainTextResponse(text, status, headers)

@@ -11,11 +11,14 @@ from freshet.dialects.centrifuge import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.node import Node
 from freshet.policy import origin
+from freshet.transports import stream
 from freshet.web.api import Api
+from freshet.web.channels import ChannelEndpoint
 from freshet.web.explorer import FILES, Page
 from freshet.web.openapi import Description
 from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket
 from freshet.web.socketio import EngineEndpoint, socketio
+from freshet.web.streams import EmulationEndpoint, StreamEndpoint
 
 Select = Callable[[Scope], Dialect]
 
@@ -41,6 +44,7 @@ class WebSocketEndpoint:
 def router(node: Node) -> Router:
     """All URLs of one node, below whatever prefix it is mounted under."""
     centrifuge = Centrifuge()
+    channels = ChannelEndpoint(node)
     return Router(
         routes=[
             WebSocketRoute("/connection/websocket", WebSocketEndpoint(node, lambda scope: centrifuge)),
@@ -48,6 +52,11 @@ def router(node: Node) -> Router:
                 "/channels/{channel:path}",
                 WebSocketEndpoint(node, lambda scope: ChannelUrl(scope["path_params"]["channel"])),
             ),
+            Route("/connection/sse", StreamEndpoint(node, lambda headers: (centrifuge, stream.ENVELOPED))),
+            Route("/connection/http_stream", StreamEndpoint(node, lambda headers: (centrifuge, stream.LINES))),
+            Route("/emulation", EmulationEndpoint(node)),
+            Route("/channels", channels),
+            Route("/channels/{channel:path}", channels),
             Mount("/socket.io", EngineEndpoint(node, socketio(node))),
             *(Route(f"/api/{name}", Page(path), methods=["GET"]) for name, path in FILES.items()),
             Route("/api/openapi.json", Description(node), methods=["GET"]),

@@ -16,7 +16,7 @@ from freshet.policy import origin
 from freshet.transports import poll
 from freshet.transports.engineio import Line, Lines, Socket, Upper
 from freshet.transports.socketio import Sockets
-from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket
+from freshet.web.opening import carry_websocket, cors, handshake_of, refuse_websocket
 
 MakeUpper = Callable[[Line, Handshake], Upper]
 
@@ -56,7 +56,7 @@ class EngineEndpoint:
         if scope["type"] == "websocket":
             await self._websocket(wrong, request, scope, receive, send)
         elif wrong is None and scope["method"] == "OPTIONS":
-            await Response(None, 204, _cors(headers))(scope, receive, send)
+            await Response(None, 204, cors(headers))(scope, receive, send)
         else:
             await self._http(wrong, request, scope, receive, send)
 
@@ -96,7 +96,7 @@ class EngineEndpoint:
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
     async def _http(self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _cors(Headers(scope=scope)) if wrong != FORBIDDEN else {}
+        headers = cors(Headers(scope=scope)) if wrong != FORBIDDEN else {}
         if wrong is not None:
             await _refusal(403 if wrong == FORBIDDEN else 400, wrong, MESSAGES[wrong], headers)(scope, receive, send)
             return
@@ -129,18 +129,3 @@ def _text(body: bytes, headers: MutableMapping[str, str]) -> Response:
 def _refusal(status: int, code: int, message: str, headers: MutableMapping[str, str]) -> Response:
     answer: dict[str, Any] = {"code": code, "message": message}
     return Response(msgspec.json.encode(answer), status, headers, "application/json")
-
-
-def _cors(headers: Headers) -> dict[str, str]:
-    """What a browser has to hear before a page of another origin, one that is allowed, may read the answer."""
-    page = headers.get("origin")
-    if page is None:
-        return {"Cache-Control": "no-store"}
-    return {
-        "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": page,
-        "Access-Control-Allow-Credentials": "true",
-        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-        "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Content-Type"),
-        "Vary": "Origin",
-    }

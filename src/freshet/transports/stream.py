@@ -1,0 +1,147 @@
+"""A session over one HTTP response that does not end, on any ASGI server: HTTP streaming and server-sent events.
+
+What the client says comes by requests of its own. The call waits until the client is gone; there is no task that waits
+to write: one is made when the outbox has something, and ends when it is empty.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+
+from freshet.errors import Disconnect
+from freshet.model import Disconnected, Frame
+from freshet.session import Session
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+class Form(NamedTuple):
+    """How frames are laid into a stream. first: bytes that make a proxy pass on the head at once."""
+
+    media_type: bytes
+    wrap: Callable[[Frame], bytes]
+    first: bytes = b""
+
+
+LINES = Form(b"application/json", lambda frame: frame.data + b"\n")
+MESSAGES = Form(b"application/octet-stream", lambda frame: frame.data)
+EVENTS = Form(b"text/event-stream", lambda frame: frame.data)
+ENVELOPED = Form(b"text/event-stream", lambda frame: b"data: %b\n\n" % frame.data.replace(b"\n", b"\ndata: "), b":\n\n")
+"""`EVENTS` of a dialect that knows them; `ENVELOPED`: each frame of another one is the data of an event."""
+
+UNBUFFERED = [
+    (b"cache-control", b"no-cache, no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def converse(session: Session, form: Form, headers: Headers, receive: Receive, send: Send) -> Disconnect | None:
+    """Carry the session until one of the two ends it. The commands that open it have been given to it.
+
+    The answer, where nothing was sent, is why: a response with a status of its own may say so.
+    """
+    reader = asyncio.current_task()
+    assert reader is not None
+    writer = _Writer(session, form, headers, send, reader)
+    session.outbox.attach(writer.wake)
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except asyncio.CancelledError:
+        if not writer.ended:
+            raise
+        reader.uncancel()  # it was our own: what is around this call must not take it for theirs
+    finally:
+        writer.stop()
+        session.end(Disconnect.normal())
+    return None if writer.began else session.outbox.closed
+
+
+class _Writer:
+    """began: the head of the response is sent. ended: this side is done."""
+
+    __slots__ = ("_form", "_headers", "_reader", "_send", "_session", "_task", "began", "ended")
+
+    def __init__(self, session: Session, form: Form, headers: Headers, send: Send, reader: asyncio.Task[Any]) -> None:
+        self._session = session
+        self._form = form
+        self._headers = headers
+        self._send = send
+        self._reader = reader
+        self._task: asyncio.Task[None] | None = None
+        self.began = False
+        self.ended = False
+
+    def wake(self) -> None:
+        if self._task is None and not self.ended:
+            self._task = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        outbox = self._session.outbox
+        try:
+            while frames := outbox.take():
+                await self._chunk(b"".join([self._form.wrap(frame) for frame in frames]))
+            if outbox.closed and not self.ended:
+                await self._farewell(outbox.closed)
+        except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
+            self.ended = True
+            outbox.close(Disconnect.normal())
+        finally:
+            self._task = None
+        if self.ended:
+            self._reader.cancel()
+
+    async def _farewell(self, why: Disconnect) -> None:
+        news = self._session.dialect.encode(Disconnected(why.code, why.reason))
+        if news is not None:
+            await self._chunk(self._form.wrap(news))
+        self.ended = True
+        if self.began:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _chunk(self, data: bytes) -> None:
+        if not self.began:
+            self.began = True
+            headers = [(b"content-type", self._form.media_type), *UNBUFFERED, *self._headers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            data = self._form.first + data
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def stop(self) -> None:
+        if self._task is not None and not self.ended:
+            self._task.cancel()
+        self.ended = True
+
+
+async def collect(
+    session: Session, receive: Receive, wait: float, enough: Callable[[list[Frame]], bool]
+) -> list[Frame] | Disconnect:
+    """What a session is told, for a response that does end: what is enough, or what there is after `wait` seconds.
+
+    A `Disconnect` is why there is nothing.
+    """
+    frames: list[Frame] = []
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        frames.extend(session.outbox.take())
+        if not done.done() and (session.outbox.closed or (frames and enough(frames))):
+            done.set_result(None)
+
+    session.outbox.attach(wake)
+    gone = asyncio.get_running_loop().create_task(_gone(receive))
+    try:
+        await asyncio.wait((done, gone), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        closed = session.outbox.closed
+        session.end(Disconnect.normal())
+    return frames or closed or Disconnect.normal()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

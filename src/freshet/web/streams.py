@@ -1,0 +1,111 @@
+"""The Centrifugal protocol over HTTP: a stream tells the client, and its commands come by requests of their own.
+
+Those may reach any node: they name the one that has the session. Nothing needs sticky sessions.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from freshet.dialects.base import Dialect
+from freshet.model import Frame
+from freshet.node import Node
+from freshet.policy import origin
+from freshet.session import Session
+from freshet.transports import stream
+from freshet.transports.poll import read
+from freshet.web.opening import cors, handshake_of, plain, raw
+
+PATIENCE = 5.0  # seconds that commands wait for those before them
+PAUSE = 0.02
+
+Select = Callable[[Headers], tuple[Dialect, stream.Form]]
+
+
+class StreamEndpoint:
+    """Opens a session over a stream. select: the dialect, and how its frames are laid into the stream.
+
+    The commands that open it are the body of a `POST`, or `?cf_connect=` of a `GET`.
+    """
+
+    def __init__(self, node: Node, select: Select) -> None:
+        self._node = node
+        self._select = select
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+            await plain(403, origin.REFUSAL)(scope, receive, send)
+            return
+        allow = cors(headers)
+        if scope["method"] == "OPTIONS":
+            await Response(None, 204, allow)(scope, receive, send)
+            return
+        request = handshake_of(scope, headers)
+        limit = self._node.limits.message_size
+        opening = (
+            await read(receive, limit) if scope["method"] == "POST" else request.query.get("cf_connect", "").encode()
+        )
+        if opening is None or len(opening) > limit:
+            await plain(413, f"At most {limit} bytes.\n", allow)(scope, receive, send)
+            return
+        if not opening:
+            await plain(400, "Expected a connect command.\n", allow)(scope, receive, send)
+            return
+        dialect, form = self._select(headers)
+        session = self._node.open(dialect, request, posts=True)
+        session.receive(Frame(opening, binary=form is stream.MESSAGES))
+        await stream.converse(session, form, raw(allow), receive, send)
+
+
+class _Emulation(msgspec.Struct):
+    node: str
+    session: str
+    data: str
+
+
+class EmulationEndpoint:
+    """Takes what the client of a stream says: 204 when it is on its way, otherwise why not."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+            await plain(403, origin.REFUSAL)(scope, receive, send)
+            return
+        allow = cors(headers)
+        status, text = (204, "") if scope["method"] == "OPTIONS" else await self._take(receive)
+        answer = plain(status, text, allow) if text else Response(None, status, allow)
+        await answer(scope, receive, send)
+
+    async def _take(self, receive: Receive) -> tuple[int, str]:
+        limit = self._node.limits.message_size
+        body = await read(receive, limit + 1024)
+        if body is None:
+            return 413, f"At most {limit} bytes.\n"
+        try:
+            said = msgspec.json.decode(body, type=_Emulation)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return 400, f"Expected node, session and data: {error}.\n"
+        session = self._node.posting(said.session) if said.node == self._node.id else None
+        if session is None:
+            return 404, "No such session: it is over, connect again.\n"
+        if not await _room(session):
+            return 429, "The commands before these are not done yet: try again.\n"
+        session.receive(Frame(said.data.encode()))
+        return 204, ""
+
+
+async def _room(session: Session) -> bool:
+    """Whether the session takes more, in a while at most."""
+    for _ in range(round(PATIENCE / PAUSE)):
+        if not session.congested:
+            return True
+        await asyncio.sleep(PAUSE)
+    return False
