@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from freshet.model import Command, Event, Frame, Handshake
+from freshet.model import ClientInfo, Command, Event, Frame, Handshake
 
 
 class Dialect(ABC):
@@ -50,3 +50,13 @@ class Dialect(ABC):
 HEARTBEAT = Frame(b"")
 HEARTBEAT.wire = HEARTBEAT.deflated = b"\x89\x00"
 """What a dialect encodes as `Heartbeat` when it leaves that to the transport: an unsolicited WebSocket ping."""
+
+
+def info_of(info: ClientInfo) -> dict[str, object]:
+    """Who a client is, as JSON: what is not known is left out."""
+    wire: dict[str, object] = {"user": info.user, "client": info.client}
+    if info.conn_info:
+        wire["conn_info"] = info.conn_info
+    if info.chan_info:
+        wire["chan_info"] = info.chan_info
+    return wire

@@ -10,14 +10,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from freshet.dialects.base import Dialect
+from freshet.dialects.base import Dialect, info_of
 from freshet.errors import Disconnect
 from freshet.model import (
     Accepted,
     Alive,
     Answer,
     Call,
-    ClientInfo,
     Command,
     Connect,
     Connected,
@@ -208,19 +207,10 @@ def _payload(publication: Publication) -> Raw:
     return Raw(_json(b64encode(publication.data).decode()))
 
 
-def _info(info: ClientInfo) -> dict[str, object]:
-    wire: dict[str, object] = {"user": info.user, "client": info.client}
-    if info.conn_info:
-        wire["conn_info"] = info.conn_info
-    if info.chan_info:
-        wire["chan_info"] = info.chan_info
-    return wire
-
-
 def _publication(publication: Publication) -> dict[str, object]:
     wire: dict[str, object] = {"data": _payload(publication)}
     if publication.info:
-        wire["info"] = _info(publication.info)
+        wire["info"] = info_of(publication.info)
     if publication.offset:
         wire["offset"] = publication.offset
     if publication.tags:
@@ -274,7 +264,7 @@ _REPLY: dict[type[Any], tuple[str, Any]] = {
     Answer: ("rpc", lambda event: {"data": Raw(event.data or _NULL)}),
     Connected: ("connect", _connected),
     HistoryPage: ("history", _page),
-    PresenceList: ("presence", lambda event: {"presence": {id: _info(info) for id, info in event.clients.items()}}),
+    PresenceList: ("presence", lambda event: {"presence": {id: info_of(info) for id, info in event.clients.items()}}),
     PresenceStats: ("presence_stats", lambda event: {"num_clients": event.clients, "num_users": event.users}),
     Refreshed: ("refresh", _refreshed),
     Refused: ("error", lambda event: {"code": event.code, "message": event.message, "temporary": event.temporary}),
@@ -284,8 +274,8 @@ _REPLY: dict[type[Any], tuple[str, Any]] = {
 }
 
 _PUSH: dict[type[Any], tuple[str, Any]] = {
-    Joined: ("join", lambda event: {"info": _info(event.info)}),
-    Left: ("leave", lambda event: {"info": _info(event.info)}),
+    Joined: ("join", lambda event: {"info": info_of(event.info)}),
+    Left: ("leave", lambda event: {"info": info_of(event.info)}),
     Subscribed: ("subscribe", _subscribed),
     Unsubscribed: ("unsubscribe", lambda event: {"code": event.code, "reason": event.reason}),
 }

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.dialects.base import HEARTBEAT, Dialect, info_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model import (
     OLDEST,
@@ -197,13 +197,12 @@ class ChannelEvents(Dialect):
         return _event(data, self._id(event.channel, event.epoch, publication.offset) if publication.offset else "", tag)
 
     def _began(self, subscribed: Subscribed) -> bytes:
-        """Where the stream stands before what it is told next; an id alone is no event, but is kept."""
+        """An event that says where the stream stands, with the id of the place before what it is told next."""
         missed, (epoch, offset) = subscribed.publications, subscribed.position
         id = self._id(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
-        if subscribed.recovered is False:
-            lost = {"channel": subscribed.channel, "epoch": epoch, "offset": offset}
-            return b"retry: %d\n" % RETRY + _event(msgspec.json.encode(lost), id, "unrecoverable")
-        return b"retry: %d\n" % RETRY + (b"id: %b\n\n" % id.encode() if id and _one_line(id) else b"\n")
+        place = msgspec.json.encode({"channel": subscribed.channel, "epoch": epoch, "offset": offset})
+        name = "unrecoverable" if subscribed.recovered is False else "subscribed"
+        return b"retry: %d\n" % RETRY + _event(place, id, name)
 
 
 class ChannelPage(Dialect):
@@ -253,5 +252,5 @@ def _described(publication: Publication) -> bytes:
     if publication.tags:
         wire["tags"] = publication.tags
     if publication.info:
-        wire["info"] = publication.info
+        wire["info"] = info_of(publication.info)
     return msgspec.json.encode(wire)
