@@ -40,7 +40,9 @@ LAYOUT = Layout(
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
         frozenset({"hub", "session"}),
         frozenset({"policy", "rooms", "transports"}),
-        frozenset({"actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "subscribing"}),
+        frozenset(
+            {"actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "recovery", "subscribing"}
+        ),
         frozenset({"testing", "web"}),
         frozenset({"app"}),
         frozenset({"__main__", "cli", "demos", "pytest_plugin", "server"}),

@@ -173,18 +173,25 @@ class Freshet:
 
         return register
 
-    def namespace(self, name: str) -> Namespace:
+    def namespace(self, name: str, *, recovery: float = 0) -> Namespace:
         """The Socket.IO namespace `name`, such as `/shop`; `/`, the main one, is always there.
 
         All its clients are in the channel of the same name; a room is a channel, and wants a rule.
+
+        recovery: seconds for which a client that was cut off may come back as the same session, in the same rooms, and
+        gets what it missed there, as far as the rooms' history reaches; 0: it may not.
 
         Raises ValueError for what cannot be a name.
         """
         if not name.startswith("/") or set(name) & set(",?*{}"):
             raise ValueError(f"a namespace begins with / and has none of , ? * {{ }}, got {name!r}")
-        if name not in self._hooks.namespaces:
-            self._hooks.namespaces[name] = Namespace(name, self.emit)
-            self._rules.add_first(ChannelRule(name, subscribe="nobody"))
+        known = self._hooks.namespaces.get(name)
+        if known is None or recovery > known.recovery:
+            made = self._hooks.namespaces[name] = Namespace(name, self.emit, recovery)
+            if known is not None:
+                made.take_over(known)
+            history = History(size=100, ttl=recovery) if recovery else None
+            self._rules.add_first(ChannelRule(name, subscribe="nobody", history=history))
         return self._hooks.namespaces[name]
 
     def token(

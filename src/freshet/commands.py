@@ -4,6 +4,8 @@ Each answers with the event that is the reply, or raises `Refusal`, which become
 the session: see `dispatch`.
 """
 
+import secrets
+
 import msgspec
 
 from freshet.errors import Disconnect, Refusal
@@ -35,11 +37,12 @@ from freshet.model import (
     Unsubscribe,
     Unsubscription,
 )
+from freshet.namespaces import Namespace
 from freshet.node import Node, Welcome
 from freshet.policy import rights
 from freshet.policy.tokens import ConnectionClaims
 from freshet.session import Session
-from freshet.subscribing import enter, enter_all, settle, ttl_of
+from freshet.subscribing import enter, enter_all, resume, settle, ttl_of
 
 # ------------------------------------------------------------------------------------------------------ the connection
 
@@ -48,21 +51,7 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
     if session.connected:
         raise Disconnect.bad_request("already connected")
     namespace = node.namespace_of(session)
-    # What an application with its own check calls a token need not be one of ours.
-    own = namespace is not None and namespace.connect is not None and node.tokens is None
-    claims = None if own else rights.identify(command.token, node.tokens)
-    welcome = Welcome()
-    if claims is not None:
-        _identify(session, claims)
-    if namespace is not None and namespace.connect is not None:
-        returned = await namespace.connect(session, command.data, request=session.handshake)
-        welcome = returned if isinstance(returned, Welcome) else welcome
-    elif node.hooks.connect is not None:
-        returned = await node.hooks.connect(session, data=command.data, request=session.handshake)
-        welcome = returned if isinstance(returned, Welcome) else welcome
-    if claims is None and welcome.user is None and not node.config.tokens.anonymous:
-        raise Disconnect.invalid_token(rights.why_no_token(node.tokens))
-    _identify(session, claims, welcome)
+    claims, welcome = await _admit(node, session, command, namespace)
     if session.ended:
         raise Disconnect.normal()
     channels = [*(claims.channels if claims else ()), *welcome.channels]
@@ -72,9 +61,15 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
         channels.append(namespace.name)  # what is emitted to all of it
     if command.only:
         channels = [channel for channel in channels if channel in command.only]
-    entries = await enter_all(node, session, channels, command.recover)
+    entries = await resume(node, session, command, channels)
+    if entries is None:
+        entries = await enter_all(node, session, channels, command.recover)
+        if namespace is not None and namespace.recovery:
+            node.claim(session, secrets.token_urlsafe(18))
     session.enter()
     node.hub.enter(session)
+    if session.pid:
+        node.spawn(node.remember(session))  # which begins behind this
     return Connected(
         id=command.id,
         client=session.id,
@@ -82,9 +77,31 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
         ttl=ttl_of(session.expires, node.now()),
         data=b"" if welcome.data is None else to_json(welcome.data),
         subscriptions=[settle(node, entry) for entry in entries],
+        pid=session.pid,
         session=session.post,
         node=node.id if session.post else "",
     )
+
+
+async def _admit(
+    node: Node, session: Session, command: Connect, namespace: Namespace | None
+) -> tuple[ConnectionClaims | None, Welcome]:
+    """Who it is, by its token and by what the hook says. Raises `Disconnect` when nobody says so, and `Refusal`."""
+    # What an application with its own check calls a token need not be one of ours.
+    own = namespace is not None and namespace.connect is not None and node.tokens is None
+    claims = None if own else rights.identify(command.token, node.tokens)
+    if claims is not None:
+        _identify(session, claims)
+    returned = None
+    if namespace is not None and namespace.connect is not None:
+        returned = await namespace.connect(session, command.data, request=session.handshake)
+    elif node.hooks.connect is not None:
+        returned = await node.hooks.connect(session, data=command.data, request=session.handshake)
+    welcome = returned if isinstance(returned, Welcome) else Welcome()
+    if claims is None and welcome.user is None and not node.config.tokens.anonymous:
+        raise Disconnect.invalid_token(rights.why_no_token(node.tokens))
+    _identify(session, claims, welcome)
+    return claims, welcome
 
 
 def _identify(session: Session, claims: ConnectionClaims | None, welcome: Welcome | None = None) -> None:

@@ -121,6 +121,7 @@ async def _subscribe(node: Node, session: Session, command: Emit) -> None:
         session.tell(Acknowledged(command.id, [_described(told)]))
     for publication in told.publications:
         session.tell(Published(channel, publication, told.position.epoch))
+    await node.remember(session)
 
 
 def _described(told: Subscribed) -> dict[str, Any]:
@@ -134,6 +135,7 @@ def _described(told: Subscribed) -> dict[str, Any]:
 
 async def _unsubscribe(node: Node, session: Session, command: Emit) -> list[Any]:
     await commands.unsubscribe(node, session, Unsubscribe(_channel(command, "a channel", 1)))
+    await node.remember(session)
     return []
 
 

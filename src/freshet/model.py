@@ -159,7 +159,10 @@ class PublishOptions(msgspec.Struct, frozen=True):
 
 
 class Connect(msgspec.Struct, frozen=True):
-    """only: the channels that the client can hear: the server subscribes it to no others. Empty: it hears all."""
+    """only: the channels that the client can hear: the server subscribes it to no others. Empty: it hears all.
+
+    pid, stamp: the session that was cut off, as which the client comes back, and what it received last (Socket.IO).
+    """
 
     id: int = 0
     token: str = ""
@@ -168,6 +171,8 @@ class Connect(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
     only: tuple[str, ...] = ()
+    pid: str = ""
+    stamp: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -313,6 +318,7 @@ class Subscribed(msgspec.Struct, frozen=True):
 class Connected(msgspec.Struct, frozen=True):
     """ttl: seconds until the connection's token has to be refreshed; None: never. ping: seconds between heartbeats.
 
+    pid: with which the client can come back as this session; the same as before if it did.
     session, node: where requests of their own bring what the client says; empty: it says it where it hears.
     """
 
@@ -324,6 +330,7 @@ class Connected(msgspec.Struct, frozen=True):
     subscriptions: list[Subscribed] = []
     session: str = ""
     node: str = ""
+    pid: str = ""
 
 
 class Unsubscribed(msgspec.Struct, frozen=True):

@@ -64,11 +64,15 @@ class EventHook:
 
 
 class Namespace:
-    """One Socket.IO namespace: its sessions, and the functions for their events. Made by `Freshet.namespace`."""
+    """One Socket.IO namespace: its sessions, and the functions for their events. Made by `Freshet.namespace`.
 
-    def __init__(self, name: str, emit: Callable[..., Any]) -> None:
+    recovery: seconds for which a client that was cut off may come back as the same session; 0: it may not.
+    """
+
+    def __init__(self, name: str, emit: Callable[..., Any], recovery: float = 0) -> None:
         self.name = name
-        self.dialect = SocketIO(name)
+        self.recovery = recovery
+        self.dialect = SocketIO(name, recovers=recovery > 0)
         self.connect: Hook | None = None
         self.disconnect: Hook | None = None
         self.events: dict[str, EventHook] = {}
@@ -76,6 +80,10 @@ class Namespace:
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name}>"
+
+    def take_over(self, other: "Namespace") -> None:
+        """The functions that another of the same name had."""
+        self.connect, self.disconnect, self.events = other.connect, other.disconnect, other.events
 
     def on_connect(self, function: F) -> F:
         """`function(session, auth)` runs when a client connects here; it may ask for `request`, may return `Welcome`.

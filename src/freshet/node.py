@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from freshet import recovery
 from freshet.channels import ChannelRules
 from freshet.clock import SYSTEM, Clock
 from freshet.config import Config
@@ -104,6 +105,7 @@ class Node:
         self._join = join
         self._open: set[Session] = set()
         self._posting: dict[str, Session] = {}
+        self._recoverable: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -157,11 +159,35 @@ class Node:
     def run(self, session: Session, command: Command) -> Coroutine[Any, Any, None]:
         return self._run(self, session, command)
 
-    def join(self, session: Session, channel: str) -> Coroutine[Any, Any, None]:
-        return self._join(self, session, channel)
+    async def join(self, session: Session, channel: str) -> None:
+        await self._join(self, session, channel)
+        await self.remember(session)
 
     async def leave(self, session: Session, channel: str) -> None:
         await self.unsubscribe(session, channel, Unsubscribed(channel))
+        await self.remember(session)
+
+    async def remember(self, session: Session) -> None:
+        """Keep what its client needs to go on after a cut, if it may."""
+        namespace = self.namespace_of(session)
+        if session.pid and namespace is not None and not session.ended:
+            await recovery.remember(self.engine, session, namespace.recovery)
+
+    def forget(self, session: Session) -> None:
+        if session.pid:
+            pid, session.pid = session.pid, ""
+            self._recoverable.pop(pid, None)
+            self.spawn(recovery.forget(self.engine, pid))
+
+    def claim(self, session: Session, pid: str) -> None:
+        """The client of `pid` is this session from now on: one that still has it, on a line that is dead, ends."""
+        before = self._recoverable.get(pid)
+        if before is not None and before is not session:
+            before.pid = ""
+            before.close(Disconnect.force_reconnect())
+            before.end(Disconnect.force_reconnect())
+        session.pid = pid
+        self._recoverable[pid] = session
 
     def visited(self, session: Session, now: float) -> float:
         wall, grace = self.now(), self.timing.expiry_grace
@@ -180,6 +206,8 @@ class Node:
                     self.spawn(self.unsubscribe(session, channel, Unsubscribed(channel, 2501, "subscription expired")))
                 else:
                     due = min(due, subscription.expires + grace - wall)
+        if session.pid:
+            self.spawn(self.remember(session))
         if present:
             self.spawn(self._still_present(session))
         return max(due, 0.1)
@@ -187,6 +215,10 @@ class Node:
     def ended(self, session: Session) -> None:
         self._open.discard(session)
         self._posting.pop(session.post, None)
+        if session.ended is not None and not session.ended.reconnect:
+            self.forget(session)
+        elif self._recoverable.get(session.pid) is session:
+            del self._recoverable[session.pid]
         if not session.connected:
             return
         self.hub.exit(session)

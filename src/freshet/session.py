@@ -18,6 +18,7 @@ from freshet.config import Limits, Timing
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model import (
+    NOWHERE,
     Claims,
     ClientInfo,
     Command,
@@ -55,6 +56,9 @@ class Host(Protocol):
     def leave(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
         """End a subscription by the server's will."""
 
+    def forget(self, session: "Session") -> None:
+        """It is over for good: nothing is kept with which its client could go on."""
+
     def visited(self, session: "Session", now: float) -> float:
         """The wheel came by a connected session: expiry, presence. The answer: seconds until the next expiry."""
 
@@ -85,14 +89,18 @@ class Carried(Protocol):
 
 
 class Subscription:
-    """One session in one channel. expires: epoch seconds, or 0. info: JSON that others in the channel see."""
+    """One session in one channel.
 
-    __slots__ = ("expires", "info", "rule")
+    expires: epoch seconds, or 0. info: JSON that others in the channel see. position: where it came in.
+    """
+
+    __slots__ = ("expires", "info", "position", "rule")
 
     def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float) -> None:
         self.rule = rule
         self.info = info
         self.expires = expires
+        self.position = NOWHERE
 
 
 class Session:
@@ -101,7 +109,7 @@ class Session:
     id: random, told to the client. user: empty until connected, and for the anonymous.
     info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
     which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
-    bring what it says; empty: none do.
+    bring what it says; empty: none do. pid: the secret with which its client goes on after a cut (Socket.IO).
     """
 
     __slots__ = (
@@ -119,6 +127,7 @@ class Session:
         "id",
         "info",
         "outbox",
+        "pid",
         "post",
         "slot",
         "subscriptions",
@@ -134,6 +143,7 @@ class Session:
         self.id = secrets.token_hex(12)
         self.user = ""
         self.token_claims = b""
+        self.pid = ""
         self.post = ""
         self.info = msgspec.Raw()
         self.expires = 0.0

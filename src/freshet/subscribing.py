@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from freshet import recovery
 from freshet.errors import Disconnect, Refusal
 from freshet.hub import Joining
-from freshet.model import OLDEST, Position, Stream, Subscribed
+from freshet.model import OLDEST, Connect, Position, Stream, Subscribed
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.session import Session, Subscription
@@ -112,6 +113,41 @@ async def enter_all(
     return entries
 
 
+async def resume(node: Node, session: Session, command: Connect, channels: Iterable[str]) -> list[Entry] | None:
+    """Into all the rooms of the session that was cut off, as that session; None: that cannot be done without a loss.
+
+    Rooms that a client may enter by itself are asked for again, by their rules and hooks.
+    """
+    namespace = node.namespace_of(session)
+    if namespace is None or not namespace.recovery or not command.pid:
+        return None
+    state = await recovery.recall(node.engine, command.pid, namespace.recovery)
+    if state is None or state.user != session.user:
+        return None
+    since, fresh = recovery.places(state, command.stamp), session.id
+    node.claim(session, command.pid)
+    session.id = state.sid
+    entries: list[Entry] = []
+    complete = True
+    try:
+        for channel in dict.fromkeys([*channels, *state.rooms]):
+            rule, _ = rights.rule_of(node.rules, channel, node.limits)
+            asked = channel not in channels and rule.subscribe == "client"
+            entry = await enter(node, session, channel, since.get(channel), grant=None if asked else Grant())
+            entries.append(entry)
+            complete = complete and entry.stream is not None
+            complete = complete and (entry.since is None or entry.stream.follows(entry.since))  # type: ignore[union-attr]
+    except Refusal:
+        complete = False
+    if complete:
+        return entries
+    for entry in entries:
+        _abandon(node, session, entry.joining, entry.subscription)
+    node.forget(session)
+    session.id = fresh
+    return None
+
+
 def _abandon(node: Node, session: Session, joining: Joining, subscription: Subscription) -> None:
     node.hub.abandon(joining)
     if session.subscriptions.get(joining.channel) is subscription:
@@ -123,6 +159,7 @@ def _abandon(node: Node, session: Session, joining: Joining, subscription: Subsc
 def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscribed:
     """It is in. The caller tells the session what this answers before it gives the loop a turn."""
     stream, recovered = node.hub.settle(entry.joining, entry.stream, entry.since)
+    entry.subscription.position = entry.since if entry.since and recovered else stream.position
     if entry.subscription.expires:
         node.wheel.schedule(entry.joining.session, 0)  # it learns when its next visit is due
     return Subscribed(

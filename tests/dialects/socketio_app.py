@@ -17,8 +17,10 @@ live = Freshet(
     environment={},
 )
 live.channel("lot:{id}", history=History(size=100, ttl=60))
+live.channel("quiet:{name}")
 live.channel("log:{name}", history=History(size=1000, ttl=60), presence=True, publish="client", read="client")
 shop = live.namespace("/shop")
+banned: set[str] = set()
 
 
 @shop.on_connect
@@ -75,6 +77,42 @@ async def forth(session: Session, number: int) -> None:
 
 @shop.on("throw me out")
 async def throw_out(session: Session) -> None:
+    await session.disconnect()
+
+
+kept = live.namespace("/kept", recovery=30)
+
+
+@kept.on_connect
+async def connect_kept(session: Session, auth: dict[str, Any]) -> Welcome:
+    if auth["name"] in banned:
+        raise Refusal.permission_denied("not you")
+    return Welcome(user=auth["name"])
+
+
+@kept.on("enter")
+async def enter_kept(session: Session, *rooms: str) -> None:
+    for room in rooms:
+        await session.join(room)
+
+
+@kept.on("tell")
+async def tell_kept(session: Session, room: str, price: int) -> None:
+    await kept.emit("price", price, room=room)
+
+
+@kept.on("tell all")
+async def tell_all(session: Session, text: str) -> None:
+    await kept.emit("all", text)
+
+
+@kept.on("ban")
+async def ban(session: Session, name: str) -> None:
+    banned.add(name)
+
+
+@kept.on("throw me out")
+async def throw_out_kept(session: Session) -> None:
     await session.disconnect()
 
 

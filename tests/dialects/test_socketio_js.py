@@ -20,7 +20,10 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("transports", ["polling", "websocket", "polling,websocket"])
 @pytest.mark.parametrize(
     "scenario",
-    ["acknowledgements", "binary", "rooms", "channels", "refused", "disconnected", "heartbeats", "ordered"],
+    [
+        *("acknowledgements", "binary", "rooms", "channels", "refused", "disconnected", "heartbeats", "ordered"),
+        *("recovered", "unrecovered"),
+    ],
 )
 def test_the_javascript_client(server: Server, node: Path, transports: str, scenario: str) -> None:
     command = [require("node"), "socketio.mjs", server.http(""), transports, scenario]

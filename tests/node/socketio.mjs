@@ -2,13 +2,14 @@
 // TRANSPORTS: polling, websocket, or polling,websocket (it begins with polls and upgrades).
 // Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
+import net from "node:net";
 import { io } from "socket.io-client";
 
 const [url, transports, scenario] = process.argv.slice(2);
 const opened = [];
 
 function client(namespace = "/", options = {}) {
-  const made = io(url + namespace, {
+  const made = io((options.url ?? url) + namespace, {
     transports: transports.split(","),
     auth: { name: "node" },
     forceNew: true,
@@ -18,6 +19,22 @@ function client(namespace = "/", options = {}) {
   });
   opened.push(made);
   return made;
+}
+
+/** A line to the server that can be cut, without a word. */
+async function relay() {
+  const { port, hostname } = new URL(url);
+  const lines = new Set();
+  const server = net.createServer((socket) => {
+    const target = net.connect(port, hostname);
+    socket.pipe(target).pipe(socket);
+    lines.add(socket);
+    for (const end of [socket, target])
+      end.on("error", () => {}).on("close", () => (socket.destroy(), target.destroy(), lines.delete(socket)));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const cut = () => lines.forEach((line) => line.destroy());
+  return { port: server.address().port, cut, close: () => (server.close(), cut()) };
 }
 
 /** The arguments of the next such event. */
@@ -110,6 +127,64 @@ const scenarios = {
     for (let beats = 0; beats < 3; beats++) await next(socket.io, "ping");
     assert.ok(socket.connected);
     socket.off("disconnect");
+  },
+
+  async recovered() {
+    const { port, cut, close } = await relay();
+    const [one, two] = ["lot:r1", "lot:r2"].map((room) => room + transports);
+    const socket = await connected("/kept", { url: `http://127.0.0.1:${port}`, auth: { name: "one" } });
+    const other = await connected("/kept", { auth: { name: "two" } });
+    const got = [];
+    socket.on("price", (price) => got.push(price));
+    socket.on("all", (text) => got.push(text));
+    await socket.emitWithAck("enter", one, two);
+    const { id } = socket;
+    for (let price = 0; price < 40; price += 4) {
+      const heard = next(socket, "price");
+      await other.emitWithAck("tell", one, price);
+      if (price % 8) await heard;
+      const back = next(socket, "connect");
+      cut();
+      await other.emitWithAck("tell", two, price + 1);
+      await other.emitWithAck("tell all", `${price}`);
+      await other.emitWithAck("tell", one, price + 3);
+      await back;
+      assert.ok(socket.recovered, `at ${price}`);
+      assert.equal(socket.id, id);
+    }
+    await socket.emitWithAck("enter", one);
+    const of = (rest) => [...Array(10).keys()].map((each) => each * 4 + rest);
+    const numbers = got.filter((each) => typeof each === "number");
+    assert.deepEqual(numbers.filter((each) => each % 4 === 1), of(1));
+    assert.deepEqual(numbers.filter((each) => each % 4 !== 1), of(0).flatMap((each) => [each, each + 3]));
+    assert.deepEqual(got.filter((each) => typeof each === "string"), of(0).map(String));
+    close();
+  },
+
+  async unrecovered() {
+    const { port, cut, close } = await relay();
+    const url = `http://127.0.0.1:${port}`;
+    const name = `banned ${transports}`;
+    const [socket, other] = [await connected("/kept", { url, auth: { name } }), await connected("/kept")];
+    const { id } = socket;
+    await socket.emitWithAck("enter", "quiet:room");
+    let back = next(socket, "connect");
+    cut();
+    await back;
+    assert.equal(socket.recovered, false, "a room without history: nobody knows what was missed");
+    assert.notEqual(socket.id, id);
+    const gone = next(socket, "disconnect");
+    socket.emit("throw me out");
+    await gone;
+    back = next(socket, "connect");
+    socket.connect();
+    await back;
+    assert.equal(socket.recovered, false, "the server sent it away");
+    await other.emitWithAck("ban", name);
+    const refused = next(socket, "connect_error");
+    cut();
+    assert.equal((await refused)[0].message, "not you");
+    close();
   },
 
   async ordered() {

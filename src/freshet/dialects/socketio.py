@@ -43,6 +43,8 @@ EVENT, NAMESPACE, ARGUMENTS = "event", "namespace", "arguments"
 _RESERVED = frozenset({"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"})
 _HEAD = re.compile(rb"4([0-6])(?:(\d{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?(\d{1,15})?", re.DOTALL)
 
+_OURS = ("token", "pid", "offset")  # of what a client sends along as it connects
+
 _json = msgspec.json.Encoder().encode
 
 
@@ -189,15 +191,36 @@ def _extract(value: Any, attachments: list[bytes], depth: int) -> Any:
     return value
 
 
-class SocketIO(Dialect):
-    """One namespace, whose sessions share it. name: differs by namespace, since what is encoded does."""
+class Stamped(Frame):
+    """An event to which each session adds, as the last argument, where it stands then: what recovery goes on from.
 
-    __slots__ = ("name", "namespace")
+    channel, place: what it moves; empty: nothing.
+    """
+
+    __slots__ = ("channel", "place")
+
+    def __init__(self, frame: Frame, channel: str = "", place: str = "") -> None:
+        super().__init__(frame.data, tail=frame.tail)
+        self.channel = channel
+        self.place = place
+
+    def stamped(self, stamp: bytes) -> Frame:
+        return Frame(b"%b,%b]" % (self.data[:-1], _json(stamp.decode())), tail=self.tail)
+
+
+class SocketIO(Dialect):
+    """One namespace, whose sessions share it. name: differs by namespace, since what is encoded does.
+
+    recovers: its clients can go on where they stopped, so that events are `Stamped`.
+    """
+
+    __slots__ = ("name", "namespace", "recovers")
     tells_missed = False
     has_heartbeat = False
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, recovers: bool = False) -> None:
         self.namespace = namespace
+        self.recovers = recovers
         self.name = f"socketio:{namespace}"
 
     def receive(self, frame: Frame) -> list[Command]:
@@ -208,8 +231,8 @@ class SocketIO(Dialect):
         """What a packet of this namespace asks for. An acknowledgement asks for nothing."""
         if packet.type is Type.CONNECT:
             auth = packet.data or {}
-            token = auth.get("token", "")
-            return [Connect(1, token if isinstance(token, str) else "", _json(auth))]
+            token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _OURS)
+            return [Connect(1, token, _json(auth), pid=pid, stamp=stamp)]
         if packet.type in (Type.EVENT, Type.BINARY_EVENT):
             event, *arguments = packet.data
             return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1)]
@@ -217,7 +240,13 @@ class SocketIO(Dialect):
 
     def encode(self, event: Event) -> Frame | None:
         write = _WRITE.get(type(event))
-        return write(self.namespace, event) if write is not None else None
+        frame = write(self.namespace, event) if write is not None else None
+        asks = type(event) is Emitted and event.id  # then its last argument is not looked at
+        if frame is None or not self.recovers or type(event) not in _STAMPED or asks:
+            return frame
+        if type(event) is Published and event.publication.offset:
+            return Stamped(frame, event.channel, f"{event.epoch}:{event.publication.offset}")
+        return Stamped(frame)
 
 
 def _published(namespace: str, event: Published) -> Frame | None:
@@ -242,7 +271,9 @@ def _refused(namespace: str, event: Refused) -> Frame | None:
 
 _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
     Acknowledged: lambda ns, it: encode_packet(Type.ACK, ns, it.id - 1, it.arguments),
-    Connected: lambda ns, it: encode_packet(Type.CONNECT, ns, None, {"sid": it.client}),
+    Connected: lambda ns, it: encode_packet(
+        Type.CONNECT, ns, None, {"sid": it.client} | ({"pid": it.pid} if it.pid else {})
+    ),
     Emitted: lambda ns, it: encode_packet(Type.EVENT, ns, it.id - 1 if it.id else None, [it.event, *it.arguments]),
     Message: lambda ns, it: _published(ns, Published("", Publication(it.data))),
     Published: _published,
@@ -251,3 +282,5 @@ _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
         Type.EVENT, ns, None, ["unsubscribed", {"channel": it.channel, "code": it.code}]
     ),
 }
+
+_STAMPED = frozenset({Emitted, Message, Published, Unsubscribed})

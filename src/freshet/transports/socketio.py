@@ -1,10 +1,11 @@
 """Socket.IO over an Engine.IO line: a session for each namespace, all of which share the line and its outbox."""
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 import msgspec
 
-from freshet.dialects.socketio import Decoder, Packet, SocketIO, Type, encode_packet
+from freshet.dialects.socketio import Decoder, Packet, SocketIO, Stamped, Type, encode_packet
 from freshet.errors import Disconnect
 from freshet.model import Command, Connect, Frame, Handshake
 from freshet.outbox import Outbox
@@ -18,7 +19,7 @@ Open = Callable[[SocketIO, Handshake, Outbox], Session]
 class Branch(Outbox):
     """A session's share of its line's outbox. Its end is a packet, not the end of the line."""
 
-    __slots__ = ("_line", "_sockets", "namespace")
+    __slots__ = ("_line", "_places", "_sockets", "_stamp", "namespace")
 
     def __init__(self, line: Line, sockets: "Sockets", namespace: str) -> None:
         super().__init__(line.outbox.turn, line.outbox.limit)
@@ -26,17 +27,26 @@ class Branch(Outbox):
         self._sockets = sockets
         self.namespace = namespace
         self.wake = self._room
+        self._places: dict[str, str] = {}
+        self._stamp = b""
 
     def _room(self) -> None:
         self._line.outbox.wake()
 
     def push(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.push(frame)
+            self._line.outbox.push(self._stamped(frame) if type(frame) is Stamped else frame)
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.send(frame)
+            self._line.outbox.send(self._stamped(frame) if type(frame) is Stamped else frame)
+
+    def _stamped(self, frame: Stamped) -> Frame:
+        """With where this session stands in each of its rooms."""
+        if frame.channel:
+            self._places[frame.channel] = frame.place
+            self._stamp = urlencode(self._places).encode()
+        return frame.stamped(self._stamp)
 
     def close(self, why: Disconnect) -> None:
         if self.closed is None:
@@ -79,6 +89,7 @@ class Sockets:
             return  # on its way when the server ended the session: the client will hear of it
         elif packet.type is Type.DISCONNECT:
             self._sessions.pop(packet.namespace)
+            session.host.forget(session)
             session.end(Disconnect.normal())
         elif packet.type in (Type.ACK, Type.BINARY_ACK):
             # Past the commands that wait: one of them may be what waits for it.
