@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freshet.dialects.base import Dialect
+from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.centrifuge import COMMANDS_PER_FRAME, Centrifuge
-from freshet.dialects.channel_url import ChannelUrl, kind_of
+from freshet.dialects.channel_url import ChannelEvents, ChannelPage, ChannelUrl
 from freshet.errors import Disconnect
 from freshet.model import (
     Acknowledged,
@@ -62,14 +62,23 @@ json_values = st.recursive(
 )
 
 
-@pytest.fixture(params=["centrifuge", "channel_url"])
+DIALECTS = {
+    "centrifuge": (Centrifuge(), CENTRIFUGE),
+    "channel_url": (ChannelUrl("room:a"), CHANNEL_URL),
+    "channel_events": (ChannelEvents(["room:a"]), []),
+    "channels_events": (ChannelEvents(["a", "b"]), []),
+    "channel_page": (ChannelPage("room:a"), []),
+}
+
+
+@pytest.fixture(params=DIALECTS)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
-    return Centrifuge() if request.param == "centrifuge" else ChannelUrl("room:a")
+    return DIALECTS[request.param][0]
 
 
 @pytest.fixture
 def valid(dialect: Dialect) -> list[bytes]:
-    return CENTRIFUGE if isinstance(dialect, Centrifuge) else CHANNEL_URL
+    return next(valid for it, valid in DIALECTS.values() if it is dialect)
 
 
 def line(event: Any) -> Any:
@@ -124,7 +133,7 @@ def test_a_frame_for_a_channel_is_json_in_one_line_or_what_it_was(text: str) -> 
 
 
 def test_bytes_stay_bytes_even_if_they_look_like_json() -> None:
-    assert kind_of(Frame(b"{}", binary=True)) is Kind.BYTES
+    assert kind_of(b"\xff") == (Kind.BYTES, b"\xff")
     [command] = ChannelUrl("a").receive(Frame(b"{}", binary=True))
     assert command == Publish("a", b"{}", 3, Kind.BYTES)
 

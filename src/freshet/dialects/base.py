@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from freshet.model import ClientInfo, Command, Event, Frame, Handshake
+import msgspec
+
+from freshet.model import ClientInfo, Command, Event, Frame, Handshake, Kind
 
 
 class Dialect(ABC):
@@ -60,3 +62,20 @@ def info_of(info: ClientInfo) -> dict[str, object]:
     if info.chan_info:
         wire["chan_info"] = info.chan_info
     return wire
+
+
+_valid = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def kind_of(data: bytes) -> tuple[Kind, bytes]:
+    """What a client's bytes are, and the bytes as they are passed on: JSON in one line, as `Kind` says."""
+    try:
+        _valid(data)
+        return Kind.JSON, msgspec.json.format(data, indent=-1) if b"\n" in data else data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return Kind.BYTES, data
+    return Kind.TEXT, data

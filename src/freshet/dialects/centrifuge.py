@@ -5,6 +5,7 @@ pong. Source: `definitions/client.proto` of centrifugal/protocol, whose JSON map
 """
 
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -60,7 +61,7 @@ REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
 # --------------------------------------------------------------------------------------------------- what comes in
 
 
-class _SubscribeRequest(Struct):
+class SubscribeRequest(Struct):
     channel: str = ""
     token: str = ""
     recover: bool = False
@@ -73,83 +74,83 @@ class _SubscribeRequest(Struct):
         return Position(self.epoch, self.offset) if self.recover else None
 
 
-class _ConnectRequest(Struct):
+class ConnectRequest(Struct):
     token: str = ""
     data: Raw = Raw()
-    subs: dict[str, _SubscribeRequest] = {}
+    subs: dict[str, SubscribeRequest] = {}
     name: str = ""
     version: str = ""
 
 
-class _PublishRequest(Struct):
+class PublishRequest(Struct):
     channel: str
     data: Raw
 
 
-class _Channel(Struct):
+class ChannelRequest(Struct):
     channel: str
 
 
-class _Since(Struct):
+class Since(Struct):
     offset: int = 0
     epoch: str = ""
 
 
-class _HistoryRequest(Struct):
+class HistoryRequest(Struct):
     channel: str
     limit: int = 0
-    since: _Since | None = None
+    since: Since | None = None
     reverse: bool = False
 
 
-class _RpcRequest(Struct):
+class RpcRequest(Struct):
     method: str = ""
     data: Raw = Raw()
 
 
-class _SendRequest(Struct):
+class SendRequest(Struct):
     data: Raw = Raw()
 
 
-class _RefreshRequest(Struct):
+class RefreshRequest(Struct):
     token: str = ""
 
 
-class _SubRefreshRequest(Struct):
+class SubRefreshRequest(Struct):
     channel: str
     token: str = ""
 
 
-class _Nothing(Struct):
+class Nothing(Struct):
     pass
 
 
-class _Command(Struct):
+class WireCommand(Struct):
     id: int = 0
-    connect: _ConnectRequest | None = None
-    subscribe: _SubscribeRequest | None = None
-    unsubscribe: _Channel | None = None
-    publish: _PublishRequest | None = None
-    presence: _Channel | None = None
-    presence_stats: _Channel | None = None
-    history: _HistoryRequest | None = None
-    ping: _Nothing | None = None
-    send: _SendRequest | None = None
-    rpc: _RpcRequest | None = None
-    refresh: _RefreshRequest | None = None
-    sub_refresh: _SubRefreshRequest | None = None
+    connect: ConnectRequest | None = None
+    subscribe: SubscribeRequest | None = None
+    unsubscribe: ChannelRequest | None = None
+    publish: PublishRequest | None = None
+    presence: ChannelRequest | None = None
+    presence_stats: ChannelRequest | None = None
+    history: HistoryRequest | None = None
+    ping: Nothing | None = None
+    send: SendRequest | None = None
+    rpc: RpcRequest | None = None
+    refresh: RefreshRequest | None = None
+    sub_refresh: SubRefreshRequest | None = None
 
 
-def _connect(id: int, it: _ConnectRequest) -> Connect:
+def _connect(id: int, it: ConnectRequest) -> Connect:
     recover = {channel: position for channel, sub in it.subs.items() if (position := sub.position())}
     return Connect(id, it.token, bytes(it.data), recover, it.name, it.version)
 
 
-def _subscribe(id: int, it: _SubscribeRequest) -> Subscribe:
+def _subscribe(id: int, it: SubscribeRequest) -> Subscribe:
     return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), bool(it.flag & REJECT_UNRECOVERED))
 
 
-def _history(id: int, it: _HistoryRequest) -> ReadHistory:
+def _history(id: int, it: HistoryRequest) -> ReadHistory:
     since = Position(it.since.epoch, it.since.offset) if it.since else None
     return ReadHistory(it.channel, id, it.limit, since, it.reverse)
 
@@ -167,17 +168,22 @@ _READ: dict[str, Any] = {
     "sub_refresh": lambda id, it: RefreshSubscription(it.channel, it.token, id),
 }
 
-_decode = msgspec.json.Decoder(_Command).decode
-_PONG = Pong()
+_decode = msgspec.json.Decoder(WireCommand).decode
+PONG = Pong()
 
 
 def _read(line: bytes) -> Command:
     if line == b"{}":
-        return _PONG
+        return PONG
     try:
         wire = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Disconnect.bad_request("malformed command") from None
+    return command_of(wire)
+
+
+def command_of(wire: WireCommand) -> Command:
+    """What a command asks for, however it was encoded. Raises `Disconnect`."""
     if wire.publish is not None and wire.id > 0:
         return Publish(wire.publish.channel, bytes(wire.publish.data), wire.id)
     if wire.send is not None:
@@ -198,6 +204,10 @@ _json = msgspec.json.Encoder().encode
 _NULL = b"null"
 
 
+Payload = Callable[[Publication], bytes | Raw]
+"""A publication's data, as the encoding has it."""
+
+
 def _payload(publication: Publication) -> Raw:
     """A payload as JSON. This client knows nothing else, so text becomes a string, bytes become base64 in a string."""
     if publication.kind is Kind.JSON:
@@ -207,8 +217,8 @@ def _payload(publication: Publication) -> Raw:
     return Raw(_json(b64encode(publication.data).decode()))
 
 
-def _publication(publication: Publication) -> dict[str, object]:
-    wire: dict[str, object] = {"data": _payload(publication)}
+def _publication(publication: Publication, payload: Payload) -> dict[str, object]:
+    wire: dict[str, object] = {"data": payload(publication)}
     if publication.info:
         wire["info"] = info_of(publication.info)
     if publication.offset:
@@ -218,7 +228,7 @@ def _publication(publication: Publication) -> dict[str, object]:
     return wire
 
 
-def _subscribed(event: Subscribed) -> dict[str, object]:
+def _subscribed(event: Subscribed, payload: Payload) -> dict[str, object]:
     wire: dict[str, object] = {}
     if event.recoverable:
         wire |= {"recoverable": True, "positioned": True, "epoch": event.position.epoch}
@@ -227,7 +237,7 @@ def _subscribed(event: Subscribed) -> dict[str, object]:
     if event.recovered is not None:
         wire |= {"was_recovering": True, "recovered": event.recovered}
     if event.publications:
-        wire["publications"] = [_publication(publication) for publication in event.publications]
+        wire["publications"] = [_publication(each, payload) for each in event.publications]
     if event.data:
         wire["data"] = Raw(event.data)
     return wire | _expiry(event.ttl)
@@ -237,48 +247,75 @@ def _expiry(ttl: int | None) -> dict[str, object]:
     return {} if ttl is None else {"expires": True, "ttl": ttl}
 
 
-def _connected(event: Connected) -> dict[str, object]:
+def _connected(event: Connected, payload: Payload) -> dict[str, object]:
     wire: dict[str, object] = {"client": event.client, "version": VERSION, "ping": event.ping, "pong": True}
     if event.data:
         wire["data"] = Raw(event.data)
     if event.session:
         wire |= {"session": event.session, "node": event.node}
     if event.subscriptions:
-        wire["subs"] = {sub.channel: _subscribed(sub) for sub in event.subscriptions}
+        wire["subs"] = {sub.channel: _subscribed(sub, payload) for sub in event.subscriptions}
     return wire | _expiry(event.ttl)
 
 
-def _page(event: HistoryPage) -> dict[str, object]:
-    publications = [_publication(publication) for publication in event.stream.publications]
+def _page(event: HistoryPage, payload: Payload) -> dict[str, object]:
+    publications = [_publication(each, payload) for each in event.stream.publications]
     epoch, offset = event.stream.position
     return {"publications": publications, "epoch": epoch, "offset": offset}
 
 
-def _refreshed(event: Refreshed) -> dict[str, object]:
+def _refreshed(event: Refreshed, payload: Payload) -> dict[str, object]:
     return {"client": event.client, "version": VERSION} | _expiry(event.ttl)
 
 
-_REPLY: dict[type[Any], tuple[str, Any]] = {
-    Accepted: ("publish", lambda event: {}),
-    Alive: ("ping", lambda event: {}),
-    Answer: ("rpc", lambda event: {"data": Raw(event.data or _NULL)}),
+def _presence(event: PresenceList, payload: Payload) -> dict[str, object]:
+    return {"presence": {id: info_of(info) for id, info in event.clients.items()}}
+
+
+def _refused(event: Refused, payload: Payload) -> dict[str, object]:
+    return {"code": event.code, "message": event.message, "temporary": event.temporary}
+
+
+REPLIES: dict[type[Any], tuple[str, Any]] = {
+    Accepted: ("publish", lambda event, payload: {}),
+    Alive: ("ping", lambda event, payload: {}),
+    Answer: ("rpc", lambda event, payload: {"data": Raw(event.data or _NULL)}),
     Connected: ("connect", _connected),
     HistoryPage: ("history", _page),
-    PresenceList: ("presence", lambda event: {"presence": {id: info_of(info) for id, info in event.clients.items()}}),
-    PresenceStats: ("presence_stats", lambda event: {"num_clients": event.clients, "num_users": event.users}),
+    PresenceList: ("presence", _presence),
+    PresenceStats: ("presence_stats", lambda event, payload: {"num_clients": event.clients, "num_users": event.users}),
     Refreshed: ("refresh", _refreshed),
-    Refused: ("error", lambda event: {"code": event.code, "message": event.message, "temporary": event.temporary}),
+    Refused: ("error", _refused),
     Subscribed: ("subscribe", _subscribed),
-    SubscriptionRefreshed: ("sub_refresh", lambda event: _expiry(event.ttl)),
-    Unsubscription: ("unsubscribe", lambda event: {}),
+    SubscriptionRefreshed: ("sub_refresh", lambda event, payload: _expiry(event.ttl)),
+    Unsubscription: ("unsubscribe", lambda event, payload: {}),
 }
 
-_PUSH: dict[type[Any], tuple[str, Any]] = {
-    Joined: ("join", lambda event: {"info": info_of(event.info)}),
-    Left: ("leave", lambda event: {"info": info_of(event.info)}),
+PUSHES: dict[type[Any], tuple[str, Any]] = {
+    Joined: ("join", lambda event, payload: {"info": info_of(event.info)}),
+    Left: ("leave", lambda event, payload: {"info": info_of(event.info)}),
     Subscribed: ("subscribe", _subscribed),
-    Unsubscribed: ("unsubscribe", lambda event: {"code": event.code, "reason": event.reason}),
+    Unsubscribed: ("unsubscribe", lambda event, payload: {"code": event.code, "reason": event.reason}),
 }
+
+
+def reply_of(event: Event, payload: Payload) -> dict[str, object] | None:
+    """A reply or a push as the fields of its message; None: there is no word for it."""
+    if type(event) is Disconnected:
+        return {"push": {"disconnect": {"code": event.code, "reason": event.reason}}}
+    if type(event) is Message:
+        return {"push": {"message": {"data": Raw(event.data)}}}
+    if type(event) is Published:
+        return {"push": {"channel": event.channel, "pub": _publication(event.publication, payload)}}
+    id = getattr(event, "id", 0)
+    if id and type(event) in REPLIES:
+        name, write = REPLIES[type(event)]
+        return {"id": id, name: write(event, payload)}
+    if type(event) in PUSHES:
+        name, write = PUSHES[type(event)]
+        return {"push": {"channel": event.channel, name: write(event, payload)}}  # type: ignore[union-attr]
+    return None
+
 
 _HEARTBEAT = Frame(b"{}")
 
@@ -304,18 +341,8 @@ class Centrifuge(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
-        if type(event) is Disconnected:
-            return Frame(_json({"push": {"disconnect": {"code": event.code, "reason": event.reason}}}))
-        if type(event) is Message:
-            return Frame(_json({"push": {"message": {"data": Raw(event.data)}}}))
-        id = getattr(event, "id", 0)
-        if id and type(event) in _REPLY:
-            name, write = _REPLY[type(event)]
-            return Frame(_json({"id": id, name: write(event)}))
-        if type(event) in _PUSH:
-            name, write = _PUSH[type(event)]
-            return Frame(_json({"push": {"channel": event.channel, name: write(event)}}))  # type: ignore[union-attr]
-        return None
+        wire = reply_of(event, _payload)
+        return Frame(_json(wire)) if wire is not None else None
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all lines."""
@@ -335,4 +362,4 @@ def _encode_published(channel: str, publication: Publication) -> Frame:
         # The common case is put together from bytes: the payload is not looked at again.
         end = b',"offset":%d}}}' % publication.offset if publication.offset else b"}}}"
         return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b' % (_json(channel), publication.data, end))
-    return Frame(_json({"push": {"channel": channel, "pub": _publication(publication)}}))
+    return Frame(_json({"push": {"channel": channel, "pub": _publication(publication, _payload)}}))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from freshet.dialects.base import HEARTBEAT, Dialect, info_of
+from freshet.dialects.base import HEARTBEAT, Dialect, info_of, kind_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model import (
     OLDEST,
@@ -35,19 +35,6 @@ from freshet.model import (
 )
 
 ALREADY = Refusal.already_subscribed().code  # the server subscribed it before it asked
-
-_valid = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-def kind_of(frame: Frame) -> Kind:
-    """Whether a frame holds JSON, other text, or bytes."""
-    if frame.binary:
-        return Kind.BYTES
-    try:
-        _valid(frame.data)
-    except (msgspec.DecodeError, RecursionError):
-        return Kind.TEXT
-    return Kind.JSON
 
 
 def position(text: str) -> Position | None:
@@ -91,10 +78,7 @@ class ChannelUrl(Dialect):
         return [connect, Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
-        kind = kind_of(frame)
-        data = frame.data
-        if kind is Kind.JSON and b"\n" in data:
-            data = msgspec.json.format(data, indent=-1)  # JSON is passed on in one line, as `Kind` says
+        kind, data = (Kind.BYTES, frame.data) if frame.binary else kind_of(frame.data)
         return [Publish(self.channel, data, id=3, kind=kind)]
 
     def encode(self, event: Event) -> Frame | None:

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.dialects.base import Dialect
-from freshet.dialects.channel_url import ChannelEvents, ChannelPage, kind_of
+from freshet.dialects.base import Dialect, kind_of
+from freshet.dialects.channel_url import ChannelEvents, ChannelPage
 from freshet.errors import Disconnect
 from freshet.model import Frame, Handshake, Kind
 from freshet.node import Node
@@ -92,12 +92,8 @@ class ChannelEndpoint:
             return plain(413, f"At most {limit} bytes.\n", allow)
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         frame = Frame(body, binary=kind == "application/octet-stream")
-        if kind == "application/json" and kind_of(frame) is not Kind.JSON:
+        if kind == "application/json" and kind_of(body)[0] is not Kind.JSON:
             return plain(400, "The body is not JSON.\n", allow)
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            frame.binary = True
         session = self._open(ChannelPage(channel, frame), request)
         told = await stream.collect(session, receive, self._node.timing.connect_timeout, bool)
         return _refusal(told, allow) if isinstance(told, Disconnect) else _json(told[0].data, allow)

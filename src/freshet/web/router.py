@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge import Centrifuge
+from freshet.dialects.centrifuge_protobuf import CentrifugeProtobuf
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.node import Node
 from freshet.policy import origin
@@ -43,17 +44,26 @@ class WebSocketEndpoint:
 
 def router(node: Node) -> Router:
     """All URLs of one node, below whatever prefix it is mounted under."""
-    centrifuge = Centrifuge()
+    centrifuge, protobuf = Centrifuge(), CentrifugeProtobuf()
+
+    def websocket(scope: Scope) -> Dialect:
+        asked = protobuf.subprotocol in scope.get("subprotocols", ()) or b"format=protobuf" in scope["query_string"]
+        return protobuf if asked else centrifuge
+
+    def streamed(headers: Headers) -> tuple[Dialect, stream.Form]:
+        binary = headers.get("content-type") == "application/octet-stream"
+        return (protobuf, stream.MESSAGES) if binary else (centrifuge, stream.LINES)
+
     channels = ChannelEndpoint(node)
     return Router(
         routes=[
-            WebSocketRoute("/connection/websocket", WebSocketEndpoint(node, lambda scope: centrifuge)),
+            WebSocketRoute("/connection/websocket", WebSocketEndpoint(node, websocket)),
             WebSocketRoute(
                 "/channels/{channel:path}",
                 WebSocketEndpoint(node, lambda scope: ChannelUrl(scope["path_params"]["channel"])),
             ),
             Route("/connection/sse", StreamEndpoint(node, lambda headers: (centrifuge, stream.ENVELOPED))),
-            Route("/connection/http_stream", StreamEndpoint(node, lambda headers: (centrifuge, stream.LINES))),
+            Route("/connection/http_stream", StreamEndpoint(node, streamed)),
             Route("/emulation", EmulationEndpoint(node)),
             Route("/channels", channels),
             Route("/channels/{channel:path}", channels),

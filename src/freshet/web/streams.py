@@ -5,6 +5,7 @@ Those may reach any node: they name the one that has the session. Nothing needs 
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from starlette.datastructures import Headers
@@ -12,6 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.base import Dialect
+from freshet.dialects.centrifuge_protobuf import EMULATION
+from freshet.dialects.protobuf import decode
 from freshet.model import Frame
 from freshet.node import Node
 from freshet.policy import origin
@@ -68,6 +71,14 @@ class _Emulation(msgspec.Struct):
     data: str
 
 
+class _Posted(NamedTuple):
+    """The same in Protobuf."""
+
+    node: str = ""
+    session: str = ""
+    data: bytes = b""
+
+
 class EmulationEndpoint:
     """Takes what the client of a stream says: 204 when it is on its way, otherwise why not."""
 
@@ -80,25 +91,28 @@ class EmulationEndpoint:
             await plain(403, origin.REFUSAL)(scope, receive, send)
             return
         allow = cors(headers)
-        status, text = (204, "") if scope["method"] == "OPTIONS" else await self._take(receive)
+        binary = headers.get("content-type") == "application/octet-stream"
+        status, text = (204, "") if scope["method"] == "OPTIONS" else await self._take(receive, binary)
         answer = plain(status, text, allow) if text else Response(None, status, allow)
         await answer(scope, receive, send)
 
-    async def _take(self, receive: Receive) -> tuple[int, str]:
+    async def _take(self, receive: Receive, binary: bool) -> tuple[int, str]:
         limit = self._node.limits.message_size
         body = await read(receive, limit + 1024)
         if body is None:
             return 413, f"At most {limit} bytes.\n"
         try:
-            said = msgspec.json.decode(body, type=_Emulation)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            said: _Posted | _Emulation
+            said = _Posted(**decode(EMULATION, body)) if binary else msgspec.json.decode(body, type=_Emulation)
+        except (ValueError, RecursionError) as error:
             return 400, f"Expected node, session and data: {error}.\n"
         session = self._node.posting(said.session) if said.node == self._node.id else None
         if session is None:
             return 404, "No such session: it is over, connect again.\n"
         if not await _room(session):
             return 429, "The commands before these are not done yet: try again.\n"
-        session.receive(Frame(said.data.encode()))
+        data = said.data if isinstance(said.data, bytes) else said.data.encode()
+        session.receive(Frame(data, binary=binary))
         return 204, ""
 
 
