@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freshet.dialects import protobuf
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge import COMMANDS_PER_FRAME
 from freshet.dialects.centrifuge_protobuf import CentrifugeProtobuf
