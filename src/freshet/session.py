@@ -226,6 +226,8 @@ class Session:
 
     def tell(self, event: Event) -> None:
         """Tell this client alone."""
+        if self.dialect.in_order:
+            self.outbox.turn.flush()
         try:
             frame = self.dialect.encode(event)
         except Disconnect as why:

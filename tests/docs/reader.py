@@ -136,7 +136,7 @@ class Reader:
             self.folder /= command.removeprefix("cd ")
         elif command.startswith("pip install "):
             for package in shlex.split(command)[2:]:
-                importlib.metadata.distribution(package)  # the tests' environment has it
+                importlib.metadata.distribution(package.partition("[")[0])  # the tests' environment has it
         elif command.startswith("npm install "):
             here = require_npm_packages() / "node_modules"
             assert all((here / package).is_dir() for package in shlex.split(command)[2:]), command

@@ -16,6 +16,7 @@ class Dialect(ABC):
     namespace: whose sessions it speaks for, where a line carries several (Socket.IO); empty: there is none.
     has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
     answers_heartbeat: a client that is there says so; otherwise only its transport can tell.
+    in_order: what a session is told alone comes behind what was published before; otherwise a reply may come first.
     tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
     """
 
@@ -25,6 +26,7 @@ class Dialect(ABC):
     namespace: str = ""
     has_heartbeat: ClassVar[bool] = True
     answers_heartbeat: ClassVar[bool] = True
+    in_order: ClassVar[bool] = False
     subprotocol: ClassVar[str] = ""
     tells_missed: ClassVar[bool] = True
 

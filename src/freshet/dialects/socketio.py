@@ -217,6 +217,7 @@ class SocketIO(Dialect):
     __slots__ = ("name", "namespace", "recovers")
     tells_missed = False
     has_heartbeat = False
+    in_order = True
 
     def __init__(self, namespace: str, *, recovers: bool = False) -> None:
         self.namespace = namespace
