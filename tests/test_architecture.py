@@ -51,7 +51,7 @@ LAYOUT = Layout(
     interfaces_only=frozenset({3}),
     # What the files of a folder on a sealed level share beside their base.
     common={
-        "dialects": frozenset({"centrifuge", "engineio", "protobuf"}),
+        "dialects": frozenset({"centrifuge", "engineio", "fossil", "protobuf"}),
         "policy": frozenset({"tokens"}),
         "transports": frozenset({"engineio", "native"}),
     },

@@ -34,8 +34,9 @@ def create(source: bytes, target: bytes) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The sum of the big-endian words of 32 bits; the last one is filled up with zeros."""
-    words = -(-len(data) // 4)
-    return sum(struct.unpack(f">{words}I", data.ljust(4 * words, b"\0"))) & 0xFFFFFFFF
+    count = -(-len(data) // 4)
+    words: tuple[int, ...] = struct.unpack(f">{count}I", data.ljust(4 * count, b"\0"))
+    return sum(words) & 0xFFFFFFFF
 
 
 def _search(out: list[bytes], source: bytes, target: bytes, at: int, end: int) -> None:
