@@ -117,6 +117,7 @@ class Freshet:
         history: History | None = None,
         presence: bool = False,
         join_leave: bool = False,
+        delta: bool = False,
         subscribe: Literal["nobody", "token", "client"] = "client",
         publish: Literal["nobody", "subscriber", "client"] = "nobody",
         read: Literal["nobody", "subscriber", "client"] = "subscriber",
@@ -126,6 +127,7 @@ class Freshet:
         In a pattern `{name}` stands for one or more characters except `:`, and `*` for anything.
 
         join_leave: subscribers are told who comes and goes; wants `presence`.
+        delta: clients that ask for it are told what changed since the publication before, instead of each one whole.
         subscribe, publish, read: who may; `read` is for history and presence.
         """
         rule = ChannelRule(
@@ -133,6 +135,7 @@ class Freshet:
             history=history,
             presence=presence,
             join_leave=join_leave,
+            delta=delta,
             subscribe=subscribe,
             publish=publish,
             read=read,

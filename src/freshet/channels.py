@@ -144,6 +144,7 @@ class ChannelRule:
     """
 
     __slots__ = (
+        "delta",
         "fit",
         "history",
         "join_leave",
@@ -164,6 +165,7 @@ class ChannelRule:
         history: History | None = None,
         presence: bool = False,
         join_leave: bool = False,
+        delta: bool = False,
         subscribe: Literal["nobody", "token", "client"] = "client",
         publish: Literal["nobody", "subscriber", "client"] = "nobody",
         read: Literal["nobody", "subscriber", "client"] = "subscriber",
@@ -176,6 +178,7 @@ class ChannelRule:
         self.history = history
         self.presence = presence
         self.join_leave = join_leave
+        self.delta = delta
         self.subscribe = subscribe
         self.publish = publish
         self.read = read
@@ -192,6 +195,7 @@ class ChannelRule:
             history=config.history,
             presence=config.presence,
             join_leave=config.join_leave,
+            delta=config.delta,
             subscribe=config.subscribe,
             publish=config.publish,
             read=config.read,

@@ -132,7 +132,9 @@ async def ping(node: Node, session: Session, command: Ping) -> Alive:
 
 
 async def subscribe(node: Node, session: Session, command: Subscribe) -> Event | None:
-    entry = await enter(node, session, command.channel, command.recover, command.token, command.data)
+    entry = await enter(
+        node, session, command.channel, command.recover, command.token, command.data, delta=command.delta
+    )
     subscribed = settle(node, entry, command.id)
     if command.or_refuse and subscribed.recovered is False:
         await node.unsubscribe(session, command.channel, None)

@@ -78,6 +78,9 @@ class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = None
     presence: Annotated[bool, Meta(description="Who is in the channel is known.")] = False
     join_leave: Annotated[bool, Meta(description="Subscribers are told who comes and goes; wants presence.")] = False
+    delta: Annotated[
+        bool, Meta(description="Clients that ask for it are told what changed, instead of each publication whole.")
+    ] = False
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
     publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
     read: Annotated[

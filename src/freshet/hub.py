@@ -6,6 +6,7 @@ by offset when it settles, so that there is neither a gap nor a repeat between t
 
 import asyncio
 import logging
+from enum import Enum
 
 from freshet.channels import ChannelRule
 from freshet.dialects.base import Dialect
@@ -18,19 +19,56 @@ from freshet.session import Session
 log = logging.getLogger("freshet.hub")
 
 
+class Telling(Enum):
+    """How a publication is told to a listener."""
+
+    WHOLE = "whole"
+    FIRST = "first"  # whole, and from the next one on as a difference
+    DIFFERENCE = "difference"  # to the last one that was fanned out, which this listener has
+
+
+class Group:
+    """Those listeners of a channel who are told the same bytes: their outboxes by session."""
+
+    __slots__ = ("dialect", "outboxes", "telling")
+
+    def __init__(self, dialect: Dialect, telling: Telling) -> None:
+        self.dialect = dialect
+        self.telling = telling
+        self.outboxes: dict[Session, Outbox] = {}
+
+    def encode(self, events: list[Delivery], before: Publication | None) -> list[Frame]:
+        """before: the last publication that was fanned out."""
+        if self.telling is Telling.WHOLE:
+            encoded = [self.dialect.encode(event) for event in events]
+        else:
+            encoded = []
+            before = before if self.telling is Telling.DIFFERENCE else None
+            for event in events:
+                if type(event) is Published:
+                    encoded.append(self.dialect.encode_after(event, before))
+                    before = event.publication
+                else:
+                    encoded.append(self.dialect.encode(event))
+        return self.dialect.join([frame for frame in encoded if frame is not None])
+
+
 class Listeners:
     """Who listens to one channel.
 
-    groups: of each dialect in use here, the outboxes by session. pending: what came in this turn. heard: the engine
-    knows that this node listens. announces: they are told who comes and goes.
+    groups: by dialect and how they are told. pending: what came in this turn. heard: the engine knows that this node
+    listens. announces: they are told who comes and goes. last: the publication that was fanned out last, where
+    listeners may be told the difference to it.
     """
 
-    __slots__ = ("announces", "channel", "groups", "heard", "joining", "pending")
+    __slots__ = ("announces", "channel", "delta", "groups", "heard", "joining", "last", "pending")
 
     def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
         self.announces = rule.join_leave
-        self.groups: dict[str, tuple[Dialect, dict[Session, Outbox]]] = {}
+        self.delta = rule.delta
+        self.last: Publication | None = None
+        self.groups: dict[tuple[str, Telling], Group] = {}
         self.heard = False
         self.joining: list[Joining] = []
         self.pending: list[Delivery] = []
@@ -38,20 +76,50 @@ class Listeners:
     def __bool__(self) -> bool:
         return bool(self.groups or self.joining)
 
+    def add(self, session: Session, telling: Telling) -> None:
+        key = (session.dialect.name, telling)
+        if key not in self.groups:
+            self.groups[key] = Group(session.dialect, telling)
+        self.groups[key].outboxes[session] = session.outbox
+
+    def remove(self, session: Session) -> bool:
+        """Whether it was there."""
+        for telling in Telling if self.delta else (Telling.WHOLE,):
+            key = (session.dialect.name, telling)
+            group = self.groups.get(key)
+            if group is not None and group.outboxes.pop(session, None) is not None:
+                if not group.outboxes:
+                    del self.groups[key]
+                return True
+        return False
+
+    def told(self, events: list[Delivery]) -> None:
+        """Who was told one of these whole is told differences from now on."""
+        published = [event.publication for event in events if type(event) is Published]
+        if not published:
+            return
+        self.last = published[-1]
+        for key, group in list(self.groups.items()):
+            if group.telling is Telling.FIRST:
+                del self.groups[key]
+                for session in group.outboxes:
+                    self.add(session, Telling.DIFFERENCE)
+
 
 class Joining:
     """A session on its way into a channel.
 
-    waiting: the last `limit` of what was published since it began.
+    waiting: the last `limit` of what was published since it began. delta: it wants to be told differences.
     """
 
-    __slots__ = ("channel", "limit", "listeners", "session", "waiting")
+    __slots__ = ("channel", "delta", "limit", "listeners", "session", "waiting")
 
-    def __init__(self, session: Session, listeners: Listeners, rule: ChannelRule) -> None:
+    def __init__(self, session: Session, listeners: Listeners, rule: ChannelRule, delta: bool) -> None:
         self.session = session
         self.channel = listeners.channel
         self.listeners = listeners
         self.limit = rule.history.size if rule.history else 0
+        self.delta = delta
         self.waiting: list[Publication] = []
 
     def wait(self, events: list[Delivery]) -> None:
@@ -75,7 +143,7 @@ class Hub:
     def channels(self) -> dict[str, int]:
         """How many sessions listen to each channel."""
         counts = (
-            (it.channel, sum(len(outboxes) for _, outboxes in it.groups.values())) for it in self._channels.values()
+            (it.channel, sum(len(group.outboxes) for group in it.groups.values())) for it in self._channels.values()
         )
         return {channel: count for channel, count in counts if count}
 
@@ -92,12 +160,15 @@ class Hub:
 
     # -------------------------------------------------------------------------------------------------- subscriptions
 
-    async def join(self, session: Session, channel: str, rule: ChannelRule) -> Joining:
-        """The first step into a channel: from when this returns, what is published there waits with the session."""
+    async def join(self, session: Session, channel: str, rule: ChannelRule, *, delta: bool = False) -> Joining:
+        """The first step into a channel: from when this returns, what is published there waits with the session.
+
+        delta: it wants to be told differences; the rule allows that.
+        """
         listeners = self._channels.get(channel)
         if listeners is None:
             listeners = self._channels[channel] = Listeners(channel, rule)
-        joining = Joining(session, listeners, rule)
+        joining = Joining(session, listeners, rule, delta)
         listeners.joining.append(joining)
         try:
             if not listeners.heard:
@@ -125,11 +196,12 @@ class Hub:
         self._fan_out(listeners)
         listeners.pending = news
         listeners.joining.remove(joining)
-        session = joining.session
-        name = session.dialect.name
-        if name not in listeners.groups:
-            listeners.groups[name] = (session.dialect, {})
-        listeners.groups[name][1][session] = session.outbox
+        told, recovered = self._told(joining, stream, since)
+        listeners.add(joining.session, self._telling(joining, told))
+        return told, recovered
+
+    @staticmethod
+    def _told(joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
         if stream is None:
             return Stream([], NOWHERE), None if since is None else False
         read, (epoch, top) = stream
@@ -140,6 +212,14 @@ class Hub:
         complete = stream.follows(since) and (not later or later[0].offset == top + 1)
         return Stream(read + later if complete else [], position), complete
 
+    @staticmethod
+    def _telling(joining: Joining, told: Stream) -> Telling:
+        if not joining.delta:
+            return Telling.WHOLE
+        # What it was told last is what all others have, or else it begins with a whole one.
+        up_to_date = bool(told.publications) and told.publications[-1] == joining.listeners.last
+        return Telling.DIFFERENCE if up_to_date else Telling.FIRST
+
     def abandon(self, joining: Joining) -> None:
         """It comes to nothing."""
         joining.listeners.joining.remove(joining)
@@ -147,14 +227,8 @@ class Hub:
 
     def leave(self, session: Session, channel: str) -> None:
         listeners = self._channels.get(channel)
-        if listeners is None:
-            return
-        _, outboxes = listeners.groups.get(session.dialect.name, (None, {}))
-        if outboxes.pop(session, None) is None:
-            return
-        if not outboxes:
-            del listeners.groups[session.dialect.name]
-        self._forget_if_empty(listeners)
+        if listeners is not None and listeners.remove(session):
+            self._forget_if_empty(listeners)
 
     def _forget_if_empty(self, listeners: Listeners) -> None:
         if listeners or self._channels.get(listeners.channel) is not listeners:
@@ -193,8 +267,8 @@ class Hub:
     @staticmethod
     def _own_up(listeners: Listeners) -> None:
         """What cannot be told is not kept quiet: these clients come back and ask what they missed."""
-        for _, outboxes in listeners.groups.values():
-            for outbox in outboxes.values():
+        for group in listeners.groups.values():
+            for outbox in group.outboxes.values():
                 outbox.close(Disconnect.insufficient_state())
 
     def _fan_out(self, listeners: Listeners, *, alone: bool = False) -> None:
@@ -204,14 +278,15 @@ class Hub:
             return
         for joining in listeners.joining:
             joining.wait(events)
-        for dialect, outboxes in listeners.groups.values():
-            encoded = [dialect.encode(event) for event in events]
-            frames: list[Frame] = dialect.join([frame for frame in encoded if frame is not None])
+        for group in listeners.groups.values():
+            frames = group.encode(events, listeners.last)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:
-                for outbox in outboxes.values():
+                for outbox in group.outboxes.values():
                     outbox.send(frames[0])
             else:
                 for frame in frames:
-                    for outbox in outboxes.values():
+                    for outbox in group.outboxes.values():
                         outbox.push(frame)
+        if listeners.delta:
+            listeners.told(events)

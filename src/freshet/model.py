@@ -176,7 +176,10 @@ class Connect(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """recover: where the client stands. or_refuse: it wants a refusal when it cannot be told all that it missed."""
+    """recover: where the client stands. or_refuse: it wants a refusal when it cannot be told all that it missed.
+
+    delta: it knows how to apply the difference between a publication and the one before.
+    """
 
     channel: str
     id: int = 0
@@ -184,6 +187,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     data: bytes = b""
     recover: Position | None = None
     or_refuse: bool = False
+    delta: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -303,6 +307,7 @@ class Subscribed(msgspec.Struct, frozen=True):
     recovered: None when the client did not ask; True: `publications` are all that it missed; False: they could not be
         told, and `position` is where the log stands now.
     ttl: seconds until the subscription's token has to be refreshed; None: never.
+    delta: after the first one, publications may be told as the difference to the one before; `publications` too.
     """
 
     channel: str
@@ -313,6 +318,7 @@ class Subscribed(msgspec.Struct, frozen=True):
     publications: list[Publication] = []
     ttl: int | None = None
     data: bytes = b""
+    delta: bool = False
 
 
 class Connected(msgspec.Struct, frozen=True):

@@ -56,10 +56,11 @@ async def enter(
     data: bytes = b"",
     *,
     grant: Grant | None = None,
+    delta: bool = False,
 ) -> Entry:
     """May it, and what did it miss? From here on, what is published waits for the session until `settle`.
 
-    grant: the server subscribes it, so that it may.
+    grant: the server subscribes it, so that it may. delta: it can be told differences, if the rule has that.
 
     Raises `Refusal`, and `Disconnect` when the session ended meanwhile.
     """
@@ -76,7 +77,7 @@ async def enter(
         await rule.on_subscribe(session, data=data, **parameters)
     subscription = session.subscriptions[channel] = Subscription(rule, info, expires)
     try:
-        joining = await node.hub.join(session, channel, rule)
+        joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta)
     except BaseException:
         del session.subscriptions[channel]
         raise
@@ -171,4 +172,5 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         publications=stream.publications,
         ttl=ttl_of(entry.subscription.expires, node.now()),
         data=data,
+        delta=entry.joining.delta,
     )

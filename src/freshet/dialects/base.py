@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from freshet.model import ClientInfo, Command, Event, Frame, Handshake, Kind
+from freshet.model import ClientInfo, Command, Event, Frame, Handshake, Kind, Publication, Published
 
 
 class Dialect(ABC):
@@ -45,6 +45,13 @@ class Dialect(ABC):
         For a `Delivery` the result depends on (name, event) alone: it is shared by all sessions. For what only one
         session is told it may raise `Disconnect`: in this dialect that news ends the session.
         """
+
+    def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
+        """A publication for a client that asked for differences (`Subscribe.delta`).
+
+        before: the one that it was told before this; None: this is the first. Shared as what `encode` gives.
+        """
+        return self.encode(event)
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """Fewer frames that say the same, where the protocol allows it."""

@@ -6,11 +6,12 @@ pong. Source: `definitions/client.proto` of centrifugal/protocol, whose JSON map
 
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from freshet.dialects import fossil
 from freshet.dialects.base import Dialect, info_of
 from freshet.errors import Disconnect
 from freshet.model import (
@@ -56,6 +57,7 @@ from freshet.model import (
 
 VERSION = "freshet"
 COMMANDS_PER_FRAME = 1024
+DELTA = "fossil"
 REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
 
 # --------------------------------------------------------------------------------------------------- what comes in
@@ -69,6 +71,7 @@ class SubscribeRequest(Struct):
     offset: int = 0
     data: Raw = Raw()
     flag: int = 0
+    delta: str = ""
 
     def position(self) -> Position | None:
         return Position(self.epoch, self.offset) if self.recover else None
@@ -147,7 +150,8 @@ def _connect(id: int, it: ConnectRequest) -> Connect:
 
 
 def _subscribe(id: int, it: SubscribeRequest) -> Subscribe:
-    return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), bool(it.flag & REJECT_UNRECOVERED))
+    or_refuse = bool(it.flag & REJECT_UNRECOVERED)
+    return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), or_refuse, it.delta == DELTA)
 
 
 def _history(id: int, it: HistoryRequest) -> ReadHistory:
@@ -204,11 +208,17 @@ _json = msgspec.json.Encoder().encode
 _NULL = b"null"
 
 
-Payload = Callable[[Publication], bytes | Raw]
-"""A publication's data, as the encoding has it."""
+class Payload(NamedTuple):
+    """A publication's data, as the encoding has it.
+
+    data: to be read as it is. part: bytes of it, or a delta of them, for a client that puts them together.
+    """
+
+    data: Callable[[Publication], bytes | Raw]
+    part: Callable[[bytes], bytes | str]
 
 
-def _payload(publication: Publication) -> Raw:
+def _data(publication: Publication) -> Raw:
     """A payload as JSON. This client knows nothing else, so text becomes a string, bytes become base64 in a string."""
     if publication.kind is Kind.JSON:
         return Raw(publication.data)
@@ -217,8 +227,11 @@ def _payload(publication: Publication) -> Raw:
     return Raw(_json(b64encode(publication.data).decode()))
 
 
+_PAYLOAD = Payload(_data, bytes.decode)
+
+
 def _publication(publication: Publication, payload: Payload) -> dict[str, object]:
-    wire: dict[str, object] = {"data": payload(publication)}
+    wire: dict[str, object] = {"data": payload.data(publication)}
     if publication.info:
         wire["info"] = info_of(publication.info)
     if publication.offset:
@@ -228,15 +241,32 @@ def _publication(publication: Publication, payload: Payload) -> dict[str, object
     return wire
 
 
+def _after(publication: Publication, before: Publication | None, payload: Payload) -> dict[str, object]:
+    """A publication for a client that has the one before: the difference, or the whole where that is not longer."""
+    wire = _publication(publication, payload)
+    data = bytes(payload.data(publication))
+    if before is not None:
+        delta = fossil.create(bytes(payload.data(before)), data)
+        if len(delta) < len(data):
+            data, wire["delta"] = delta, True
+    wire["data"] = payload.part(data)
+    return wire
+
+
 def _subscribed(event: Subscribed, payload: Payload) -> dict[str, object]:
-    wire: dict[str, object] = {}
+    wire: dict[str, object] = {"delta": True} if event.delta else {}
     if event.recoverable:
         wire |= {"recoverable": True, "positioned": True, "epoch": event.position.epoch}
         if event.position.offset:
             wire["offset"] = event.position.offset
     if event.recovered is not None:
         wire |= {"was_recovering": True, "recovered": event.recovered}
-    if event.publications:
+    if event.publications and event.delta:
+        befores = [None, *event.publications]
+        wire["publications"] = [
+            _after(each, before, payload) for each, before in zip(event.publications, befores, strict=False)
+        ]
+    elif event.publications:
         wire["publications"] = [_publication(each, payload) for each in event.publications]
     if event.data:
         wire["data"] = Raw(event.data)
@@ -299,6 +329,11 @@ PUSHES: dict[type[Any], tuple[str, Any]] = {
 }
 
 
+def push_after(event: Published, before: Publication | None, payload: Payload) -> dict[str, object]:
+    """A publication for a client that was told `before` before."""
+    return {"push": {"channel": event.channel, "pub": _after(event.publication, before, payload)}}
+
+
 def reply_of(event: Event, payload: Payload) -> dict[str, object] | None:
     """A reply or a push as the fields of its message; None: there is no word for it."""
     if type(event) is Disconnected:
@@ -341,8 +376,11 @@ class Centrifuge(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
-        wire = reply_of(event, _payload)
+        wire = reply_of(event, _PAYLOAD)
         return Frame(_json(wire)) if wire is not None else None
+
+    def encode_after(self, event: Published, before: Publication | None) -> Frame:
+        return Frame(_json(push_after(event, before, _PAYLOAD)))
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all lines."""
@@ -362,4 +400,4 @@ def _encode_published(channel: str, publication: Publication) -> Frame:
         # The common case is put together from bytes: the payload is not looked at again.
         end = b',"offset":%d}}}' % publication.offset if publication.offset else b"}}}"
         return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b' % (_json(channel), publication.data, end))
-    return Frame(_json({"push": {"channel": channel, "pub": _publication(publication, _payload)}}))
+    return Frame(_json({"push": {"channel": channel, "pub": _publication(publication, _PAYLOAD)}}))

@@ -16,6 +16,7 @@ from freshet.dialects.centrifuge import (
     ConnectRequest,
     HistoryRequest,
     Nothing,
+    Payload,
     PublishRequest,
     RefreshRequest,
     RpcRequest,
@@ -25,6 +26,7 @@ from freshet.dialects.centrifuge import (
     SubscribeRequest,
     WireCommand,
     command_of,
+    push_after,
     reply_of,
 )
 from freshet.dialects.protobuf import (
@@ -54,6 +56,7 @@ _SUBSCRIBE = Message(
     offset=(7, UINT),
     data=(8, BYTES),
     flag=(14, INT),
+    delta=(12, TEXT),
 )
 _CONNECT = Message(
     ConnectRequest,
@@ -96,7 +99,7 @@ EMULATION = Message(node=(1, TEXT), session=(2, TEXT), data=(3, BYTES))
 # -------------------------------------------------------------------------------------------------- what goes out
 
 _INFO = Message(user=(1, TEXT), client=(2, TEXT), conn_info=(3, BYTES), chan_info=(4, BYTES))
-_PUBLICATION = Message(data=(4, BYTES), info=(5, _INFO), offset=(6, UINT), tags=(7, Map(TEXT)))
+_PUBLICATION = Message(data=(4, BYTES), info=(5, _INFO), offset=(6, UINT), tags=(7, Map(TEXT)), delta=(8, BOOL))
 _PUBLICATIONS = Many(_PUBLICATION)
 _SUBSCRIBED = Message(
     expires=(1, BOOL),
@@ -109,6 +112,7 @@ _SUBSCRIBED = Message(
     positioned=(10, BOOL),
     data=(11, BYTES),
     was_recovering=(12, BOOL),
+    delta=(13, BOOL),
 )
 _CONNECTED = Message(
     client=(1, TEXT),
@@ -190,11 +194,11 @@ class CentrifugeProtobuf(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
-        wire = reply_of(event, _payload)
-        if wire is None:
-            return None
-        reply = encode(_REPLY, wire)
-        return Frame(varint(len(reply)) + reply, binary=True)
+        wire = reply_of(event, _PAYLOAD)
+        return _frame(wire) if wire is not None else None
+
+    def encode_after(self, event: Published, before: Publication | None) -> Frame:
+        return _frame(push_after(event, before, _PAYLOAD))
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all messages."""
@@ -211,8 +215,12 @@ def _read(data: bytes) -> Command:
     return Publish(command.channel, payload, command.id, kind)
 
 
-def _payload(publication: Publication) -> bytes:
-    return publication.data
+_PAYLOAD = Payload(lambda publication: publication.data, bytes)
+
+
+def _frame(wire: dict[str, object]) -> Frame:
+    reply = encode(_REPLY, wire)
+    return Frame(varint(len(reply)) + reply, binary=True)
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:
