@@ -36,6 +36,11 @@ def opening(sid: str, upgrades: list[str], ping_interval: float, ping_timeout: f
     )
 
 
+def packets_of(frame: Frame) -> int:
+    """How many packets a frame is, with its tail."""
+    return 1 + (packets_of(frame.tail) if frame.tail else 0)
+
+
 def body(frames: list[Frame]) -> bytes:
     """Packets as the body of a poll."""
     packets: list[bytes] = []

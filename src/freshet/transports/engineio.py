@@ -15,6 +15,9 @@ from freshet.model import Frame
 from freshet.outbox import Outbox, Turn
 from freshet.session import Host
 
+PACKETS_PER_POLL = 16
+"""The Python client takes no more: it would close the line."""
+
 
 class Upper(Protocol):
     """What is spoken over a line. settled: it has come to something, so that the line may stay."""
@@ -75,6 +78,7 @@ class Line:
         "_next_ping",
         "_settle_by",
         "ended",
+        "held",
         "host",
         "outbox",
         "poll",
@@ -97,6 +101,7 @@ class Line:
         self.probing = False
         self.poll: asyncio.Future[Frame | None] | None = None
         self.posting = False
+        self.held: list[Frame] = []  # taken from the outbox, for the polls that come next
         self.room: asyncio.Future[None] | None = None  # a request waits until the client's sessions take more
         self.ended: Disconnect | None = None
         self.slot = -1
@@ -188,8 +193,23 @@ class Line:
         waiting, self.outbox = self.outbox, socket.outbox
         self.probing = False
         self.socket = socket
-        for frame in waiting.take():
+        for frame in [*self.held, *waiting.take()]:
             self.outbox.push(frame)
+        self.held = []
+
+    def portion(self) -> list[Frame]:
+        """What waits, for one poll: whole frames, and not more packets than a client takes at once."""
+        if self.socket is not None:
+            return []  # it took over meanwhile, and what waits with it
+        self.held = self.held or self.outbox.take()
+        packets = 0
+        for count, frame in enumerate(self.held):
+            packets += engineio.packets_of(frame)
+            if packets > PACKETS_PER_POLL and count:
+                portion, self.held = self.held[:count], self.held[count:]
+                return portion
+        portion, self.held = self.held, []
+        return portion
 
     # ------------------------------------------------------------------------------------------------------ the wheel
 

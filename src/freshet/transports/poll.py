@@ -31,8 +31,8 @@ async def poll(line: Line, receive: Receive) -> Response | None:
         line.close(Disconnect.bad_request("two polls at once"))
         return Response(400, b"another poll is waiting", BAD_REQUEST)
     last = None
-    outbox = line.outbox  # what waits in it moves away when a WebSocket takes over
-    if outbox.first is None:
+    frames = line.portion()
+    if not frames:
         if line.probing:
             return Response(200, engineio.body([engineio.NOOP]))
         waiting = line.poll = asyncio.get_running_loop().create_future()
@@ -46,7 +46,7 @@ async def poll(line: Line, receive: Receive) -> Response | None:
         finally:
             line.poll = None
             gone.cancel()
-    frames = [*outbox.take(), last] if last is not None else outbox.take()
+        frames = [*line.portion(), last] if last is not None else line.portion()
     return Response(200, engineio.body(frames or [engineio.NOOP]))
 
 
