@@ -1,10 +1,12 @@
 """The hub: history and the live flow merge without a gap or a repeat, however they interleave."""
 
 import asyncio
+import json
 from collections import deque
 from typing import Any
 
 import pytest
+from centrifuge.fossil import apply_delta
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from freshet.dialects.channel_url import ChannelUrl
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.hub import Hub
-from freshet.model import NOWHERE, History, Position, PublishOptions, Stream
+from freshet.model import NOWHERE, History, Position, PublishOptions, Stream, Subscribed
 from freshet.outbox import Outbox, Turn
 from tests.tools.patience import eventually
 
@@ -124,6 +126,117 @@ def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_lea
         await engine.stop()
 
     asyncio.run(story())
+
+
+class Reader:
+    """A client that asked for differences, if `delta`, and puts together what it is told."""
+
+    def __init__(self, turn: Turn, delta: bool) -> None:
+        self.session: Any = Listener(turn)
+        self.delta = delta
+        self.value = b""
+        self.got: list[Any] = []
+
+    def told(self, publications: list[Any]) -> None:
+        for each in publications:
+            data = each["data"]
+            if self.delta:
+                part = data.encode()
+                self.value = apply_delta(self.value, part) if each.get("delta") else part
+                data = json.loads(self.value)
+            self.got.append(data)
+
+    def hear(self) -> None:
+        for frame in self.session.outbox.take():
+            self.told([json.loads(line)["push"]["pub"] for line in frame.data.splitlines()])
+
+    def settled(self, told: Stream, recovered: bool | None) -> None:
+        event = Subscribed("a", 1, told.position, True, recovered, told.publications, delta=self.delta)
+        frame = self.session.dialect.encode(event)
+        self.told(json.loads(frame.data)["subscribe"].get("publications", []))
+
+
+@given(
+    st.lists(st.sampled_from(["publish", "same", "turn", "plain", "delta", "return", "settle", "leave"]), max_size=40)
+)
+def test_whoever_is_told_differences_ends_with_the_same_values(steps: list[str]) -> None:
+    """Clients of both sorts come, come back and go, in whatever order, while publications come and turns end."""
+
+    async def story() -> None:
+        engine, turn = MemoryEngine(), Turn()
+        hub = Hub(engine, turn)
+        rule = ChannelRule("*", history=KEEP, delta=True)
+        await engine.start(hub.deliver)
+        start = (await engine.history("a", KEEP)).position
+        values: list[Any] = []
+        coming: deque[tuple[Reader, Any, Position | None]] = deque()
+        here: deque[tuple[Reader, int]] = deque()
+        for number, step in enumerate(steps):
+            if step in ("publish", "same"):
+                if step == "publish" or not values:
+                    values.append(
+                        {"text": "ein längerer Text, der bleibt " * 3, "number": number, "sign": "ä€日"[number % 3]}
+                    )
+                else:
+                    values.append(values[-1])
+                data = json.dumps(values[-1], ensure_ascii=False).encode()
+                await engine.publish("a", data, PublishOptions(history=KEEP))
+            elif step == "turn":
+                turn.end()
+            elif step in ("plain", "delta", "return"):
+                reader = Reader(turn, step != "plain")
+                joining = await hub.join(reader.session, "a", rule, delta=reader.delta)
+                coming.append((reader, joining, start if step == "return" else None))
+            elif step == "settle" and coming:
+                reader, joining, since = coming.popleft()
+                told, recovered = hub.settle(joining, await engine.history("a", KEEP, since), since)
+                reader.settled(told, recovered)
+                here.append((reader, 0 if since else len(values)))
+            elif step == "leave" and here:
+                reader, place = here.popleft()
+                turn.end()
+                hub.leave(reader.session, "a")
+                reader.hear()
+                assert reader.got == values[place:]
+        turn.end()
+        for reader, place in here:
+            reader.hear()
+            assert reader.got == values[place:]
+        await engine.stop()
+
+    asyncio.run(story())
+
+
+async def test_a_difference_is_made_once_for_all_who_are_told_it() -> None:
+    engine, turn, hub, _rule, _session = await scene(size=10)
+    rule = ChannelRule("*", delta=True)
+    readers = [Reader(turn, delta=True) for _ in range(3)]
+    for reader in readers:
+        hub.settle(await hub.join(reader.session, "a", rule, delta=True), None, None)
+    for number in range(3):
+        await engine.publish("a", b'{"text":"%b","n":%d}' % (b"long " * 20, number), PublishOptions())
+        turn.end()
+        frames = {id(reader.session.outbox.first) for reader in readers}
+        assert len(frames) == 1
+        frame = readers[0].session.outbox.first
+        assert (b'"delta":true' in frame.data) == (number > 0)
+        assert number == 0 or len(frame.data) < 100
+        for reader in readers:
+            reader.hear()
+    await engine.stop()
+
+
+async def test_what_is_not_shorter_is_told_whole() -> None:
+    engine, turn, hub, _rule, _session = await scene(size=10)
+    reader = Reader(turn, delta=True)
+    hub.settle(await hub.join(reader.session, "a", ChannelRule("*", delta=True), delta=True), None, None)
+    for data in (b"[1,2,3]", b'{"nothing":"alike"}', b"7"):
+        await engine.publish("a", data, PublishOptions())
+        turn.end()
+        assert b"delta" not in reader.session.outbox.first.data
+        reader.hear()
+    assert reader.got == [[1, 2, 3], {"nothing": "alike"}, 7]
+    await engine.stop()
 
 
 async def scene(size: int) -> tuple[MemoryEngine, Turn, Hub, ChannelRule, Any]:

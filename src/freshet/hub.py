@@ -216,8 +216,11 @@ class Hub:
     def _telling(joining: Joining, told: Stream) -> Telling:
         if not joining.delta:
             return Telling.WHOLE
+        listeners = joining.listeners
+        if listeners.last is None and told.publications:
+            listeners.last = told.publications[-1]  # nobody else has been told anything that a difference could be to
         # What it was told last is what all others have, or else it begins with a whole one.
-        up_to_date = bool(told.publications) and told.publications[-1] == joining.listeners.last
+        up_to_date = bool(told.publications) and told.publications[-1] == listeners.last
         return Telling.DIFFERENCE if up_to_date else Telling.FIRST
 
     def abandon(self, joining: Joining) -> None:

@@ -29,6 +29,11 @@ subscribe = "token"
 [[channels]]
 match = "quiet:*"
 [[channels]]
+match = "delta:*"
+history = {{ size = 1000, ttl = 60 }}
+publish = "client"
+delta = true
+[[channels]]
 match = "*"
 history = {{ size = 1000, ttl = 60 }}
 presence = true
