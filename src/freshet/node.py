@@ -26,6 +26,9 @@ from freshet.wheel import TICK, Wheel
 
 log = logging.getLogger("freshet")
 
+RUNNING: "set[Node]" = set()
+"""The nodes of this process, so that a server that ends can tell their clients first."""
+
 Run = Callable[["Node", Session, Command], Coroutine[Any, Any, None]]
 Join = Callable[["Node", Session, str], Coroutine[Any, Any, None]]
 
@@ -111,16 +114,22 @@ class Node:
     async def start(self) -> None:
         await self.engine.start(self.hub.deliver)
         self.wheel.start()
+        RUNNING.add(self)
 
     async def stop(self) -> None:
         """Send every client away with 3001, then let go of the engine."""
-        for session in list(self._open):
-            session.close(Disconnect.shutdown())
+        RUNNING.discard(self)
+        self.dismiss()
         await asyncio.sleep(0)  # the turn in which they are told
         self.wheel.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
         await self.engine.stop()
+
+    def dismiss(self) -> None:
+        """Send every client away: they come back, elsewhere or when there is a server again."""
+        for session in list(self._open):
+            session.close(Disconnect.shutdown())
 
     def uptime(self) -> float:
         """Seconds."""

@@ -4,11 +4,13 @@ import gc
 import logging
 import resource
 import signal
+import socket
 import sys
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from freshet.node import RUNNING
 from freshet.transports.hosting import HostedWebSocket
 
 BACKLOG = 2048
@@ -38,7 +40,16 @@ def serve(app: ASGIApp | str, host: str, port: int, *, log_level: str = "info") 
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run()
+    _Server(config).run()
+
+
+class _Server(uvicorn.Server):
+    """Ends what does not end by itself, streams and polls that wait, before it waits for the end of all requests."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for node in list(RUNNING):
+            node.dismiss()
+        await super().shutdown(sockets)
 
 
 def _collect_less_often() -> None:

@@ -1,0 +1,41 @@
+"""A server that is asked to end tells its clients, whatever carries them, and does not wait for their streams."""
+
+import asyncio
+import json
+import time
+
+import httpx
+
+from tests.tools.patience import eventually, seconds
+from tests.tools.serving import serving
+
+
+async def test_streams_and_polls_do_not_hold_up_the_end() -> None:
+    with serving("tests.dialects.socketio_app:live") as server:
+        async with httpx.AsyncClient(base_url=server.http(""), timeout=seconds(20)) as http:
+            line = "/socket.io/?EIO=4&transport=polling"
+            line += "&sid=" + json.loads((await http.get(line)).text[1:])["sid"]
+            await http.post(line, content='40/shop,{"name":"raw"}')
+            await http.get(line)
+            connect = {"id": 1, "connect": {}}
+            waiting = [
+                asyncio.create_task(http.get(line)),
+                asyncio.create_task(http.post("/connection/http_stream", json=connect)),
+                asyncio.create_task(http.get("/channels/log:end", headers={"Accept": "text/event-stream"})),
+                asyncio.create_task(http.get("/channels/log:end", params={"wait": 30})),
+            ]
+
+            async def all_wait() -> bool:
+                info = (await http.post("/api/info", json={})).json()["result"]
+                return int(info["nodes"][0]["num_clients"]) == 4
+
+            await eventually(all_wait, 5, "all four to be there")
+            began = time.monotonic()
+            server.process.terminate()
+            poll, stream, _, page = await asyncio.gather(*waiting)
+            await asyncio.to_thread(server.process.wait, seconds(10))
+            assert time.monotonic() - began < seconds(5)
+            assert poll.text == "1"
+            assert '"disconnect":{"code":3001' in stream.text
+            assert page.json()["publications"] == [] or page.status_code == 503
+        assert "Traceback" not in server.log()
