@@ -1,4 +1,7 @@
-"""Every command of the dialect, by the official JavaScript client in Node; the scenarios are in tests/node."""
+"""Every command of the dialect, by the official JavaScript client in Node, over each transport.
+
+The scenarios are in tests/node.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -20,12 +23,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.parametrize("transport", ["websocket", "http_stream", "sse"])
 @pytest.mark.parametrize(
     "scenario",
-    ["publish", "unsubscribe", "presence", "history", "recovery", "unrecovered", "personal", "refusals", "token"],
+    [
+        *("publish", "unsubscribe", "presence", "history", "recovery", "unrecovered", "personal", "refusals", "token"),
+        *("cut", "another_way"),
+    ],
 )
-def test_the_javascript_client(server: Server, node: Path, scenario: str) -> None:
+def test_the_javascript_client(server: Server, node: Path, transport: str, scenario: str) -> None:
     tokens = [token("alice"), token("bob"), token("alice", expires_in=-10), token("alice")]
-    command = [require("node"), "centrifuge.mjs", server.ws("/connection/websocket"), scenario, *tokens]
+    command = [require("node"), "centrifuge.mjs", server.http(""), transport, scenario, *tokens]
     done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(20), check=False)
     assert done.returncode == 0, done.stderr

@@ -2,13 +2,28 @@
 // Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
 import { Centrifuge } from "centrifuge";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
+import { relay } from "./relay.mjs";
 
-const [url, scenario, ...tokens] = process.argv.slice(2);
+const [url, transport, scenario, ...tokens] = process.argv.slice(2);
 const channel = `js-${scenario}-${process.pid}`;
 
 function client(index = 0, options = {}) {
-  return new Centrifuge(url, { websocket: WebSocket, token: tokens[index], minReconnectDelay: 10, ...options });
+  const { transports = [transport], base = url, ...rest } = options;
+  const endpoints = transports.map((each) => ({
+    transport: each,
+    endpoint: `${each === "websocket" ? base.replace("http", "ws") : base}/connection/${each}`,
+  }));
+  return new Centrifuge(endpoints, {
+    websocket: WebSocket,
+    eventsource: EventSource,
+    emulationEndpoint: `${base}/emulation`,
+    token: tokens[index],
+    minReconnectDelay: 10,
+    maxReconnectDelay: 100,
+    ...rest,
+  });
 }
 
 /** The next event of a client or a subscription. (`once` of node:events would reject at any "error" meanwhile.) */
@@ -108,6 +123,46 @@ const scenarios = {
     await here.publish(21);
     await until(() => away.got.length === 22);
     assert.deepEqual(away.got.map(([, data]) => data), Array.from({ length: 22 }, (_, i) => i));
+  },
+
+  /** Cut again and again; nothing is missed, nothing comes twice. */
+  async cut() {
+    const line = await relay(url);
+    const [a, b] = await Promise.all([connect(0, { base: `http://127.0.0.1:${line.port}` }), connect(1)]);
+    const [away, here] = [await listen(a), await listen(b)];
+    let lost = 0;
+    away.on("subscribed", ({ wasRecovering, recovered }) => (lost += wasRecovering && !recovered));
+    for (let i = 0; i < 60; i++) {
+      await here.publish(i);
+      if (i % 10 === 9) line.cut();
+    }
+    await until(() => away.got.length === 60);
+    assert.equal(lost, 0);
+    assert.deepEqual(away.got, Array.from({ length: 60 }, (_, i) => [i + 1, i]));
+    line.close();
+  },
+
+  /** WebSockets are blocked, then streams: whoever comes back by another way goes on where it was. */
+  async another_way() {
+    const here = await listen(await connect(1));
+    const got = [];
+    let since;
+    for (const way of [transport, "http_stream", "sse", transport]) {
+      const client = await connect(0, { transports: [way] });
+      const subscription = client.newSubscription(channel, since ? { since } : {});
+      subscription.on("publication", ({ data, offset }) => (got.push(data), (since.offset = offset)));
+      const subscribed = next(subscription, "subscribed");
+      subscription.subscribe();
+      const context = await subscribed;
+      assert.equal(context.recovered, Boolean(since));
+      since ??= { ...context.streamPosition };
+      await here.publish(`heard by ${way}`);
+      await until(() => got.at(-1) === `heard by ${way}`);
+      client.disconnect();
+      await here.publish(`missed after ${way}`);
+    }
+    assert.deepEqual(got, here.got.map(([, data]) => data).slice(0, -1));
+    assert.equal(got.length, 7);
   },
 
   async unrecovered() {

@@ -1,22 +1,14 @@
 // The `EventSource` of npm on a channel's URL: node eventsource.mjs URL
 // It is cut off in the middle, comes back by itself, and has missed nothing.
 import assert from "node:assert/strict";
-import net from "node:net";
 import { EventSource } from "eventsource";
+import { relay } from "./relay.mjs";
 
 const url = new URL(process.argv[2]);
-const lines = new Set();
-const relay = net.createServer((socket) => {
-  const target = net.connect(url.port, url.hostname);
-  socket.pipe(target).pipe(socket);
-  lines.add(socket);
-  for (const end of [socket, target])
-    end.on("error", () => {}).on("close", () => (socket.destroy(), target.destroy(), lines.delete(socket)));
-});
-await new Promise((resolve) => relay.listen(0, "127.0.0.1", resolve));
+const line = await relay(url);
 
 const publish = (data) => fetch(url, { method: "POST", body: JSON.stringify(data) });
-const source = new EventSource(`http://127.0.0.1:${relay.address().port}${url.pathname}`);
+const source = new EventSource(`http://127.0.0.1:${line.port}${url.pathname}`);
 const got = [];
 source.onmessage = ({ data }) => got.push(JSON.parse(data));
 const limit = setTimeout(() => assert.fail(`got only ${got.length}`), 15000);
@@ -24,11 +16,10 @@ const limit = setTimeout(() => assert.fail(`got only ${got.length}`), 15000);
 await new Promise((resolve) => (source.onopen = resolve));
 for (let number = 0; number < 30; number++) {
   await publish(number);
-  if (number === 10 || number === 20) for (const line of lines) line.destroy();
+  if (number === 10 || number === 20) line.cut();
 }
 while (got.length < 30) await new Promise((resolve) => setTimeout(resolve, 10));
 assert.deepEqual(got, [...Array(30).keys()]);
 clearTimeout(limit);
 source.close();
-relay.close();
-for (const line of lines) line.destroy();
+line.close();

@@ -2,8 +2,8 @@
 // TRANSPORTS: polling, websocket, or polling,websocket (it begins with polls and upgrades).
 // Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
-import net from "node:net";
 import { io } from "socket.io-client";
+import { relay } from "./relay.mjs";
 
 const [url, transports, scenario] = process.argv.slice(2);
 const opened = [];
@@ -21,26 +21,12 @@ function client(namespace = "/", options = {}) {
   return made;
 }
 
-/** A line to the server that can be cut, without a word. */
-async function relay() {
-  const { port, hostname } = new URL(url);
-  const lines = new Set();
-  const server = net.createServer((socket) => {
-    const target = net.connect(port, hostname);
-    socket.pipe(target).pipe(socket);
-    lines.add(socket);
-    for (const end of [socket, target])
-      end.on("error", () => {}).on("close", () => (socket.destroy(), target.destroy(), lines.delete(socket)));
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const end = () => lines.forEach((line) => line.destroy());
-  const cut = async (socket) => {
-    while (socket.connected) {
-      end(); // one that polls may have no line open at the moment
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-  };
-  return { port: server.address().port, cut, close: () => (server.close(), end()) };
+/** Cut a client's line, when there is one: while it polls there may be none at the moment. */
+async function lose(line, socket) {
+  while (socket.connected) {
+    line.cut();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
 }
 
 /** The arguments of the next such event. */
@@ -136,9 +122,9 @@ const scenarios = {
   },
 
   async recovered() {
-    const { port, cut, close } = await relay();
+    const line = await relay(url);
     const [one, two] = ["lot:r1", "lot:r2"].map((room) => room + transports);
-    const socket = await connected("/kept", { url: `http://127.0.0.1:${port}`, auth: { name: "one" } });
+    const socket = await connected("/kept", { url: `http://127.0.0.1:${line.port}`, auth: { name: "one" } });
     const other = await connected("/kept", { auth: { name: "two" } });
     const got = [];
     socket.on("price", (price) => got.push(price));
@@ -150,7 +136,7 @@ const scenarios = {
       await other.emitWithAck("tell", one, price);
       if (price % 8) await heard;
       const back = next(socket, "connect");
-      await cut(socket);
+      await lose(line, socket);
       await other.emitWithAck("tell", two, price + 1);
       await other.emitWithAck("tell all", `${price}`);
       await other.emitWithAck("tell", one, price + 3);
@@ -164,18 +150,18 @@ const scenarios = {
     assert.deepEqual(numbers.filter((each) => each % 4 === 1), of(1));
     assert.deepEqual(numbers.filter((each) => each % 4 !== 1), of(0).flatMap((each) => [each, each + 3]));
     assert.deepEqual(got.filter((each) => typeof each === "string"), of(0).map(String));
-    close();
+    line.close();
   },
 
   async unrecovered() {
-    const { port, cut, close } = await relay();
-    const url = `http://127.0.0.1:${port}`;
+    const line = await relay(url);
+    const through = `http://127.0.0.1:${line.port}`;
     const name = `banned ${transports}`;
-    const [socket, other] = [await connected("/kept", { url, auth: { name } }), await connected("/kept")];
+    const [socket, other] = [await connected("/kept", { url: through, auth: { name } }), await connected("/kept")];
     const { id } = socket;
     await socket.emitWithAck("enter", "quiet:room");
     let back = next(socket, "connect");
-    await cut(socket);
+    await lose(line, socket);
     await back;
     assert.equal(socket.recovered, false, "a room without history: nobody knows what was missed");
     assert.notEqual(socket.id, id);
@@ -188,9 +174,9 @@ const scenarios = {
     assert.equal(socket.recovered, false, "the server sent it away");
     await other.emitWithAck("ban", name);
     const refused = next(socket, "connect_error");
-    await cut(socket);
+    await lose(line, socket);
     assert.equal((await refused)[0].message, "not you");
-    close();
+    line.close();
   },
 
   async ordered() {
