@@ -53,6 +53,23 @@ async def test_a_transport_that_is_stuck_costs_at_most_the_limit_and_is_closed_a
     assert (outbox.closed.code, outbox.take()) == (3008, [])
 
 
+async def test_what_a_client_missed_may_be_larger_than_the_limit_and_what_comes_besides_may_not() -> None:
+    outbox = Outbox(Turn(), 10 * KIB)
+    outbox.attach(lambda: None)
+    missed = [Frame(bytes(KIB)) for _ in range(50)]
+    outbox.answer(missed[:25])
+    outbox.answer(missed[25:])
+    live = [Frame(bytes(KIB)) for _ in range(10)]
+    for frame in live:
+        outbox.push(frame)
+    assert outbox.take() == missed + live
+    outbox.answer(missed)
+    for frame in [*live, Frame(b"1")]:
+        outbox.push(frame)
+    assert outbox.closed is not None
+    assert (outbox.closed.code, outbox.take()) == (3008, [])
+
+
 async def test_one_frame_may_be_larger_than_the_limit() -> None:
     outbox = Outbox(Turn(), KIB)
     outbox.push(frame := Frame(bytes(64 * KIB)))

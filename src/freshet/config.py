@@ -101,6 +101,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     backlog: Annotated[
         int, Meta(ge=1, description="Commands of one client that wait before reading stops.", extra=_COUNT)
     ] = 256
+    waiting_requests: Annotated[
+        int, Meta(ge=1, description="Long polls of channels' URLs that wait, of all clients together.", extra=_COUNT)
+    ] = 10_000
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -209,7 +209,7 @@ class Node:
             due = min(due, session.expires + grace - wall)
         present = False
         for channel, subscription in list(session.subscriptions.items()):
-            present = present or subscription.rule.presence
+            present = present or subscription.present
             if subscription.expires:
                 if wall >= subscription.expires + grace:
                     self.spawn(self.unsubscribe(session, channel, Unsubscribed(channel, 2501, "subscription expired")))
@@ -233,7 +233,7 @@ class Node:
         self.hub.exit(session)
         for channel in session.subscriptions:
             self.hub.leave(session, channel)
-        if self._disconnect_hook(session) or any(it.rule.presence for it in session.subscriptions.values()):
+        if self._disconnect_hook(session) or any(it.present for it in session.subscriptions.values()):
             self.spawn(self._after(session))
 
     # ------------------------------------------------------------------------------------------------- in its own time
@@ -261,18 +261,18 @@ class Node:
         self.hub.leave(session, channel)
         if tell is not None:
             session.tell(tell)
-        if subscription.rule.presence:
+        if subscription.present:
             await self.engine.set_presence(channel, session.id, None)
         return subscription
 
     async def _still_present(self, session: Session) -> None:
         for channel, subscription in list(session.subscriptions.items()):
-            if subscription.rule.presence and not session.ended:
+            if subscription.present and not session.ended:
                 await self.engine.set_presence(channel, session.id, session.client_info(subscription.info))
 
     async def _after(self, session: Session) -> None:
         for channel, subscription in session.subscriptions.items():
-            if subscription.rule.presence:
+            if subscription.present:
                 await self.engine.set_presence(channel, session.id, None)
         if (hook := self._disconnect_hook(session)) is not None:
             await hook(session, why=session.ended)

@@ -66,7 +66,7 @@ class Outbox:
         self.limit = limit
         self.first: Frame | None = None
         self.more: list[Frame] | None = None
-        self._size = 0  # of what waits, in bytes; counted from the second frame on
+        self._size = 0  # of what waits and counts, in bytes; reckoned from the second frame on
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
 
@@ -86,6 +86,19 @@ class Outbox:
         turn.touched.append(self)
         if not turn.scheduled:
             turn.schedule()
+
+    def answer(self, frames: list[Frame]) -> None:
+        """Let all that this client missed wait. It asked for that: the limit is for what comes besides."""
+        if self.closed or not frames:
+            return
+        first, *others = frames
+        if self.first is None:
+            self.push(first)
+            self.more, self._size = others, 0
+        else:
+            if self.more is None:
+                self.more, self._size = [], self.first.size
+            self.more += frames
 
     def send(self, frame: Frame) -> None:
         """As `push`, at the end of the turn, when nothing else will come in it: the transport writes at once.

@@ -92,12 +92,14 @@ class Subscription:
     """One session in one channel.
 
     expires: epoch seconds, or 0. info: JSON that others in the channel see. position: where it came in.
+    present: others in the channel see it.
     """
 
-    __slots__ = ("expires", "info", "position", "rule")
+    __slots__ = ("expires", "info", "position", "present", "rule")
 
-    def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float) -> None:
+    def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float, *, present: bool) -> None:
         self.rule = rule
+        self.present = present
         self.info = info
         self.expires = expires
         self.position = NOWHERE
@@ -236,9 +238,15 @@ class Session:
         if frame is not None:
             self.outbox.push(frame)
         if not self.dialect.tells_missed:
-            for subscribed in begun_by(event):
-                for publication in subscribed.publications:
-                    self.tell(Published(subscribed.channel, publication, subscribed.position.epoch))
+            self.outbox.answer(self._missed(event))
+
+    def _missed(self, event: Event) -> list[Frame]:
+        missed = (
+            self.dialect.encode(Published(subscribed.channel, publication, subscribed.position.epoch))
+            for subscribed in begun_by(event)
+            for publication in subscribed.publications
+        )
+        return [frame for frame in missed if frame is not None]
 
     def close(self, why: Disconnect) -> None:
         """End the session: what waits is sent, then the transport closes with `why`."""

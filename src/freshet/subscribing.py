@@ -75,7 +75,9 @@ async def enter(
     info, expires = grant or rights.may_subscribe(rule, session, channel, token, node.tokens)
     if grant is None and rule.on_subscribe is not None:
         await rule.on_subscribe(session, data=data, **parameters)
-    subscription = session.subscriptions[channel] = Subscription(rule, info, expires)
+    subscription = session.subscriptions[channel] = Subscription(
+        rule, info, expires, present=rule.presence and session.dialect.is_seen
+    )
     try:
         joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta)
     except BaseException:
@@ -86,7 +88,7 @@ async def enter(
         if rule.history is not None:
             after = None if since == OLDEST else since
             stream = await node.engine.history(channel, rule.history, after, -1 if since else 0)
-        if rule.presence:
+        if subscription.present:
             await node.engine.set_presence(channel, session.id, session.client_info(info))
         if session.ended:
             raise Disconnect.normal()
@@ -153,7 +155,7 @@ def _abandon(node: Node, session: Session, joining: Joining, subscription: Subsc
     node.hub.abandon(joining)
     if session.subscriptions.get(joining.channel) is subscription:
         del session.subscriptions[joining.channel]
-    if subscription.rule.presence:
+    if subscription.present:
         node.spawn(node.engine.set_presence(joining.channel, session.id, None))
 
 

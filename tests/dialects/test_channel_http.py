@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
 import httpx
@@ -16,7 +16,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from freshet.policy.tokens import issue
 from tests.dialects.clients import soon
 from tests.tools.need import require
-from tests.tools.patience import seconds
+from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 
 SECRET = "a secret for tests, thirty-two bytes"
@@ -27,6 +27,8 @@ secret = "{SECRET}"
 anonymous = true
 [api]
 anonymous = true
+[limits]
+waiting_requests = 3
 [[channels]]
 match = "small:*"
 history = {{ size = 2, ttl = 60 }}
@@ -37,6 +39,11 @@ subscribe = "nobody"
 [[channels]]
 match = "quiet:*"
 publish = "client"
+[[channels]]
+match = "seen:*"
+history = {{ size = 10, ttl = 60 }}
+presence = true
+subscribe = "client"
 [[channels]]
 match = "log:*"
 history = {{ size = 1000, ttl = 60 }}
@@ -155,10 +162,101 @@ async def test_one_stream_brings_several_channels_and_goes_on_in_each(http: http
         assert sorted(missed) == sorted([one, two, one])
 
 
+async def test_a_stream_of_several_that_is_cut_at_its_first_event_goes_on_in_each(http: httpx.AsyncClient) -> None:
+    """The id of an event names the places of channels, too, of which nothing was said yet."""
+    one, two = f"log:{uuid4().hex}", f"log:{uuid4().hex}"
+    start = {name: (await http.post(f"/channels/{name}", json="before")).json() for name in (one, two)}
+    for name in (one, two):
+        await http.post(f"/channels/{name}", json="missed")
+    since = urlencode({name: f"{place['epoch']}:{place['offset']}" for name, place in start.items()})
+    async with Reader(http, "/channels", params={"channel": [one, two], "since": since}) as reader:
+        first = await soon(reader.events.get())
+        assert set(parse_qs(first.id)) == {one, two}
+    async with Reader(http, "/channels", params={"channel": [one, two]}, headers={"Last-Event-ID": first.id}) as reader:
+        missed = [(await reader.next()).json() for _ in range(2)]
+        assert sorted(missed, key=lambda it: it["channel"] != one) == [
+            {"channel": one, "data": "missed"},
+            {"channel": two, "data": "missed"},
+        ]
+
+
+async def test_of_several_channels_one_that_is_refused_is_named_and_the_others_go_on(http: httpx.AsyncClient) -> None:
+    heard = f"log:{uuid4().hex}"
+    async with Reader(http, "/channels", params={"channel": ["closed:a", heard, "none"]}) as reader:
+        refused = await reader.next()
+        assert (refused.event, refused.json()["channel"], refused.json()["code"]) == ("refused", "closed:a", 103)
+        assert (await reader.next()).json()["channel"] == "none"
+        await http.post(f"/channels/{heard}", json=1)
+        assert (await reader.next()).json() == {"channel": heard, "data": 1}
+    answer = await http.get("/channels?channel=none&channel=closed:a", headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 403
+
+
+async def test_who_missed_more_than_may_wait_gets_all_of_it(http: httpx.AsyncClient, url: str) -> None:
+    text = "x" * 60_000
+    for _ in range(40):
+        await http.post(url, json=text)
+    async with Reader(http, url, params={"since": "oldest"}) as reader:
+        assert [len((await reader.next()).json()) for _ in range(40)] == [60_000] * 40
+    page = (await http.get(url, params={"since": "oldest"})).json()
+    assert len(page["publications"]) == 40
+
+
+async def test_a_stream_ends_when_the_server_ends_the_subscription(http: httpx.AsyncClient, url: str) -> None:
+    alice = {"Authorization": f"Bearer {issue(SECRET, 'alice', expires_in=60)}"}
+    channel, other = url.removeprefix("/channels/"), f"log:{uuid4().hex}"
+    async with (
+        Reader(http, url, headers=alice) as alone,
+        Reader(http, "/channels", params={"channel": [channel, other]}, headers=alice) as both,
+    ):
+        assert [(await soon(reader.events.get())).event for reader in (alone, both, both)] == ["subscribed"] * 3
+        await http.post("/api/unsubscribe", json={"user": "alice", "channel": channel})
+        ended = await alone.next()
+        assert (ended.event, ended.json()["code"]) == ("disconnected", 3503)
+        left = await both.next()
+        assert (left.event, left.json()["channel"]) == ("unsubscribed", channel)
+        await http.post(f"/channels/{other}", json=1)
+        assert (await both.next()).json() == {"channel": other, "data": 1}
+
+
+async def test_a_reader_of_pages_is_not_seen_to_come_and_go(http: httpx.AsyncClient) -> None:
+    channel = f"seen:{uuid4().hex}"
+
+    async def present() -> int:
+        answer = await http.post("/api/presence_stats", json={"channel": channel})
+        return int(answer.json()["result"]["num_clients"])
+
+    polling = asyncio.create_task(http.get(f"/channels/{channel}", params={"wait": 20}))
+    async with Reader(http, f"/channels/{channel}") as reader:
+        assert (await soon(reader.events.get())).event == "subscribed"
+        await eventually(lambda: listening(http, channel, 2), 5, "both to listen")
+        assert await present() == 1
+        await http.post("/api/publish", json={"channel": channel, "data": 1})
+        assert len((await soon(polling)).json()["publications"]) == 1
+        assert await present() == 1
+
+
+async def listening(http: httpx.AsyncClient, channel: str, count: int) -> bool:
+    answer = await http.post("/api/channels", json={"pattern": channel})
+    return bool(answer.json()["result"]["channels"].get(channel, {}).get("num_clients") == count)
+
+
+async def test_requests_that_wait_are_limited(http: httpx.AsyncClient, url: str) -> None:
+    waiting = [asyncio.create_task(http.get(url, params={"wait": 20})) for _ in range(3)]
+    await eventually(lambda: listening(http, url.removeprefix("/channels/"), 3), 5, "three to wait")
+    refused = await http.get(url, params={"wait": 20})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert (await http.get(url)).status_code == 200
+    await http.post(url, json=1)
+    assert [len(answer.json()["publications"]) for answer in await soon(asyncio.gather(*waiting))] == [1, 1, 1]
+    assert (await http.get(url, params={"wait": 0.01})).status_code == 200
+
+
 async def test_a_page_tells_where_its_reader_stands(http: httpx.AsyncClient, url: str) -> None:
     places = [(await http.post(url, json=n)).json() for n in range(5)]
     page = (await http.get(url, params={"limit": 2})).json()
     assert [(each["offset"], each["data"]) for each in page["publications"]] == [(4, 3), (5, 4)]
+    assert (await http.get(url, params={"limit": 0})).json() == {**places[4], "recovered": True, "publications": []}
     since = f"{places[0]['epoch']}:{places[0]['offset']}"
     page = (await http.get(url, params={"since": since, "limit": 3})).json()
     assert [each["data"] for each in page["publications"]] == [1, 2, 3]
@@ -192,6 +290,9 @@ async def test_a_page_waits_for_the_next_publication(http: httpx.AsyncClient, ur
         ("GET /channels/none", {"headers": {"Accept": "text/event-stream"}}, 404, "no rule"),
         ("GET /channels", {"headers": {"Accept": "text/event-stream"}}, 400, "channel: expected"),
         ("GET /channels/log:a?since=x", {"headers": {"Accept": "text/event-stream"}}, 400, "epoch:offset"),
+        ("GET /channels?channel=a&channel=b&since=e:1", {"headers": {"Accept": "text/event-stream"}}, 400, "channel="),
+        ("GET /channels?channel=a&channel=b&since=c%3De:1", {"headers": {"Accept": "text/event-stream"}}, 400, "since"),
+        ("GET /channels?channel=a&channel=b&since=b%3De", {"headers": {"Accept": "text/event-stream"}}, 400, "since"),
         ("POST /channels/none", {"json": 1}, 404, "no rule"),
         ("POST /channels/closed:a", {"json": 1}, 403, "may not publish"),
         ("POST /channels/log:a", {"content": "{", "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),

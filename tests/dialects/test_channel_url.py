@@ -22,6 +22,8 @@ CONFIG = f"""
 origins = ["*"]
 [tokens]
 secret = "{SECRET}"
+[api]
+anonymous = true
 [[channels]]
 match = "room:*"
 history = {{ size = 10, ttl = 60 }}
@@ -145,6 +147,16 @@ async def test_a_channel_without_a_rule_is_refused_by_name(server: Server) -> No
 async def test_without_a_token_nobody_connects(server: Server) -> None:
     async with connect(server.ws("/channels/room:a")) as socket:
         assert await closed(socket) == (3500, "a token is required")
+
+
+async def test_a_socket_is_closed_when_the_server_ends_its_subscription(server: Server) -> None:
+    token = issue(SECRET, "zoe", expires_in=60)
+    address = server.ws(f"/channels/room:a?token={token}")
+    async with connect(address) as socket, httpx.AsyncClient() as http:
+        await socket.send("heard")
+        assert await receive(socket) == "heard"
+        await http.post(server.http("/api/unsubscribe"), json={"user": "zoe", "channel": "room:a"})
+        assert await closed(socket) == (3503, "force disconnect")
 
 
 async def test_a_message_over_the_limit_closes_with_1009(server: Server) -> None:

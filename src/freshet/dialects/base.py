@@ -17,6 +17,7 @@ class Dialect(ABC):
     has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
     answers_heartbeat: a client that is there says so; otherwise only its transport can tell.
     in_order: what a session is told alone comes behind what was published before; otherwise a reply may come first.
+    is_seen: its clients stay, so that others in a channel may see them; otherwise they come and go with each request.
     tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
     """
 
@@ -27,6 +28,7 @@ class Dialect(ABC):
     has_heartbeat: ClassVar[bool] = True
     answers_heartbeat: ClassVar[bool] = True
     in_order: ClassVar[bool] = False
+    is_seen: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
     tells_missed: ClassVar[bool] = True
 

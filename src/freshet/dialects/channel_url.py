@@ -19,6 +19,7 @@ from freshet.model import (
     Accepted,
     Command,
     Connect,
+    Disconnected,
     Event,
     Frame,
     Handshake,
@@ -31,6 +32,7 @@ from freshet.model import (
     Refused,
     Subscribe,
     Subscribed,
+    Unsubscribed,
     begun_by,
 )
 
@@ -61,6 +63,11 @@ def _refuse(refused: Refused) -> None:
         raise Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
 
 
+def _leave(ended: Unsubscribed) -> Disconnect:
+    """What is left of a client whose only channel the server took away: nothing that it could wait for."""
+    return Disconnect.subscription_expired() if ended.code >= 2500 else Disconnect.force_no_reconnect()
+
+
 class ChannelUrl(Dialect):
     """channel: the one that the URL names."""
 
@@ -88,6 +95,8 @@ class ChannelUrl(Dialect):
             return HEARTBEAT
         if type(event) is Refused:
             _refuse(event)
+        if type(event) is Unsubscribed and event.channel == self.channel:
+            raise _leave(event)
         if any(each.recovered is False for each in begun_by(event)):
             raise Disconnect(4612, "unrecoverable position")
         return None
@@ -121,34 +130,41 @@ class ChannelEvents(Dialect):
     Every event has as its id the place of the stream, so that an `EventSource` goes on from there by itself:
     `epoch:offset`, and of several channels a query string with one for each. Those streams share no encoding, since
     each stands at a place of its own.
+
+    A refusal ends the stream of one channel. Of several each is told, as an event, and the others go on.
     """
 
-    __slots__ = ("_positions", "channels", "name")
+    __slots__ = ("_left", "_places", "_unsaid", "channels", "name")
     tells_missed = False
     answers_heartbeat = False
 
     def __init__(self, channels: Sequence[str]) -> None:
         self.channels = tuple(dict.fromkeys(channels))
-        self._positions: dict[str, str] = {}
+        self._places: dict[str, str] = {}  # of several channels
+        self._left = set(self.channels)  # those that are not refused, and not ended
+        self._unsaid: bytes | None = b""  # refusals, until there is something to hear; None: there was
         self.name = "channel_events" if len(self.channels) == 1 else f"channel_events:{id(self)}"
 
     def opened(self, request: Handshake) -> list[Command]:
-        since = self._places(_since(request))
+        since = self._since(_since(request))
         connect = Connect(id=1, token=request.token, recover=since, only=self.channels)
         return [
             connect,
             *(Subscribe(name, id=number, recover=since.get(name)) for number, name in enumerate(self.channels, 2)),
         ]
 
-    def _places(self, text: str) -> dict[str, Position]:
-        if len(self.channels) > 1 and text != "oldest":
-            try:
-                told = dict(parse_qsl(text, max_num_fields=len(self.channels)))
-            except ValueError:
-                raise Disconnect.bad_request("since: expected a place for each channel") from None
+    def _since(self, text: str) -> dict[str, Position]:
+        if len(self.channels) == 1 or text in ("", "oldest"):
+            told = dict.fromkeys(self.channels, text) if text else {}
         else:
-            told = dict.fromkeys(self.channels, text)
-        return {name: place for name in self.channels if (place := position(told.get(name, "")))}
+            try:
+                told = dict(parse_qsl(text, strict_parsing=True, max_num_fields=len(self.channels)))
+            except ValueError:
+                told = {"": text}
+            if not told.keys() <= set(self.channels):
+                raise Disconnect.bad_request("since: expected channel=epoch:offset, joined by &")
+        self._places = told  # a stream that is cut before all have begun still knows where each goes on
+        return {name: place for name in told if (place := position(told[name]))}
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("nothing is said on an event stream")
@@ -159,17 +175,50 @@ class ChannelEvents(Dialect):
         if type(event) is Heartbeat:
             return Frame(b":\n\n")
         if type(event) is Refused:
-            _refuse(event)
+            return self._refused(event)
+        if type(event) is Unsubscribed:
+            return self._ended(event)
+        if type(event) is Disconnected:
+            return Frame(
+                _event(msgspec.json.encode({"code": event.code, "reason": event.reason}), event="disconnected")
+            )
         began = b"".join([self._began(each) for each in begun_by(event)])
-        return Frame(began) if began else None
+        if not began:
+            return None
+        unsaid, self._unsaid = self._unsaid or b"", None
+        return Frame(unsaid + began)
+
+    def _refused(self, refused: Refused) -> Frame | None:
+        if refused.code == ALREADY:
+            return None
+        channel = self.channels[refused.id - 2] if 0 <= refused.id - 2 < len(self.channels) else ""
+        self._left.discard(channel)
+        if refused.temporary or not channel or not self._left:
+            _refuse(refused)
+        return self._without(channel, "refused", refused.code, refused.message)
+
+    def _ended(self, ended: Unsubscribed) -> Frame | None:
+        if ended.channel not in self._left:
+            return None
+        self._left.discard(ended.channel)
+        if not self._left or ended.code >= 2500:  # coming back is worth while
+            raise _leave(ended)
+        return self._without(ended.channel, "unsubscribed", ended.code, ended.reason)
+
+    def _without(self, channel: str, event: str, code: int, reason: str) -> Frame | None:
+        news = _event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), event=event)
+        if self._unsaid is None:
+            return Frame(news)
+        self._unsaid += news
+        return None
 
     def _id(self, channel: str, epoch: str, offset: int) -> str:
         if not epoch:
             return ""
         if len(self.channels) == 1:
             return f"{epoch}:{offset}"
-        self._positions[channel] = f"{epoch}:{offset}"
-        return urlencode(self._positions)
+        self._places[channel] = f"{epoch}:{offset}"
+        return urlencode(self._places)
 
     def _published(self, event: Published) -> bytes:
         publication = event.publication
@@ -189,27 +238,41 @@ class ChannelEvents(Dialect):
         return b"retry: %d\n" % RETRY + _event(place, id, name)
 
 
+class Page(msgspec.Struct):
+    """Part of a log, and where its reader stands behind it. publications: JSON."""
+
+    epoch: str
+    offset: int
+    recovered: bool
+    publications: list[msgspec.Raw]
+
+
 class ChannelPage(Dialect):
     """One request and its answer: what a channel holds after a place, or something to publish.
 
-    Each frame is JSON: where the log stands, then a publication each. body: what to publish; None: it is a reader.
+    A reader gets one frame, a `Page` of at most `limit` publications; one that `waits`, and got an empty one, then gets
+    what is published, a frame each. body: what to publish; None: it is a reader.
     """
 
-    __slots__ = ("body", "channel", "waits")
+    __slots__ = ("_newest", "body", "channel", "limit", "waits")
     name = "channel_page"
-    tells_missed = False
     answers_heartbeat = False
+    is_seen = False
 
-    def __init__(self, channel: str, body: Frame | None = None, *, waits: bool = False) -> None:
+    def __init__(self, channel: str, body: Frame | None = None, *, limit: int = 0, waits: bool = False) -> None:
         self.channel = channel
         self.body = body
+        self.limit = limit
         self.waits = waits
+        self._newest = False
 
     def opened(self, request: Handshake) -> list[Command]:
         connect = Connect(id=1, token=request.token, only=(self.channel,))
         if self.body is not None:
             return [connect, *ChannelUrl(self.channel).receive(self.body)]
-        since = position(_since(request)) or (None if self.waits else OLDEST)
+        since = position(_since(request))
+        if since is None and not self.waits:
+            since, self._newest = OLDEST, True
         recover = {self.channel: since} if since else {}
         return [msgspec.structs.replace(connect, recover=recover), Subscribe(self.channel, id=2, recover=since)]
 
@@ -223,11 +286,21 @@ class ChannelPage(Dialect):
             return Frame(msgspec.json.encode({"epoch": event.position.epoch, "offset": event.position.offset}))
         if type(event) is Refused:
             _refuse(event)
+        if type(event) is Unsubscribed and event.channel == self.channel:
+            raise _leave(event)
         for begun in begun_by(event):
-            missed, (epoch, offset) = begun.publications, begun.position
-            at = missed[0].offset - 1 if missed else offset
-            return Frame(msgspec.json.encode({"epoch": epoch, "offset": at, "recovered": begun.recovered is not False}))
+            return Frame(msgspec.json.encode(self._page(begun)))
         return None
+
+    def _page(self, begun: Subscribed) -> Page:
+        missed, (epoch, offset) = begun.publications, begun.position
+        chosen = missed[max(0, len(missed) - self.limit) :] if self._newest else missed[: self.limit]
+        if chosen:
+            offset = chosen[-1].offset
+        elif missed and not self._newest:
+            offset = missed[0].offset - 1
+        publications = [msgspec.Raw(_described(each)) for each in chosen]
+        return Page(epoch, offset, begun.recovered is not False, publications)
 
 
 def _described(publication: Publication) -> bytes:

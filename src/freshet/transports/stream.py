@@ -19,16 +19,21 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Form(NamedTuple):
-    """How frames are laid into a stream. first: bytes that make a proxy pass on the head at once."""
+    """How frames are laid into a stream.
+
+    first: bytes that make a proxy pass on the head at once. by_status: a session that ends before its client was told
+    anything leaves the response to the caller, which can say why by its status; otherwise the stream says it.
+    """
 
     media_type: bytes
     wrap: Callable[[Frame], bytes]
     first: bytes = b""
+    by_status: bool = False
 
 
 LINES = Form(b"application/json", lambda frame: frame.data + b"\n")
 MESSAGES = Form(b"application/octet-stream", lambda frame: frame.data)
-EVENTS = Form(b"text/event-stream", lambda frame: frame.data)
+EVENTS = Form(b"text/event-stream", lambda frame: frame.data, by_status=True)
 ENVELOPED = Form(b"text/event-stream", lambda frame: b"data: %b\n\n" % frame.data.replace(b"\n", b"\ndata: "), b":\n\n")
 """`EVENTS` of a dialect that knows them; `ENVELOPED`: each frame of another one is the data of an event."""
 
@@ -96,7 +101,7 @@ class _Writer:
 
     async def _farewell(self, why: Disconnect) -> None:
         news = self._session.dialect.encode(Disconnected(why.code, why.reason))
-        if news is not None:
+        if news is not None and (self.began or not self._form.by_status):
             await self._chunk(self._form.wrap(news))
         self.ended = True
         if self.began:

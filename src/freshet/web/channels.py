@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.base import Dialect, kind_of
-from freshet.dialects.channel_url import ChannelEvents, ChannelPage
+from freshet.dialects.channel_url import ChannelEvents, ChannelPage, Page
 from freshet.errors import Disconnect
 from freshet.model import Frame, Handshake, Kind
 from freshet.node import Node
@@ -29,6 +29,7 @@ class ChannelEndpoint:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -74,16 +75,23 @@ class ChannelEndpoint:
             limit = int(_number(request.query, "limit", PAGE))
         except ValueError as error:
             return plain(400, f"{error}\n", allow)
+        if wait and self._waiting >= self._node.limits.waiting_requests:
+            return plain(503, "Too many requests are waiting: try again.\n", {**allow, "Retry-After": "5"})
         patience = wait or self._node.timing.connect_timeout
-        session = self._open(ChannelPage(channel, waits=wait > 0), request)
+        session = self._open(ChannelPage(channel, limit=limit, waits=wait > 0), request)
 
         def enough(frames: list[Frame]) -> bool:
-            return not wait or len(frames) > 1 or b'"recovered":false' in frames[0].data
+            return not wait or len(frames) > 1 or not _empty(frames[0])
 
-        told = await stream.collect(session, receive, patience, enough)
+        self._waiting += wait > 0
+        try:
+            told = await stream.collect(session, receive, patience, enough)
+        finally:
+            self._waiting -= wait > 0
         if isinstance(told, Disconnect):
             return _refusal(told, allow)
-        return _json(_paged([frame.data for frame in told], limit, "since" in request.query or wait > 0), allow)
+        first, *live = told
+        return _json(_filled(first, live[:limit]) if live and _empty(first) else first.data, allow)
 
     async def _publish(self, channel: str, request: Handshake, allow: Mapping[str, str], receive: Receive) -> Response:
         limit = self._node.limits.message_size
@@ -108,25 +116,22 @@ def _number(query: Mapping[str, str], name: str, default: float) -> float:
     return float(text)
 
 
-class _Place(msgspec.Struct):
-    epoch: str
-    offset: int
-    recovered: bool = True
-
-
 class _Offset(msgspec.Struct):
     offset: int = 0
 
 
-def _paged(frames: Sequence[bytes], limit: int, oldest_first: bool) -> bytes:
-    """Where the reader stands after the page, and the page: the next `limit`, or the last if it did not say where."""
-    place = msgspec.json.decode(frames[0], type=_Place)
-    publications = frames[1:]
-    publications = publications[:limit] if oldest_first else publications[max(0, len(publications) - limit) :]
-    if publications:
-        place.offset = msgspec.json.decode(publications[-1], type=_Offset).offset
-    page = {"epoch": place.epoch, "offset": place.offset, "recovered": place.recovered}
-    return msgspec.json.encode({**page, "publications": [msgspec.Raw(each) for each in publications]})
+def _empty(page: Frame) -> bool:
+    """Whether a reader may wait for more: it is told at once what it missed, and that it missed what is lost."""
+    read = msgspec.json.decode(page.data, type=Page)
+    return read.recovered and not read.publications
+
+
+def _filled(page: Frame, live: Sequence[Frame]) -> bytes:
+    """An empty page with what came while its reader waited."""
+    read = msgspec.json.decode(page.data, type=Page)
+    read.publications = [msgspec.Raw(frame.data) for frame in live]
+    read.offset = msgspec.json.decode(live[-1].data, type=_Offset).offset if live else read.offset
+    return msgspec.json.encode(read)
 
 
 def _json(body: bytes, allow: Mapping[str, str]) -> Response:

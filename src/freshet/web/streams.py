@@ -4,6 +4,7 @@ Those may reach any node: they name the one that has the session. Nothing needs 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from freshet.web.opening import cors, handshake_of, plain, raw
 
 PATIENCE = 5.0  # seconds that commands wait for those before them
 PAUSE = 0.02
+WAITING = 16  # requests of one client that wait; more are refused at once
 
 Select = Callable[[Headers], tuple[Dialect, stream.Form]]
 
@@ -84,6 +86,7 @@ class EmulationEndpoint:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._waiting: Counter[Session] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -109,17 +112,24 @@ class EmulationEndpoint:
         session = self._node.posting(said.session) if said.node == self._node.id else None
         if session is None:
             return 404, "No such session: it is over, connect again.\n"
-        if not await _room(session):
+        if session.congested and not await self._room(session):
             return 429, "The commands before these are not done yet: try again.\n"
         data = said.data if isinstance(said.data, bytes) else said.data.encode()
         session.receive(Frame(data, binary=binary))
         return 204, ""
 
-
-async def _room(session: Session) -> bool:
-    """Whether the session takes more, in a while at most."""
-    for _ in range(round(PATIENCE / PAUSE)):
-        if not session.congested:
-            return True
-        await asyncio.sleep(PAUSE)
-    return False
+    async def _room(self, session: Session) -> bool:
+        """Whether the session takes more, in a while at most."""
+        if self._waiting[session] >= WAITING:
+            return False
+        self._waiting[session] += 1
+        try:
+            for _ in range(round(PATIENCE / PAUSE)):
+                await asyncio.sleep(PAUSE)
+                if not session.congested:
+                    return True
+            return False
+        finally:
+            self._waiting[session] -= 1
+            if not self._waiting[session]:
+                del self._waiting[session]
