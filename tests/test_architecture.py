@@ -36,7 +36,7 @@ LAYOUT = Layout(
     # A new module is entered here, as low as what it imports allows: an import goes down.
     levels=(
         frozenset({"errors", "model"}),
-        frozenset({"channels", "clock", "config", "hooks", "websocket", "wheel"}),
+        frozenset({"channels", "clock", "config", "flow", "hooks", "websocket", "wheel"}),
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
         frozenset({"hub", "session"}),
         frozenset({"policy", "rooms", "transports"}),

@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from freshet.channels import ChannelRule
 from freshet.dialects.centrifuge import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
+from freshet.engines.base import Receiver
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.hub import Hub
 from freshet.model import NOWHERE, History, Position, PublishOptions, Stream, Subscribed
 from freshet.outbox import Outbox, Turn
 from tests.tools.patience import eventually
+
+
+def unheard(message: bytes) -> None:
+    """There is no other node."""
+
 
 KEEP = History(size=100, ttl=60)
 RULE = ChannelRule("*", history=KEEP)
@@ -53,7 +59,7 @@ def test_a_returning_client_hears_every_offset_once_in_order(
     async def story() -> None:
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
-        await engine.start(hub.deliver)
+        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
         other, returning = Listener(turn), Listener(turn)
         hub.settle(await hub.join(other, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
 
@@ -97,7 +103,7 @@ def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_lea
     async def story() -> None:
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
-        await engine.start(hub.deliver)
+        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
         coming: deque[list[Any]] = deque()
         here: deque[tuple[Any, int]] = deque()
         top = 0
@@ -166,7 +172,7 @@ def test_whoever_is_told_differences_ends_with_the_same_values(steps: list[str])
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
         rule = ChannelRule("*", history=KEEP, delta=True)
-        await engine.start(hub.deliver)
+        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
         start = (await engine.history("a", KEEP)).position
         values: list[Any] = []
         coming: deque[tuple[Reader, Any, Position | None]] = deque()
@@ -242,7 +248,7 @@ async def test_what_is_not_shorter_is_told_whole() -> None:
 async def scene(size: int) -> tuple[MemoryEngine, Turn, Hub, ChannelRule, Any]:
     engine, turn = MemoryEngine(), Turn()
     hub = Hub(engine, turn)
-    await engine.start(hub.deliver)
+    await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
     return engine, turn, hub, ChannelRule("*", history=History(size=size, ttl=60)), Listener(turn)
 
 
@@ -309,7 +315,7 @@ async def test_clients_of_two_protocols_hear_the_same_each_in_its_own_words() ->
 async def test_a_way_into_a_channel_that_comes_to_nothing_leaves_nothing() -> None:
     engine, _turn, hub, rule, session = await scene(size=10)
     hub.abandon(await hub.join(session, "a", rule))
-    await eventually(lambda: not hub._tasks)
+    await eventually(lambda: not hub._leaving)
     assert len(hub.channels()) == 0
     assert engine._listening == set()
     await engine.stop()
@@ -318,7 +324,7 @@ async def test_a_way_into_a_channel_that_comes_to_nothing_leaves_nothing() -> No
 async def test_an_engine_that_fails_lets_the_next_one_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, turn, hub, rule, session = await scene(size=10)
 
-    async def fail(channel: str) -> None:
+    async def fail(channel: str, keep: History) -> None:
         raise EngineUnavailable("for now")
 
     with monkeypatch.context() as broken:
@@ -340,7 +346,7 @@ async def test_one_who_comes_while_the_last_one_goes_hears_everything() -> None:
     hub.settle(await hub.join(last, "a", rule), await engine.history("a", KEEP), None)
     hub.leave(last, "a")
     hub.settle(await hub.join(following, "a", rule), await engine.history("a", KEEP), None)
-    await eventually(lambda: not hub._tasks)
+    await eventually(lambda: not hub._leaving)
     assert engine._listening == {"a"}
     await engine.publish("a", b"1", PublishOptions(history=KEEP))
     turn.end()

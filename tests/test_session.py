@@ -188,7 +188,7 @@ async def test_a_session_that_ended_is_held_by_nothing(scene: Scene) -> None:
         session.end(Disconnect.slow())
         assert session.ended is not None
         assert session.ended.code == 3000
-    await eventually(lambda: not scene.node._tasks and not scene.node.hub._tasks)
+    await eventually(lambda: not scene.node._tasks and not scene.node.hub._leaving)
     node = scene.node
     assert not any((node._open, node.hub.users, node.hub._channels, *node.wheel._slots))
 

@@ -122,6 +122,9 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     presence_ttl: Annotated[float, Meta(gt=0, description="After which a silent client is gone.", extra=_SECONDS)] = (
         1 * MINUTES
     )
+    position_check: Annotated[
+        float, Meta(gt=0, le=3600, description="Between comparisons of channels with their logs.", extra=_SECONDS)
+    ] = 30 * SECONDS
     close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side.", extra=_SECONDS)] = (
         5 * SECONDS
     )

@@ -1,22 +1,29 @@
 """Who listens to what in this process; and the fan-out: each event encoded once per dialect, pushed to each listener.
 
 A session that subscribes is first `Joining`: what is published while its history is read waits with it, and is merged
-by offset when it settles, so that there is neither a gap nor a repeat between the two.
+by offset when it settles, so that there is neither a gap nor a repeat between the two. The live flow itself has none
+either: see `flow.py`. What it misses is read from the log.
 """
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 
 from freshet.channels import ChannelRule
 from freshet.dialects.base import Dialect
 from freshet.engines.base import Engine
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, EngineUnavailable
+from freshet.flow import Flow
 from freshet.model import NOWHERE, Delivery, Frame, Position, Publication, Published, Stream
 from freshet.outbox import Outbox, Turn
 from freshet.session import Session
 
 log = logging.getLogger("freshet.hub")
+
+CHECKS_AT_ONCE = 32
+TRIES = 3
 
 
 class Telling(Enum):
@@ -56,12 +63,12 @@ class Group:
 class Listeners:
     """Who listens to one channel.
 
-    groups: by dialect and how they are told. pending: what came in this turn. heard: the engine knows that this node
-    listens. announces: they are told who comes and goes. last: the publication that was fanned out last, where
-    listeners may be told the difference to it.
+    groups: by dialect and how they are told. pending: what came in this turn. announces: they are told who comes and
+    goes. last: the publication that was fanned out last, where listeners may be told the difference to it.
+    hearing: the engine is told that this node listens; None: not yet, or in vain. checking: the log is read.
     """
 
-    __slots__ = ("announces", "channel", "delta", "groups", "heard", "joining", "last", "pending")
+    __slots__ = ("announces", "channel", "checking", "delta", "flow", "groups", "hearing", "joining", "last", "pending")
 
     def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
@@ -69,7 +76,9 @@ class Listeners:
         self.delta = rule.delta
         self.last: Publication | None = None
         self.groups: dict[tuple[str, Telling], Group] = {}
-        self.heard = False
+        self.flow = Flow(rule.history)
+        self.hearing: asyncio.Task[None] | None = None
+        self.checking: asyncio.Task[None] | None = None
         self.joining: list[Joining] = []
         self.pending: list[Delivery] = []
 
@@ -127,6 +136,12 @@ class Joining:
         del self.waiting[: max(0, len(self.waiting) - self.limit)]
 
 
+def _noted(task: asyncio.Task[None]) -> None:
+    """Whoever waited for the task has its exception; perhaps nobody did."""
+    if not task.cancelled() and (why := task.exception()) is not None:
+        log.warning("the engine failed: %s", why)
+
+
 class Hub:
     """engine: where the channels' logs are. turn: at whose end is fanned out."""
 
@@ -136,8 +151,9 @@ class Hub:
         self._turn = turn
         self._channels: dict[str, Listeners] = {}
         self._came: list[Listeners] = []  # those with something pending
-        self._interest = asyncio.Lock()  # one order in which this node begins and ends to listen
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, asyncio.Task[None]] = {}  # channels that nobody listens to any longer
+        self._checking_all: asyncio.Task[None] | None = None
+        self._doubts = 0  # how often all channels were doubted
         turn.flush = self.flush
 
     def channels(self) -> dict[str, int]:
@@ -171,14 +187,38 @@ class Hub:
         joining = Joining(session, listeners, rule, delta)
         listeners.joining.append(joining)
         try:
-            if not listeners.heard:
-                async with self._interest:
-                    await self._engine.subscribe(channel)
-                listeners.heard = True
+            if listeners.hearing is None:
+                listeners.hearing = asyncio.get_running_loop().create_task(self._hear(listeners))
+                listeners.hearing.add_done_callback(_noted)
+            await asyncio.shield(listeners.hearing)
         except BaseException:
             self.abandon(joining)
             raise
         return joining
+
+    async def _hear(self, listeners: Listeners) -> None:
+        """Let the engine deliver what is published there."""
+        try:
+            if (leaving := self._leaving.get(listeners.channel)) is not None:
+                await asyncio.shield(leaving)
+            listeners.flow.begin(await self._engine.subscribe(listeners.channel, listeners.flow.keep))
+        except BaseException:
+            listeners.hearing = None
+            raise
+        self._release(listeners)
+
+    async def reach(self, joining: Joining, position: Position) -> None:
+        """Until all up to `position` of the log has been delivered to this node, so that all behind it will be.
+
+        Raises `Disconnect` if the log is lost meanwhile, and `EngineUnavailable`.
+        """
+        flow = joining.listeners.flow
+        for _ in range(TRIES):
+            if not flow.is_behind(position):
+                return
+            await self._check(joining.listeners)
+        if flow.is_behind(position):
+            raise Disconnect.insufficient_state()
 
     def settle(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
         """The last step: the session now hears the live flow.
@@ -237,14 +277,20 @@ class Hub:
         if listeners or self._channels.get(listeners.channel) is not listeners:
             return
         del self._channels[listeners.channel]
-        task = asyncio.get_running_loop().create_task(self._lose_interest(listeners.channel))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._leaving[listeners.channel] = asyncio.get_running_loop().create_task(self._lose_interest(listeners))
 
-    async def _lose_interest(self, channel: str) -> None:
-        async with self._interest:
+    async def _lose_interest(self, listeners: Listeners) -> None:
+        channel = listeners.channel
+        try:
+            if listeners.hearing is not None and not listeners.hearing.done():
+                await asyncio.wait([listeners.hearing])
             if channel not in self._channels:
                 await self._engine.unsubscribe(channel)
+        except EngineUnavailable as why:
+            log.warning("still listening to %r: %s", channel, why)
+        finally:
+            if self._leaving.get(channel) is asyncio.current_task():
+                del self._leaving[channel]
 
     # -------------------------------------------------------------------------------------------------------- fan-out
 
@@ -253,10 +299,74 @@ class Hub:
         listeners = self._channels.get(event.channel)
         if listeners is None or (type(event) is not Published and not listeners.announces):
             return
+        if type(event) is Published and not listeners.flow.passes(event):
+            if listeners.flow.hold(event):
+                self._begin_check(listeners)
+            return
         if not listeners.pending:
             self._came.append(listeners)
             self._turn.schedule()
         listeners.pending.append(event)
+
+    # ------------------------------------------------------------------------------------------------- no silent loss
+
+    def doubt(self, channel: str) -> None:
+        """What the engine calls when publications may have been lost on the way here; "": in any channel."""
+        if channel:
+            if (listeners := self._channels.get(channel)) is not None:
+                self._begin_check(listeners)
+            return
+        self._doubts += 1
+        if self._checking_all is None:
+            self._checking_all = asyncio.get_running_loop().create_task(self._check_all())
+
+    async def _check_all(self) -> None:
+        done = 0
+        while done < self._doubts:
+            done = self._doubts
+            waiting = iter(list(self._channels.values()))
+            await asyncio.gather(*(self._check_each(waiting) for _ in range(CHECKS_AT_ONCE)))
+        self._checking_all = None
+
+    async def _check_each(self, waiting: Iterator[Listeners]) -> None:
+        for listeners in waiting:
+            with suppress(EngineUnavailable):  # there will be another doubt when it is back
+                await self._check(listeners)
+
+    def _begin_check(self, listeners: Listeners) -> asyncio.Task[None]:
+        if listeners.checking is None:
+            listeners.checking = asyncio.get_running_loop().create_task(self._compare(listeners))
+            listeners.checking.add_done_callback(_noted)
+        return listeners.checking
+
+    async def _check(self, listeners: Listeners) -> None:
+        await asyncio.shield(self._begin_check(listeners))
+
+    async def _compare(self, listeners: Listeners) -> None:
+        """With the log. What did not pass is delivered now; or it is lost, and the listeners are told."""
+        flow = listeners.flow
+        try:
+            if flow.keep is None or listeners.hearing is None:
+                return
+            await asyncio.shield(listeners.hearing)
+            stream = await self._engine.history(listeners.channel, flow.keep, flow.position)
+            missing = flow.missing(stream)
+            if missing is None:
+                log.warning("%r is behind its log by more than that keeps: its listeners come back", listeners.channel)
+                self._own_up(listeners)
+                flow.begin(stream.position)
+            else:
+                held, flow.held = flow.held, None
+                for publication in missing:
+                    self.deliver(Published(listeners.channel, publication, stream.position.epoch))
+                flow.held = held
+        finally:
+            listeners.checking = None
+        self._release(listeners)
+
+    def _release(self, listeners: Listeners) -> None:
+        for event in listeners.flow.release():
+            self.deliver(event)
 
     def flush(self) -> None:
         came, self._came = self._came, []
@@ -273,6 +383,8 @@ class Hub:
         for group in listeners.groups.values():
             for outbox in group.outboxes.values():
                 outbox.close(Disconnect.insufficient_state())
+        for joining in listeners.joining:
+            joining.session.outbox.close(Disconnect.insufficient_state())
 
     def _fan_out(self, listeners: Listeners, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""

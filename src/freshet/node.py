@@ -13,7 +13,7 @@ from freshet.channels import ChannelRules
 from freshet.clock import SYSTEM, Clock
 from freshet.config import Config
 from freshet.dialects.base import Dialect
-from freshet.engines.base import Engine
+from freshet.engines.base import Engine, Receiver
 from freshet.errors import Disconnect, FreshetError
 from freshet.hooks import Hook
 from freshet.hub import Hub
@@ -110,10 +110,13 @@ class Node:
         self._posting: dict[str, Session] = {}
         self._recoverable: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self.engine.start(self.hub.deliver)
+        await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.doubt, self.hear))
         self.wheel.start()
+        if self.engine.may_lose:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
         RUNNING.add(self)
 
     async def stop(self) -> None:
@@ -122,9 +125,20 @@ class Node:
         self.dismiss()
         await asyncio.sleep(0)  # the turn in which they are told
         self.wheel.stop()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
         await self.engine.stop()
+
+    async def _watch(self) -> None:
+        """What came is compared with the logs, now and then: they know what was lost without a trace."""
+        while True:
+            await asyncio.sleep(self.timing.position_check)
+            self.hub.doubt("")
+
+    def hear(self, message: bytes) -> None:
+        """What another node told this one."""
 
     def dismiss(self) -> None:
         """Send every client away: they come back, elsewhere or when there is a server again."""

@@ -88,6 +88,7 @@ async def enter(
         if rule.history is not None:
             after = None if since == OLDEST else since
             stream = await node.engine.history(channel, rule.history, after, -1 if since else 0)
+            await node.hub.reach(joining, stream.position)
         if subscription.present:
             await node.engine.set_presence(channel, session.id, session.client_info(info))
         if session.ended:

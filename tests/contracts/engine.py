@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Raw
 
-from freshet.engines.base import Engine
+from freshet.engines.base import Engine, Receiver
 from freshet.model import (
     NOWHERE,
     ClientInfo,
@@ -28,7 +28,16 @@ ALICE = ClientInfo(user="alice", client="a1")
 
 
 class Delivered(list[Delivery]):
-    """What an engine delivered to this node."""
+    """What an engine delivered to this node. doubts: where it may have lost something. heard: control messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doubts: list[str] = []
+        self.heard: list[bytes] = []
+
+    @property
+    def receiver(self) -> Receiver:
+        return Receiver(self.append, self.doubts.append, self.heard.append)
 
     async def count(self, number: int) -> "Delivered":
         await eventually(lambda: len(self) >= number, 5, f"{number} deliveries")
@@ -40,7 +49,7 @@ class Delivered(list[Delivery]):
 async def delivered(engine: Engine) -> AsyncIterator[Delivered]:
     """A started engine's deliveries."""
     got = Delivered()
-    await engine.start(got.append)
+    await engine.start("node", got.receiver)
     yield got
     await engine.stop()
 
@@ -54,7 +63,7 @@ async def test_offsets_of_a_channel_rise_by_one_and_others_do_not_matter(engine:
 
 
 async def test_a_node_hears_what_it_listens_to_and_nothing_else(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await engine.publish("a", b"1", LOGGED)
     await engine.publish("b", b"2", LOGGED)
     await delivered.count(1)
@@ -63,15 +72,29 @@ async def test_a_node_hears_what_it_listens_to_and_nothing_else(engine: Engine, 
     await delivered.count(1)
 
 
+async def test_whoever_begins_to_listen_learns_behind_which_place_everything_will_be_delivered(
+    engine: Engine, delivered: Delivered
+) -> None:
+    empty = await engine.subscribe("a", KEEP)
+    assert empty.offset == 0
+    last = await engine.publish("a", b"1", LOGGED)
+    assert last == Position(empty.epoch, 1)
+    await delivered.count(1)
+    await engine.unsubscribe("a")
+    last = await engine.publish("a", b"2", LOGGED)
+    assert await engine.subscribe("a", KEEP) == last
+    assert await engine.subscribe("a", KEEP) == last
+
+
 async def test_publications_are_delivered_in_the_order_of_their_offsets(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await asyncio.gather(*(engine.publish("a", b"%d" % index, LOGGED) for index in range(50)))
     offsets = [event.publication.offset for event in await delivered.count(50) if isinstance(event, Published)]
     assert offsets == list(range(1, 51))
 
 
 async def test_data_kind_tags_and_sender_pass_through(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     options = PublishOptions(kind=Kind.BYTES, history=KEEP, tags={"event": "price"}, info=ALICE)
     await engine.publish("a", b"\x00\xff", options)
     [event] = await delivered.count(1)
@@ -85,7 +108,7 @@ async def test_data_kind_tags_and_sender_pass_through(engine: Engine, delivered:
 
 
 async def test_a_channel_without_history_has_no_log(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    assert await engine.subscribe("a", None) == NOWHERE
     assert await engine.publish("a", b"1", PublishOptions()) == NOWHERE
     [event] = await delivered.count(1)
     assert isinstance(event, Published)
@@ -172,8 +195,8 @@ async def test_a_history_that_was_read_does_not_change_afterwards(engine: Engine
 async def test_listening_twice_delivers_once_and_not_listening_may_end_twice(
     engine: Engine, delivered: Delivered
 ) -> None:
-    await engine.subscribe("a")
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
+    await engine.subscribe("a", KEEP)
     await engine.publish("a", b"1", LOGGED)
     await delivered.count(1)
     for _ in range(2):
@@ -184,7 +207,7 @@ async def test_listening_twice_delivers_once_and_not_listening_may_end_twice(
 
 
 async def test_publications_with_one_key_at_the_same_time_are_one(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     once = PublishOptions(history=KEEP, idempotency_key="order-7")
     positions = await asyncio.gather(*(engine.publish("a", b"1", once) for _ in range(20)))
     assert len(set(positions)) == 1
@@ -192,7 +215,7 @@ async def test_publications_with_one_key_at_the_same_time_are_one(engine: Engine
 
 
 async def test_a_key_works_without_a_log_too(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", None)
     for _ in range(3):
         assert await engine.publish("a", b"1", PublishOptions(idempotency_key="")) == NOWHERE
     await delivered.count(1)
@@ -200,7 +223,7 @@ async def test_a_key_works_without_a_log_too(engine: Engine, delivered: Delivere
 
 @pytest.mark.parametrize("name", ["", " ", "a:b", "#alice", "\n\x00", "é" * 100, "*", "{a}", "../x", "a" * 4096])
 async def test_any_name_is_a_channel_of_its_own(engine: Engine, delivered: Delivered, name: str) -> None:
-    await engine.subscribe(name)
+    await engine.subscribe(name, KEEP)
     await engine.publish(name + "x", b"0", LOGGED)
     await engine.publish(name, b"1", LOGGED)
     [event] = await delivered.count(1)
@@ -243,7 +266,7 @@ async def test_a_log_that_was_only_read_has_an_epoch_that_the_first_publication_
 
 
 async def test_a_publication_with_a_known_key_is_not_made_again(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     once = PublishOptions(history=KEEP, idempotency_key="order-7")
     first = await engine.publish("a", b"1", once)
     assert await engine.publish("a", b"1", once) == first
@@ -253,7 +276,7 @@ async def test_a_publication_with_a_known_key_is_not_made_again(engine: Engine, 
 
 
 async def test_presence_knows_who_is_there_and_tells_it_once(engine: Engine, delivered: Delivered) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await engine.set_presence("a", "a1", ALICE)
     await engine.set_presence("a", "a1", ALICE)
     assert await engine.presence("a") == {"a1": ALICE}

@@ -39,7 +39,7 @@ async def test_a_log_that_nobody_used_for_its_time_begins_anew_with_another_epoc
 async def test_while_somebody_listens_publications_expire_but_the_log_goes_on(
     engine: MemoryEngine, delivered: Delivered, clock: Clock
 ) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     first = await engine.publish("a", b"1", LOGGED)
     clock.now += 10 * KEEP.ttl
     engine.sweep()
@@ -62,7 +62,7 @@ async def test_reading_does_not_make_publications_live_longer(
 async def test_unused_channels_leave_no_memory_behind(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
     for index in range(10_000):
         channel = f"channel-{index}"
-        await engine.subscribe(channel)
+        await engine.subscribe(channel, KEEP)
         await engine.publish(channel, b"1", PublishOptions(history=KEEP, idempotency_key="key"))
         await engine.set_presence(channel, "a1", ALICE)
         await engine.unsubscribe(channel)
@@ -75,7 +75,7 @@ async def test_unused_channels_leave_no_memory_behind(engine: MemoryEngine, deli
 async def test_a_silent_client_leaves_after_the_presence_time(
     engine: MemoryEngine, delivered: Delivered, clock: Clock
 ) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await engine.set_presence("a", "a1", ALICE)
     clock.now += 40
     await engine.set_presence("a", "a1", ALICE)
@@ -88,7 +88,7 @@ async def test_a_silent_client_leaves_after_the_presence_time(
 
 async def test_a_key_is_forgotten_after_five_minutes(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
     once = PublishOptions(history=KEEP, idempotency_key="key")
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await engine.publish("a", b"1", once)
     clock.now += 299
     assert (await engine.publish("a", b"1", once)).offset == 1
@@ -131,7 +131,7 @@ async def test_a_log_has_one_entry_among_those_that_expire_however_often_it_is_u
     for step in range(1000):
         await engine.publish("a", b"1", LOGGED)
         if step % 2:
-            await engine.subscribe("a")
+            await engine.subscribe("a", KEEP)
         else:
             await engine.unsubscribe("a")
         clock.now += 1
@@ -142,7 +142,7 @@ async def test_a_log_has_one_entry_among_those_that_expire_however_often_it_is_u
 async def test_a_client_that_comes_again_after_its_time_has_joined_again(
     engine: MemoryEngine, delivered: Delivered, clock: Clock
 ) -> None:
-    await engine.subscribe("a")
+    await engine.subscribe("a", KEEP)
     await engine.set_presence("a", "a1", ALICE)
     clock.now += 61
     engine.sweep()

@@ -2,34 +2,56 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 from freshet.model import ClientInfo, Delivery, History, Position, PublishOptions, Stream
+
+
+class Receiver(NamedTuple):
+    """What an engine calls at its node, in the node's loop.
+
+    deliver: once per node, for all that happens in a channel that the node listens to. Publications of one channel
+    come in the order of their offsets. doubt: some may have been lost on the way to this node, in the channel that is
+    named, or with "" in any. hear: what another node told this one.
+    """
+
+    deliver: Callable[[Delivery], None]
+    doubt: Callable[[str], None]
+    hear: Callable[[bytes], None]
 
 
 class Engine(ABC):
     """The log behind channels: publish, history, presence, and messages between nodes.
 
-    Any method raises `EngineUnavailable` when the engine cannot be reached; what was asked then did not happen.
+    Any method but `start` and `stop` raises `EngineUnavailable`, in a bounded time, when the engine cannot be reached.
+    What was asked then did not happen; or, if the line broke before the answer, nobody knows: to publish again is safe
+    with the same idempotency key.
 
     Why a position has an epoch: a log that holds 1, 2, 3 is lost in a restart, and a new one under the same name
     reaches 5. A client that stopped at 3 would take 4 and 5 of the new log for all that it missed. The epochs differ,
     so it is told that it cannot recover.
+
+    may_lose: publications can be lost on the way to a node, so that the node compares what came with the logs.
     """
 
-    @abstractmethod
-    async def start(self, deliver: Callable[[Delivery], None]) -> None:
-        """Begin. `deliver` is called, once per node, for all that happens in a channel that the node listens to.
+    may_lose: ClassVar[bool] = True
 
-        Publications of one channel are delivered in the order of their offsets.
-        """
+    @abstractmethod
+    async def start(self, node: str, receiver: Receiver) -> None:
+        """Begin, for the node of that name. Raises `EngineUnavailable` when there is nothing to begin with."""
 
     @abstractmethod
     async def stop(self) -> None:
         """End, and let go of everything."""
 
     @abstractmethod
-    async def subscribe(self, channel: str) -> None:
-        """This node listens to `channel`. What is published after this returns is delivered."""
+    async def subscribe(self, channel: str, keep: History | None) -> Position:
+        """This node listens to `channel`. All that is published behind the position that this answers is delivered.
+
+        keep: as for `history`; None: the channel has no log, and the answer is `NOWHERE`.
+        What was published before may be delivered too, if that was on its way. While a node listens, a log keeps its
+        epoch and its offset; a node that listens for long calls `history` within an hour.
+        """
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None:
@@ -79,4 +101,4 @@ class Engine(ABC):
 
     @abstractmethod
     async def tell(self, node: str | None, message: bytes) -> None:
-        """Send a control message to one node, or to all others."""
+        """Send a control message to one node, or to all others. One that is not there does not hear it."""

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from freshet.clock import SYSTEM, Clock, Timer
-from freshet.engines.base import Engine
+from freshet.engines.base import Engine, Receiver
 from freshet.model import (
     NOWHERE,
     ClientInfo,
@@ -67,6 +67,8 @@ class _Log:
 class MemoryEngine(Engine):
     """presence_time: seconds for which a client that was set counts as there."""
 
+    may_lose = False
+
     def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
         self._presence_time = presence_time
         self._clock = clock.monotonic
@@ -80,8 +82,8 @@ class MemoryEngine(Engine):
         self._idempotency: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
         self._timer: Timer | None = None
 
-    async def start(self, deliver: Callable[[Delivery], None]) -> None:
-        self._deliver = deliver
+    async def start(self, node: str, receiver: Receiver) -> None:
+        self._deliver = receiver.deliver
         self._timer = self._call_later(SWEEP, self._tick)
 
     async def stop(self) -> None:
@@ -98,8 +100,9 @@ class MemoryEngine(Engine):
         ):
             held.clear()
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, channel: str, keep: History | None) -> Position:
         self._listening.add(channel)
+        return self._log(channel, keep).position if keep is not None else NOWHERE
 
     async def unsubscribe(self, channel: str) -> None:
         self._listening.discard(channel)

@@ -1,0 +1,118 @@
+"""What every engine that several nodes share has to do, beside `engine.py`.
+
+A test module for such an engine gives the fixture `another`, which makes engines that share one place, not started,
+and imports all of this.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+import pytest
+
+from freshet.engines.base import Engine
+from freshet.model import NOWHERE, Joined, Left, Published, PublishOptions
+from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+from tests.tools.patience import eventually
+
+
+class Peer(NamedTuple):
+    engine: Engine
+    delivered: Delivered
+
+    def offsets(self) -> list[int]:
+        return [event.publication.offset for event in self.delivered if isinstance(event, Published)]
+
+
+@pytest.fixture
+async def peers(another: Callable[[], Engine]) -> AsyncIterator[tuple[Peer, Peer]]:
+    """Two nodes that have begun, `one` and `two`."""
+    one, two = (Peer(another(), Delivered()) for _ in range(2))
+    await one.engine.start("one", one.delivered.receiver)
+    await two.engine.start("two", two.delivered.receiver)
+    yield one, two
+    await one.engine.stop()
+    await two.engine.stop()
+
+
+async def test_every_node_that_listens_hears_what_any_publishes(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    await one.engine.subscribe("a", KEEP)
+    await two.engine.subscribe("a", KEEP)
+    first = await one.engine.publish("a", b"1", LOGGED)
+    second = await two.engine.publish("a", b"2", LOGGED)
+    assert (first.epoch, first.offset + 1) == second
+    for peer in peers:
+        await peer.delivered.count(2)
+        assert [event.publication.data for event in peer.delivered if isinstance(event, Published)] == [b"1", b"2"]
+        assert (await peer.engine.history("a", KEEP)).position == second
+
+
+async def test_a_node_that_does_not_listen_hears_nothing_and_the_others_go_on(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    for peer in peers:
+        await peer.engine.subscribe("a", None)
+    await one.engine.unsubscribe("a")
+    assert await one.engine.publish("a", b"1", PublishOptions()) == NOWHERE
+    await two.delivered.count(1)
+    await one.engine.subscribe("b", None)
+    await two.engine.publish("b", b"2", PublishOptions())
+    [heard] = await one.delivered.count(1)
+    assert heard.channel == "b"
+
+
+async def test_all_nodes_hear_one_order_of_what_all_publish_at_once(peers: tuple[Peer, Peer]) -> None:
+    for peer in peers:
+        await peer.engine.subscribe("a", KEEP)
+    await asyncio.gather(*(peer.engine.publish("a", b"%d" % index, LOGGED) for index in range(100) for peer in peers))
+    for peer in peers:
+        await peer.delivered.count(200)
+        assert peer.offsets() == list(range(1, 201))
+    one, two = peers
+    assert list(one.delivered) == list(two.delivered)
+
+
+async def test_a_key_that_one_node_knows_all_know(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    once = PublishOptions(history=KEEP, idempotency_key="order-7")
+    first = await one.engine.publish("a", b"1", once)
+    assert await two.engine.publish("a", b"1", once) == first
+
+
+async def test_what_one_node_removes_is_gone_for_all(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    last = await one.engine.publish("a", b"1", LOGGED)
+    await two.engine.remove_history("a")
+    assert await one.engine.history("a", KEEP) == ([], last)
+
+
+async def test_presence_is_that_of_all_nodes(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    for peer in peers:
+        await peer.engine.subscribe("a", KEEP)
+    await one.engine.set_presence("a", "a1", ALICE)
+    assert await two.engine.presence("a") == {"a1": ALICE}
+    await one.engine.set_presence("a", "a1", None)
+    assert await two.engine.presence("a") == {}
+    for peer in peers:
+        assert await peer.delivered.count(2) == [Joined("a", ALICE), Left("a", ALICE)]
+
+
+async def test_one_node_tells_another_or_all_others(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    await one.engine.tell("two", b"\x00 for two")
+    await one.engine.tell(None, b"for all")
+    await one.engine.tell("nobody", b"for nobody")
+    await two.engine.tell("one", b"for one")
+    await eventually(lambda: len(two.delivered.heard) == 2 and len(one.delivered.heard) == 1, 5, "the messages")
+    assert two.delivered.heard == [b"\x00 for two", b"for all"]
+    assert one.delivered.heard == [b"for one"]
+
+
+async def test_a_node_that_ends_leaves_the_others_as_they_are(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    await two.engine.subscribe("a", KEEP)
+    last = await one.engine.publish("a", b"1", LOGGED)
+    await one.engine.stop()
+    assert (await two.engine.publish("a", b"2", LOGGED)) == (last.epoch, last.offset + 1)
+    await two.delivered.count(2)
