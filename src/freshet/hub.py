@@ -153,7 +153,7 @@ class Hub:
         self._came: list[Listeners] = []  # those with something pending
         self._leaving: dict[str, asyncio.Task[None]] = {}  # channels that nobody listens to any longer
         self._checking_all: asyncio.Task[None] | None = None
-        self._doubts = 0  # how often all channels were doubted
+        self._doubts = 0  # of all channels
         turn.flush = self.flush
 
     def channels(self) -> dict[str, int]:
@@ -322,11 +322,13 @@ class Hub:
 
     async def _check_all(self) -> None:
         done = 0
-        while done < self._doubts:
-            done = self._doubts
-            waiting = iter(list(self._channels.values()))
-            await asyncio.gather(*(self._check_each(waiting) for _ in range(CHECKS_AT_ONCE)))
-        self._checking_all = None
+        try:
+            while done < self._doubts:
+                done = self._doubts
+                waiting = iter(list(self._channels.values()))
+                await asyncio.gather(*(self._check_each(waiting) for _ in range(CHECKS_AT_ONCE)))
+        finally:
+            self._checking_all = None
 
     async def _check_each(self, waiting: Iterator[Listeners]) -> None:
         for listeners in waiting:
