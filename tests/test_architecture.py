@@ -36,9 +36,9 @@ LAYOUT = Layout(
     # A new module is entered here, as low as what it imports allows: an import goes down.
     levels=(
         frozenset({"errors", "model"}),
-        frozenset({"channels", "clock", "config", "flow", "hooks", "websocket", "wheel"}),
+        frozenset({"channels", "clock", "config", "filters", "flow", "hooks", "websocket", "wheel"}),
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
-        frozenset({"hub", "session"}),
+        frozenset({"hub", "listeners", "session"}),
         frozenset({"policy", "rooms", "transports"}),
         frozenset(
             {"actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "recovery", "subscribing"}

@@ -9,6 +9,7 @@ import secrets
 import msgspec
 
 from freshet.errors import Disconnect, Refusal
+from freshet.filters import Wanted
 from freshet.hooks import as_payload, to_json
 from freshet.model import (
     Accepted,
@@ -133,13 +134,31 @@ async def ping(node: Node, session: Session, command: Ping) -> Alive:
 
 async def subscribe(node: Node, session: Session, command: Subscribe) -> Event | None:
     entry = await enter(
-        node, session, command.channel, command.recover, command.token, command.data, delta=command.delta
+        node,
+        session,
+        command.channel,
+        command.recover,
+        command.token,
+        command.data,
+        delta=command.delta,
+        wanted=_wanted(command),
     )
     subscribed = settle(node, entry, command.id)
     if command.or_refuse and subscribed.recovered is False:
         await node.unsubscribe(session, command.channel, None)
         raise Refusal.unrecoverable_position()
     return subscribed
+
+
+def _wanted(command: Subscribe) -> Wanted | None:
+    if command.filter is None:
+        return None
+    if command.delta:
+        raise Refusal.bad_request("a filter and delta: differences are to publications that a filter may leave out")
+    try:
+        return Wanted(command.filter)
+    except ValueError as error:
+        raise Refusal.bad_request(f"filter: {error}") from None
 
 
 async def unsubscribe(node: Node, session: Session, command: Unsubscribe) -> Unsubscription:

@@ -9,131 +9,20 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from enum import Enum
 
 from freshet.channels import ChannelRule
-from freshet.dialects.base import Dialect
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.flow import Flow
-from freshet.model import NOWHERE, Delivery, Frame, Position, Publication, Published, Stream
-from freshet.outbox import Outbox, Turn
+from freshet.filters import Wanted
+from freshet.listeners import Encoded, Joining, Listeners, Telling
+from freshet.model import NOWHERE, Delivery, Position, Published, Stream
+from freshet.outbox import Turn
 from freshet.session import Session
 
 log = logging.getLogger("freshet.hub")
 
 CHECKS_AT_ONCE = 32
 TRIES = 3
-
-
-class Telling(Enum):
-    """How a publication is told to a listener."""
-
-    WHOLE = "whole"
-    FIRST = "first"  # whole, and from the next one on as a difference
-    DIFFERENCE = "difference"  # to the last one that was fanned out, which this listener has
-
-
-class Group:
-    """Those listeners of a channel who are told the same bytes: their outboxes by session."""
-
-    __slots__ = ("dialect", "outboxes", "telling")
-
-    def __init__(self, dialect: Dialect, telling: Telling) -> None:
-        self.dialect = dialect
-        self.telling = telling
-        self.outboxes: dict[Session, Outbox] = {}
-
-    def encode(self, events: list[Delivery], before: Publication | None) -> list[Frame]:
-        """before: the last publication that was fanned out."""
-        if self.telling is Telling.WHOLE:
-            encoded = [self.dialect.encode(event) for event in events]
-        else:
-            encoded = []
-            before = before if self.telling is Telling.DIFFERENCE else None
-            for event in events:
-                if type(event) is Published:
-                    encoded.append(self.dialect.encode_after(event, before))
-                    before = event.publication
-                else:
-                    encoded.append(self.dialect.encode(event))
-        return self.dialect.join([frame for frame in encoded if frame is not None])
-
-
-class Listeners:
-    """Who listens to one channel.
-
-    groups: by dialect and how they are told. pending: what came in this turn. announces: they are told who comes and
-    goes. last: the publication that was fanned out last, where listeners may be told the difference to it.
-    hearing: the engine is told that this node listens; None: not yet, or in vain. checking: the log is read.
-    """
-
-    __slots__ = ("announces", "channel", "checking", "delta", "flow", "groups", "hearing", "joining", "last", "pending")
-
-    def __init__(self, channel: str, rule: ChannelRule) -> None:
-        self.channel = channel
-        self.announces = rule.join_leave
-        self.delta = rule.delta
-        self.last: Publication | None = None
-        self.groups: dict[tuple[str, Telling], Group] = {}
-        self.flow = Flow(rule.history)
-        self.hearing: asyncio.Task[None] | None = None
-        self.checking: asyncio.Task[None] | None = None
-        self.joining: list[Joining] = []
-        self.pending: list[Delivery] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.groups or self.joining)
-
-    def add(self, session: Session, telling: Telling) -> None:
-        key = (session.dialect.name, telling)
-        if key not in self.groups:
-            self.groups[key] = Group(session.dialect, telling)
-        self.groups[key].outboxes[session] = session.outbox
-
-    def remove(self, session: Session) -> bool:
-        """Whether it was there."""
-        for telling in Telling if self.delta else (Telling.WHOLE,):
-            key = (session.dialect.name, telling)
-            group = self.groups.get(key)
-            if group is not None and group.outboxes.pop(session, None) is not None:
-                if not group.outboxes:
-                    del self.groups[key]
-                return True
-        return False
-
-    def told(self, events: list[Delivery]) -> None:
-        """Who was told one of these whole is told differences from now on."""
-        published = [event.publication for event in events if type(event) is Published]
-        if not published:
-            return
-        self.last = published[-1]
-        for key, group in list(self.groups.items()):
-            if group.telling is Telling.FIRST:
-                del self.groups[key]
-                for session in group.outboxes:
-                    self.add(session, Telling.DIFFERENCE)
-
-
-class Joining:
-    """A session on its way into a channel.
-
-    waiting: the last `limit` of what was published since it began. delta: it wants to be told differences.
-    """
-
-    __slots__ = ("channel", "delta", "limit", "listeners", "session", "waiting")
-
-    def __init__(self, session: Session, listeners: Listeners, rule: ChannelRule, delta: bool) -> None:
-        self.session = session
-        self.channel = listeners.channel
-        self.listeners = listeners
-        self.limit = rule.history.size if rule.history else 0
-        self.delta = delta
-        self.waiting: list[Publication] = []
-
-    def wait(self, events: list[Delivery]) -> None:
-        self.waiting += [event.publication for event in events if type(event) is Published]
-        del self.waiting[: max(0, len(self.waiting) - self.limit)]
 
 
 def _noted(task: asyncio.Task[None]) -> None:
@@ -176,15 +65,17 @@ class Hub:
 
     # -------------------------------------------------------------------------------------------------- subscriptions
 
-    async def join(self, session: Session, channel: str, rule: ChannelRule, *, delta: bool = False) -> Joining:
+    async def join(
+        self, session: Session, channel: str, rule: ChannelRule, *, delta: bool = False, wanted: Wanted | None = None
+    ) -> Joining:
         """The first step into a channel: from when this returns, what is published there waits with the session.
 
-        delta: it wants to be told differences; the rule allows that.
+        delta: it wants to be told differences; the rule allows that. wanted: what it wants to hear; None: all.
         """
         listeners = self._channels.get(channel)
         if listeners is None:
             listeners = self._channels[channel] = Listeners(channel, rule)
-        joining = Joining(session, listeners, rule, delta)
+        joining = Joining(session, listeners, rule, delta, wanted)
         listeners.joining.append(joining)
         try:
             if listeners.hearing is None:
@@ -237,7 +128,7 @@ class Hub:
         listeners.pending = news
         listeners.joining.remove(joining)
         told, recovered = self._told(joining, stream, since)
-        listeners.add(joining.session, self._telling(joining, told))
+        listeners.add(joining.session, self._telling(joining, told), joining.wanted)
         return told, recovered
 
     @staticmethod
@@ -250,7 +141,10 @@ class Hub:
         if since is None:
             return Stream([], position), None
         complete = stream.follows(since) and (not later or later[0].offset == top + 1)
-        return Stream(read + later if complete else [], position), complete
+        missed = read + later if complete else []
+        if (wanted := joining.wanted) is not None:
+            missed = [publication for publication in missed if wanted(publication.tags)]
+        return Stream(missed, position), complete
 
     @staticmethod
     def _telling(joining: Joining, told: Stream) -> Telling:
@@ -395,8 +289,9 @@ class Hub:
             return
         for joining in listeners.joining:
             joining.wait(events)
+        whole: Encoded = {}
         for group in listeners.groups.values():
-            frames = group.encode(events, listeners.last)
+            frames = group.encode(events, listeners.last, whole)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:
                 for outbox in group.outboxes.values():

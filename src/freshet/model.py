@@ -175,10 +175,21 @@ class Connect(msgspec.Struct, frozen=True):
     stamp: str = ""
 
 
+class TagFilter(msgspec.Struct, frozen=True):
+    """Publications with certain tags: a comparison of one, or with `op` several `nodes` combined. See `filters.py`."""
+
+    op: str = ""
+    key: str = ""
+    cmp: str = ""
+    val: str = ""
+    vals: tuple[str, ...] = ()
+    nodes: tuple["TagFilter", ...] = ()
+
+
 class Subscribe(msgspec.Struct, frozen=True):
     """recover: where the client stands. or_refuse: it wants a refusal when it cannot be told all that it missed.
 
-    delta: it knows how to apply the difference between a publication and the one before.
+    delta: it knows how to apply the difference between a publication and the one before. filter: what it wants to hear.
     """
 
     channel: str
@@ -188,6 +199,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     recover: Position | None = None
     or_refuse: bool = False
     delta: bool = False
+    filter: TagFilter | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):

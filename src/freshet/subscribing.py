@@ -11,7 +11,8 @@ import msgspec
 
 from freshet import recovery
 from freshet.errors import Disconnect, Refusal
-from freshet.hub import Joining
+from freshet.filters import Wanted
+from freshet.listeners import Joining
 from freshet.model import OLDEST, Connect, Position, Stream, Subscribed
 from freshet.node import Node
 from freshet.policy import rights
@@ -57,10 +58,12 @@ async def enter(
     *,
     grant: Grant | None = None,
     delta: bool = False,
+    wanted: Wanted | None = None,
 ) -> Entry:
     """May it, and what did it miss? From here on, what is published waits for the session until `settle`.
 
     grant: the server subscribes it, so that it may. delta: it can be told differences, if the rule has that.
+    wanted: what it wants to hear; None: all.
 
     Raises `Refusal`, and `Disconnect` when the session ended meanwhile.
     """
@@ -79,7 +82,7 @@ async def enter(
         rule, info, expires, present=rule.presence and session.dialect.is_seen
     )
     try:
-        joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta)
+        joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, wanted=wanted)
     except BaseException:
         del session.subscriptions[channel]
         raise

@@ -50,6 +50,7 @@ from freshet.model import (
     Subscribe,
     Subscribed,
     SubscriptionRefreshed,
+    TagFilter,
     Unsubscribe,
     Unsubscribed,
     Unsubscription,
@@ -72,6 +73,7 @@ class SubscribeRequest(Struct):
     data: Raw = Raw()
     flag: int = 0
     delta: str = ""
+    tf: TagFilter | None = None
 
     def position(self) -> Position | None:
         return Position(self.epoch, self.offset) if self.recover else None
@@ -151,7 +153,7 @@ def _connect(id: int, it: ConnectRequest) -> Connect:
 
 def _subscribe(id: int, it: SubscribeRequest) -> Subscribe:
     or_refuse = bool(it.flag & REJECT_UNRECOVERED)
-    return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), or_refuse, it.delta == DELTA)
+    return Subscribe(it.channel, id, it.token, bytes(it.data), it.position(), or_refuse, it.delta == DELTA, it.tf)
 
 
 def _history(id: int, it: HistoryRequest) -> ReadHistory:

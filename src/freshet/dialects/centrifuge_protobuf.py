@@ -4,6 +4,7 @@ The same commands and replies as in JSON, each behind its length; payloads are b
 the server's ping and the client's pong. Source of the numbers: `definitions/client.proto` of centrifugal/protocol.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec import Raw
@@ -30,6 +31,7 @@ from freshet.dialects.centrifuge import (
     reply_of,
 )
 from freshet.dialects.protobuf import (
+    Kind,
     Many,
     Map,
     Message,
@@ -41,11 +43,24 @@ from freshet.dialects.protobuf import (
     varint,
 )
 from freshet.errors import Disconnect
-from freshet.model import Command, Event, Frame, Heartbeat, Publication, Publish, Published
+from freshet.filters import DEPTH
+from freshet.model import Command, Event, Frame, Heartbeat, Publication, Publish, Published, TagFilter
 
 INT, UINT, BOOL, TEXT, BYTES = Scalar.INT, Scalar.UINT, Scalar.BOOL, Scalar.TEXT, Scalar.BYTES
 
 # --------------------------------------------------------------------------------------------------- what comes in
+
+
+def _filter(vals: Sequence[str] = (), nodes: Sequence[TagFilter] = (), **texts: str) -> TagFilter:
+    return TagFilter(vals=tuple(vals), nodes=tuple(nodes), **texts)
+
+
+def _filters(depth: int) -> Message:
+    """A table for filters within filters. One more than is allowed, so that what is too deep is not passed over."""
+    texts: dict[str, tuple[int, Kind]] = {"op": (1, TEXT), "key": (2, TEXT), "cmp": (3, TEXT), "val": (4, TEXT)}
+    nodes: dict[str, tuple[int, Kind]] = {"nodes": (6, Many(_filters(depth - 1)))} if depth else {}
+    return Message(_filter, **texts, vals=(5, Many(TEXT)), **nodes)
+
 
 _SUBSCRIBE = Message(
     SubscribeRequest,
@@ -57,6 +72,7 @@ _SUBSCRIBE = Message(
     data=(8, BYTES),
     flag=(14, INT),
     delta=(12, TEXT),
+    tf=(13, _filters(DEPTH)),
 )
 _CONNECT = Message(
     ConnectRequest,
