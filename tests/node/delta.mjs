@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Centrifuge as Json } from "centrifuge";
 import { Centrifuge as Protobuf } from "centrifuge/build/protobuf";
-import WebSocket from "ws";
+import { WebSocket } from "./patient.mjs";
 
 const [url, protocol, token] = process.argv.slice(2);
 const client = new (protocol === "json" ? Json : Protobuf)(url, { websocket: WebSocket, token, minReconnectDelay: 10 });

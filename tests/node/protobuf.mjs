@@ -1,7 +1,7 @@
 // The official JavaScript client with Protobuf: node protobuf.mjs URL TRANSPORT TOKEN
 import assert from "node:assert/strict";
 import { Centrifuge } from "centrifuge/build/protobuf";
-import WebSocket from "ws";
+import { WebSocket } from "./patient.mjs";
 
 const [url, transport, token] = process.argv.slice(2);
 const channel = `protobuf-${transport}-${process.pid}`;

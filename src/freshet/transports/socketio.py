@@ -35,14 +35,20 @@ class Branch(Outbox):
 
     def push(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.push(self._stamped(frame) if type(frame) is Stamped else frame)
+            self._line.outbox.push(self._stamped(frame))
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.send(self._stamped(frame) if type(frame) is Stamped else frame)
+            self._line.outbox.send(self._stamped(frame))
 
-    def _stamped(self, frame: Stamped) -> Frame:
-        """With where this session stands in each of its rooms."""
+    def answer(self, frames: list[Frame]) -> None:
+        if self.closed is None:
+            self._line.outbox.answer([self._stamped(frame) for frame in frames])
+
+    def _stamped(self, frame: Frame) -> Frame:
+        """With where this session stands in each of its rooms, if it is one to say so."""
+        if type(frame) is not Stamped:
+            return frame
         if frame.channel:
             self._places[frame.channel] = frame.place
             self._stamp = urlencode(self._places).encode()

@@ -1,0 +1,16 @@
+// WebSocket and EventSource for centrifuge in Node. In a browser every message comes in a task of its own, and the client
+// relies on that for its order; these two would give it all messages of one read in the same task.
+import { EventSource as Events } from "eventsource";
+import Socket from "ws";
+
+export class WebSocket extends Socket {
+  constructor(url, protocols) {
+    super(url, protocols, { allowSynchronousEvents: false });
+  }
+}
+
+export class EventSource extends Events {
+  set onmessage(hear) {
+    super.onmessage = (event) => setImmediate(hear, event);
+  }
+}
