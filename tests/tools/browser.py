@@ -27,11 +27,11 @@ FLAGS = [
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Start Chromium with `profile`, an empty folder, as its user data."""
+def chromium(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
+    """Start Chromium with `profile`, an empty folder, as its user data. more: flags."""
     options = Options()
     options.binary_location = require("chromium")
-    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+    for flag in [*FLAGS, *more, f"--user-data-dir={profile}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, Service(require("chromedriver")))

@@ -23,14 +23,17 @@ SHELLS = ("freshet", *COMMANDS)
 
 
 @contextmanager
-def shell(name: str, app: str, folder: Path) -> Iterator[Server]:
-    """Serve `app`, MODULE:APP of the repository, by the server called `name`; its output goes into `folder`."""
+def shell(name: str, app: str, folder: Path, *more: str) -> Iterator[Server]:
+    """Serve `app`, MODULE:APP of the repository, by the server called `name`; its output goes into `folder`.
+
+    more: arguments of another server than our own.
+    """
     if name == "freshet":
         with serving(app) as server:
             yield server
         return
     port, output = free_port(), folder / "log"
-    command = [sys.executable, "-m", *(part.format(port=port, app=app) for part in COMMANDS[name])]
+    command = [sys.executable, "-m", *(part.format(port=port, app=app) for part in COMMANDS[name]), *more]
     with output.open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     server = Server(process, port, output)
