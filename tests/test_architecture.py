@@ -41,7 +41,10 @@ LAYOUT = Layout(
         frozenset({"hub", "listeners", "session"}),
         frozenset({"policy", "rooms", "transports"}),
         frozenset(
-            {"actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "recovery", "subscribing"}
+            {
+                *("actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "orders", "peers"),
+                *("recovery", "subscribing"),
+            }
         ),
         frozenset({"testing", "web"}),
         frozenset({"app"}),

@@ -1,21 +1,19 @@
 """What the server does by its own will: one function per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
-import logging
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from freshet import orders
 from freshet.channels import ChannelRule
 from freshet.dialects.socketio import ARGUMENTS, EVENT, NAMESPACE
 from freshet.errors import Disconnect, Refusal
 from freshet.hooks import as_payload
-from freshet.model import ClientInfo, History, Kind, Position, PublishOptions, Stream, Unsubscribed
+from freshet.model import ClientInfo, History, Kind, Position, PublishOptions, Stream
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.session import Session
 from freshet.subscribing import Grant, enter, settle
-
-log = logging.getLogger("freshet.actions")
 
 
 def _rule(node: Node, channel: str) -> ChannelRule:
@@ -98,12 +96,7 @@ def channels(node: Node, pattern: str = "") -> dict[str, int]:
 
 
 # -------------------------------------------------------------------------------------------------------------- clients
-
-
-def _sessions(node: Node, user: str, client: str, keep: Collection[str] = ()) -> list[Session]:
-    """A user's clients, or only the one; none of those to `keep`."""
-    found = node.hub.users.get(user, ())
-    return [it for it in found if (not client or it.id == client) and it.id not in keep]
+# On all nodes. Each raises EngineUnavailable if the others could not be told; on this one it is done then.
 
 
 async def subscribe(
@@ -117,36 +110,26 @@ async def subscribe(
 ) -> None:
     """Clients that hear the channel already are left as they are."""
     _rule(node, channel)
-    for session in _sessions(node, user, client):
-        if channel in session.subscriptions:
-            continue
-        try:
-            entry = await enter(node, session, channel, since, grant=grant)
-        except (Refusal, Disconnect) as why:
-            log.warning("%r was not subscribed to %r: %s", session, channel, why)
-            continue
-        session.tell(settle(node, entry, data=data))
+    info, expires = grant
+    await orders.carry_out(node, orders.Subscribe(user, channel, client, since, bytes(info), expires, data))
+
+
+async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:
+    _rule(node, channel)
+    await orders.carry_out(node, orders.Unsubscribe(user, channel, client))
+
+
+async def disconnect(
+    node: Node, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
+) -> None:
+    why = why or Disconnect.force_no_reconnect()
+    await orders.carry_out(node, orders.Disconnect(user, why.code, why.reason, client, list(keep)))
+
+
+async def refresh(node: Node, user: str, expires: float | None, client: str = "") -> None:
+    await orders.carry_out(node, orders.Refresh(user, expires or 0.0, client))
 
 
 async def join(node: Node, session: Session, channel: str) -> None:
     """Subscribe one client. Raises as `enter`."""
     session.tell(settle(node, await enter(node, session, channel, grant=Grant())))
-
-
-async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:
-    _rule(node, channel)
-    for session in _sessions(node, user, client):
-        await node.unsubscribe(session, channel, Unsubscribed(channel))
-
-
-def disconnect(
-    node: Node, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
-) -> None:
-    for session in _sessions(node, user, client, keep):
-        session.close(why or Disconnect.force_no_reconnect())
-
-
-def refresh(node: Node, user: str, expires: float | None, client: str = "") -> None:
-    for session in _sessions(node, user, client):
-        session.expires = expires or 0.0
-        node.wheel.schedule(session, 0)  # it learns when its next visit is due

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet import actions, dispatch
+from freshet import actions, dispatch, orders
 from freshet.channels import ChannelRule, ChannelRules
 from freshet.clock import SYSTEM, Clock
 from freshet.config import Config, api_key_of, develop, load, secret_of
@@ -96,6 +96,7 @@ class Freshet:
         self._node = Node(
             self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
         )
+        orders.listen(self._node)
         self._router: ASGIApp = router(self._node)
         self.namespace("/")
         self._starting: asyncio.Task[None] | None = None
@@ -304,11 +305,11 @@ class Freshet:
 
     async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
         """Send all of a user's clients away, or one; without `why`, for good (3503)."""
-        actions.disconnect(self._node, user, why, client)
+        await actions.disconnect(self._node, user, why, client)
 
     async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
         """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
-        actions.refresh(self._node, user, expires, client)
+        await actions.refresh(self._node, user, expires, client)
 
     def statistics(self) -> Statistics:
         """What this node holds now."""

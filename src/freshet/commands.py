@@ -8,6 +8,7 @@ import secrets
 
 import msgspec
 
+from freshet import orders
 from freshet.errors import Disconnect, Refusal
 from freshet.filters import Wanted
 from freshet.hooks import as_payload, to_json
@@ -67,6 +68,8 @@ async def connect(node: Node, session: Session, command: Connect) -> Connected:
         entries = await enter_all(node, session, channels, command.recover)
         if namespace is not None and namespace.recovery:
             node.claim(session, secrets.token_urlsafe(18))
+    elif session.pid:
+        node.spawn(orders.claim(node, session.pid))
     session.enter()
     node.hub.enter(session)
     if session.pid:

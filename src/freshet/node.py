@@ -20,6 +20,7 @@ from freshet.hub import Hub
 from freshet.model import Command, Handshake, Unsubscribed
 from freshet.namespaces import Namespace
 from freshet.outbox import Outbox, Turn
+from freshet.peers import Peers
 from freshet.policy.tokens import TokenVerifier
 from freshet.session import Session, Subscription
 from freshet.wheel import TICK, Wheel
@@ -99,6 +100,7 @@ class Node:
         self.tokens = tokens
         self.api_key = api_key
         self.id = secrets.token_hex(8)
+        self.peers = Peers(self.id, engine)
         self.turn = Turn()
         self.wheel = Wheel(clock, tick=min(TICK, self.timing.pong_timeout / 4))
         self.hub = Hub(engine, self.turn)
@@ -113,9 +115,9 @@ class Node:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.doubt, self.hear))
+        await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.doubt, self.peers.hear))
         self.wheel.start()
-        if self.engine.may_lose:
+        if self.engine.shared:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
         RUNNING.add(self)
 
@@ -129,6 +131,7 @@ class Node:
             self._watching.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
+        await self.peers.stop()
         await self.engine.stop()
 
     async def _watch(self) -> None:
@@ -136,9 +139,6 @@ class Node:
         while True:
             await asyncio.sleep(self.timing.position_check)
             self.hub.doubt("")
-
-    def hear(self, message: bytes) -> None:
-        """What another node told this one."""
 
     def dismiss(self) -> None:
         """Send every client away: they come back, elsewhere or when there is a server again."""
@@ -203,14 +203,19 @@ class Node:
             self.spawn(recovery.forget(self.engine, pid))
 
     def claim(self, session: Session, pid: str) -> None:
-        """The client of `pid` is this session from now on: one that still has it, on a line that is dead, ends."""
-        before = self._recoverable.get(pid)
-        if before is not None and before is not session:
+        """The client of `pid` is this session from now on."""
+        if self._recoverable.get(pid) is not session:
+            self.dispossess(pid)
+        session.pid = pid
+        self._recoverable[pid] = session
+
+    def dispossess(self, pid: str) -> None:
+        """The client of `pid` is another session: one that still has it here, on a line that is dead, ends."""
+        before = self._recoverable.pop(pid, None)
+        if before is not None:
             before.pid = ""
             before.close(Disconnect.force_reconnect())
             before.end(Disconnect.force_reconnect())
-        session.pid = pid
-        self._recoverable[pid] = session
 
     def visited(self, session: Session, now: float) -> float:
         wall, grace = self.now(), self.timing.expiry_grace

@@ -31,10 +31,11 @@ class Engine(ABC):
     reaches 5. A client that stopped at 3 would take 4 and 5 of the new log for all that it missed. The epochs differ,
     so it is told that it cannot recover.
 
-    may_lose: publications can be lost on the way to a node, so that the node compares what came with the logs.
+    shared: several nodes may use the same place. What one publishes can be lost on the way to another, so that each
+    compares what came with the logs.
     """
 
-    may_lose: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
 
     @abstractmethod
     async def start(self, node: str, receiver: Receiver) -> None:

@@ -67,7 +67,7 @@ class _Log:
 class MemoryEngine(Engine):
     """presence_time: seconds for which a client that was set counts as there."""
 
-    may_lose = False
+    shared = False
 
     def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
         self._presence_time = presence_time

@@ -38,10 +38,11 @@ class Upper(Protocol):
 
 
 class Lines:
-    """The lines of a process, by their secret `sid`."""
+    """The lines of a process, by their secret `sid`, which begins with the name of the node."""
 
-    def __init__(self, host: Host, turn: Turn) -> None:
+    def __init__(self, host: Host, turn: Turn, node: str) -> None:
         self.host = host
+        self.node = node
         self._turn = turn
         self._by_sid: dict[str, Line] = {}
 
@@ -94,7 +95,7 @@ class Line:
     def __init__(self, lines: Lines, upper: Callable[["Line"], Upper]) -> None:
         self.host = lines.host
         self._lines = lines
-        self.sid = secrets.token_urlsafe(15)
+        self.sid = f"{lines.node}.{secrets.token_urlsafe(15)}"
         self.outbox = lines.outbox()
         self.outbox.attach(self._answer_poll)
         self.socket: Socket | None = None

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from freshet.dialects import engineio
 from freshet.errors import Disconnect
-from freshet.model import Frame
 from freshet.transports.engineio import Line
 
 Message = MutableMapping[str, Any]
@@ -36,24 +35,24 @@ async def poll(line: Line, receive: Receive) -> Response | None:
         if line.probing:
             return Response(200, engineio.body([engineio.NOOP]))
         waiting = line.poll = asyncio.get_running_loop().create_future()
-        gone = asyncio.get_running_loop().create_task(_gone(receive))
+        left = asyncio.get_running_loop().create_task(gone(receive))
         try:
-            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, left), return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 line.end(Disconnect.normal())
                 return None
             last = waiting.result()
         finally:
             line.poll = None
-            gone.cancel()
+            left.cancel()
         frames = [*line.portion(), last] if last is not None else line.portion()
     return Response(200, engineio.body(frames or [engineio.NOOP]))
 
 
-async def _gone(receive: Receive) -> Frame | None:
+async def gone(receive: Receive) -> None:
+    """Until the client of a request is no longer there."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    return None
 
 
 async def post(line: Line, receive: Receive) -> Response:

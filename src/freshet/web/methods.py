@@ -325,15 +325,15 @@ async def disconnect(node: Node, it: DisconnectRequest) -> Empty:
     why = Disconnect(it.disconnect.code, it.disconnect.reason) if it.disconnect else None
     if why is not None and len(why.reason.encode()) > REASON:
         raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
-    actions.disconnect(node, it.user, why, it.client, it.whitelist)
+    await actions.disconnect(node, it.user, why, it.client, it.whitelist)
     return Empty()
 
 
 async def refresh(node: Node, it: RefreshRequest) -> Empty:
     if it.expired:
-        actions.disconnect(node, it.user, Disconnect.expired(), it.client)
+        await actions.disconnect(node, it.user, Disconnect.expired(), it.client)
     else:
-        actions.refresh(node, it.user, float(it.expire_at), it.client)
+        await actions.refresh(node, it.user, float(it.expire_at), it.client)
     return Empty()
 
 

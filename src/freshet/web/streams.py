@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge_protobuf import EMULATION
 from freshet.dialects.protobuf import decode
+from freshet.errors import EngineUnavailable
 from freshet.model import Frame
 from freshet.node import Node
 from freshet.policy import origin
@@ -26,6 +27,8 @@ from freshet.web.opening import cors, handshake_of, plain, raw
 
 PATIENCE = 5.0  # seconds that commands wait for those before them
 PAUSE = 0.02
+VERB = "post"
+NO_SESSION = 404, "No such session: it is over, connect again.\n"
 WAITING = 16  # requests of one client that wait; more are refused at once
 
 Select = Callable[[Headers], tuple[Dialect, stream.Form]]
@@ -81,12 +84,24 @@ class _Posted(NamedTuple):
     data: bytes = b""
 
 
+class _Passed(msgspec.Struct, array_like=True):
+    """What a client said, from the node that its request reached to the one that has its session."""
+
+    session: str
+    data: bytes
+    binary: bool
+
+
 class EmulationEndpoint:
-    """Takes what the client of a stream says: 204 when it is on its way, otherwise why not."""
+    """Takes what the client of a stream says: 204 when it is on its way, otherwise why not.
+
+    What belongs to a session of another node is passed on to it.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._waiting: Counter[Session] = Counter()
+        node.peers.verbs[VERB] = self._taken_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -109,14 +124,29 @@ class EmulationEndpoint:
             said = _Posted(**decode(EMULATION, body)) if binary else msgspec.json.decode(body, type=_Emulation)
         except (ValueError, RecursionError) as error:
             return 400, f"Expected node, session and data: {error}.\n"
-        session = self._node.posting(said.session) if said.node == self._node.id else None
+        data = said.data if isinstance(said.data, bytes) else said.data.encode()
+        if self._node.peers.knows(said.node):
+            return await self._passed_on(said.node, _Passed(said.session, data, binary))
+        return await self._give(_Passed(said.session, data, binary)) if said.node == self._node.id else NO_SESSION
+
+    async def _give(self, it: _Passed) -> tuple[int, str]:
+        session = self._node.posting(it.session)
         if session is None:
-            return 404, "No such session: it is over, connect again.\n"
+            return NO_SESSION
         if session.congested and not await self._room(session):
             return 429, "The commands before these are not done yet: try again.\n"
-        data = said.data if isinstance(said.data, bytes) else said.data.encode()
-        session.receive(Frame(data, binary=binary))
+        session.receive(Frame(it.data, binary=it.binary))
         return 204, ""
+
+    async def _passed_on(self, node: str, it: _Passed) -> tuple[int, str]:
+        try:
+            answer = await self._node.peers.ask(node, VERB, msgspec.msgpack.encode(it), PATIENCE + 1)
+        except EngineUnavailable as why:
+            return 503, f"The session's node cannot be reached: {why}.\n"
+        return msgspec.msgpack.decode(answer, type=tuple[int, str])
+
+    async def _taken_here(self, body: bytes, gone: asyncio.Event) -> bytes:
+        return msgspec.msgpack.encode(await self._give(msgspec.msgpack.decode(body, type=_Passed)))
 
     async def _room(self, session: Session) -> bool:
         """Whether the session takes more, in a while at most."""

@@ -1,0 +1,125 @@
+"""What the nodes that share an engine say to each other over it: orders for all, and questions that one answers."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from freshet.engines.base import Engine
+from freshet.errors import EngineUnavailable
+
+log = logging.getLogger("freshet.peers")
+
+ANSWER, FAILED, GONE = "answer", "failed", "gone"
+
+Verb = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
+"""What is done when another node says a word: with what it said, and an event that is set when it no longer waits."""
+
+
+class Said(msgspec.Struct, array_like=True):
+    """number, asker: of a question, for its answer; 0 when none is expected."""
+
+    verb: str
+    body: bytes = b""
+    number: int = 0
+    asker: str = ""
+
+
+class Peers:
+    """The other nodes, as one node sees them. verbs: what it does at their word."""
+
+    def __init__(self, node: str, engine: Engine) -> None:
+        self.verbs: dict[str, Verb] = {}
+        self.garbage = 0  # messages that nobody here understands
+        self._node = node
+        self._engine = engine
+        self._numbers = count(1)
+        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self._answering: dict[tuple[str, int], asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def knows(self, node: str) -> bool:
+        """Whether there may be such a node beside this one."""
+        return self._engine.shared and bool(node) and node != self._node
+
+    async def tell(self, verb: str, body: bytes) -> None:
+        """To all others. Raises EngineUnavailable."""
+        if self._engine.shared:
+            await self._engine.tell(None, msgspec.msgpack.encode(Said(verb, body)))
+
+    async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
+        """One node's answer. Raises EngineUnavailable, also when there is none in `patience` seconds."""
+        number = next(self._numbers)
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        try:
+            await self._engine.tell(node, msgspec.msgpack.encode(Said(verb, body, number, self._node)))
+            async with asyncio.timeout(patience):
+                return await answer
+        except TimeoutError:
+            raise EngineUnavailable(f"node {node} does not answer") from None
+        finally:
+            del self._asked[number]
+            if answer.cancelled():
+                self._spawn(self._say(node, Said(GONE, b"", number, self._node)))
+
+    def hear(self, message: bytes) -> None:
+        """What the engine calls. Whatever the message holds, nothing is raised."""
+        try:
+            said = msgspec.msgpack.decode(message, type=Said)
+        except (ValueError, RecursionError):
+            said = Said("")
+        if said.verb in (ANSWER, FAILED):
+            self._answered(said)
+        elif said.verb == GONE:
+            if (gone := self._answering.get((said.asker, said.number))) is not None:
+                gone.set()
+        elif (verb := self.verbs.get(said.verb)) is not None:
+            self._spawn(self._do(verb, said))
+        else:
+            self.garbage += 1
+            if self.garbage & (self.garbage - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+                log.warning("%d messages from other nodes made no sense", self.garbage)
+
+    def _answered(self, said: Said) -> None:
+        answer = self._asked.get(said.number)
+        if answer is None or answer.done():
+            return
+        if said.verb == ANSWER:
+            answer.set_result(said.body)
+        else:
+            answer.set_exception(EngineUnavailable("the other node failed"))
+
+    async def _do(self, verb: Verb, said: Said) -> None:
+        key, gone = (said.asker, said.number), asyncio.Event()
+        if said.number:
+            self._answering[key] = gone
+        try:
+            answer = Said(ANSWER, await verb(said.body, gone), said.number)
+        except Exception:
+            log.exception("%s, which another node asked for, failed", said.verb)
+            answer = Said(FAILED, b"", said.number)
+        finally:
+            self._answering.pop(key, None)
+        if said.number:
+            await self._say(said.asker, answer)
+
+    async def _say(self, node: str, said: Said) -> None:
+        try:
+            await self._engine.tell(node, msgspec.msgpack.encode(said))
+        except EngineUnavailable as why:
+            log.warning("could not tell node %s: %s", node, why)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
