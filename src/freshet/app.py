@@ -18,6 +18,8 @@ from freshet.clock import SYSTEM, Clock
 from freshet.config import Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
 from freshet.engines.memory import MemoryEngine
+from freshet.engines.redis import SCHEMES as REDIS_SCHEMES
+from freshet.engines.redis import RedisEngine
 from freshet.errors import ConfigError, Disconnect
 from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
@@ -33,6 +35,7 @@ F = TypeVar("F", bound=Function)
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
+    **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
 
 

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/../.."
 SYSTEM=(
     "chromium     chromium"
     "chromedriver chromium-driver"
+    "redis-server redis-server"
 )
 
 install_system_packages() {
