@@ -48,7 +48,7 @@ LAYOUT = Layout(
         ),
         frozenset({"testing", "web"}),
         frozenset({"app"}),
-        frozenset({"__main__", "cli", "demos", "pytest_plugin", "server"}),
+        frozenset({"__main__", "cli", "demos", "pytest_plugin", "server", "workers"}),
     ),
     sealed=frozenset({0, 2, 4}),
     interfaces_only=frozenset({3}),

@@ -24,9 +24,10 @@ SOCKETIO = [("socketio", transports, "json") for transports in ("websocket", "po
 PUBLICATIONS = 300  # of each of two publishers in each channel
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving("tests.dialects.socketio_app:live") as server:
+@pytest.fixture(scope="module", params=[1, 3], ids=["alone", "workers"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """With workers, requests of one client reach any of them."""
+    with serving("tests.dialects.socketio_app:live", "--workers", str(request.param)) as server:
         yield server
 
 

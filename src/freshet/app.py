@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet import actions, dispatch, orders
 from freshet.channels import ChannelRule, ChannelRules
 from freshet.clock import SYSTEM, Clock
-from freshet.config import Config, api_key_of, develop, load, secret_of
+from freshet.config import HUB, Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
+from freshet.engines.local import LocalEngine
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.redis import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis import RedisEngine
@@ -96,6 +97,8 @@ class Freshet:
         self._hooks = Hooks()
         api_key = api_key or api_key_of(self.config, environment)
         engine = ENGINES[scheme](self.config, clock)
+        if not engine.shared and (hub := os.environ.get(HUB)):
+            engine = LocalEngine(hub, self.config.engine, self.config.timing.presence_ttl)
         self._node = Node(
             self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
         )

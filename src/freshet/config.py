@@ -26,7 +26,10 @@ SECONDS = 1
 MINUTES = 60 * SECONDS
 
 PREFIX = "FRESHET_"
-OTHER_NAMES = frozenset({"FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL"})  # of ours that are no options
+HUB = "FRESHET_HUB"  # the socket of the hub through which this process shares its channels, if it is a worker
+OTHER_NAMES = frozenset(  # of ours that are no options
+    {HUB, "FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
+)
 
 _BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")

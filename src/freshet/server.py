@@ -1,7 +1,9 @@
 """Listening: uvicorn on uvloop, with the native WebSocket side."""
 
+import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -12,17 +14,20 @@ from starlette.types import ASGIApp
 
 from freshet.node import RUNNING
 from freshet.transports.hosting import HostedWebSocket
+from freshet.workers import Inherited, listening
 
 BACKLOG = 2048
 
 
-def serve(app: ASGIApp | str, host: str, port: int, *, log_level: str = "info") -> None:
+def serve(
+    app: ASGIApp | str, host: str, port: int, *, log_level: str = "info", inherited: Inherited | None = None
+) -> None:
     """Serve any ASGI application until SIGINT or SIGTERM.
 
-    app: the application, or `module:name` to import it.
+    app: the application, or `module:name` to import it. inherited: what a worker has from its parent.
     """
     _open_files_limit()
-    _log_to_stderr(log_level)
+    log_to_stderr(log_level)
     config = uvicorn.Config(
         app,
         host=host,
@@ -40,11 +45,20 @@ def serve(app: ASGIApp | str, host: str, port: int, *, log_level: str = "info") 
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    _Server(config).run()
+    _Server(config, inherited).run([listening(host, inherited.port, BACKLOG)] if inherited else None)
 
 
 class _Server(uvicorn.Server):
     """Ends what does not end by itself, streams and polls that wait, before it waits for the end of all requests."""
+
+    def __init__(self, config: uvicorn.Config, inherited: Inherited | None) -> None:
+        super().__init__(config)
+        self._inherited = inherited
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._inherited is not None:
+            asyncio.get_running_loop().add_reader(self._inherited.alive, os.kill, os.getpid(), signal.SIGTERM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for node in list(RUNNING):
@@ -68,7 +82,7 @@ def _open_files_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _log_to_stderr(level: str) -> None:
+def log_to_stderr(level: str) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("freshet").setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())

@@ -107,6 +107,22 @@ async def test_data_kind_tags_and_sender_pass_through(engine: Engine, delivered:
         assert publication.info == ALICE
 
 
+@pytest.mark.parametrize("info", [Raw(), Raw(b""), Raw(b'{"name": "A."}')], ids=["none", "empty", "an object"])
+async def test_a_sender_passes_through_whatever_is_known_of_it(engine: Engine, delivered: Delivered, info: Raw) -> None:
+    await engine.subscribe("a", KEEP)
+    who = ClientInfo("alice", "a1", info, info)
+    await engine.publish("a", b"1", PublishOptions(history=KEEP, info=who))
+    await engine.set_presence("a", "a1", who)
+    published, joined = await delivered.count(2)
+    assert isinstance(published, Published)
+    assert isinstance(joined, Joined)
+    read = (await engine.history("a", KEEP)).publications[0].info
+    for each in (published.publication.info, joined.info, read, (await engine.presence("a"))["a1"]):
+        assert each is not None
+        assert (each.user, each.client) == ("alice", "a1")
+        assert bytes(each.conn_info) == bytes(each.chan_info) == bytes(info)
+
+
 async def test_a_channel_without_history_has_no_log(engine: Engine, delivered: Delivered) -> None:
     assert await engine.subscribe("a", None) == NOWHERE
     assert await engine.publish("a", b"1", PublishOptions()) == NOWHERE

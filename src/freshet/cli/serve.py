@@ -1,5 +1,6 @@
 """`freshet serve`: the server."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,9 @@ from freshet.app import Freshet
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.errors import ConfigError
+from freshet.server import log_to_stderr
 from freshet.server import serve as listen
+from freshet.workers import Inherited, reserve, supervise
 
 
 def serve(
@@ -26,6 +29,7 @@ def serve(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Where channels are kept: memory://")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port and all channels.")] = 1,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.
@@ -34,24 +38,42 @@ def serve(
 
       freshet serve --dev
       FRESHET_SECRET=... freshet serve --config freshet.toml --host 0.0.0.0
-      freshet serve app:api
+      freshet serve app:api --workers 4
     """
+    inherited = Inherited.of(os.environ)
+    if workers > 1 and inherited is None:
+        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level))
     if target is not None:
         if config is not None or engine is not None or dev:
             raise typer.BadParameter(
                 f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
             )
-        err.print(f"Serving [bold]{target}[/bold] on http://{host}:{port}", highlight=False)
-        listen(_application(target), host, port, log_level=log_level)
+        if inherited is None:
+            err.print(f"Serving [bold]{target}[/bold] on http://{host}:{port}", highlight=False)
+        listen(_application(target), host, port, log_level=log_level, inherited=inherited)
         return
     try:
         live = _standalone(config, engine, dev)
     except ConfigError as error:
         fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
-    if dev:
+    if inherited is None:
+        if dev:
+            _banner(host)
+        err.print(f"Freshet on ws://{host}:{port}/connection/websocket", highlight=False)
+    listen(live, host, port, log_level=log_level, inherited=inherited)
+
+
+def _parent(what: str, host: str, port: int, workers: int, log_level: str) -> int:
+    log_to_stderr(log_level)
+    try:
+        reserved = reserve(host, port)
+    except OSError as error:
+        fail(f"cannot listen on {host}:{port}: {error.strerror}", "Is another server running there?", code=1)
+    if "--dev" in sys.argv:
         _banner(host)
-    err.print(f"Freshet on ws://{host}:{port}/connection/websocket", highlight=False)
-    listen(live, host, port, log_level=log_level)
+    at = reserved.getsockname()[1]
+    err.print(f"Serving [bold]{what}[/bold] on http://{host}:{at}, {workers} workers", highlight=False)
+    return supervise(sys.argv[2:], workers, reserved)
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
