@@ -40,7 +40,7 @@ class Redis:
         command += ["--port", str(self.port), "--bind", HOST, "--dir", str(self._folder), *self._options]
         with (self._folder / f"{self.port}.log").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        wait_until(lambda: self._says("PING") == "PONG", START, f"Redis on port {self.port}")
+        wait_until(lambda: self._says("PING").startswith(("PONG", "NOAUTH")), START, f"Redis on port {self.port}")
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -57,10 +57,11 @@ class Redis:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    def cli(self, *command: str | bytes) -> str:
-        """What `redis-cli` says. Raises RuntimeError for an error."""
+    def cli(self, *command: str, stdin: bytes | None = None) -> str:
+        """What `redis-cli` says. stdin: the last argument, with `-x`. Raises RuntimeError for an error."""
         done = subprocess.run(
             [require("redis-cli"), "-e", "-h", HOST, "-p", str(self.port), *command],
+            input=stdin,
             capture_output=True,
             check=False,
             timeout=seconds(START),
@@ -74,8 +75,8 @@ class Redis:
             raise RuntimeError((self._folder / f"{self.port}.log").read_text(errors="replace"))
         try:
             return self.cli(*command)
-        except RuntimeError:
-            return ""
+        except RuntimeError as error:
+            return str(error)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None or self._process.poll() is not None:

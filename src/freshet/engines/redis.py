@@ -65,13 +65,29 @@ SCRIPTS = {
 }
 
 
+class _Info(msgspec.Struct, frozen=True, array_like=True):
+    """A `ClientInfo`, whose JSON is bytes here."""
+
+    user: str
+    client: str
+    conn_info: bytes
+    chan_info: bytes
+
+    @classmethod
+    def of(cls, it: ClientInfo) -> "_Info":
+        return cls(it.user, it.client, bytes(it.conn_info), bytes(it.chan_info))
+
+    def info(self) -> ClientInfo:
+        return ClientInfo(self.user, self.client, msgspec.Raw(self.conn_info), msgspec.Raw(self.chan_info))
+
+
 class _Body(msgspec.Struct, frozen=True, array_like=True):
-    """A publication as it is kept and spread. info: JSON, whose raw parts MessagePack cannot hold."""
+    """A publication as it is kept and spread."""
 
     kind: Kind
     data: bytes
     tags: dict[str, str] | None = None
-    info: bytes | None = None
+    info: _Info | None = None
 
 
 class _Control(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +99,7 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 _decode_control = msgspec.msgpack.Decoder(_Control).decode
-_decode_info = msgspec.json.Decoder(ClientInfo).decode
+_decode_info = msgspec.msgpack.Decoder(_Info).decode
 
 
 class _Foreign(Exception):
@@ -180,7 +196,7 @@ class RedisEngine(Engine):
             self._servers.ignore(names.slot, names.topic)
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        info = msgspec.json.encode(options.info) if options.info is not None else None
+        info = _Info.of(options.info) if options.info is not None else None
         body = _encode(_Body(options.kind, data, options.tags, info))
         names, keep, key = self._names(channel), options.history, options.idempotency_key
         if keep is None and key is None:
@@ -237,13 +253,14 @@ class RedisEngine(Engine):
         clients: list[bytes] = []
         while more:
             _, more, clients = await self._presence(channel, b"read")
-        return {client.decode(): _decode_info(info) for client, info in zip(clients[::2], clients[1::2], strict=True)}
+        pairs = zip(clients[::2], clients[1::2], strict=True)
+        return {client.decode(): _decode_info(info).info() for client, info in pairs}
 
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
         if info is None:
             await self._presence(channel, b"remove", client)
         else:
-            await self._presence(channel, b"set", client, msgspec.json.encode(info))
+            await self._presence(channel, b"set", client, _encode(_Info.of(info)))
 
     async def _presence(self, channel: str, what: bytes, client: str = "", info: bytes = b"") -> Any:
         names = self._names(channel)
@@ -342,8 +359,7 @@ def _entry(id: bytes, fields: list[bytes]) -> Publication:
 
 def _publication(offset: int, body: bytes) -> Publication:
     it = _decode_body(body)
-    info = _decode_info(it.info) if it.info is not None else None
-    return Publication(it.data, offset, it.kind, it.tags, info)
+    return Publication(it.data, offset, it.kind, it.tags, it.info.info() if it.info is not None else None)
 
 
 def _delivery(channel: str, data: bytes) -> Delivery:
@@ -353,7 +369,7 @@ def _delivery(channel: str, data: bytes) -> Delivery:
             offset, epoch, body = data[1:].split(b":", 2)
             return Published(channel, _publication(int(offset), body), epoch.decode())
         if data[:1] in (b"j", b"l"):
-            return (Joined if data[:1] == b"j" else Left)(channel, _decode_info(data[1:]))
+            return (Joined if data[:1] == b"j" else Left)(channel, _decode_info(data[1:]).info())
     except _UNREADABLE:
         pass
     raise _Foreign

@@ -84,7 +84,7 @@ class _Call(NamedTuple):
 
 
 class Line(asyncio.Protocol):
-    """One connection. pushed: called with what the server says without being asked."""
+    """One connection. pushed: called with what the server says without being asked. lost: when it is no more."""
 
     def __init__(self, pushed: Callable[[list[Any]], None], lost: Callable[[], None]) -> None:
         self._pushed = pushed
@@ -156,7 +156,7 @@ class Line(asyncio.Protocol):
         return not self._calls
 
     def close(self) -> None:
-        """Let go of it at once; all that waits fails with EOFError."""
+        """Let go of it at once; all that waits fails with EOFError. It does not count as lost."""
         if self._transport is not None:
             self._transport.abort()
         self._end(EOFError("the line is closed"))
@@ -168,7 +168,9 @@ class Line(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, why: Exception | None) -> None:
-        self._end(EOFError(f"the line was lost: {why or 'the server closed it'}"))
+        if not self.closed:
+            self._end(EOFError(f"the line was lost: {why or 'the server closed it'}"))
+            self._lost()
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
@@ -183,6 +185,7 @@ class Line(asyncio.Protocol):
         except hiredis.ProtocolError as error:
             log.warning("what the Redis server sent is not its protocol: %s", error)
             self.close()
+            self._lost()
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -212,7 +215,6 @@ class Line(asyncio.Protocol):
         for call in calls:
             if call.answer is not None and not call.answer.done():
                 call.answer.set_exception(why)
-        self._lost()
 
 
 class Link:
@@ -242,14 +244,14 @@ class Link:
         self._flow: Line | None = None
         self._shas: dict[str, bytes] = {}
         self._identity: tuple[bytes, bytes] = (b"", b"")
-        self._up = False
+        self._hears = False  # whether all topics are subscribed to
         self._why = "the server was not reached yet"
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def is_up(self) -> bool:
-        return self._up
+        return self._calls is not None and self._hears
 
     async def open(self) -> None:
         """Reach the server and stay with it. Raises EngineUnavailable."""
@@ -287,7 +289,7 @@ class Link:
 
     async def listen(self, topic: bytes) -> None:
         """Subscribe to `topic`, and return when the server has confirmed it. Raises Refused, EngineUnavailable."""
-        if not self._up or self._flow is None:
+        if not self._hears or self._flow is None:
             raise EngineUnavailable(f"Redis is away: {self._why}")
         new = topic not in self.topics
         self.topics.add(topic)
@@ -311,7 +313,7 @@ class Link:
     # ---------------------------------------------------------------------------------------------------- staying there
 
     def _line(self) -> Line:
-        if not self._up or self._calls is None:
+        if self._calls is None:
             raise EngineUnavailable(f"Redis is away: {self._why}")
         return self._calls
 
@@ -332,6 +334,7 @@ class Link:
                 continue
             log.warning("the line to Redis was lost: %s", self._why)
             while not await self._connect():
+                self._look_at_the_time()
                 await asyncio.sleep(pause * (0.5 + secrets.randbelow(1024) / 1024))  # not all nodes at once
                 pause = min(2 * pause, longest)
             pause = PAUSES[0]
@@ -349,36 +352,51 @@ class Link:
                 line.tell(b"PING")
 
     async def _connect(self) -> bool:
-        """Open both lines and subscribe to all topics again; if that fails, `_why` says why."""
-        self._hang_up(self._why)
+        """Open the lines that are missing and subscribe to all topics again; if that fails, `_why` says why."""
+        self._lose_flow(self._why)
         self._lost.clear()
         try:
             async with asyncio.timeout(self._access.timeout):
                 await self._open_lines()
             await self._subscribe_again()
         except TimeoutError:
-            self._hang_up(f"no answer within {self._access.timeout:g} s")
+            self._lose_flow(f"no answer within {self._access.timeout:g} s")
         except (OSError, EOFError, EngineUnavailable) as error:
-            self._hang_up(str(error))
+            self._lose_flow(str(error))
         except Refused as error:
-            self._hang_up(explain(error))
-        return self._up
+            self._lose_flow(explain(error))
+        return self.is_up
 
     async def _open_lines(self) -> None:
+        """Both lines have to lead to one server: another one does not spread what is published at this one."""
         address = await self._locate()
-        self._calls = await Line.dial(address, self._access, self._pushed, self._line_lost)
-        self._flow = await Line.dial(address, self._access, self._pushed, self._line_lost)
-        facts = facts_of(await self._calls.call(b"INFO"))
+        self._flow = await Line.dial(address, self._access, self._pushed, lambda: self._line_lost(flow=True))
+        identity = await self._identify(self._flow, address)
+        if self._calls is not None and identity == self._identity:
+            return
+        if self._calls is not None:
+            self._calls.close()
+        calls = await Line.dial(address, self._access, self._pushed, lambda: self._line_lost(flow=False))
+        try:
+            if await self._identify(calls, address) != identity:
+                raise EOFError(f"{address} is two servers")
+            for script, text in self._scripts.items():
+                self._shas[script] = await calls.call(b"SCRIPT", b"LOAD", text)
+        except BaseException:
+            calls.close()
+            raise
+        self._identity = identity
+        self._calls = calls
+
+    async def _identify(self, line: Line, address: Address) -> tuple[bytes, bytes]:
+        """What the scripts are told of the server. Raises EOFError for one that we cannot use."""
+        facts = facts_of(await line.call(b"INFO"))
         if facts.get("role") != "master":
             raise EOFError(f"{address} is a replica")
         if _version(facts) < self._least:
-            raise EOFError(
-                f"{address} is Redis {facts.get('redis_version')}, older than {self._least[0]}.{self._least[1]}"
-            )
+            raise EOFError(f"{address} is Redis {facts.get('redis_version')}, older than {_dotted(self._least)}")
         name = (address.name or "data") if facts.get("aof_enabled") == "1" else ""
-        self._identity = (facts.get("run_id", "").encode(), name.encode())
-        for script, text in self._scripts.items():
-            self._shas[script] = await self._calls.call(b"SCRIPT", b"LOAD", text)
+        return facts.get("run_id", "").encode(), name.encode()
 
     async def _subscribe_again(self) -> None:
         """While this goes on, topics may leave, but none comes."""
@@ -389,21 +407,30 @@ class Link:
             async with asyncio.timeout(self._access.timeout):
                 assert flow is not None
                 await asyncio.gather(*(flow.call(self._subscribe, topic) for topic in batch))
-        self._up = True
+        self._hears = True
 
-    def _line_lost(self) -> None:
-        if self._up:
+    def _line_lost(self, flow: bool) -> None:
+        """Without the line for calls the other goes too: it may come back to another server."""
+        if flow:
+            self._lose_flow("the server closed the line")
+        else:
             self._hang_up("the server closed the line")
 
     def _hang_up(self, why: str) -> None:
         """Close both lines, if there are any."""
-        self._up = False
+        calls, self._calls = self._calls, None
+        self._why = why
+        if calls is not None:
+            calls.close()
+        self._lose_flow(why)
+
+    def _lose_flow(self, why: str) -> None:
+        flow, self._flow = self._flow, None
+        self._hears = False
         self._why = why
         self._lost.set()
-        lines, self._calls, self._flow = (self._calls, self._flow), None, None
-        for line in lines:
-            if line is not None:
-                line.close()
+        if flow is not None:
+            flow.close()
 
     def _pushed(self, push: list[Any]) -> None:
         if push[0] in (b"message", b"smessage"):
@@ -417,6 +444,10 @@ def facts_of(info: bytes) -> dict[str, str]:
     """What INFO answers."""
     pairs = (line.partition(":") for line in bytes(info).decode("utf-8", "replace").splitlines())
     return {name: value for name, _, value in pairs if value}
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _version(facts: dict[str, str]) -> tuple[int, ...]:
