@@ -166,3 +166,59 @@ async def test_what_a_wake_pushes_leaves_in_the_next_turn_and_is_not_lost() -> N
 
 def test_an_outbox_has_no_dictionary_of_its_own() -> None:
     assert not hasattr(Outbox(Turn(), KIB), "__dict__")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=80),
+    st.lists(st.integers(0, 80), max_size=5),
+    st.integers(5, 20),
+)
+def test_what_is_offered_is_dropped_for_its_successor_or_for_want_of_room(
+    offers: list[tuple[int, int]], takes: list[int], limit: int
+) -> None:
+    """Against a model: a list, from which one with the same key goes, then the oldest while it is too large."""
+
+    async def story() -> None:
+        outbox = Outbox(Turn(), limit)
+        outbox.attach(lambda: None)
+        model: list[tuple[int, Frame]] = []
+        for index, (key, size) in enumerate(offers):
+            frame = Frame(b"x" * size)
+            outbox.offer(frame, key)
+            model = [each for each in model if each[0] != key]
+            while sum(each.size for _, each in model) + size > limit:
+                model.pop(0)
+            model.append((key, frame))
+            if index in takes:
+                assert outbox.take() == [each for _, each in model]
+                model = []
+        assert outbox.take() == [each for _, each in model]
+        assert outbox.closed is None
+
+    asyncio.run(story())
+
+
+async def test_what_must_not_be_dropped_stays_beside_what_may_and_is_still_limited() -> None:
+    outbox = Outbox(Turn(), 10)
+    outbox.attach(lambda: None)
+    reply = Frame(b"reply")
+    outbox.push(reply)
+    for index in range(20):
+        outbox.offer(Frame(b"%02d" % index), object())
+    assert [frame.data for frame in outbox.take()] == [b"reply", b"18", b"19"]
+    for frame in (Frame(b"1234"), reply):
+        outbox.push(frame)
+    outbox.offer(Frame(b"more than there is room for"), "key")
+    assert outbox.closed is not None
+    assert outbox.closed.code == 3008
+
+
+async def test_a_transport_that_is_free_gets_all_that_is_offered_in_one_turn() -> None:
+    outbox = Outbox(Turn(), 10)
+    taken: list[Frame] = []
+    outbox.attach(lambda: taken.extend(outbox.take()))
+    frames = [Frame(b"1234") for _ in range(20)]
+    for frame in frames:
+        outbox.offer(frame, frame)
+    await asyncio.sleep(0)
+    assert taken == frames

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet import actions, dispatch, orders
-from freshet.channels import ChannelRule, ChannelRules
+from freshet.channels import ChannelRule, ChannelRules, Slow
 from freshet.clock import SYSTEM, Clock
 from freshet.config import HUB, Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
@@ -125,6 +125,7 @@ class Freshet:
         presence: bool = False,
         join_leave: bool = False,
         delta: bool = False,
+        slow: Slow = "disconnect",
         subscribe: Literal["nobody", "token", "client"] = "client",
         publish: Literal["nobody", "subscriber", "client"] = "nobody",
         read: Literal["nobody", "subscriber", "client"] = "subscriber",
@@ -135,6 +136,8 @@ class Freshet:
 
         join_leave: subscribers are told who comes and goes; wants `presence`.
         delta: clients that ask for it are told what changed since the publication before, instead of each one whole.
+        slow: what a client gets that does not read in time: "disconnect", and recovery when it is back; "drop_oldest",
+        the newest publications for which there is room; "latest", the last one of each tag `key`.
         subscribe, publish, read: who may; `read` is for history and presence.
         """
         rule = ChannelRule(
@@ -143,6 +146,7 @@ class Freshet:
             presence=presence,
             join_leave=join_leave,
             delta=delta,
+            slow=slow,
             subscribe=subscribe,
             publish=publish,
             read=read,

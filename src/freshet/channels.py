@@ -21,6 +21,7 @@ _PIECE = re.compile(r"\{([^{}]*)\}|(\*)")
 
 
 Fit = Callable[[str], dict[str, str] | None]
+Slow = Literal["disconnect", "drop_oldest", "latest"]
 
 
 class _Step(NamedTuple):
@@ -155,6 +156,7 @@ class ChannelRule:
         "presence",
         "publish",
         "read",
+        "slow",
         "subscribe",
     )
 
@@ -166,6 +168,7 @@ class ChannelRule:
         presence: bool = False,
         join_leave: bool = False,
         delta: bool = False,
+        slow: Slow = "disconnect",
         subscribe: Literal["nobody", "token", "client"] = "client",
         publish: Literal["nobody", "subscriber", "client"] = "nobody",
         read: Literal["nobody", "subscriber", "client"] = "subscriber",
@@ -174,11 +177,14 @@ class ChannelRule:
             raise ConfigError("join_leave", f"the rule {match!r} needs presence = true for it")
         if history is not None and not (history.size >= 1 and 0 < history.ttl < inf):
             raise ConfigError("history", f"the rule {match!r} needs size >= 1 and ttl > 0 seconds, got {history}")
+        if delta and slow != "disconnect":
+            raise ConfigError("slow", f"the rule {match!r} has delta, which needs all that {slow!r} drops")
         self.match = match
         self.history = history
         self.presence = presence
         self.join_leave = join_leave
         self.delta = delta
+        self.slow = slow
         self.subscribe = subscribe
         self.publish = publish
         self.read = read
@@ -196,6 +202,7 @@ class ChannelRule:
             presence=config.presence,
             join_leave=config.join_leave,
             delta=config.delta,
+            slow=config.slow,
             subscribe=config.subscribe,
             publish=config.publish,
             read=config.read,

@@ -84,6 +84,10 @@ class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     delta: Annotated[
         bool, Meta(description="Clients that ask for it are told what changed, instead of each publication whole.")
     ] = False
+    slow: Annotated[
+        Literal["disconnect", "drop_oldest", "latest"],
+        Meta(description="What one gets who does not read in time: the end, the newest, the latest of each `key`."),
+    ] = "disconnect"
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
     publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
     read: Annotated[

@@ -291,6 +291,9 @@ class Hub:
             joining.wait(events)
         whole: Encoded = {}
         for group in listeners.groups.values():
+            if listeners.slow != "disconnect":
+                group.offer(listeners.channel, events, whole, keyed=listeners.slow == "latest")
+                continue
             frames = group.encode(events, listeners.last, whole)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:

@@ -46,6 +46,22 @@ class Group:
             frames = known if self.wanted is None else self._chosen(self.wanted, events, known)
         return self.dialect.join([frame for frame in frames if frame is not None])
 
+    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, keyed: bool) -> None:
+        """Tell what may be dropped, if it is a publication. keyed: by a later one of the same tag `key`."""
+        frames = whole.get(self.dialect.name)
+        if frames is None:
+            frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
+        for event, frame in zip(events, frames, strict=True):
+            if frame is None or (self.wanted is not None and not _wants(self.wanted, event)):
+                continue
+            if type(event) is not Published:
+                for outbox in self.outboxes.values():
+                    outbox.push(frame)
+                continue
+            key = (channel, (event.publication.tags or {}).get("key", "")) if keyed else frame
+            for outbox in self.outboxes.values():
+                outbox.offer(frame, key)
+
     def _differences(self, events: list[Delivery], before: Publication | None) -> list[Frame | None]:
         frames: list[Frame | None] = []
         for event in events:
@@ -58,8 +74,11 @@ class Group:
 
     @staticmethod
     def _chosen(wanted: Wanted, events: list[Delivery], frames: list[Frame | None]) -> list[Frame | None]:
-        pairs = zip(events, frames, strict=True)
-        return [frame for event, frame in pairs if type(event) is not Published or wanted(event.publication.tags)]
+        return [frame for event, frame in zip(events, frames, strict=True) if _wants(wanted, event)]
+
+
+def _wants(wanted: Wanted, event: Delivery) -> bool:
+    return type(event) is not Published or wanted(event.publication.tags)
 
 
 class Listeners:
@@ -83,12 +102,14 @@ class Listeners:
         "joining",
         "last",
         "pending",
+        "slow",
     )
 
     def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
         self.announces = rule.join_leave
         self.delta = rule.delta
+        self.slow = rule.slow
         self.last: Publication | None = None
         self.groups: dict[tuple[str, Telling, Wanted | None], Group] = {}
         self.choosy: dict[Session, Wanted] = {}

@@ -59,7 +59,7 @@ class Outbox:
         of what a delivery costs here.
     """
 
-    __slots__ = ("_size", "closed", "first", "limit", "more", "turn", "wake")
+    __slots__ = ("_lossy", "_size", "closed", "first", "limit", "more", "turn", "wake")
 
     def __init__(self, turn: Turn, limit: int) -> None:
         self.turn = turn
@@ -67,6 +67,7 @@ class Outbox:
         self.first: Frame | None = None
         self.more: list[Frame] | None = None
         self._size = 0  # of what waits and counts, in bytes; reckoned from the second frame on
+        self._lossy: dict[object, Frame] | None = None  # those that wait and may be dropped, oldest first
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
 
@@ -99,6 +100,42 @@ class Outbox:
             if self.more is None:
                 self.more, self._size = [], self.first.size
             self.more += frames
+
+    def offer(self, frame: Frame, key: object) -> None:
+        """As `push`, for what may be dropped: by a later frame with the same key, or the oldest for want of room."""
+        if self.closed:
+            return
+        if self._lossy and (old := self._lossy.pop(key, None)) is not None:
+            self._drop(old)
+        if self._waiting() + frame.size > self.limit:
+            self.wake()  # a transport that is free takes all at once
+        while self._lossy and self._waiting() + frame.size > self.limit:
+            self._drop(self._lossy.pop(next(iter(self._lossy))))
+        self.push(frame)
+        if self.first is None:
+            return
+        if self._lossy is None:
+            self._lossy = {}
+        self._lossy[key] = frame
+        if self.more is None:  # so that it leaves by `take`
+            self.more, self._size = [], self.first.size
+
+    def _waiting(self) -> int:
+        """Bytes."""
+        if self.first is None:
+            return 0
+        return self._size if self.more is not None else self.first.size
+
+    def _drop(self, frame: Frame) -> None:
+        if frame is not self.first:
+            assert self.more is not None
+            self._size -= frame.size
+            del self.more[next(index for index, each in enumerate(self.more) if each is frame)]
+        elif self.more:
+            self._size -= frame.size
+            self.first = self.more.pop(0)
+        else:
+            self.first = self.more = None
 
     def send(self, frame: Frame) -> None:
         """As `push`, at the end of the turn, when nothing else will come in it: the transport writes at once.
@@ -140,7 +177,7 @@ class Outbox:
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
-        self.first = self.more = None
+        self.first = self.more = self._lossy = None
         return frames
 
     def close(self, why: Disconnect) -> None:

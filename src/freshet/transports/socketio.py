@@ -41,6 +41,10 @@ class Branch(Outbox):
         if self.closed is None:
             self._line.outbox.send(self._stamped(frame))
 
+    def offer(self, frame: Frame, key: object) -> None:
+        if self.closed is None:
+            self._line.outbox.offer(self._stamped(frame), (self.namespace, key))
+
     def answer(self, frames: list[Frame]) -> None:
         if self.closed is None:
             self._line.outbox.answer([self._stamped(frame) for frame in frames])
