@@ -8,6 +8,8 @@ export interface Demo {
   line: string;
   /** What a visitor does on its card: a few words. */
   card: string;
+  /** It has one connection, with the status bar above it. */
+  status: boolean;
 }
 
 export const DEMOS: Demo[] = [
@@ -16,17 +18,27 @@ export const DEMOS: Demo[] = [
     title: "Stock ticker",
     line: "20 channels over one WebSocket. Turn the market up to 1,000 updates a second.",
     card: "20 channels over one WebSocket, up to 1,000 updates a second.",
+    status: true,
   },
   {
     name: "chat",
     title: "Chat",
     line: "Rooms, who is here, who is typing. Cut your connection: what you missed comes back, in order.",
     card: "Rooms, presence, typing. Cut your connection and lose nothing.",
+    status: true,
   },
   {
     name: "cursors",
     title: "Shared cursors",
     line: "Everyone on this page sees everyone's pointer, 30 times a second from each.",
     card: "Everyone sees everyone's pointer, 30 times a second from each.",
+    status: true,
+  },
+  {
+    name: "lab",
+    title: "Transport lab",
+    line: "One channel over WebSocket, server-sent events and long polling, side by side: what each costs, and how late it is.",
+    card: "WebSocket, SSE and long polling side by side, measured.",
+    status: false,
   },
 ];

@@ -28,7 +28,7 @@ const pages: Plugin = {
       const card = ({ name, title, card }: (typeof DEMOS)[number]): string =>
         `<li><a href="${name}/"><strong>${title}</strong><span>${card}</span></a></li>`;
       const own = fill(html, { cards: DEMOS.map(card).join("\n"), quotes: part("quotes") });
-      const main = shown ? fill(part("demo"), { own, title: shown.title, line: shown.line, name: shown.name }) : own;
+      const main = shown ? fill(part("demo"), { ...shown, own, status: shown.status ? part("status") : "" }) : own;
       return fill(part("shell"), {
         root,
         main,

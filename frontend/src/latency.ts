@@ -43,14 +43,14 @@ export class Latency {
     this.samples.push({ at, raw: now() - published });
   }
 
-  /** p50 and p95 in milliseconds, null without samples; arrivals per second. offset: of the server's clock. */
-  summary(offset: number): { p50: number | null; p95: number | null; rate: number } {
+  /** Percentiles in milliseconds, null without samples; arrivals per second. offset: of the server's clock. */
+  summary(offset: number): { p50: number | null; p95: number | null; p99: number | null; rate: number } {
     const at = performance.now();
     this.arrivals = this.arrivals.filter((arrival) => arrival > at - RECENT);
     this.samples = this.samples.slice(-SAMPLES).filter((sample) => sample.at > at - MEMORY);
     const sorted = this.samples.map(({ raw }) => raw + offset).sort((a, b) => a - b);
     const share = (part: number): number | null => sorted[Math.floor(part * sorted.length)] ?? null;
     const span = Math.max(1_000, at - (this.arrivals[0] ?? at));
-    return { p50: share(0.5), p95: share(0.95), rate: (this.arrivals.length * 1_000) / span };
+    return { p50: share(0.5), p95: share(0.95), p99: share(0.99), rate: (this.arrivals.length * 1_000) / span };
   }
 }

@@ -21,7 +21,7 @@ SCRIPTS = ROOT / "frontend" / "pages"
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: Page, path: str) -> None:
     page.open(path)
-    wait_until(lambda: page.text("p50").endswith("ms") or path in ("/chat/", "/cursors/"), 10, "a latency")
+    wait_until(lambda: path in ("/chat/", "/cursors/", "/lab/") or page.text("p50").endswith("ms"), 10, "a latency")
     if path != "/":
         page.browser.find_element(By.CSS_SELECTOR, "#code summary").click()
         wait_until(lambda: all(code != "Loading…" for code in page.texts("#files code")), 5, "the code")
@@ -70,7 +70,7 @@ def test_no_other_file_is_shown(gallery: Server) -> None:
     for name in ("gallery", "visitors", "..%2Fapp", "nothing"):
         answer = httpx.get(gallery.http(f"/source/{name}.py"))
         assert answer.status_code == 404
-        assert answer.text == "There are ticker, chat, cursors.\n" or "%2F" in name
+        assert answer.text == "There are ticker, chat, cursors, lab.\n" or "%2F" in name
 
 
 def test_a_page_may_load_nothing_from_elsewhere(gallery: Server) -> None:

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from freshet import Freshet, Session
-from freshet.demos import chat, cursors, ticker
+from freshet.demos import chat, cursors, lab, ticker
 
 log = logging.getLogger("freshet.demos")
 
@@ -46,6 +46,7 @@ DEMOS = (
     Demo(ticker.__file__, ticker.live, ticker.trade),
     Demo(chat.__file__, chat.live),
     Demo(cursors.__file__, cursors.live),
+    Demo(lab.__file__, lab.live, lab.run),
 )
 
 
