@@ -35,8 +35,9 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: $(VENV)/dev ## measure the fan-out against a C loop of send() (ARGS="--help")
-	$(BIN)/python bench/fanout.py $(ARGS)
+bench: $(VENV)/dev ## measure the fan-out against a C loop of send(), and clients against others' servers (ARGS=--write)
+	$(BIN)/python -m bench.fanout $(ARGS)
+	$(BIN)/python -m bench.clients $(ARGS)
 
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7

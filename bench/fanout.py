@@ -3,41 +3,30 @@
 The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are told: a
 machine's noise then falls on both. CPU is what the kernel accounts to the server's process, user and system apart.
 
-Run: make bench, or python bench/fanout.py --help. With --write the table goes to bench/RESULTS.md.
+Run: make bench, or python -m bench.fanout --help. With --write the table goes to bench/RESULTS.md.
 """
 
 import argparse
 import json
-import os
-import platform
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from bench.process import KIB, Process, free_port, served
+from bench.results import write
 from freshet.config import load as load_config
 from freshet.policy.tokens import issue
 
 HERE = Path(__file__).parent
-TICK = os.sysconf("SC_CLK_TCK")
-KIB = 1024
 TOKENS = 19_001
 MICROSECONDS = 1e6
-
-
-class Cpu(NamedTuple):
-    """Seconds."""
-
-    user: float
-    system: float
 
 
 class Cost(NamedTuple):
@@ -52,9 +41,8 @@ class Cost(NamedTuple):
 class Bed:
     """One server and the load on it."""
 
-    def __init__(self, name: str, server: subprocess.Popen[bytes], load: subprocess.Popen[str]) -> None:
-        self.name = name
-        self._server = server
+    def __init__(self, server: Process, load: subprocess.Popen[str]) -> None:
+        self.server = server
         self._load = load
 
     def do(self, command: str) -> dict[str, Any]:
@@ -65,66 +53,38 @@ class Bed:
         self._load.stdin.flush()
         answer = self._load.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the load on {self.name} ended during {command!r}")
+            raise RuntimeError(f"the load ended during {command!r}")
         return json.loads(answer)
 
-    def cpu(self) -> Cpu:
-        fields = Path(f"/proc/{self._server.pid}/stat").read_text().rpartition(")")[2].split()
-        return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self._server.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * KIB
-
     def round(self, command: str) -> Cost:
-        before = self.cpu()
+        before = self.server.cpu()
         answer = self.do(command)
-        after = self.cpu()
-        user, system = after.user - before.user, after.system - before.system
+        cost = self.server.cpu().since(before)
         per = MICROSECONDS / max(1, answer["deliveries"])
-        return Cost(user * per, (user + system) * per, answer["p50_ms"], answer["p99_ms"])
+        return Cost(cost.user * per, (cost.user + cost.system) * per, answer["p50_ms"], answer["p99_ms"])
 
 
 @contextmanager
 def bed(name: str, work: Path) -> Iterator[Bed]:
     """Start a server and its load; end both, by their ids."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     if name == "limit":
         command = [str(work / "limit"), str(port)]
     else:
         config = str(HERE / "freshet.toml")
         command = [sys.executable, "-m", "freshet", "serve", "--config", config, "--port", str(port)]
-    with (work / f"{name}.log").open("wb") as log:
-        server = subprocess.Popen(["taskset", "-c", "0", *command], stderr=log, stdout=log)
-    load = None
-    try:
-        _await_port(server, port, work / f"{name}.log")
+    with served(command, port) as server:
         load = subprocess.Popen(
             ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        yield Bed(name, server, load)
-    finally:
-        for process in (load, server):
-            if process is not None:
-                process.kill()
-                process.wait()
-
-
-def _await_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(200):
-        if server.poll() is not None:
-            break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+        try:
+            yield Bed(server, load)
+        finally:
+            load.kill()
+            load.wait()
 
 
 def build(work: Path) -> None:
@@ -170,13 +130,13 @@ def clients(options: argparse.Namespace, work: Path) -> list[str]:
     with bed("freshet", work) as freshet:
         freshet.do("connect 1000")
         time.sleep(1)
-        memory, cpu = freshet.memory(), freshet.cpu()
+        memory, cpu = freshet.server.memory(), freshet.server.cpu()
         answer = freshet.do(f"connect {options.idle}")
-        after = freshet.cpu()
+        used = freshet.server.cpu().since(cpu)
         more = options.idle - 1000
-        cost = (after.user + after.system - cpu.user - cpu.system) / more * MICROSECONDS
+        cost = (used.user + used.system) / more * MICROSECONDS
         time.sleep(1)
-        held = (freshet.memory() - memory) / more
+        held = (freshet.server.memory() - memory) / more
     return [
         f"- authenticated connect + subscribe: {cost:.0f} us CPU, {more / answer['seconds']:.0f}/s, 32 at a time",
         f"- idle client with one subscription: {held / KIB:.2f} KiB RSS ({options.idle:,} clients)",
@@ -231,30 +191,7 @@ def main() -> None:
             lines += ["", "## One publication in flight, by subscribers", "", *scale(options, work)]
     print("\n".join(lines))
     if options.write:
-        _write(lines)
-
-
-HEAD = """\
-# Results
-
-{date}, {processor}, {cores} cores, Linux {linux}, Python {python}. One core for the server, one for the load; all on
-loopback. The kernel's part of a delivery depends on how the reader wakes, and swings by a factor of two between runs:
-compare the user part, and the ratio to the limit in the same run.
-
-To get this again: `make bench ARGS=--write`.
-"""
-
-
-def _write(lines: list[str]) -> None:
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    head = HEAD.format(
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        processor=models[0].partition(":")[2].strip() if models else platform.processor(),
-        cores=os.cpu_count(),
-        linux=platform.release(),
-        python=platform.python_version(),
-    )
-    (HERE / "RESULTS.md").write_text("\n".join([head, *lines, ""]))
+        write("fanout", lines)
 
 
 if __name__ == "__main__":

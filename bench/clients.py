@@ -1,0 +1,173 @@
+"""What a delivery costs the server, over each transport and dialect, beside python-socketio and npm socket.io.
+
+All are asked for the same: a client emits an event, and the server emits its argument to a room. The servers have one
+core, the load another. Rounds are interleaved, and medians are told: a machine's noise then falls on all. CPU is what
+the kernel accounts to the server's process, for a publication and its deliveries, divided by these.
+
+Run: make bench, or python -m bench.clients --help. With --write the table goes to bench/RESULTS.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import uvloop
+
+from bench.listeners import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Listener, Way
+from bench.process import Process, free_port, served
+from bench.results import write
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+MICROSECONDS = 1e6
+OVERHEAD = len('{"mark":0,"pad":""}')
+
+
+class Server(NamedTuple):
+    name: str
+    process: Process
+    ways: list[Way]
+
+
+class Cost(NamedTuple):
+    """Microseconds of CPU per delivery. late: milliseconds until all have it, in the median."""
+
+    user: float
+    whole: float
+    late: float
+
+
+class Publisher(Listener):
+    """A Socket.IO client that says something, and hears nothing."""
+
+    def say(self, numbers: range, payload: int) -> None:
+        pad = "x" * (payload - OVERHEAD)
+        for number in numbers:
+            data = json.dumps({"mark": number % 10, "pad": pad}, separators=(",", ":"))
+            message = f'42["say",{data}]'.encode()
+            head = bytes((0x81, 0xFE)) + len(message).to_bytes(2, "big") + bytes(4)
+            self.transport.write(head + message)
+
+
+async def measure(server: Server, way: Way, window: int, options: argparse.Namespace) -> Cost:
+    """One round: the listeners come, hear for a while, and go."""
+    loop, count = asyncio.get_running_loop(), Count()
+    speak = Way("publisher", SOCKETIO_WEBSOCKET.steps[:2], Listener)
+    _, publisher = await loop.create_connection(lambda: Publisher(Count(), speak), "127.0.0.1", server.process.port)
+    await publisher.ready
+    listeners: list[Listener] = []
+    for _ in range(0, options.listeners, 20):
+        made = [
+            (await loop.create_connection(lambda: way.listener(count, way), "127.0.0.1", server.process.port))[1]
+            for _ in range(20)
+        ]
+        await asyncio.gather(*(listener.ready for listener in made))
+        listeners += made
+    everyone = options.listeners * window
+    await _all_are_in(publisher, count, options)
+    deliveries, times, before, end = 0, [], server.process.cpu(), time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        count.expect(everyone)
+        publisher.say(range(window), options.payload)
+        await asyncio.wait_for(count.done.wait(), 20)
+        times.append(time.monotonic() - began)
+        deliveries += everyone
+    cost = server.process.cpu().since(before)
+    for each in (*listeners, publisher):
+        each.transport.abort()
+    await asyncio.sleep(0.3)
+    per = MICROSECONDS / deliveries
+    return Cost(cost.user * per, (cost.user + cost.system) * per, median(times) * 1000)
+
+
+async def _all_are_in(publisher: Publisher, count: Count, options: argparse.Namespace) -> None:
+    """A bare WebSocket is not told when it hears the channel: until all hear the same publication."""
+    for _ in range(20):
+        await asyncio.sleep(0.2)
+        count.expect(options.listeners)
+        publisher.say(range(1), options.payload)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(count.done.wait(), 1)
+            return
+    raise TimeoutError("not all listeners hear")
+
+
+def start(stack: ExitStack) -> list[Server]:
+    """Each on the same core; only one of them has something to do at a time."""
+    if not (PEERS / "node_modules").is_dir():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=PEERS, check=True, stdout=subprocess.DEVNULL)
+    freshet, ours, theirs = free_port(), free_port(), free_port()
+    python = sys.executable
+    both = [SOCKETIO_WEBSOCKET, SOCKETIO_POLLING]
+    serve = [python, "-m", "freshet", "serve", "freshet_app:live", "--port", str(freshet)]
+    uvicorn = [python, "-m", "uvicorn", "socketio_app:app", "--port", str(ours), "--log-level", "error"]
+    node = ["node", "server.mjs", str(theirs)]
+    return [
+        Server("Freshet", stack.enter_context(served(serve, freshet, cwd=PEERS)), WAYS),
+        Server("python-socketio", stack.enter_context(served(uvicorn, ours, cwd=PEERS)), both),
+        Server("npm socket.io", stack.enter_context(served(node, theirs, cwd=PEERS)), both),
+    ]
+
+
+async def rounds(servers: list[Server], options: argparse.Namespace) -> dict[tuple[str, str, int], list[Cost]]:
+    costs: dict[tuple[str, str, int], list[Cost]] = defaultdict(list)
+    for number in range(options.rounds):
+        for window in options.windows:
+            for server in servers:
+                for way in server.ways:
+                    try:
+                        cost = await measure(server, way, window, options)
+                    except (TimeoutError, ConnectionError) as error:
+                        raise RuntimeError(f"{server.name}, {way.name}, {window} in flight: {error!r}") from error
+                    costs[way.name, server.name, window].append(cost)
+                    print(number, window, server.name, way.name, cost, file=sys.stderr)
+    return costs
+
+
+def table(costs: dict[tuple[str, str, int], list[Cost]], windows: list[int]) -> list[str]:
+    """peers: how many times what Freshet costs for the same, in the median of rounds."""
+    heads = [f"{window} in flight: user us | whole us | of Freshet | all have it, ms" for window in windows]
+    lines = [f"| clients | server | {' | '.join(heads)} |", "|---|---|" + "---|" * 4 * len(windows)]
+    for way, server in dict.fromkeys((way, server) for way, server, _ in costs):
+        cells = []
+        for window in windows:
+            rounds, ours = costs[way, server, window], costs[way, "Freshet", window]
+            ratio = median(cost.whole / own.whole for cost, own in zip(rounds, ours, strict=True))
+            user, whole, late = (median(each) for each in zip(*rounds, strict=True))
+            cells.append(f"{user:.2f} | {whole:.2f} | {'1' if server == 'Freshet' else f'{ratio:.1f}'} | {late:.1f}")
+        lines.append(f"| {way} | {server} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--listeners", type=int, default=300)
+    parser.add_argument("--payload", type=int, default=128, help="bytes of JSON in a publication")
+    parser.add_argument("--windows", type=lambda text: [int(each) for each in text.split(",")], default=[1, 8])
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    options = parser.parse_args()
+    assert MARK == b'"mark"'
+    os.sched_setaffinity(0, {1})
+    with ExitStack() as stack:
+        costs = uvloop.run(rounds(start(stack), options))
+    what = f"{options.listeners} listeners, {options.payload} bytes, {options.rounds} interleaved rounds"
+    lines = [f"## Each transport and dialect: {what}", "", *table(costs, options.windows)]
+    print("\n".join(lines))
+    if options.write:
+        write("clients", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A server that is measured: on a core of its own, by what the kernel says that it cost."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+TICK = os.sysconf("SC_CLK_TCK")
+KIB = 1024
+
+
+class Cpu(NamedTuple):
+    """Seconds."""
+
+    user: float
+    system: float
+
+    def since(self, before: "Cpu") -> "Cpu":
+        return Cpu(self.user - before.user, self.system - before.system)
+
+
+class Process:
+    """A server that runs. Its threads count, its children do not."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def cpu(self) -> Cpu:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * KIB
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(
+    command: Sequence[str], port: int, *, core: int = 0, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Process]:
+    """Run `command`, which listens on `port`, on one core; end it by its id."""
+    with tempfile.NamedTemporaryFile() as log:
+        environment = {**os.environ, **(env or {})}
+        process = subprocess.Popen(
+            ["taskset", "-c", str(core), *command], stdout=log, stderr=log, cwd=cwd, env=environment
+        )
+        try:
+            _await_port(process, port, Path(log.name))
+            yield Process(process, port)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
