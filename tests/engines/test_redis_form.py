@@ -173,7 +173,7 @@ def test_an_url_that_cannot_be_is_explained_without_its_secrets(url: str, told: 
 
 def test_an_url_says_where_redis_is_and_its_secrets_are_in_no_log() -> None:
     where = parse("rediss+sentinel://me:hid%2Fden@one,[::1]:7000/live/2?prefix=p&sentinel_password=hidden&timeout=2.5")
-    assert [str(address) for address in where.addresses] == ["one:26379", "::1:7000"]
+    assert [str(address) for address in where.addresses] == ["one:26379", "[::1]:7000"]
     assert (where.service, where.prefix) == ("live", "p")
     assert where.access[:3] == ("me", "hid/den", 2)
     assert where.access.timeout == where.sentinel.timeout == 2.5

@@ -10,7 +10,7 @@ import secrets
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from freshet.errors import ConfigError, EngineUnavailable
 
@@ -43,7 +43,7 @@ class Address(NamedTuple):
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Access(NamedTuple):
@@ -103,7 +103,10 @@ class Line(asyncio.Protocol):
     ) -> "Line":
         """A line that the server has let in. Raises OSError, EOFError, Refused; the caller limits the time."""
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_connection(lambda: cls(pushed, lost), address.host, address.port, ssl=access.tls)
+        try:
+            _, line = await loop.create_connection(lambda: cls(pushed, lost), *address[:2], ssl=access.tls)
+        except OSError as error:  # not every loop names the place
+            raise OSError(f"{address}: {error.strerror or error}") from error
         login = ("AUTH", access.username or "default", access.password) if access.password else ()
         try:
             await line.call(b"HELLO", 3, *login)
@@ -164,8 +167,7 @@ class Line(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------- asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def connection_lost(self, why: Exception | None) -> None:
         if not self.closed:
@@ -395,8 +397,17 @@ class Link:
             raise EOFError(f"{address} is a replica")
         if _version(facts) < self._least:
             raise EOFError(f"{address} is Redis {facts.get('redis_version')}, older than {_dotted(self._least)}")
-        name = (address.name or "data") if facts.get("aof_enabled") == "1" else ""
+        name = (address.name or "data") if facts.get("aof_enabled") == "1" and await self._writes_first(line) else ""
         return facts.get("run_id", "").encode(), name.encode()
+
+    @staticmethod
+    async def _writes_first(line: Line) -> bool:
+        """Whether all is on disk before it is answered. With `everysec`, a crash loses up to two seconds of it."""
+        try:
+            found = await line.call(b"CONFIG", b"GET", b"appendfsync")
+        except Refused:  # who runs the server for us does not tell
+            return False
+        return bool(found.get(b"appendfsync") == b"always")
 
     async def _subscribe_again(self) -> None:
         """While this goes on, topics may leave, but none comes."""
