@@ -200,22 +200,28 @@ class One(Servers):
         return self._where.addresses[0]
 
     async def _ask_sentinels(self) -> Address:
+        addresses = self._where.addresses
+        share = self._where.access.timeout / (len(addresses) + 1)  # one that is silent leaves time for the others
         why = "no Sentinel answers"
-        for address in self._where.addresses:
+        for address in addresses:
             try:
-                line = await Line.dial(address, self._where.sentinel, lambda push: None, lambda: None)
+                async with asyncio.timeout(share):
+                    found = await self._ask_sentinel(address)
             except (OSError, EOFError, Refused) as error:
                 why = f"the Sentinel {address} does not answer: {error}"
                 continue
-            try:
-                found = await line.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._where.service)
-            finally:
-                line.close()
             if found:
                 host, port = found[0].decode(), int(found[1])
                 return Address(host, port, f"{host}:{port}")
             why = f"the Sentinels know no {self._where.service!r}"
         raise EOFError(why)
+
+    async def _ask_sentinel(self, address: Address) -> Any:
+        line = await Line.dial(address, self._where.sentinel, lambda push: None, lambda: None)
+        try:
+            return await line.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._where.service)
+        finally:
+            line.close()
 
 
 class Cluster(Servers):
@@ -266,8 +272,14 @@ class Cluster(Servers):
         raise EngineUnavailable(explain(error))
 
     async def listen(self, slot: int, topic: bytes) -> None:
-        await super().listen(slot, topic)
+        new = topic not in self._topics
         self._topics[topic] = slot
+        try:
+            await super().listen(slot, topic)
+        except BaseException:
+            if new:
+                self._topics.pop(topic, None)
+            raise
 
     def ignore(self, slot: int, topic: bytes) -> None:
         self._topics.pop(topic, None)
@@ -345,7 +357,8 @@ class Cluster(Servers):
         return False
 
     async def _ask_for_slots(self) -> list[Address | None]:
-        for address in [*self._links, *self._where.addresses]:
+        known = sorted(self._links, key=lambda address: not self._links[address].is_up)
+        for address in [*known, *self._where.addresses]:
             try:
                 async with asyncio.timeout(self._where.access.timeout):
                     line = await Line.dial(address, self._where.access, lambda push: None, lambda: None)
