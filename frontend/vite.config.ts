@@ -69,11 +69,13 @@ export default defineConfig({
         manualChunks: (id) =>
           id.endsWith("?raw")
             ? undefined
-            : id.includes("node_modules")
+            : id.includes("node_modules/centrifuge")
               ? "centrifuge"
-              : id.includes("/src/")
-                ? "shared"
-                : undefined,
+              : id.includes("node_modules")
+                ? "socketio.client"
+                : id.includes("/src/")
+                  ? "shared"
+                  : undefined,
       },
     },
   },

@@ -11,7 +11,7 @@ from tests.tools.patience import wait_until
 from tests.tools.serving import Server
 
 NAMES = [demo.name for demo in DEMOS]
-PATHS = ["/", *(f"/{name}/" for name in NAMES)]
+PATHS = ["/", *(f"/{name}/" for name in NAMES), "/chat/?client=socketio"]
 
 
 class Page:

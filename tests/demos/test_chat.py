@@ -10,11 +10,11 @@ from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import Server
 
 
-def enter(page: Page, room: str, name: str) -> Page:
+def enter(page: Page, room: str, name: str, path: str = "/chat/") -> Page:
     """Open the chat under a name, and go into a room."""
-    page.browser.get(page.url("/chat/"))
+    page.browser.get(page.url(path))
     page.run("sessionStorage.setItem('freshet.name', arguments[0])", name)
-    page.open("/chat/")
+    page.open(path)
     wait_until(lambda: page.texts("#rooms button"), 5, "the rooms")
     page.browser.find_element("xpath", f"//button[text()='{room}']").click()
     wait_until(lambda: page.text("room") == room and name in page.texts("#people .name"), 5, f"{name} in {room}")
@@ -154,7 +154,7 @@ async def test_nobody_signs_with_another_name(gallery: Server) -> None:
         room = await subscribed(client, "room:tea")
         await room.publish({"text": "It is me", "info": {"name": "Ada"}, "name": "Ada", "at": 1})
         last = (await room.history(limit=1, reverse=True)).publications[0]
-        assert last.data.keys() == {"text", "at"}
+        assert last.data.keys() == {"text", "at", "by"}
         assert last.data["at"] > 1
         assert last.info is not None
         assert last.info.conn_info == {"name": "Eve"}
@@ -165,3 +165,73 @@ async def test_there_are_no_rooms_but_those(gallery: Server, channel: str) -> No
     async with visiting(gallery, "chat") as client:
         with pytest.raises(CentrifugeError):
             await subscribed(client, channel)
+
+
+SOCKETIO = "/chat/?client=socketio"
+
+
+def types(page: Page, other: Page) -> str:
+    """Type a letter; gives who types on the other page. A page does not say so with every letter."""
+    page.element("text").send_keys("a")
+    return other.text("typing")
+
+
+def test_visitors_with_either_library_talk_in_one_room(page: Page, other: Page) -> None:
+    enter(page, "tea", "Ada", SOCKETIO)
+    enter(other, "tea", "Bob")
+    assert page.text("transport") == "Socket.IO"
+    assert other.text("transport") == "WebSocket"
+    wait_until(lambda: sorted(page.texts("#people .name")) == ["Ada", "Bob"], 10, "both names")
+    assert sorted(other.texts("#people .name")) == ["Ada", "Bob"]
+    for number in range(3):
+        say(page, f"by Socket.IO {number}")
+        wait_until(lambda: said(other)[-1:] == said(page)[-1:], 5, "it on the other page")
+        say(other, f"by Centrifuge {number}")
+        wait_until(lambda: said(other)[-1:] == said(page)[-1:], 5, "it on the other page")
+    assert said(page) == said(other)
+    assert page.texts("#log .offset") == other.texts("#log .offset")
+    assert page.texts("#log .head strong")[-2:] == other.texts("#log .head strong")[-2:] == ["Ada", "Bob"]
+    for who, name, sees in ((other, "Bob", page), (page, "Ada", other)):
+        wait_until(
+            lambda who=who, name=name, sees=sees: types(who, sees) == f"{name} is typing…", 10, f"{name}'s typing"
+        )
+    wait_until(lambda: page.text("p50").endswith("ms"), 5, "a latency")
+    other.leave()
+    wait_until(lambda: page.texts("#people .name") == ["Ada"], 10, "Bob to be gone")
+
+
+def test_a_socketio_visitor_reads_what_was_said_before_and_is_told_of_a_refusal(page: Page, other: Page) -> None:
+    enter(other, "lobby", "Bob")
+    for text in ("first", "second", "third"):
+        say(other, text)
+    enter(page, "lobby", "Ada", SOCKETIO)
+    wait_until(lambda: said(page)[-3:] == ["first", "second", "third"], 5, "the history")
+    for _ in range(8):
+        page.element("text").clear()
+        page.element("text").send_keys("too fast", Keys.ENTER)
+    wait_until(lambda: page.text("problem").startswith("Not sent:"), 5, "the refusal")
+
+
+def test_a_socketio_visitor_whose_connection_was_cut_comes_back_to_what_was_missed(page: Page, other: Page) -> None:
+    enter(page, "tea", "Ada", SOCKETIO)
+    enter(other, "tea", "Bob")
+    without_robot(page)
+    say(page, "here I am")
+    page.cut()
+    meanwhile = [f"while you were away {number}" for number in range(4)]
+    for text in meanwhile:
+        say(other, text)
+    page.wait_for_return()
+    wait_until(lambda: page.texts("#log .recovered .text")[-4:] == meanwhile, 5, "what was missed")
+    assert (page.number("missed"), page.number("recovered")) == (4, 4)
+    assert said(page) == said(other)
+
+
+def test_a_socketio_visitor_is_told_what_the_goldfish_forgot(page: Page) -> None:
+    enter(page, "goldfish", "Ada", SOCKETIO)
+    say(page, "before")
+    page.cut()
+    assert "recovered: false" in page.wait_for_return()
+    wait_until(lambda: page.texts("#log .divider.lost"), 5, "the gap to be shown")
+    assert (page.number("missed"), page.number("recovered")) == (8, 0)
+    assert len(said(page)[said(page).index("before") + 1 :]) == 5

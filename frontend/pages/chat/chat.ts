@@ -1,16 +1,20 @@
 // The chat: one room at a time, and for it two subscriptions: what is said, and who is typing.
 
-import { Centrifuge, type Subscription } from "centrifuge";
+import { Centrifuge, type ClientInfo, type Subscription } from "centrifuge";
 import { address, element } from "../../src/page";
 import { Status } from "../../src/status";
 import { nameField, visitorName } from "../../src/visitor";
-import { Log, People, Rooms, Typists, type Message } from "./view";
+import { infoOf, Log, People, Rooms, Typists, type Message, type Sender } from "./view";
 import "./chat.css";
 
 const HISTORY = 50; // messages that a room begins with
 const HINT = 2_000; // milliseconds between two hints that the visitor is typing
 
-const client = new Centrifuge(address("chat"), { data: { name: visitorName() }, maxReconnectDelay: 3_000 });
+const data = { name: visitorName() };
+const bySocketIO = new URLSearchParams(location.search).get("client") === "socketio";
+const client = bySocketIO
+  ? ((await socketio()) as unknown as Centrifuge)
+  : new Centrifuge(address("chat"), { data, maxReconnectDelay: 3_000 });
 const status = new Status(client, "messages");
 const rooms = new Rooms(element("rooms"), enter);
 const log = new Log(element("log"), () => rooms.current);
@@ -20,6 +24,12 @@ const text = element<HTMLInputElement>("text");
 let messages: Subscription | null = null;
 let typing: Subscription | null = null;
 
+/** The other library is loaded by those who want it. */
+async function socketio(): Promise<object> {
+  const { SocketIO } = await import("./socketio");
+  return new SocketIO(new URL("../", address("chat").replace(/^ws/, "http")), { data });
+}
+
 function enter(room: string): void {
   for (const old of [messages, typing]) {
     if (old) client.removeSubscription(old);
@@ -27,7 +37,8 @@ function enter(room: string): void {
   log.clear();
   people.set([]);
   const said = (messages = client.newSubscription(`room:${room}`));
-  status.follow<Message>(said, (message, { offset = 0, info }, recovered) => {
+  status.follow<Message>(said, (message, { offset = 0 }, recovered) => {
+    const info = sender(message);
     log.add(offset, message, info, recovered);
     if (info) typists.remove(info);
   });
@@ -35,15 +46,19 @@ function enter(room: string): void {
     people.set(Object.values((await said.presence()).clients));
     if (recovered) return; // what was missed comes as publications, in order
     const { publications } = await said.history({ limit: HISTORY, reverse: true });
-    log.begin(publications.reverse());
+    log.begin(publications.reverse().map((each) => ({ ...each, info: sender(each.data as Message) })));
   });
   said.on("join", ({ info }) => people.add(info));
   said.on("leave", ({ info }) => people.remove(info));
   said.subscribe();
 
   typing = client.newSubscription(`typing:${room}`);
-  typing.on("publication", ({ info }) => info && info.client !== people.me && typists.add(info));
+  typing.on("publication", ({ data }) => data.by.client !== people.me && typists.add(infoOf(data.by)));
   typing.subscribe();
+}
+
+function sender({ by }: { by: Sender | null }): ClientInfo | undefined {
+  return by ? infoOf(by) : undefined;
 }
 
 element("form").addEventListener("submit", async (event) => {
@@ -75,5 +90,7 @@ client.on("disconnected", () => people.set([]));
 status.beforeCut = async () => {
   if (element<HTMLInputElement>("robot").checked) await client.rpc("robot", rooms.current);
 };
+element(bySocketIO ? "by-socketio" : "by-centrifuge").setAttribute("aria-current", "true");
+if (bySocketIO) element<HTMLAnchorElement>("with-the-other").href = "./";
 nameField(element("name"), client);
 client.connect();

@@ -1,4 +1,7 @@
-"""A chat: rooms with a log, who is there, who is typing. What a lost connection missed comes from the log."""
+"""A chat: rooms with a log, who is there, who is typing. What a lost connection missed comes from the log.
+
+Clients of Centrifuge and of Socket.IO are in the same rooms. Nothing here knows which is which.
+"""
 
 import asyncio
 import time
@@ -10,6 +13,7 @@ from msgspec import Meta
 from freshet import Freshet, History, Refusal, Session, Welcome
 from freshet.demos.pace import Pace
 from freshet.demos.visitors import Visitor
+from freshet.model import ClientInfo
 
 HOUR = 3600  # seconds
 ROOMS = {
@@ -19,6 +23,7 @@ ROOMS = {
 }
 
 live = Freshet()
+live.namespace("/", recovery=2 * 60)  # so that Socket.IO's events say where in the log they are
 # The goldfish forgets: its log is too short for a long absence, so that you see what happens then.
 goldfish = live.channel(
     "room:goldfish", history=History(size=5, ttl=HOUR), presence=True, join_leave=True, publish="subscriber"
@@ -29,7 +34,7 @@ rooms = live.channel(
 typing = live.channel("typing:{room}", publish="subscriber")  # no log: an old "is typing" is worth nothing
 
 
-class Message(msgspec.Struct):
+class Written(msgspec.Struct):
     text: Annotated[str, Meta(max_length=500)]
 
 
@@ -54,24 +59,49 @@ hinting = Pace(rate=1, burst=2)
 
 @rooms.on_publish
 @goldfish.on_publish
-async def write(session: Session, data: Message) -> dict[str, Any]:
-    """What a visitor wrote, as it goes into the log. Who wrote it is added by the server, so nobody can pretend."""
+async def write(session: Session, data: Written) -> dict[str, Any]:
+    """What a visitor wrote, as it goes into the log. Who wrote it is added here, so nobody can pretend."""
     writing.check(session)
     text = data.text.strip()
     if not text:
         raise Refusal.bad_request("a message needs a text")
-    return message(text)
+    return message(text, session)
 
 
 @typing.on_publish
 async def hint(session: Session, data: Any) -> dict[str, Any]:
     hinting.check(session)
-    return {"at": time.time() * 1000}
+    return {"at": time.time() * 1000, "by": who(session.client_info())}
 
 
-def message(text: str) -> dict[str, Any]:
+def message(text: str, by: Session | None = None) -> dict[str, Any]:
     """at: the server's clock in milliseconds, for the time that is shown and the latency that is measured."""
-    return {"text": text, "at": time.time() * 1000}
+    return {"text": text, "at": time.time() * 1000, "by": who(by.client_info()) if by else None}
+
+
+def who(info: ClientInfo) -> dict[str, str]:
+    return {"client": info.client, "name": msgspec.json.decode(info.conn_info, type=Visitor).name}
+
+
+# ------------------------------------------------------------------ what Socket.IO has no words of its own for
+
+
+@live.rpc("rooms")
+async def all_rooms(session: Session, data: None) -> dict[str, str]:
+    return ROOMS
+
+
+@live.rpc("people")
+async def people(session: Session, data: str) -> list[dict[str, str]]:
+    """Who is in a room."""
+    return [who(info) for info in (await live.presence(f"room:{data}")).values()]
+
+
+@live.rpc("past")
+async def past(session: Session, data: str) -> list[dict[str, Any]]:
+    """The last messages of a room, newest first."""
+    stream = await live.history(f"room:{data}", limit=50, reverse=True)
+    return [{"offset": each.offset, "data": msgspec.Raw(each.data)} for each in stream.publications]
 
 
 # ------------------------------------------------------------------------------ a robot, for those who are alone here

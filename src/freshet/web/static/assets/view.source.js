@@ -4,10 +4,21 @@ import type { ClientInfo, PublicationContext } from "centrifuge";
 import { element, make } from "../../src/page";
 import { colourOf, nameOf } from "../../src/visitor";
 
-/** at: the server's clock, milliseconds. */
+/** Who wrote something; the server says so. */
+export interface Sender {
+  client: string;
+  name: string;
+}
+
+export function infoOf({ client, name }: Sender): ClientInfo {
+  return { client, user: client, connInfo: { name } };
+}
+
+/** at: the server's clock, milliseconds. by: null for the robot. */
 export interface Message {
   text: string;
   at: number;
+  by: Sender | null;
 }
 
 const KEPT = 200; // messages on the page
