@@ -160,6 +160,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     timing: Timing = Timing()
     websocket: WebSocket = WebSocket()
 
+    def __repr__(self) -> str:
+        return "Config(...)"  # the engine's URL may hold a password
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
 
 # ------------------------------------------------------------------------------------------------------------- reading
 

@@ -107,3 +107,10 @@ def test_the_table_shows_each_rule_with_its_rights(folder: Path) -> None:
     shown = check(folder, rule + "[[channels]]\nmatch = '[red]b*'").stdout
     for text in ("3 for 1.5 s", "join/leave", "token", "[red]b*"):
         assert text in shown
+
+
+def test_the_place_of_the_engine_is_shown_without_its_password(folder: Path) -> None:
+    done = check(folder, "engine = 'redis://me:hid@den@example.org:7000/2?prefix=p'")
+    assert done.exit_code == 0
+    assert "engine redis://example.org:7000/2" in done.stdout
+    assert "hid" not in done.output

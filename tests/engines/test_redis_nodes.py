@@ -1,6 +1,7 @@
 """Two servers on one Redis, as their clients see them."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -70,6 +71,21 @@ def test_across_a_restart_of_redis_clients_hear_all_that_was_acknowledged_once_a
 def subscribers(server: Server, channel: str = "a") -> int:
     answer = httpx.post(server.http("/api/channels"), json={}, timeout=seconds(10)).json()
     return int(answer["result"]["channels"].get(channel, {}).get("num_clients", 0))
+
+
+def test_the_workers_of_a_host_meet_in_redis_too(servers: Two, broker: Redis) -> None:
+    one, _ = servers
+    with serving("--dev", "--workers", "2", env={"FRESHET_ENGINE": broker.url}) as host, ExitStack() as stack:
+        clients: list[ClientConnection] = []
+        topic = "freshet:{c}:flow"
+
+        def both_listen() -> bool:
+            clients.append(stack.enter_context(connect(host.ws("/channels/c"))))  # at whichever worker takes it
+            return broker.cli("PUBSUB", "NUMSUB", topic).split() == [topic, "2"]
+
+        wait_until(both_listen, 15, "both workers")
+        assert published(one, "c", "1")
+        assert all(heard(client, 1) == ['"1"'] for client in clients)
 
 
 def test_a_server_that_does_not_reach_its_redis_ends_and_says_why() -> None:

@@ -35,10 +35,16 @@ def check(
         history = f"{rule.history.size} for {rule.history.ttl:g} s" if rule.history else "-"
         presence = ("join/leave" if rule.join_leave else "yes") if rule.presence else "-"
         table.add_row(escape(rule.match), history, presence, rule.subscribe, rule.publish, rule.read)
-    out.print(f"[green]OK[/green] {escape(str(path))}, engine {escape(config.engine)}", highlight=False)
+    out.print(f"[green]OK[/green] {escape(str(path))}, engine {escape(_place(config.engine))}", highlight=False)
     out.print(table if config.channels else "There are no channel rules: every channel is refused.")
     if secret_of(config) is None and not config.tokens.anonymous:
         out.print(
             f"[yellow]Nobody can connect yet:[/yellow] set {escape(config.tokens.secret_env)} or \\[tokens] secret.",
             highlight=False,
         )
+
+
+def _place(url: str) -> str:
+    """An engine's URL without what may be secret in it: the user, the password and the options."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.partition("?")[0].rpartition("@")[2]
