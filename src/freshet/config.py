@@ -132,6 +132,10 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     position_check: Annotated[
         float, Meta(gt=0, le=3600, description="Between comparisons of channels with their logs.", extra=_SECONDS)
     ] = 30 * SECONDS
+    drain: Annotated[
+        float,
+        Meta(ge=1, le=600, description="In which all clients are sent away when the server ends.", extra=_SECONDS),
+    ] = 30 * SECONDS
     close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side.", extra=_SECONDS)] = (
         5 * SECONDS
     )

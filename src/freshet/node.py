@@ -30,6 +30,9 @@ log = logging.getLogger("freshet")
 RUNNING: "set[Node]" = set()
 """The nodes of this process, so that a server that ends can tell their clients first."""
 
+MOVED = 500  # clients per second that are sent away at least, when a node ends
+STEP = 0.1  # seconds
+
 Run = Callable[["Node", Session, Command], Coroutine[Any, Any, None]]
 Join = Callable[["Node", Session, str], Coroutine[Any, Any, None]]
 
@@ -139,6 +142,16 @@ class Node:
         while True:
             await asyncio.sleep(self.timing.position_check)
             self.hub.doubt("")
+
+    async def drain(self) -> None:
+        """As `dismiss`, at a pace at which other nodes, or this one when it is back, can take them."""
+        waiting = list(self._open)
+        batch = max(MOVED * STEP, len(waiting) * STEP / self.timing.drain)
+        for number in range(0, len(waiting), round(batch)):
+            for session in waiting[number : number + round(batch)]:
+                session.close(Disconnect.shutdown())
+            await asyncio.sleep(STEP if number + batch < len(waiting) else 0)
+        self.dismiss()
 
     def dismiss(self) -> None:
         """Send every client away: they come back, elsewhere or when there is a server again."""

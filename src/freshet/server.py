@@ -49,7 +49,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Ends what does not end by itself, streams and polls that wait, before it waits for the end of all requests."""
+    """Sends all clients away, at a pace, before it waits for the end of all requests: streams never end else."""
 
     def __init__(self, config: uvicorn.Config, inherited: Inherited | None) -> None:
         super().__init__(config)
@@ -61,8 +61,11 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._inherited.alive, os.kill, os.getpid(), signal.SIGTERM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for node in list(RUNNING):
-            node.dismiss()
+        for server in self.servers:
+            server.close()  # nobody new comes
+        draining = asyncio.gather(*(node.drain() for node in list(RUNNING)))
+        while not draining.done() and not self.force_exit:  # which a second signal asks for
+            await asyncio.wait([draining], timeout=0.1)
         await super().shutdown(sockets)
 
 

@@ -25,7 +25,7 @@ from freshet.engines.local_hub import Hub
 log = logging.getLogger("freshet.workers")
 
 INHERITED = "FRESHET_WORKER"
-GRACE = 15.0  # seconds from SIGTERM to SIGKILL
+GRACE = 60.0  # seconds from SIGTERM to SIGKILL: a worker sends its clients away at a pace
 EARLY = 2.0  # seconds: who ends so soon has not begun
 PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 

@@ -5,6 +5,8 @@ import json
 import time
 
 import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
 
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import serving
@@ -39,3 +41,27 @@ async def test_streams_and_polls_do_not_hold_up_the_end() -> None:
             assert '"disconnect":{"code":3001' in stream.text
             assert page.json()["publications"] == [] or page.status_code == 503
         assert "Traceback" not in server.log()
+
+
+async def test_many_clients_are_sent_away_at_a_pace_and_nobody_new_comes_in() -> None:
+    """So that those who take them are not overrun."""
+    clients, moved = 800, 500
+    with serving("tests.transports.open_app:live") as server:
+        sockets = [await connect(server.ws("/channels/any")) for _ in range(clients)]
+        began = time.monotonic()
+        server.process.terminate()
+
+        async def ending(socket: ClientConnection) -> tuple[float, int | None]:
+            await socket.wait_closed()
+            return time.monotonic() - began, socket.close_code
+
+        leaving = [asyncio.create_task(ending(socket)) for socket in sockets]
+        await eventually(lambda: any(task.done() for task in leaving), 5, "the first to leave")
+        with pytest.raises(ConnectionRefusedError):
+            await connect(server.ws("/channels/any"), open_timeout=seconds(5))
+        ends = sorted(await asyncio.gather(*leaving))
+        assert {code for _, code in ends} == {3001}
+        assert ends[-1][0] - ends[0][0] > 0.8 * (clients / moved - 0.2)
+        in_steps = [sum(step <= at - ends[0][0] < step + 0.5 for at, _ in ends) for step in (0, 0.5, 1)]
+        assert max(in_steps) < 0.6 * clients
+        assert await asyncio.to_thread(server.process.wait, seconds(20)) == 0
