@@ -80,7 +80,8 @@ def test_the_workers_of_a_host_meet_in_redis_too(servers: Two, broker: Redis) ->
         topic = "freshet:{c}:flow"
 
         def both_listen() -> bool:
-            clients.append(stack.enter_context(connect(host.ws("/channels/c"))))  # at whichever worker takes it
+            # At whichever worker takes it; the last may subscribe after the publication.
+            clients.append(stack.enter_context(connect(host.ws("/channels/c?since=oldest"))))
             return broker.cli("PUBSUB", "NUMSUB", topic).split() == [topic, "2"]
 
         wait_until(both_listen, 15, "both workers")
