@@ -13,7 +13,6 @@ from msgspec import Meta
 from freshet import Freshet, History, Refusal, Session, Welcome
 from freshet.demos.pace import Pace
 from freshet.demos.visitors import Visitor
-from freshet.model import ClientInfo
 
 HOUR = 3600  # seconds
 ROOMS = {
@@ -71,16 +70,16 @@ async def write(session: Session, data: Written) -> dict[str, Any]:
 @typing.on_publish
 async def hint(session: Session, data: Any) -> dict[str, Any]:
     hinting.check(session)
-    return {"at": time.time() * 1000, "by": who(session.client_info())}
+    return {"at": time.time() * 1000, "by": who(session.id, session.info)}
 
 
 def message(text: str, by: Session | None = None) -> dict[str, Any]:
     """at: the server's clock in milliseconds, for the time that is shown and the latency that is measured."""
-    return {"text": text, "at": time.time() * 1000, "by": who(by.client_info()) if by else None}
+    return {"text": text, "at": time.time() * 1000, "by": who(by.id, by.info) if by else None}
 
 
-def who(info: ClientInfo) -> dict[str, str]:
-    return {"client": info.client, "name": msgspec.json.decode(info.conn_info, type=Visitor).name}
+def who(client: str, info: msgspec.Raw) -> dict[str, str]:
+    return {"client": client, "name": msgspec.json.decode(info, type=Visitor).name}
 
 
 # ------------------------------------------------------------------ what Socket.IO has no words of its own for
@@ -94,7 +93,8 @@ async def all_rooms(session: Session, data: None) -> dict[str, str]:
 @live.rpc("people")
 async def people(session: Session, data: str) -> list[dict[str, str]]:
     """Who is in a room."""
-    return [who(info) for info in (await live.presence(f"room:{data}")).values()]
+    present = await live.presence(f"room:{data}")
+    return [who(client, it.conn_info) for client, it in present.items()]
 
 
 @live.rpc("past")
