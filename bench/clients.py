@@ -119,18 +119,20 @@ def start(stack: ExitStack) -> list[Server]:
     ]
 
 
-async def rounds(servers: list[Server], options: argparse.Namespace) -> dict[tuple[str, str, int], list[Cost]]:
+async def rounds(options: argparse.Namespace) -> dict[tuple[str, str, int], list[Cost]]:
     costs: dict[tuple[str, str, int], list[Cost]] = defaultdict(list)
     for number in range(options.rounds):
         for window in options.windows:
-            for server in servers:
-                for way in server.ways:
-                    try:
-                        cost = await measure(server, way, window, options)
-                    except (TimeoutError, ConnectionError) as error:
-                        raise RuntimeError(f"{server.name}, {way.name}, {window} in flight: {error!r}") from error
-                    costs[way.name, server.name, window].append(cost)
-                    print(number, window, server.name, way.name, cost, file=sys.stderr)
+            # Anew each time: a poller that is gone is known to be gone only when its heartbeat fails.
+            with ExitStack() as stack:
+                for server in start(stack):
+                    for way in server.ways:
+                        try:
+                            cost = await measure(server, way, window, options)
+                        except (TimeoutError, ConnectionError) as error:
+                            raise RuntimeError(f"{server.name}, {way.name}, {window} in flight: {error!r}") from error
+                        costs[way.name, server.name, window].append(cost)
+                        print(number, window, server.name, way.name, cost, file=sys.stderr)
     return costs
 
 
@@ -160,8 +162,7 @@ def main() -> None:
     options = parser.parse_args()
     assert MARK == b'"mark"'
     os.sched_setaffinity(0, {1})
-    with ExitStack() as stack:
-        costs = uvloop.run(rounds(start(stack), options))
+    costs = uvloop.run(rounds(options))
     what = f"{options.listeners} listeners, {options.payload} bytes, {options.rounds} interleaved rounds"
     lines = [f"## Each transport and dialect: {what}", "", *table(costs, options.windows)]
     print("\n".join(lines))
