@@ -21,6 +21,7 @@ from freshet.engines.local import LocalEngine
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.redis import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis import RedisEngine
+from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, Disconnect
 from freshet.hooks import Function, Hook, as_payload
 from freshet.model import ClientInfo, History, Position, Stream
@@ -36,6 +37,7 @@ F = TypeVar("F", bound=Function)
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
+    "sqlite": lambda config, clock: SqliteEngine(config.engine, config.timing.presence_ttl, clock),
     **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
 

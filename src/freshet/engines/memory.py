@@ -30,14 +30,14 @@ IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds
 
 
-class _Log:
+class Log:
     """One channel's log. `entries` hold offsets without a gap, the last of them `offset`."""
 
     __slots__ = ("entries", "entries_until", "epoch", "offset", "ttl", "until")
 
-    def __init__(self) -> None:
-        self.epoch = secrets.token_urlsafe(6)
-        self.offset = 0
+    def __init__(self, epoch: str = "", offset: int = 0) -> None:
+        self.epoch = epoch or secrets.token_urlsafe(6)
+        self.offset = offset
         self.entries: deque[Publication] = deque()
         self.ttl = 0.0
         self.entries_until = 0.0
@@ -75,7 +75,7 @@ class MemoryEngine(Engine):
         self._call_later = clock.call_later
         self._deliver: Callable[[Delivery], None] = lambda delivery: None
         self._listening: set[str] = set()
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, Log] = {}
         self._expiry: list[tuple[float, str]] = []  # heap, one entry per log
         self._presence: dict[str, dict[str, ClientInfo]] = {}
         self._presence_until: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -116,16 +116,23 @@ class MemoryEngine(Engine):
             if until > self._clock():
                 return position
             del self._idempotency[key]
-        position = NOWHERE
         it = self._log(channel, options.history) if options.history is not None else None
         if it is not None:
             it.offset += 1
+        offset = it.offset if it is not None else 0
+        publication = Publication(data, offset, options.kind, options.tags, options.info)
+        return self._append(channel, it, publication, options.history, options.idempotency_key)
+
+    def _append(
+        self, channel: str, it: Log | None, publication: Publication, keep: History | None, key: str | None
+    ) -> Position:
+        """It counts from now on. it: the log, which stands at its offset already; None: there is none."""
+        position = NOWHERE
+        if it is not None and keep is not None:
             position = it.position
-        publication = Publication(data, position.offset, options.kind, options.tags, options.info)
-        if it is not None and options.history is not None:
-            it.append(publication, options.history.size)
+            it.append(publication, keep.size)
         if key is not None:
-            self._idempotency[key] = (self._clock() + IDEMPOTENCY_TIME, position)
+            self._idempotency[channel, key] = (self._clock() + IDEMPOTENCY_TIME, position)
         if channel in self._listening:
             self._deliver(Published(channel, publication, position.epoch))
         return position
@@ -161,14 +168,14 @@ class MemoryEngine(Engine):
 
     # ------------------------------------------------------------------------------------------------- how time goes
 
-    def _log(self, channel: str, keep: History) -> _Log:
+    def _log(self, channel: str, keep: History) -> Log:
         it = self._logs.get(channel)
         now = self._clock()
         if it is not None and it.until <= now and channel not in self._listening:
             self.sweep()
             it = None
         if it is None:
-            it = self._logs[channel] = _Log()
+            it = self._logs[channel] = Log()
             heappush(self._expiry, (now + keep.ttl, channel))
         elif it.entries and it.entries_until <= now:
             it.entries.clear()
@@ -176,7 +183,7 @@ class MemoryEngine(Engine):
         self._touch(channel, it)
         return it
 
-    def _touch(self, channel: str, it: _Log) -> None:
+    def _touch(self, channel: str, it: Log) -> None:
         it.until = self._clock() + it.ttl
 
     def _leave(self, channel: str, client: str) -> None:
