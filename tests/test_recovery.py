@@ -32,10 +32,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Line:
-    """A TCP line to the server that can be cut, in the middle of whatever passes through it."""
+    """A TCP line to a server that can be cut, in the middle of whatever passes through it.
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    ports: where each connection may lead, by chance.
+    """
+
+    def __init__(self, *ports: int) -> None:
+        self._targets = ports
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -50,7 +53,7 @@ class Line:
             self.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        there, back = await asyncio.open_connection("127.0.0.1", random.choice(self._targets))
         self._writers |= {writer, back}
         await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from tests.test_recovery import Line, check, cut_lines
 from tests.tools.need import require
 from tests.tools.patience import eventually, seconds
+from tests.tools.redis import redis
 from tests.tools.serving import Server, serving
 
 CENTRIFUGE = [
@@ -21,14 +22,23 @@ CENTRIFUGE = [
     *(("centrifuge", transport, "protobuf") for transport in ("websocket", "http_stream")),
 ]
 SOCKETIO = [("socketio", transports, "json") for transports in ("websocket", "polling", "polling+websocket")]
+Ledger = dict[str, dict[str, int]]
 PUBLICATIONS = 300  # of each of two publishers in each channel
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["alone", "workers"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """With workers, requests of one client reach any of them."""
-    with serving("tests.dialects.socketio_app:live", "--workers", str(request.param)) as server:
-        yield server
+APP = "tests.dialects.socketio_app:live"
+
+
+@pytest.fixture(scope="module", params=["alone", "workers", "nodes"])
+def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
+    """Where a client's requests may go: to any worker, or to any node, whatever had the one before."""
+    with ExitStack() as stack:
+        if request.param != "nodes":
+            workers = "1" if request.param == "alone" else "3"
+            yield [stack.enter_context(serving(APP, "--workers", workers))]
+        else:
+            env = {"TEST_ENGINE": stack.enter_context(redis()).url}
+            yield [stack.enter_context(serving(APP, env=env)) for _ in range(2)]
 
 
 @asynccontextmanager
@@ -63,14 +73,17 @@ async def listening(folder: Path, clients: list[tuple[str, ...]]) -> AsyncIterat
             await process.wait()
 
 
-async def publish(server: Server, name: str, channels: list[str], chance: random.Random) -> dict[str, dict[str, int]]:
+async def publish(
+    servers: list[Server], name: str, channels: list[str], chance: random.Random
+) -> dict[str, dict[str, int]]:
     """The offset of everything that was acknowledged, by channel."""
-    ledger: dict[str, dict[str, int]] = {channel: {} for channel in channels}
-    async with httpx.AsyncClient(base_url=server.http(""), timeout=seconds(10)) as http:
+    ledger: Ledger = {channel: {} for channel in channels}
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
         for index in range(PUBLICATIONS):
             for channel in channels:
+                url = chance.choice(servers).http("/api/publish")
                 entry = {"channel": channel, "data": f"{name} {index}", "tags": {"event": "entry"}}
-                answer = (await http.post("/api/publish", json=entry)).raise_for_status().json()
+                answer = (await http.post(url, json=entry)).raise_for_status().json()
                 ledger[channel][f"{name} {index}"] = answer["result"]["offset"]
             if chance.random() < 0.2:
                 await asyncio.sleep(chance.random() * 0.02)
@@ -79,21 +92,21 @@ async def publish(server: Server, name: str, channels: list[str], chance: random
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_javascript_clients_get_every_publication_once_in_order_or_hear_of_the_loss(
-    server: Server, node: Path, seed: int
+    servers: list[Server], node: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
     random.seed(seed)
     channels = [f"log:ledger-{seed}", f"small:ledger-{seed}"]
     async with AsyncExitStack() as stack:
         kinds = [(kind, channel) for kind in (*CENTRIFUGE, *SOCKETIO) for channel in channels]
-        lines = [await stack.enter_async_context(Line(server.port).laid()) for _ in kinds]
+        lines = [await stack.enter_async_context(Line(*(server.port for server in servers)).laid()) for _ in kinds]
         clients = [
             (*kind, f"http://127.0.0.1:{line.port}", channel)
             for (kind, channel), line in zip(kinds, lines, strict=True)
         ]
         got = await stack.enter_async_context(listening(node, clients))
         cutting = [asyncio.create_task(cut_lines(lines, chance)) for _ in range(4)]
-        ledgers = await asyncio.gather(*(publish(server, name, channels, chance) for name in ("ann", "ben")))
+        ledgers = await asyncio.gather(*(publish(servers, name, channels, chance) for name in ("ann", "ben")))
         for task in cutting:
             task.cancel()
         ledger = {channel: ledgers[0][channel] | ledgers[1][channel] for channel in channels}

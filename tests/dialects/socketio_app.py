@@ -1,5 +1,6 @@
 """A shop on Socket.IO: what the tests with official clients talk to."""
 
+import os
 from typing import Any
 
 from freshet import Freshet, History, Refusal, Session, Welcome
@@ -8,6 +9,7 @@ from freshet.config import parse
 live = Freshet(
     config=parse(
         {
+            "engine": os.environ.get("TEST_ENGINE", "memory://"),
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
             "timing": {"ping_interval": 1, "pong_timeout": 0.8},
