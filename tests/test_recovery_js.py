@@ -73,9 +73,7 @@ async def listening(folder: Path, clients: list[tuple[str, ...]]) -> AsyncIterat
             await process.wait()
 
 
-async def publish(
-    servers: list[Server], name: str, channels: list[str], chance: random.Random
-) -> dict[str, dict[str, int]]:
+async def publish(servers: list[Server], name: str, channels: list[str], chance: random.Random) -> Ledger:
     """The offset of everything that was acknowledged, by channel."""
     ledger: Ledger = {channel: {} for channel in channels}
     async with httpx.AsyncClient(timeout=seconds(10)) as http:

@@ -138,3 +138,20 @@ async def heard(server: Server, channel: str, count: int) -> bool:
 def test_what_may_be_dropped_cannot_be_told_as_differences() -> None:
     with pytest.raises(ConfigError, match="slow: the rule 'a' has delta"):
         ChannelRule("a", delta=True, slow="latest")
+
+
+async def test_what_a_socketio_client_may_miss_does_not_cost_it_its_line() -> None:
+    with serving("tests.dialects.socketio_app:live") as server:
+        url = server.ws("/socket.io/?EIO=4&transport=websocket")
+        async with connect(url, max_size=None, max_queue=4) as socket:
+            await soon(socket.recv())
+            for said in ('40/shop,{"name":"slow"}', '42/shop,0["flood",3000]'):  # 30 MB
+                await socket.send(said)
+            await asyncio.sleep(0.5)  # in which it does not read
+            numbers: list[int] = []
+            while not numbers or numbers[-1] != 2999:
+                packet = str(await soon(socket.recv()))
+                if packet.startswith('42/shop,["drop",'):
+                    numbers.append(json.loads(packet[8:])[1])
+        assert numbers == sorted(numbers)
+        assert len(numbers) < 3000

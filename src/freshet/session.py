@@ -226,8 +226,8 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------- to the client
 
-    def tell(self, event: Event) -> None:
-        """Tell this client alone."""
+    def tell(self, event: Event, *, volatile: bool = False) -> None:
+        """Tell this client alone. volatile: it may be dropped for want of room."""
         if self.dialect.in_order:
             self.outbox.turn.flush()
         try:
@@ -235,7 +235,9 @@ class Session:
         except Disconnect as why:
             self.close(why)
             return
-        if frame is not None:
+        if frame is not None and volatile:
+            self.outbox.offer(frame, frame)
+        elif frame is not None:
             self.outbox.push(frame)
         if not self.dialect.tells_missed:
             self.outbox.answer(self._missed(event))
@@ -273,9 +275,12 @@ class Session:
         """End this client's subscription."""
         await self.host.leave(self, channel)
 
-    async def emit(self, event: str, *arguments: Any) -> None:
-        """Tell this client alone: an event, for a client that has events (Socket.IO)."""
-        self.tell(Emitted(event, list(arguments)))
+    async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
+        """Tell this client alone: an event, for a client that has events (Socket.IO).
+
+        volatile: it may be dropped, the oldest first, if the client does not read in time.
+        """
+        self.tell(Emitted(event, list(arguments)), volatile=volatile)
 
     async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
         """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.

@@ -1,5 +1,6 @@
 """A shop on Socket.IO: what the tests with official clients talk to."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -76,6 +77,14 @@ async def tell(session: Session, room: str, price: int) -> None:
 @shop.on("forth")
 async def forth(session: Session, number: int) -> None:
     await session.emit("back", number)
+
+
+@shop.on("flood")
+async def flood(session: Session, count: int) -> None:
+    for number in range(count):
+        await session.emit("drop", number, "x" * 10_000, volatile=True)
+        if number % 10 == 0:
+            await asyncio.sleep(0)
 
 
 @shop.on("throw me out")
