@@ -22,6 +22,7 @@ from freshet.model import (
     Claims,
     ClientInfo,
     Command,
+    Connected,
     Emitted,
     Event,
     Frame,
@@ -118,6 +119,7 @@ class Session:
         "_backlog",
         "_busy",
         "_calls",
+        "_early",
         "_heard",
         "_next_ping",
         "connected",
@@ -158,6 +160,7 @@ class Session:
         self._calls: dict[int, asyncio.Future[list[Any]]] | None = (
             None  # what the client was asked and has not answered
         )
+        self._early: list[Emitted] | None = None  # emitted before the client knows that it is connected
         self._heard = True
         self._next_ping = 0.0
         host.wheel.schedule(self, host.timing.connect_timeout)
@@ -241,6 +244,10 @@ class Session:
             self.outbox.push(frame)
         if not self.dialect.tells_missed:
             self.outbox.answer(self._missed(event))
+        if self._early is not None and type(event) is Connected:
+            early, self._early = self._early, None
+            for each in early:
+                self.tell(each)
 
     def _missed(self, event: Event) -> list[Frame]:
         missed = (
@@ -280,7 +287,13 @@ class Session:
 
         volatile: it may be dropped, the oldest first, if the client does not read in time.
         """
-        self.tell(Emitted(event, list(arguments)), volatile=volatile)
+        emitted = Emitted(event, list(arguments))
+        if self.connected:
+            self.tell(emitted, volatile=volatile)
+        elif len(self._early or ()) < self.host.limits.backlog:
+            self._early = [*(self._early or ()), emitted]  # behind the answer to its connect
+        else:
+            raise Disconnect.slow()
 
     async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
         """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.

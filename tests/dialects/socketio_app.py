@@ -31,6 +31,9 @@ banned: set[str] = set()
 async def connect(session: Session, auth: dict[str, Any]) -> Welcome:
     if auth.get("name") == "nobody":
         raise Refusal.permission_denied("not you")
+    if auth.get("greet"):
+        await session.emit("greeting", 1)
+        await session.emit("greeting", 2)
     return Welcome(user=auth["name"])
 
 

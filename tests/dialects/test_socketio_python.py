@@ -73,6 +73,18 @@ async def test_a_refusal_is_a_connect_error(server: Server, transports: list[str
     await client.disconnect()
 
 
+async def test_what_is_emitted_while_a_client_connects_comes_once_it_is_connected(
+    server: Server, transports: list[str]
+) -> None:
+    client, heard = AsyncClient(), []
+    client.on("connect", lambda: heard.append("connected"), namespace="/shop")
+    client.on("greeting", heard.append, namespace="/shop")
+    auth = {"name": "python", "greet": True}
+    await client.connect(server.http(""), {}, auth, transports, ["/shop"], wait_timeout=seconds(5))
+    await eventually(lambda: heard == ["connected", 1, 2], 5, "the greetings")
+    await client.disconnect()
+
+
 async def test_a_room_is_a_channel_for_every_dialect(server: Server, transports: list[str]) -> None:
     lot = f"lot:{'-'.join(transports)}"
     async with (

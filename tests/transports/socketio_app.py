@@ -31,7 +31,7 @@ main, custom = live.namespace("/"), live.namespace("/custom")
 @main.on_connect
 @custom.on_connect
 async def connected(session: Session, auth: Any) -> None:
-    live._node.spawn(session.emit("auth", auth))  # once the client knows that it is connected
+    await session.emit("auth", auth)
 
 
 @main.on("message")
