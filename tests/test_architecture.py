@@ -55,7 +55,7 @@ LAYOUT = Layout(
     # What the files of a folder on a sealed level share beside their base.
     common={
         "dialects": frozenset({"centrifuge", "engineio", "fossil", "protobuf"}),
-        "engines": frozenset({"local_wire", "redis_line", "redis_servers", "memory"}),
+        "engines": frozenset({"info", "local_wire", "memory", "redis_line", "redis_servers"}),
         "policy": frozenset({"tokens"}),
         "transports": frozenset({"engineio", "native"}),
     },

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from itertools import count
 
 from freshet.engines.base import Engine, Receiver
+from freshet.engines.info import Info
 from freshet.engines.local_wire import (
     Answer,
     Delivered,
     Heard,
     Hello,
-    Info,
     Item,
     Line,
     Presence,

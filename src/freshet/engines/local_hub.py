@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from freshet.engines.base import Engine, Receiver
+from freshet.engines.info import Info
 from freshet.engines.local_wire import (
     Answer,
     Delivered,
     Heard,
     Hello,
-    Info,
     Item,
     Line,
     Presence,

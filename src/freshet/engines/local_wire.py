@@ -10,28 +10,13 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from freshet.model import ClientInfo, Delivery, History, Joined, Kind, Left, Position, Publication, Published
+from freshet.engines.info import Info
+from freshet.model import Delivery, History, Joined, Kind, Left, Position, Publication, Published
 
 log = logging.getLogger("freshet.engines.local")
 
 LONGEST = 256 << 20  # bytes of a message
 UNWRITTEN = 256 << 20  # bytes: who is so far behind is cut off, and reads from the logs what it missed
-
-
-class Info(msgspec.Struct, array_like=True, frozen=True):
-    """A `ClientInfo`, whose JSON is bytes here."""
-
-    user: str
-    client: str
-    conn_info: bytes
-    chan_info: bytes
-
-    @classmethod
-    def of(cls, it: ClientInfo) -> "Info":
-        return cls(it.user, it.client, bytes(it.conn_info), bytes(it.chan_info))
-
-    def info(self) -> ClientInfo:
-        return ClientInfo(self.user, self.client, msgspec.Raw(self.conn_info), msgspec.Raw(self.chan_info))
 
 
 class Item(msgspec.Struct, array_like=True, frozen=True):

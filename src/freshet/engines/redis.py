@@ -23,6 +23,7 @@ import msgspec
 
 from freshet.clock import SYSTEM, Clock, Timer
 from freshet.engines.base import Engine, Receiver
+from freshet.engines.info import Info
 from freshet.engines.redis_line import Events
 from freshet.engines.redis_servers import SCHEMES, Servers, parse, servers_of, slot_of
 from freshet.errors import EngineUnavailable
@@ -65,29 +66,13 @@ SCRIPTS = {
 }
 
 
-class _Info(msgspec.Struct, frozen=True, array_like=True):
-    """A `ClientInfo`, whose JSON is bytes here."""
-
-    user: str
-    client: str
-    conn_info: bytes
-    chan_info: bytes
-
-    @classmethod
-    def of(cls, it: ClientInfo) -> "_Info":
-        return cls(it.user, it.client, bytes(it.conn_info), bytes(it.chan_info))
-
-    def info(self) -> ClientInfo:
-        return ClientInfo(self.user, self.client, msgspec.Raw(self.conn_info), msgspec.Raw(self.chan_info))
-
-
 class _Body(msgspec.Struct, frozen=True, array_like=True):
     """A publication as it is kept and spread."""
 
     kind: Kind
     data: bytes
     tags: dict[str, str] | None = None
-    info: _Info | None = None
+    info: Info | None = None
 
 
 class _Control(msgspec.Struct, frozen=True, array_like=True):
@@ -99,7 +84,7 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 _decode_control = msgspec.msgpack.Decoder(_Control).decode
-_decode_info = msgspec.msgpack.Decoder(_Info).decode
+_decode_info = msgspec.msgpack.Decoder(Info).decode
 
 
 class _Foreign(Exception):
@@ -196,7 +181,7 @@ class RedisEngine(Engine):
             self._servers.ignore(names.slot, names.topic)
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        info = _Info.of(options.info) if options.info is not None else None
+        info = Info.of(options.info) if options.info is not None else None
         body = _encode(_Body(options.kind, data, options.tags, info))
         names, keep, key = self._names(channel), options.history, options.idempotency_key
         if keep is None and key is None:
@@ -260,7 +245,7 @@ class RedisEngine(Engine):
         if info is None:
             await self._presence(channel, b"remove", client)
         else:
-            await self._presence(channel, b"set", client, _encode(_Info.of(info)))
+            await self._presence(channel, b"set", client, _encode(Info.of(info)))
 
     async def _presence(self, channel: str, what: bytes, client: str = "", info: bytes = b"") -> Any:
         names = self._names(channel)
