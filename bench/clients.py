@@ -9,7 +9,6 @@ Run: make bench, or python -m bench.clients --help. With --write the table goes 
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from bench.results import write
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 MICROSECONDS = 1e6
-OVERHEAD = len('{"mark":0,"pad":""}')
+DATA = b"{" + MARK + b':%d,"pad":"%b"}'
 
 
 class Server(NamedTuple):
@@ -50,10 +49,9 @@ class Publisher(Listener):
     """A Socket.IO client that says something, and hears nothing."""
 
     def say(self, numbers: range, payload: int) -> None:
-        pad = "x" * (payload - OVERHEAD)
+        pad = b"x" * (payload - len(DATA % (0, b"")))
         for number in numbers:
-            data = json.dumps({"mark": number % 10, "pad": pad}, separators=(",", ":"))
-            message = f'42["say",{data}]'.encode()
+            message = b'42["say",%b]' % (DATA % (number % 10, pad))
             head = bytes((0x81, 0xFE)) + len(message).to_bytes(2, "big") + bytes(4)
             self.transport.write(head + message)
 
@@ -110,7 +108,8 @@ def start(stack: ExitStack) -> list[Server]:
     python = sys.executable
     both = [SOCKETIO_WEBSOCKET, SOCKETIO_POLLING]
     serve = [python, "-m", "freshet", "serve", "freshet_app:live", "--port", str(freshet)]
-    uvicorn = [python, "-m", "uvicorn", "socketio_app:app", "--port", str(ours), "--log-level", "error"]
+    uvicorn = [python, "-m", "uvicorn", "socketio_app:app", "--port", str(ours)]
+    uvicorn += ["--log-level", "error", "--no-access-log"]
     node = ["node", "server.mjs", str(theirs)]
     return [
         Server("Freshet", stack.enter_context(served(serve, freshet, cwd=PEERS)), WAYS),
@@ -127,6 +126,8 @@ async def rounds(options: argparse.Namespace) -> dict[tuple[str, str, int], list
             with ExitStack() as stack:
                 for server in start(stack):
                     for way in server.ways:
+                        if options.only not in way.name:
+                            continue
                         try:
                             cost = await measure(server, way, window, options)
                         except (TimeoutError, ConnectionError) as error:
@@ -158,9 +159,9 @@ def main() -> None:
     parser.add_argument("--windows", type=lambda text: [int(each) for each in text.split(",")], default=[1, 8])
     parser.add_argument("--seconds", type=float, default=1.0, help="of one round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="rows with this in their name: polling")
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
-    assert MARK == b'"mark"'
     os.sched_setaffinity(0, {1})
     costs = uvloop.run(rounds(options))
     what = f"{options.listeners} listeners, {options.payload} bytes, {options.rounds} interleaved rounds"
