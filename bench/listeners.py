@@ -25,8 +25,8 @@ MESSAGES = varint(len(_connect)) + _connect + varint(len(_subscribe)) + _subscri
 
 def framed(data: bytes, opcode: int = 1) -> bytes:
     """A WebSocket message of a client, masked with zeros."""
-    assert len(data) < 126
-    return bytes((0x80 | opcode, 0x80 | len(data), 0, 0, 0, 0)) + data
+    length = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2)
+    return bytes((0x80 | opcode,)) + length + bytes(4) + data
 
 
 class Way(NamedTuple):
