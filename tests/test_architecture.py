@@ -55,7 +55,20 @@ LAYOUT = Layout(
     # What the files of a folder on a sealed level share beside their base.
     common={
         "dialects": frozenset({"centrifuge", "engineio", "fossil", "protobuf"}),
-        "engines": frozenset({"info", "local_wire", "memory", "redis_line", "redis_servers"}),
+        "engines": frozenset(
+            {
+                "info",
+                "local_wire",
+                "memory",
+                "nats_access",
+                "nats_form",
+                "nats_line",
+                "nats_link",
+                "nats_streams",
+                "redis_line",
+                "redis_servers",
+            }
+        ),
         "policy": frozenset({"tokens"}),
         "transports": frozenset({"engineio", "native"}),
     },

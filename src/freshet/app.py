@@ -19,6 +19,8 @@ from freshet.config import HUB, Config, api_key_of, develop, load, secret_of
 from freshet.engines.base import Engine
 from freshet.engines.local import LocalEngine
 from freshet.engines.memory import MemoryEngine
+from freshet.engines.nats import SCHEMES as NATS_SCHEMES
+from freshet.engines.nats import NatsEngine
 from freshet.engines.redis import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
@@ -38,6 +40,7 @@ F = TypeVar("F", bound=Function)
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
     "sqlite": lambda config, clock: SqliteEngine(config.engine, config.timing.presence_ttl, clock),
+    **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
     **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
 

@@ -11,6 +11,7 @@ SYSTEM=(
     "chromium     chromium"
     "chromedriver chromium-driver"
     "redis-server redis-server"
+    "nats-server  nats-server"
 )
 
 install_system_packages() {

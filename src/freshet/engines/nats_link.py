@@ -1,0 +1,205 @@
+"""The link to NATS: a line to one of its servers, opened again, perhaps to another, when it is lost."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from freshet.engines.nats_access import Address, Where
+from freshet.engines.nats_line import Line, Message
+from freshet.errors import EngineUnavailable
+
+log = logging.getLogger("freshet")
+
+TICK = 0.5  # seconds between looks at the time
+PAUSES = (0.05, 2.0)  # seconds between attempts to come back: the first, and the longest
+KNOWN = 64  # servers that are remembered beside those of the URL
+
+
+class Link:
+    """heard: called with what comes on the subjects that are listened to. back: the line was lost, and is there again
+    with all of them.
+    """
+
+    def __init__(self, where: Where, heard: Callable[[Message], None], back: Callable[[], None]) -> None:
+        self._where = where
+        self._heard = heard
+        self._back = back
+        self._subjects: set[str] = set()
+        self._line: Line | None = None
+        self._why = "it was not reached yet"
+        self._lost = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._known: list[Address] = []  # what servers told of others
+        self._next = 0
+
+    async def open(self) -> None:
+        """Reach a server and stay with it. Raises EngineUnavailable."""
+        if not await self._connect():
+            raise EngineUnavailable(f"NATS cannot be reached: {self._why}")
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        self._hang_up("the engine was stopped")
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that the server takes. Raises EngineUnavailable."""
+        return self._there.largest
+
+    async def request(self, subject: str, data: bytes, headers: bytes = b"") -> Message:
+        """What somebody answers. Raises EngineUnavailable, also when nobody listens to `subject`."""
+        try:
+            answer = await self._there.request(subject, data, headers)
+        except EOFError:
+            raise self._away("NATS went away before it answered") from None
+        if answer.status == 503:
+            raise NobodyAnswers("in NATS nobody answers: is JetStream enabled there?")
+        return answer
+
+    async def tell(self, subject: str, data: bytes) -> None:
+        """Publish, and return when the server has it. Raises EngineUnavailable."""
+        try:
+            line = self._there
+            line.publish(subject, data)
+            await asyncio.shield(line.confirm())
+        except EOFError:
+            raise self._away("NATS went away before it confirmed") from None
+
+    def mention(self, subject: str, data: bytes) -> None:
+        """Publish what may be lost."""
+        with suppress(EOFError, EngineUnavailable):
+            self._there.publish(subject, data)
+
+    async def gather(self, ask: Callable[[str], tuple[str, bytes]], each: Callable[[Message], bool]) -> Message:
+        """All that is sent to a subject of our own: `ask(subject)` says what to request of whom, so that it is sent.
+
+        The answer is the request's. each: says of a message whether it is the last; of the answer too, with no reply.
+        Raises as `request`; also when the last does not come in time.
+        """
+        whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def hear(message: Message) -> None:
+            if each(message) and not whole.done():
+                whole.set_result(None)
+
+        line = self._there
+        inbox = line.gather(hear, whole)
+        try:
+            answer = await self.request(*ask(inbox))
+            hear(answer)
+            async with asyncio.timeout(self._where.access.timeout):
+                await whole
+        except EOFError:
+            raise self._away("NATS went away before all had come") from None
+        except TimeoutError:
+            raise EngineUnavailable("NATS did not send all in time") from None
+        finally:
+            line.let_go(inbox)
+            if whole.done() and not whole.cancelled():
+                whole.exception()
+        return answer
+
+    async def listen(self, subjects: Iterable[str]) -> None:
+        """Hear what is published on `subjects`; returns when the server knows. Raises EngineUnavailable."""
+        subjects = set(subjects)
+        new = subjects - self._subjects
+        self._subjects |= new
+        try:
+            line = self._there
+            for subject in new:
+                line.hear(subject)
+            await asyncio.shield(line.confirm())
+        except EOFError:
+            self.ignore(new)
+            raise self._away("NATS went away") from None
+        except BaseException:
+            self.ignore(new)
+            raise
+
+    def ignore(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            self._subjects.discard(subject)
+            if self._line is not None:
+                self._line.ignore(subject)
+
+    # ---------------------------------------------------------------------------------------------------- staying there
+
+    @property
+    def _there(self) -> Line:
+        if self._line is None:
+            raise self._away("NATS is away")
+        return self._line
+
+    def _away(self, what: str) -> EngineUnavailable:
+        return EngineUnavailable(f"{what}: {self._why}")
+
+    async def _keep(self) -> None:
+        pause, longest = PAUSES
+        while True:
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._lost.wait()
+            except TimeoutError:
+                self._look_at_the_time()
+                continue
+            log.warning("the line to NATS was lost: %s", self._why)
+            while not await self._connect():
+                await asyncio.sleep(pause * (0.5 + secrets.randbelow(1024) / 1024))  # not all nodes at once
+                pause = min(2 * pause, longest)
+            pause = PAUSES[0]
+            log.warning("the line to NATS is back")
+            self._back()
+
+    def _look_at_the_time(self) -> None:
+        if self._line is None:
+            return
+        if self._line.fail_late(self._where.access.timeout):
+            self._hang_up(f"no answer within {self._where.access.timeout:g} s")
+        else:
+            with suppress(EOFError, EngineUnavailable):
+                self._line.confirm()
+
+    async def _connect(self) -> bool:
+        """Open a line to the next server and listen to all again; if that fails, `_why` says why."""
+        self._lost.clear()
+        addresses = [*self._where.addresses, *self._known]
+        address = addresses[self._next % len(addresses)]
+        self._next += 1
+        line: Line | None = None
+        whole = False
+        try:
+            async with asyncio.timeout(self._where.access.timeout):
+                line = await Line.dial(address, self._where.access, self._heard, self._hang_up)
+                for subject in self._subjects:
+                    line.hear(subject)
+                await line.confirm()
+                whole = not line.closed
+        except TimeoutError:
+            self._why = f"{address} did not answer within {self._where.access.timeout:g} s"
+        except (OSError, EOFError, EngineUnavailable) as error:
+            self._why = str(error)
+        if whole and line is not None:
+            self._line = line
+            self._known = [it for it in map(Address.of, line.info.get("connect_urls", [])[:KNOWN]) if it != address]
+            self._next -= 1  # if it is lost, it is tried first: it may only have blinked
+            return True
+        if line is not None:
+            line.close(self._why)
+        return False
+
+    def _hang_up(self, why: str) -> None:
+        line, self._line = self._line, None
+        self._why = why
+        self._lost.set()
+        if line is not None:
+            line.close(why)
+
+
+class NobodyAnswers(EngineUnavailable):
+    """NATS knows nobody who listens to what was asked."""
