@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from tests.test_recovery import Line, check, cut_lines
+from tests.tools.nats import Nats, nats
 from tests.tools.need import require
 from tests.tools.patience import eventually, seconds
-from tests.tools.redis import redis
+from tests.tools.redis import Redis, redis
 from tests.tools.serving import Server, serving
 
 CENTRIFUGE = [
@@ -29,15 +30,16 @@ PUBLICATIONS = 300  # of each of two publishers in each channel
 APP = "tests.dialects.socketio_app:live"
 
 
-@pytest.fixture(scope="module", params=["alone", "workers", "nodes"])
+@pytest.fixture(scope="module", params=["alone", "workers", "redis", "nats"])
 def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
     """Where a client's requests may go: to any worker, or to any node, whatever had the one before."""
     with ExitStack() as stack:
-        if request.param != "nodes":
+        if request.param in ("alone", "workers"):
             workers = "1" if request.param == "alone" else "3"
             yield [stack.enter_context(serving(APP, "--workers", workers))]
         else:
-            env = {"TEST_ENGINE": stack.enter_context(redis()).url}
+            broker: Redis | Nats = stack.enter_context(redis() if request.param == "redis" else nats())
+            env = {"TEST_ENGINE": broker.url}
             yield [stack.enter_context(serving(APP, env=env)) for _ in range(2)]
 
 

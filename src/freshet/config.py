@@ -150,9 +150,9 @@ class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All options."""
 
-    engine: Annotated[str, Meta(description="Where the logs are: `memory://`, `sqlite:///freshet.db`, `redis://`.")] = (
-        "memory://"
-    )
+    engine: Annotated[
+        str, Meta(description="Where the logs are: `memory://`, `sqlite:///freshet.db`, `redis://`, `nats://`.")
+    ] = "memory://"
     origins: Annotated[
         list[str], Meta(description="Web pages that may connect, `https://example.org`; empty: the server's own host.")
     ] = []

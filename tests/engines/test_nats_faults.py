@@ -1,19 +1,24 @@
 """What the NATS engine does while its server is away, and when that comes back with less than it had."""
 
 import asyncio
+import base64
+import binascii
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from freshet.engines.nats import NatsEngine
-from freshet.errors import EngineUnavailable
+from freshet.engines.nats_access import parse
+from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model import NOWHERE, History, Joined, Left, Position, Published, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import eventually, seconds
 from tests.tools.relay import relaying
+from tests.tools.serving import HOST
 
 
 @pytest.fixture
@@ -147,7 +152,6 @@ async def test_what_one_publishes_at_once_goes_together_and_keeps_its_order(
     assert [position.offset for position in positions] == list(range(1, 501))
     await eventually(lambda: offsets(delivered) == list(range(1, 501)), 5, "all")
     assert [int(it.data) for it in (await engine.history("a", History(500, 60))).publications] == list(range(500))
-    assert (await engine._logs._ask(f"STREAM.INFO.{engine._logs.name}", None)).config["subjects"]
 
 
 async def test_a_log_is_cut_to_its_size_in_the_server_too(engine: NatsEngine, delivered: Delivered) -> None:
@@ -243,3 +247,38 @@ async def test_a_line_that_is_cut_comes_back_with_its_subscriptions(server: Nats
             await engine.publish("a", b"1", LOGGED)
         await eventually(lambda: offsets(delivered) == [1, 2, 3, 4, 5], 5, "all")
         await engine.stop()
+
+
+async def test_a_seed_signs_what_the_server_asks(tmp_path: Path) -> None:
+    raw = bytes([0b10010_101, 0b00000_000]) + bytes(range(32))  # a seed, of a user, and its 32 bytes
+    seed = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
+    (tmp_path / "seed").write_text(seed + "\n")
+    user = str(parse(f"nats://{HOST}?nkey={tmp_path}/seed").access.said["nkey"])
+    assert user.startswith("U")
+    (tmp_path / "conf").write_text(f"authorization: {{ users: [ {{ nkey: {user} }} ] }}\n")
+    with nats("-c", str(tmp_path / "conf")) as server:
+        engine = NatsEngine(f"{server.url}?nkey={tmp_path}/seed")
+        await engine.start("node", Delivered().receiver)
+        assert (await engine.publish("a", b"1", LOGGED)).offset == 1
+        await engine.stop()
+        stranger = NatsEngine(server.url)
+        with pytest.raises(EngineUnavailable, match="Authorization"):
+            await stranger.start("node", Delivered().receiver)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("nats://h:x", "not the URL"),
+        ("nats://h?nix=1", "no option 'nix'"),
+        ("nats://h?replicas=2", "1, 3 or 5"),
+        ("nats://h?storage=tape", "file or memory"),
+        ("nats://h?prefix=a.b", "letters"),
+        ("nats://h?nkey=/nowhere", "cannot be read"),
+        ("nats://h?creds=/dev/null", "does not hold any"),
+        ("nats://h/path", "without a path"),
+    ],
+)
+def test_an_url_that_cannot_be_is_refused_with_what_is_wrong(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        parse(url)

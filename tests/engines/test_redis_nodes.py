@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.tools.patience import seconds, wait_until
+from tests.engines.two_servers import Two, heard, published, subscribers, they_hear_each_other
+from tests.tools.patience import wait_until
 from tests.tools.redis import Redis, redis
-from tests.tools.serving import HOST, Server, free_port, serving
-
-Two = tuple[Server, Server]
+from tests.tools.serving import HOST, free_port, serving
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +25,8 @@ def servers(broker: Redis) -> Iterator[Two]:
         yield one, two
 
 
-def published(server: Server, channel: str, text: str) -> bool:
-    """Whether the server took it. With its key, to try again is safe."""
-    answer = httpx.post(
-        server.http("/api/publish"),
-        json={"channel": channel, "data": text, "idempotency_key": text},
-        timeout=seconds(10),
-    )
-    return "result" in answer.json()
-
-
-def heard(client: ClientConnection, number: int) -> list[str]:
-    return [str(client.recv(timeout=seconds(10))) for _ in range(number)]
-
-
 def test_what_one_publishes_the_clients_of_the_other_hear(servers: Two) -> None:
-    one, two = servers
-    with connect(one.ws("/channels/a")) as first, connect(two.ws("/channels/a")) as second:
-        wait_until(lambda: all(subscribers(server) == 1 for server in servers), 5, "both clients")
-        assert published(one, "a", "1")
-        assert published(two, "a", "2")
-        assert heard(first, 2) == heard(second, 2) == ['"1"', '"2"']
+    they_hear_each_other(servers)
 
 
 def test_across_a_restart_of_redis_clients_hear_all_that_was_acknowledged_once_and_in_order(
@@ -66,11 +45,6 @@ def test_across_a_restart_of_redis_clients_hear_all_that_was_acknowledged_once_a
                 broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
             wait_until(lambda text=text: published(two, "b", text), 20, "a publication")
         assert heard(client, 60) == [f'"{text}"' for text in texts]
-
-
-def subscribers(server: Server, channel: str = "a") -> int:
-    answer = httpx.post(server.http("/api/channels"), json={}, timeout=seconds(10)).json()
-    return int(answer["result"]["channels"].get(channel, {}).get("num_clients", 0))
 
 
 def test_the_workers_of_a_host_meet_in_redis_too(servers: Two, broker: Redis) -> None:

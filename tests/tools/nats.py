@@ -5,7 +5,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.tools.need import require
@@ -73,6 +73,25 @@ class Nats:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def cluster(number: int = 3) -> Iterator[list[Nats]]:
+    """The servers of a cluster that know each other."""
+    with tempfile.TemporaryDirectory(prefix="freshet-nats-") as folder, ExitStack() as stack:
+        routes = [free_port() for _ in range(number)]
+        servers = []
+        for index, port in enumerate(routes):
+            own = Path(folder, str(port))
+            own.mkdir()
+            others = ",".join(f"nats://{HOST}:{route}" for route in routes)
+            place = f"nats://{HOST}:{port}"
+            options = ["--name", f"n{index}", "--cluster_name", "tests", "--cluster", place, "--routes", others]
+            server = Nats(own, *options)
+            server.start()
+            stack.callback(server.stop)
+            servers.append(server)
+        yield servers
 
 
 @contextmanager

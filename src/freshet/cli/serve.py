@@ -28,7 +28,8 @@ def serve(
         Path | None, typer.Option(help="A TOML file. Default: freshet.toml, if there is one.", exists=True)
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where channels are kept: memory://, sqlite:///freshet.db, redis://host")
+        str | None,
+        typer.Option(help="Where channels are kept: memory://, sqlite:///freshet.db, redis://host, nats://host"),
     ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port and all channels.")] = 1,
