@@ -38,7 +38,7 @@ LAYOUT = Layout(
         frozenset({"errors", "model"}),
         frozenset({"channels", "clock", "config", "filters", "flow", "hooks", "websocket", "wheel"}),
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
-        frozenset({"hub", "listeners", "session"}),
+        frozenset({"hub", "listeners", "reading", "session"}),
         frozenset({"policy", "rooms", "transports"}),
         frozenset(
             {

@@ -22,6 +22,7 @@ from freshet.namespaces import Namespace
 from freshet.outbox import Outbox, Turn
 from freshet.peers import Peers
 from freshet.policy.tokens import TokenVerifier
+from freshet.reading import Reading
 from freshet.session import Session, Subscription
 from freshet.wheel import TICK, Wheel
 
@@ -107,6 +108,7 @@ class Node:
         self.turn = Turn()
         self.wheel = Wheel(clock, tick=min(TICK, self.timing.pong_timeout / 4))
         self.hub = Hub(engine, self.turn)
+        self.reading = Reading(engine)
         self.now = clock.wall
         self._began = clock.monotonic()
         self._run = run

@@ -13,7 +13,7 @@ from freshet import recovery
 from freshet.errors import Disconnect, Refusal
 from freshet.filters import Wanted
 from freshet.listeners import Joining
-from freshet.model import OLDEST, Connect, Position, Stream, Subscribed
+from freshet.model import Connect, Position, Stream, Subscribed
 from freshet.node import Node
 from freshet.policy import rights
 from freshet.session import Session, Subscription
@@ -89,8 +89,7 @@ async def enter(
     try:
         stream = None
         if rule.history is not None:
-            after = None if since == OLDEST else since
-            stream = await node.engine.history(channel, rule.history, after, -1 if since else 0)
+            stream = await node.reading.read(channel, rule.history, since)
             await node.hub.reach(joining, stream.position)
         if subscription.present:
             await node.engine.set_presence(channel, session.id, session.client_info(info))
