@@ -36,7 +36,7 @@ LAYOUT = Layout(
     # A new module is entered here, as low as what it imports allows: an import goes down.
     levels=(
         frozenset({"errors", "model"}),
-        frozenset({"channels", "clock", "config", "filters", "flow", "hooks", "websocket", "wheel"}),
+        frozenset({"admission", "channels", "clock", "config", "filters", "flow", "hooks", "websocket", "wheel"}),
         frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
         frozenset({"hub", "listeners", "reading", "session"}),
         frozenset({"policy", "rooms", "transports"}),

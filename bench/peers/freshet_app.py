@@ -8,6 +8,7 @@ live = Freshet(
         {
             "tokens": {"anonymous": True},
             "origins": ["*"],
+            "limits": {"connects_per_second": 0},
             "timing": {"ping_interval": 3600, "pong_timeout": 3000},
         }
     ),

@@ -31,7 +31,8 @@ OTHER_NAMES = frozenset(  # of ours that are no options
     {HUB, "FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
 )
 
-_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+_BYTES, _SECONDS, _RATE = {"unit": "a second"}
+_COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")
 
 
@@ -111,6 +112,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     waiting_requests: Annotated[
         int, Meta(ge=1, description="Long polls of channels' URLs that wait, of all clients together.", extra=_COUNT)
     ] = 10_000
+    connects_per_second: Annotated[
+        float,
+        Meta(ge=0, description="New clients of one process in the long run; 0: any number.", extra=_RATE),
+    ] = 2000
+    connects_burst: Annotated[
+        int, Meta(ge=1, description="New clients that may come at once after a quiet time.", extra=_COUNT)
+    ] = 5000
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from freshet import recovery
+from freshet.admission import Admission
 from freshet.channels import ChannelRules
 from freshet.clock import SYSTEM, Clock
 from freshet.config import Config
@@ -109,6 +110,8 @@ class Node:
         self.wheel = Wheel(clock, tick=min(TICK, self.timing.pong_timeout / 4))
         self.hub = Hub(engine, self.turn)
         self.reading = Reading(engine)
+        self.admission = Admission(self.limits.connects_per_second, self.limits.connects_burst, clock)
+        self.state: Literal["starting", "ready", "draining"] = "starting"
         self.now = clock.wall
         self._began = clock.monotonic()
         self._run = run
@@ -125,10 +128,12 @@ class Node:
         if self.engine.shared:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
         RUNNING.add(self)
+        self.state = "ready"
 
     async def stop(self) -> None:
         """Send every client away with 3001, then let go of the engine."""
         RUNNING.discard(self)
+        self.state = "draining"
         self.dismiss()
         await asyncio.sleep(0)  # the turn in which they are told
         self.wheel.stop()
@@ -147,6 +152,7 @@ class Node:
 
     async def drain(self) -> None:
         """As `dismiss`, at a pace at which other nodes, or this one when it is back, can take them."""
+        self.state = "draining"
         waiting = list(self._open)
         batch = max(MOVED * STEP, len(waiting) * STEP / self.timing.drain)
         for number in range(0, len(waiting), round(batch)):
@@ -183,6 +189,10 @@ class Node:
             session.post = secrets.token_urlsafe(18)
             self._posting[session.post] = session
         return session
+
+    def admits(self) -> int:
+        """Seconds after which a new client is to come again, here or elsewhere; 0: it may come in now."""
+        return 1 if self.state == "draining" else self.admission.wait()
 
     def posting(self, post: str) -> Session | None:
         """The session of which requests of their own bring what its client says."""

@@ -15,6 +15,10 @@ live = Freshet(
             "api": {"anonymous": True},
             "timing": {"ping_interval": 1, "pong_timeout": 0.8},
             "origins": ["*"],
+            "limits": {
+                "connects_per_second": float(os.environ.get("TEST_CONNECTS", "0")),
+                "connects_burst": int(os.environ.get("TEST_BURST", "1")),
+            },
         }
     ),
     environment={},

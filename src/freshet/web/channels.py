@@ -60,6 +60,10 @@ class ChannelEndpoint:
         channels = [*filter(None, [scope["path_params"].get("channel", "")]), *query.get("channel", [])]
         if not 0 < len(channels) <= self._node.limits.channels_per_client:
             return plain(400, f"channel: expected 1 to {self._node.limits.channels_per_client} names.\n", allow)
+        if wait := self._node.admits():
+            # An EventSource never comes back from an error of HTTP; from the end of a stream it does, after `retry`.
+            retry = f"retry: {wait * 1000}\n\n"
+            return Response(retry, 200, {**allow, "Retry-After": str(wait)}, "text/event-stream")
         session = self._open(ChannelEvents(channels), request)
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
         return _refusal(why, allow) if why is not None else None

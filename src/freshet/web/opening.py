@@ -8,8 +8,11 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from freshet.model import Handshake
+from freshet.node import Node
 from freshet.session import Carried
 from freshet.transports import asgi, native
+
+BUSY = "Too many clients come at once: try again a little later.\n"
 
 
 def handshake_of(scope: Scope, headers: Headers) -> Handshake:
@@ -37,12 +40,29 @@ async def carry_websocket(
         await asgi.converse(carried, subprotocol, receive, send)
 
 
-async def refuse_websocket(status: int, text: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse_websocket(
+    status: int, text: str, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str] | None = None
+) -> None:
     await receive()  # websocket.connect
     if "websocket.http.response" in scope.get("extensions", {}):
-        await PlainTextResponse(text, status)(scope, receive, send)
+        await PlainTextResponse(text, status, headers)(scope, receive, send)
     else:
         await send({"type": "websocket.close", "code": 1008})
+
+
+async def turned_away(
+    node: Node, scope: Scope, receive: Receive, send: Send, allow: Mapping[str, str] | None = None
+) -> bool:
+    """Whether a new client was asked to come again later, because too many come at once or the server ends."""
+    wait = node.admits()
+    if not wait:
+        return False
+    headers = {**(allow or {}), "Retry-After": str(wait)}
+    if scope["type"] == "websocket":
+        await refuse_websocket(503, BUSY, scope, receive, send, headers)
+    else:
+        await plain(503, BUSY, headers)(scope, receive, send)
+    return True
 
 
 def cors(headers: Headers) -> dict[str, str]:

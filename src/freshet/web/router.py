@@ -16,8 +16,9 @@ from freshet.transports import stream
 from freshet.web.api import Api
 from freshet.web.channels import ChannelEndpoint
 from freshet.web.explorer import FILES, Page
+from freshet.web.health import Health
 from freshet.web.openapi import Description
-from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket
+from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket, turned_away
 from freshet.web.socketio import EngineEndpoint, socketio
 from freshet.web.streams import EmulationEndpoint, StreamEndpoint
 
@@ -35,6 +36,8 @@ class WebSocketEndpoint:
         headers = Headers(scope=scope)
         if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
             await refuse_websocket(403, origin.REFUSAL, scope, receive, send)
+            return
+        if await turned_away(self._node, scope, receive, send):
             return
         dialect = self._select(scope)
         session = self._node.open(dialect, handshake_of(scope, headers))
@@ -54,7 +57,7 @@ def router(node: Node) -> Router:
         binary = headers.get("content-type") == "application/octet-stream"
         return (protobuf, stream.MESSAGES) if binary else (centrifuge, stream.LINES)
 
-    channels = ChannelEndpoint(node)
+    channels, health = ChannelEndpoint(node), Health(node)
     return Router(
         routes=[
             WebSocketRoute("/connection/websocket", WebSocketEndpoint(node, websocket)),
@@ -68,6 +71,8 @@ def router(node: Node) -> Router:
             Route("/channels", channels),
             Route("/channels/{channel:path}", channels),
             Mount("/socket.io", EngineEndpoint(node, socketio(node))),
+            Route("/health/live", health.live, methods=["GET"]),
+            Route("/health/ready", health.ready, methods=["GET"]),
             *(Route(f"/api/{name}", Page(path), methods=["GET"]) for name, path in FILES.items()),
             Route("/api/openapi.json", Description(node), methods=["GET"]),
             Route("/api/{method:path}", Api(node)),

@@ -18,7 +18,7 @@ from freshet.policy import origin
 from freshet.transports import poll
 from freshet.transports.engineio import Line, Lines, Socket, Upper
 from freshet.transports.socketio import Sockets
-from freshet.web.opening import carry_websocket, cors, handshake_of, refuse_websocket
+from freshet.web.opening import carry_websocket, cors, handshake_of, refuse_websocket, turned_away
 
 VERB = "line"
 MakeUpper = Callable[[Line, Handshake], Upper]
@@ -99,6 +99,8 @@ class EngineEndpoint:
             await refuse_websocket(403 if wrong == FORBIDDEN else 400, MESSAGES[wrong], scope, receive, send)
             return
         line = self._lines.find(request.query.get("sid", ""))
+        if line is None and await turned_away(self._node, scope, receive, send):
+            return
         socket = Socket(line or self._open(request), self._lines, probes=line is not None)
         await carry_websocket(socket, None, scope, receive, send)
 
@@ -118,6 +120,8 @@ class EngineEndpoint:
             return
         line = self._lines.find(sid)
         if line is None:
+            if await turned_away(self._node, scope, receive, send, headers):
+                return
             opening = self._open(request).opening(["websocket"])
             await _text(opening.data, headers)(scope, receive, send)
             return

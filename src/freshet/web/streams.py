@@ -23,7 +23,7 @@ from freshet.policy import origin
 from freshet.session import Session
 from freshet.transports import stream
 from freshet.transports.poll import read
-from freshet.web.opening import cors, handshake_of, plain, raw
+from freshet.web.opening import cors, handshake_of, plain, raw, turned_away
 
 PATIENCE = 5.0  # seconds that commands wait for those before them
 PAUSE = 0.02
@@ -52,6 +52,8 @@ class StreamEndpoint:
         allow = cors(headers)
         if scope["method"] == "OPTIONS":
             await Response(None, 204, allow)(scope, receive, send)
+            return
+        if await turned_away(self._node, scope, receive, send, allow):
             return
         request = handshake_of(scope, headers)
         limit = self._node.limits.message_size
