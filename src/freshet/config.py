@@ -31,8 +31,8 @@ OTHER_NAMES = frozenset(  # of ours that are no options
     {HUB, "FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
 )
 
-_BYTES, _SECONDS, _RATE = {"unit": "a second"}
-_COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+_RATE = {"unit": "a second"}
+_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")
 
 
