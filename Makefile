@@ -39,6 +39,10 @@ bench: $(VENV)/dev ## measure the fan-out against a C loop of send(), and client
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
 
+.PHONY: chaos
+chaos: $(VENV)/dev ## faults under load, minutes: what arrived, who was told, what was lost (ARGS="--rounds 3 --only nats")
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7
 	$(BIN)/python tests/autobahn/run.py $(ARGS)

@@ -19,6 +19,8 @@ class Relay:
         self.port = 0
         self._target = target
         self._open = True
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
@@ -40,6 +42,10 @@ class Relay:
     def mend(self) -> None:
         self._do(self._set(True))
 
+    def hush(self) -> None:
+        """Keep every connection, and let nothing through: neither side hears of it. `mend` lets on what waits."""
+        self._do(self._hush())
+
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds(10))
 
@@ -49,9 +55,13 @@ class Relay:
 
     async def _set(self, is_open: bool) -> None:
         self._open = is_open
+        self._flows.set()
         if not is_open:
             for writer in self._writers:
                 writer.transport.abort()
+
+    async def _hush(self) -> None:
+        self._flows.clear()
 
     async def _end(self) -> None:
         self._server.close()
@@ -67,22 +77,22 @@ class Relay:
         pair = {writer, back}
         self._writers |= pair
         try:
-            await asyncio.gather(_pass(reader, back), _pass(there, writer))
+            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
         finally:
             self._writers -= pair
             for each in pair:
                 each.transport.abort()
 
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until either side ends."""
-    try:
-        while data := await reader.read(BYTES):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except OSError:
-        writer.transport.abort()
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until either side ends."""
+        try:
+            while data := await reader.read(BYTES):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        except OSError:
+            writer.transport.abort()
 
 
 @contextmanager

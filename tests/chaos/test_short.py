@@ -1,0 +1,23 @@
+"""Each fault once, with a small load: nothing is lost without a word."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.scenarios import SCENARIOS, Scenario, happen
+from tests.chaos.world import Load
+
+SMALL = Load(clients=40, channels=4, rate=40)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: f"{it.name}, {it.engine}")
+async def test_nothing_is_lost_without_a_word(scenario: Scenario, tmp_path: Path) -> None:
+    outcome = await happen(scenario, SMALL, tmp_path, seed=1)
+    verdict = outcome.verdict
+    assert verdict.is_clean, verdict
+    assert verdict.expected > 200
+    if scenario.keeps:
+        assert verdict.told == 0
+        assert verdict.delivered == verdict.expected
+    else:
+        assert verdict.told > 0
