@@ -138,6 +138,9 @@ class NatsEngine(Engine):
         await self._link.open()
         try:
             await self._link.listen([self._node_subject(node), self._node_subject(None)])
+            with suppress(EngineUnavailable):  # whoever needs them tries again; channels without history do not
+                for place in (self._logs, self._once, self._present):
+                    await self._in_time(place.make())
         except BaseException:
             await self.stop()
             raise

@@ -3,6 +3,7 @@
 Requests go to the leader of a stream, so that what is read is never older than what was acknowledged.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -78,6 +79,7 @@ class Stream:
         self.ages = ages
         self._link = link
         self._form = form
+        self._making: asyncio.Task[None] | None = None
 
     async def append(
         self, subject: str, data: bytes, after: int | None = None, key: str | None = None
@@ -129,13 +131,25 @@ class Stream:
 
     async def make(self) -> None:
         """Raises EngineUnavailable when it can not be made, or is there in another form than we need."""
+        # One at a time: nats-server 2.9 may crash where one stream is made twice at once.
+        if self._making is None:
+            self._making = asyncio.get_running_loop().create_task(self._make())
+            self._making.add_done_callback(self._made_now)
+        await asyncio.shield(self._making)
+
+    def _made_now(self, making: asyncio.Task[None]) -> None:
+        self._making = None
+        if not making.cancelled():
+            making.exception()  # whoever waited has it; perhaps nobody did
+
+    async def _make(self) -> None:
         form = {"name": self.name, "max_age": _nanoseconds(self.ages), **self._form}
         try:
             await self._call(f"STREAM.CREATE.{self.name}", form)
         except Refused as error:
             if error.code != _NAME_IN_USE:
                 raise EngineUnavailable(str(error)) from None
-            there = (await self._ask(f"STREAM.INFO.{self.name}", None)).config
+            there = await self._there()
             for name in ("subjects", "republish"):
                 if name in self._form and there.get(name) != self._form[name]:
                     raise EngineUnavailable(f"the stream {self.name} of NATS has other {name} than ours") from None
@@ -146,12 +160,19 @@ class Stream:
         if ages <= self.ages:
             return
         await self.make()
-        there = (await self._ask(f"STREAM.INFO.{self.name}", None)).config
+        there = await self._there()
         if _nanoseconds(ages) > there.get("max_age", 0):
             await self._ask(f"STREAM.UPDATE.{self.name}", {**there, "max_age": _nanoseconds(ages)})
         self.ages = ages
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    async def _there(self) -> dict[str, Any]:
+        """Its configuration in the server."""
+        try:
+            return (await self._call(f"STREAM.INFO.{self.name}", None)).config
+        except Refused as error:
+            raise EngineUnavailable(str(error)) from None
 
     async def _get(self, which: dict[str, Any]) -> Stored | None:
         body = msgspec.json.encode(which)
