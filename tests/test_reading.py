@@ -51,11 +51,11 @@ def offsets(stream: Stream) -> list[int]:
 async def test_each_gets_what_it_missed_from_one_read(engine: Slow) -> None:
     for index in range(8):
         last = await engine.publish("a", b"%d" % index, LOGGED)
-    places = [Position(last.epoch, 5), Position(last.epoch, 3), Position(last.epoch, 8), Position(last.epoch, 99), None]
+    places = [Position(last.epoch, 5), Position(last.epoch, 3), Position(last.epoch, 8), Position(last.epoch, 99)]
     reading = Reading(engine)
     answers = await asyncio.gather(*(reading.read("a", KEEP, since) for since in places))
     assert engine.reads == [Position(last.epoch, 3)]
-    assert [offsets(answer) for answer in answers] == [[6, 7, 8], [4, 5, 6, 7, 8], [], [], []]
+    assert [offsets(answer) for answer in answers] == [[6, 7, 8], [4, 5, 6, 7, 8], [], []]
     assert {answer.position for answer in answers} == {last}
     everything, _ = await asyncio.gather(reading.read("a", KEEP, OLDEST), reading.read("a", KEEP, places[0]))
     assert offsets(everything) == list(range(1, 9))
@@ -85,16 +85,16 @@ async def test_who_asks_while_a_read_is_under_way_waits_for_the_next(engine: Slo
 async def test_a_read_that_fails_fails_for_those_who_share_it_and_the_next_is_tried(engine: Slow) -> None:
     reading = Reading(engine)
     engine.away = True
-    answers = await asyncio.gather(*(reading.read("a", KEEP, None) for _ in range(3)), return_exceptions=True)
+    answers = await asyncio.gather(*(reading.read("a", KEEP, OLDEST) for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [EngineUnavailable] * 3
     engine.away = False
-    assert (await reading.read("a", KEEP, None)).position.offset == 0
+    assert (await reading.read("a", KEEP, OLDEST)).position.offset == 0
 
 
 async def test_one_that_gives_up_does_not_take_the_read_from_the_others(engine: Slow) -> None:
     engine.let.clear()
     reading = Reading(engine)
-    gone, stays = (asyncio.create_task(reading.read("a", KEEP, None)) for _ in range(2))
+    gone, stays = (asyncio.create_task(reading.read("a", KEEP, OLDEST)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
     engine.let.set()
@@ -104,7 +104,7 @@ async def test_one_that_gives_up_does_not_take_the_read_from_the_others(engine: 
 async def test_channels_do_not_wait_for_each_other(engine: Slow) -> None:
     reading = Reading(engine)
     engine.let.clear()
-    a, b = (asyncio.create_task(reading.read(channel, KEEP, None)) for channel in "ab")
+    a, b = (asyncio.create_task(reading.read(channel, KEEP, OLDEST)) for channel in "ab")
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(engine.reads) == 2
