@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.chaos.ledger import Verdict
 from tests.chaos.world import Load, World, world
-from tests.tools.patience import seconds
+from tests.tools.patience import eventually, seconds
 from tests.tools.relay import Relay
 
 LEAD = 1.0  # seconds of quiet before a fault and after it
@@ -21,6 +21,11 @@ async def broker_is_killed(it: World, _: Relay | None) -> None:
     await asyncio.to_thread(it.broker.server.kill)
     await asyncio.sleep(2)
     await asyncio.to_thread(it.broker.server.start)
+
+
+async def broker_forgets(it: World, relay: Relay | None) -> None:
+    await broker_is_killed(it, relay)
+    await eventually(lambda: any(None in given for _, given in it.ledger.given), 20, "somebody to be told")
 
 
 async def broker_stands_still(it: World, _: Relay | None) -> None:
@@ -82,7 +87,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS = [
     *(Scenario("broker killed, back after 2 s", engine, broker_is_killed) for engine in ("redis", "nats")),
-    Scenario("broker killed, forgets", "redis-forgets", broker_is_killed, keeps=False),
+    Scenario("broker killed, forgets", "redis-forgets", broker_forgets, keeps=False),
     *(Scenario("broker stands still for 3 s", engine, broker_stands_still) for engine in ("redis", "nats")),
     *(
         Scenario("node cut off from its broker for 4 s", engine, node_is_cut_off, relay=True)
