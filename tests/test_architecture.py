@@ -64,9 +64,13 @@ LAYOUT = Layout(
                 "nats_form",
                 "nats_line",
                 "nats_link",
+                "nats_logs",
+                "nats_presence",
                 "nats_streams",
                 "redis_line",
                 "redis_servers",
+                "staying",
+                "tls",
             }
         ),
         "policy": frozenset({"tokens"}),

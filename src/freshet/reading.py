@@ -15,17 +15,13 @@ log = logging.getLogger("freshet.reading")
 
 
 class _Round:
-    """A read that has not begun. since: the oldest place that somebody asks for; None: nobody wants publications."""
+    """A read that has not begun. since: the oldest place that somebody asks for."""
 
     __slots__ = ("reading", "since")
 
-    def __init__(self) -> None:
-        self.since: Position | None = None
+    def __init__(self, since: Position) -> None:
+        self.since = since
         self.reading: asyncio.Task[Stream] | None = None
-
-    def include(self, since: Position | None) -> None:
-        if since is not None and (self.since is None or since.offset < self.since.offset):
-            self.since = since
 
 
 class Reading:
@@ -45,10 +41,10 @@ class Reading:
             return await self._engine.history(channel, keep, limit=0)
         mine = self._next.get(channel)
         if mine is None:
-            mine = self._next[channel] = _Round()
+            mine = self._next[channel] = _Round(since)
             mine.reading = asyncio.get_running_loop().create_task(self._read(channel, keep, mine))
             mine.reading.add_done_callback(_noted)
-        mine.include(since)
+        mine.since = min(mine.since, since, key=lambda place: place.offset)
         assert mine.reading is not None
         publications, position = await asyncio.shield(mine.reading)
         first = next((at for at, it in enumerate(publications) if it.offset > since.offset), len(publications))
@@ -65,7 +61,7 @@ class Reading:
         self._under_way[channel] = me
         try:
             since = None if mine.since == OLDEST else mine.since
-            return await self._engine.history(channel, keep, since, -1 if mine.since else 0)
+            return await self._engine.history(channel, keep, since)
         finally:
             if self._under_way.get(channel) is me:
                 del self._under_way[channel]

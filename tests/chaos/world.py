@@ -13,7 +13,7 @@ import httpx
 from tests.chaos.clients import Subscriber
 from tests.chaos.ledger import Ledger
 from tests.tools.nats import Nats, nats
-from tests.tools.patience import eventually, seconds
+from tests.tools.patience import seconds
 from tests.tools.redis import Redis, redis
 from tests.tools.relay import Relay
 from tests.tools.serving import HOST, Server, serving
@@ -43,7 +43,7 @@ class Load(NamedTuple):
 
 
 class Broker(NamedTuple):
-    """url: as servers reach it; through the relay, if there is one, that can make it fall silent."""
+    """server: None when there is none to harm. url: as servers reach it."""
 
     server: Redis | Nats | None
     url: str
@@ -62,6 +62,7 @@ class World:
         self.subscribers: list[Subscriber] = []
         self._publishing = True
         self._tasks: list[asyncio.Task[None]] = []
+        self._publishers: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
         """All subscribers are in, and publishers have begun."""
@@ -101,30 +102,19 @@ class World:
         await asyncio.gather(*self._publishers)
         async with asyncio.timeout(seconds(60)):
             await asyncio.gather(*(each.is_in.wait() for each in self.subscribers))
-        before = -1
-        while (given := sum(len(given) for _, given in self.ledger.given)) != before or not self._all_there():
-            if given == before and time.monotonic() > self._quiet_since + seconds(8):
+        before, quiet_since = -1, 0.0
+        while (given := sum(len(given) for _, given in self.ledger.given)) != before or self.ledger.verdict().silent:
+            if given == before and time.monotonic() > quiet_since + seconds(8):
                 break  # something is missing: the verdict says what
             if given != before:
-                self._quiet_since = time.monotonic()
+                quiet_since = time.monotonic()
             before = given
             await asyncio.sleep(0.3)
-
-    _quiet_since = 0.0
-
-    def _all_there(self) -> bool:
-        verdict = self.ledger.verdict()
-        return verdict.silent == 0
 
     async def end(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def all_in_again(self, since: float) -> list[float]:
-        """Seconds after `since` at which each was in again that was out, in ascending order."""
-        await eventually(lambda: all(each.is_in.is_set() for each in self.subscribers), 60, "all to be back")
-        return sorted(each.back - since for each in self.subscribers if each.back > since)
 
 
 def broker_of(engine: str, stack: AsyncExitStack) -> Broker:

@@ -12,9 +12,11 @@ import pytest
 
 from freshet.engines.nats import NatsEngine
 from freshet.engines.nats_access import parse
+from freshet.engines.nats_form import Entry
 from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model import NOWHERE, History, Joined, Left, Position, Published, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+from tests.tools.certificates import certify
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import eventually, seconds
 from tests.tools.relay import relaying
@@ -162,7 +164,7 @@ async def test_a_log_is_cut_to_its_size_in_the_server_too(engine: NatsEngine, de
 
 async def eventually_few(engine: NatsEngine) -> None:
     deadline = time.monotonic() + seconds(5)
-    while len((await engine._logs.read(engine._log("a")))[1]) > KEEP.size + 10:
+    while len((await engine._logs.place.read(engine._logs._subject("a")))[1]) > KEEP.size + 10:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
@@ -184,13 +186,51 @@ async def test_garbage_on_our_subjects_is_counted_and_left_out(
     stranger = NatsEngine(server.url)
     await stranger.start("stranger", Delivered().receiver)
     for data in (b"", b"\x80\x04pickle", b"\xdd\xff\xff\xff\xff", b"[" * 100_000, b"\x00" * 500_000):
-        for subject in (engine._flow("a"), engine._node_subject("node"), engine._node_subject(None)):
+        for subject in (engine._flow("a"), engine._names.node("node"), engine._names.node(None)):
             await stranger._link.tell(subject, data)
     await stranger.stop()
     await engine.publish("a", b"1", LOGGED)
     await delivered.count(1)
     assert engine.ignored == 15
     assert delivered.heard == []
+
+
+async def test_garbage_in_a_log_does_not_stop_it(server: Nats, engine: NatsEngine, delivered: Delivered) -> None:
+    """In its midst it is left out; at its end a new log begins, as nobody knows what is behind it."""
+    await engine.subscribe("a", KEEP)
+    first = await engine.publish("a", b"1", LOGGED)
+    stranger = NatsEngine(server.url)
+    await stranger.start("stranger", Delivered().receiver)
+    await stranger._link.tell(engine._logs._subject("a"), b"garbage")
+    after = await engine.publish("a", b"2", LOGGED)
+    assert after.epoch != first.epoch
+    assert [it.data for it in (await engine.history("a", KEEP)).publications] == [b"2"]
+    assert (await stranger.history("a", KEEP)).position == after
+    await stranger.stop()
+
+
+async def test_what_is_heard_of_a_log_that_went_back_does_not_hide_it(engine: NatsEngine) -> None:
+    last = await engine.publish("a", b"1", LOGGED)
+    for _ in range(4):
+        last = await engine.publish("a", b"1", LOGGED)
+    engine._logs.hear("a", Entry(last.epoch, 2, [], 0, 0.0), 2)
+    assert (await engine.publish("a", b"1", LOGGED)) == (last.epoch, last.offset + 1)
+    assert engine._logs._tails["a"].offset == last.offset + 1
+
+
+async def test_over_tls_the_certificate_is_checked(tmp_path: Path, delivered: Delivered) -> None:
+    certificate, key = certify(tmp_path)
+    with nats("--tls", "--tlscert", str(certificate), "--tlskey", str(key)) as server:
+        secure = server.url.replace("nats:", "tls:")
+        engine = NatsEngine(f"{secure}?ssl_ca_certs={certificate}")
+        await engine.start("node", delivered.receiver)
+        await engine.subscribe("a", KEEP)
+        await engine.publish("a", b"1", LOGGED)
+        await delivered.count(1)
+        await engine.stop()
+        for url, complaint in ((secure, "certificate verify failed"), (server.url, "wants TLS")):
+            with pytest.raises(EngineUnavailable, match=complaint):
+                await NatsEngine(url).start("node", Delivered().receiver)
 
 
 async def test_a_client_of_a_node_that_died_is_told_to_have_left(server: Nats, delivered: Delivered) -> None:

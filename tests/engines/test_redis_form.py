@@ -1,16 +1,10 @@
 """What the Redis engine leaves in Redis and for how long, how it gets there, and what its URL may say."""
 
 import asyncio
-import datetime
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from freshet.engines.redis import RedisEngine
 from freshet.engines.redis_servers import parse
@@ -18,6 +12,7 @@ from freshet.errors import ConfigError
 from freshet.model import History, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED
 from tests.engines.redis_node import node_at
+from tests.tools.certificates import certify
 from tests.tools.patience import eventually
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import HOST, free_port
@@ -121,30 +116,6 @@ async def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="certificate verify failed"):
             async with node_at(f"rediss://{HOST}:{port}"):
                 pass
-
-
-def certify(folder: Path) -> tuple[Path, Path]:
-    """A certificate for the loopback address, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, secret = folder / "cert.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    secret.write_bytes(key.private_bytes(*encoding))
-    return certificate, secret
 
 
 @pytest.mark.parametrize(

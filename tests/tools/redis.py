@@ -1,35 +1,32 @@
 """Redis servers of the tests' own, each on a free loopback port with its data in a temporary folder."""
 
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.tools.broker import START, Broker
 from tests.tools.need import require
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import HOST, free_port
 
-START = 10  # seconds, scaled
 
-
-class Redis:
+class Redis(Broker):
     """One server. It can be killed and come back with the data that it had written by then."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None, sentinel: str = "") -> None:
-        self.port = port or free_port()
+        port = port or free_port()
+        super().__init__(port, folder / f"{port}.log")
         self._folder = folder
         self._options = options
         self._sentinel = sentinel  # the text of its configuration file
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Run, and wait until it answers."""
         command = [require("redis-server")]
         if self._sentinel:
             file = self._folder / f"sentinel-{self.port}.conf"
@@ -38,24 +35,7 @@ class Redis:
         else:
             command += ["--save", "", "--dbfilename", f"{self.port}.rdb", "--appenddirname", f"aof-{self.port}"]
         command += ["--port", str(self.port), "--bind", HOST, "--dir", str(self._folder), *self._options]
-        with (self._folder / f"{self.port}.log").open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        wait_until(lambda: self._says("PING").startswith(("PONG", "NOAUTH")), START, f"Redis on port {self.port}")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._run(command)
 
     def cli(self, *command: str, stdin: bytes | None = None) -> str:
         """What `redis-cli` says. stdin: the last argument, with `-x`. Raises RuntimeError for an error."""
@@ -70,24 +50,11 @@ class Redis:
             raise RuntimeError((done.stderr or done.stdout).decode(errors="replace"))
         return done.stdout.decode(errors="replace").strip()
 
-    def _says(self, *command: str) -> str:
-        if self._process is not None and self._process.poll() is not None:
-            raise RuntimeError((self._folder / f"{self.port}.log").read_text(errors="replace"))
+    def _answers(self) -> bool:
         try:
-            return self.cli(*command)
+            return self.cli("PING") == "PONG"
         except RuntimeError as error:
-            return str(error)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(how)
-        try:
-            self._process.wait(seconds(START))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            return str(error).startswith("NOAUTH")
 
 
 @contextmanager

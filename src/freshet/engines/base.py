@@ -1,10 +1,16 @@
 """What a place that keeps the channels' logs promises. `tests/contracts/engine.py` holds every engine to it."""
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from freshet.model import ClientInfo, Delivery, History, Position, PublishOptions, Stream
+
+
+def new_epoch() -> str:
+    """A name for a log that no other has had. Why one is needed: see `Engine`."""
+    return secrets.token_urlsafe(6)
 
 
 class Receiver(NamedTuple):

@@ -4,14 +4,13 @@ What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last 
 after the presence time, idempotency keys after 5 minutes.
 """
 
-import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import islice
 
 from freshet.clock import SYSTEM, Clock, Timer
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Receiver, new_epoch
 from freshet.model import (
     NOWHERE,
     ClientInfo,
@@ -36,7 +35,7 @@ class Log:
     __slots__ = ("entries", "entries_until", "epoch", "offset", "ttl", "until")
 
     def __init__(self, epoch: str = "", offset: int = 0) -> None:
-        self.epoch = epoch or secrets.token_urlsafe(6)
+        self.epoch = epoch or new_epoch()
         self.offset = offset
         self.entries: deque[Publication] = deque()
         self.ttl = 0.0

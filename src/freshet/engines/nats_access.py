@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from freshet.engines import tls
 from freshet.errors import ConfigError
 
 SCHEMES = ("nats", "tls")
@@ -18,7 +19,7 @@ PORT = 4222
 
 Storage = Literal["file", "memory"]
 
-_OPTIONS = ("prefix", "replicas", "storage", "timeout", "creds", "nkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OPTIONS = ("prefix", "replicas", "storage", "timeout", "creds", "nkey", *tls.OPTIONS)
 _SEED = 18 << 3  # the first five bits of a seed: an S in base 32
 
 
@@ -82,9 +83,10 @@ def parse(url: str) -> Where:
     if not prefix.isascii() or not prefix.replace("-", "").replace("_", "").isalnum():
         raise ConfigError("engine", "a prefix in NATS is of letters, digits, - and _")
     said, sign = _login(login, options)
-    tls = _tls(options) if parts.scheme == "tls" or any(name.startswith("ssl_") for name in options) else None
+    over_tls = parts.scheme == "tls" or any(name in options for name in tls.OPTIONS)
+    secured = tls.context(options, "NATS") if over_tls else None
     return Where(
-        addresses, Access(said, sign, tls, timeout), prefix, replicas, "file" if storage == "file" else "memory"
+        addresses, Access(said, sign, secured, timeout), prefix, replicas, "file" if storage == "file" else "memory"
     )
 
 
@@ -131,16 +133,6 @@ def _signer(seed: str) -> tuple[str, Callable[[bytes], str]]:
         return base64.urlsafe_b64encode(key.sign(nonce)).rstrip(b"=").decode()
 
     return base64.b32encode(public).rstrip(b"=").decode(), sign
-
-
-def _tls(options: dict[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        if "ssl_certfile" in options:
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    except OSError as error:
-        raise ConfigError("engine", f"the certificates for NATS cannot be read: {error.strerror or error}") from None
-    return context
 
 
 def greeting(access: Access, info: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from freshet.engines.info import Info
-from freshet.model import Kind, Position, Publication
+from freshet.model import Kind, Publication
 
-LONGEST = 180  # characters of a name in a subject, before it is hashed
+LONGEST = 135  # bytes of a name in a subject, before it is hashed
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -89,45 +88,29 @@ def decode(data: bytes) -> Entry | Said | Came | Went | Control:
 def token(name: str) -> str:
     """A part of a subject that stands for any name, and for no other."""
     raw = name.encode()
-    if len(raw) > LONGEST * 3 // 4:
+    if len(raw) > LONGEST:
         return "h" + hashlib.sha256(raw).hexdigest()
     return "n" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-class Stored(Protocol):
-    """A message of the stream: its place, when it came there in seconds since 1970, and what it holds."""
+class Names(NamedTuple):
+    """Our subjects and streams in NATS. kind: log, once or flow."""
+
+    prefix: str
+
+    def all(self, kind: str) -> str:
+        return f"{self.prefix}.{kind}.>"
+
+    def channel(self, kind: str, channel: str) -> str:
+        return f"{self.prefix}.{kind}.{token(channel)}"
+
+    def node(self, node: str | None) -> str:
+        return f"{self.prefix}.nodes" if node is None else f"{self.prefix}.node.{token(node)}"
 
     @property
-    def seq(self) -> int: ...
-    @property
-    def time(self) -> float: ...
-    @property
-    def data(self) -> bytes: ...
+    def bucket(self) -> str:
+        return f"{self.prefix}-presence"
 
-
-def kept(found: Sequence[Stored], end: Position, seq: int, now: float) -> list[Publication]:
-    """The publications that a log holds, the oldest first: without a gap up to `end`, which is the message `seq`.
-
-    All that go together by size and time are those that the newest asked for.
-    """
-    newest_first: list[Publication] = []
-    size = -1
-    for stored in reversed(found):
-        if stored.seq > seq:
-            continue  # came after `end` was read
-        entry = decode(stored.data)
-        if not isinstance(entry, Entry) or entry.epoch != end.epoch or entry.cleared:
-            break
-        if not entry.items:
-            continue
-        if size < 0:
-            if stored.time + entry.ttl <= now:
-                break
-            size = entry.size
-        if entry.last != end.offset - len(newest_first):
-            break  # some between are gone
-        numbered = [item.publication(offset) for offset, item in enumerate(entry.items, entry.first)]
-        newest_first += numbered[::-1]
-        if len(newest_first) >= size:
-            break
-    return newest_first[: max(size, 0)][::-1]
+    def client(self, channel: str, client: str | None) -> str:
+        """Where a client is in the bucket; None: all of a channel."""
+        return f"$KV.{self.bucket}.{token(channel)}.{token(client) if client is not None else '*'}"

@@ -7,6 +7,7 @@ which server it leads to, is `nats_link.py`'s.
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -68,7 +69,7 @@ class Line(asyncio.Protocol):
         self._out: list[bytes] = []
         self._size = 0  # of `_out`, and of what the transport holds back
         self._confirmed: asyncio.Future[None] | None = None  # what leaves in this turn
-        self._pongs: list[asyncio.Future[None]] = []
+        self._pongs: deque[asyncio.Future[None]] = deque()
         self._asked_at = 0.0  # when the first of `_pongs` was asked for, or answered last
         self._refusal = ""  # since the last PONG
         self._inbox = f"_INBOX.{secrets.token_hex(11)}."
@@ -293,7 +294,7 @@ class Line(asyncio.Protocol):
         """What was sent before the PING of this PONG has been taken, unless something of it was refused."""
         if not self._pongs:
             return
-        confirmed = self._pongs.pop(0)
+        confirmed = self._pongs.popleft()
         self._asked_at = self._loop.time()
         refusal, self._refusal = self._refusal, ""
         if confirmed.done():
@@ -326,7 +327,7 @@ class Line(asyncio.Protocol):
         waiting += [*self._pongs, self._introduced]
         if self._confirmed is not None:
             waiting.append(self._confirmed)
-        self._calls, self._pongs, self._out = {}, [], []
+        self._calls, self._pongs, self._out = {}, deque(), []
         self._gathering.clear()
         for each in waiting:
             if not each.done():

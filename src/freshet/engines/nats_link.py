@@ -1,56 +1,43 @@
 """The link to NATS: a line to one of its servers, opened again, perhaps to another, when it is lost."""
 
 import asyncio
-import logging
-import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 
 from freshet.engines.nats_access import Address, Where
 from freshet.engines.nats_line import Line, Message
+from freshet.engines.staying import Staying
 from freshet.errors import EngineUnavailable
 
-log = logging.getLogger("freshet")
-
-TICK = 0.5  # seconds between looks at the time
-PAUSES = (0.05, 2.0)  # seconds between attempts to come back: the first, and the longest
 KNOWN = 64  # servers that are remembered beside those of the URL
 
 
-class Link:
-    """heard: called with what comes on the subjects that are listened to. back: the line was lost, and is there again
-    with all of them.
+class Link(Staying):
+    """heard: called with what comes on the subjects that are listened to. back: see `Staying`.
+
+    lines: how many there have been, so that one can see whether what a server was told was told to this one.
     """
 
+    broker = "NATS"
+
     def __init__(self, where: Where, heard: Callable[[Message], None], back: Callable[[], None]) -> None:
+        super().__init__(back)
+        self.lines = 0
         self._where = where
         self._heard = heard
-        self._back = back
         self._subjects: set[str] = set()
         self._line: Line | None = None
-        self._why = "it was not reached yet"
-        self._lost = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
         self._known: list[Address] = []  # what servers told of others
         self._next = 0
 
-    async def open(self) -> None:
-        """Reach a server and stay with it. Raises EngineUnavailable."""
-        if not await self._connect():
-            raise EngineUnavailable(f"NATS cannot be reached: {self._why}")
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        self._hang_up("the engine was stopped")
-
-    @property
-    def largest(self) -> int:
-        """Bytes of the largest message that the server takes. Raises EngineUnavailable."""
-        return self._there.largest
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """What takes several requests has as much time as one. Raises EngineUnavailable when that is over."""
+        try:
+            async with asyncio.timeout(self._where.access.timeout):
+                yield
+        except TimeoutError:
+            raise EngineUnavailable(f"NATS did not do it within {self._where.access.timeout:g} s") from None
 
     async def request(self, subject: str, data: bytes, headers: bytes = b"") -> Message:
         """What somebody answers. Raises EngineUnavailable, also when nobody listens to `subject`."""
@@ -139,23 +126,6 @@ class Link:
     def _away(self, what: str) -> EngineUnavailable:
         return EngineUnavailable(f"{what}: {self._why}")
 
-    async def _keep(self) -> None:
-        pause, longest = PAUSES
-        while True:
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._lost.wait()
-            except TimeoutError:
-                self._look_at_the_time()
-                continue
-            log.warning("the line to NATS was lost: %s", self._why)
-            while not await self._connect():
-                await asyncio.sleep(pause * (0.5 + secrets.randbelow(1024) / 1024))  # not all nodes at once
-                pause = min(2 * pause, longest)
-            pause = PAUSES[0]
-            log.warning("the line to NATS is back")
-            self._back()
-
     def _look_at_the_time(self) -> None:
         if self._line is None:
             return
@@ -186,6 +156,7 @@ class Link:
             self._why = str(error)
         if whole and line is not None:
             self._line = line
+            self.lines += 1
             self._known = [it for it in map(Address.of, line.info.get("connect_urls", [])[:KNOWN]) if it != address]
             self._next -= 1  # if it is lost, it is tried first: it may only have blinked
             return True

@@ -4,7 +4,7 @@ Requests go to the leader of a stream, so that what is read is never older than 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from freshet.errors import EngineUnavailable
 
 _NO_MESSAGE, _NO_STREAM, _NAME_IN_USE, _WRONG_LAST = 10037, 10059, 10058, 10071
 _NANOSECONDS = 1_000_000_000
+REPEATS = 300 * _NANOSECONDS  # for which a message id is known again
 TRIES = 3
 
 
@@ -78,7 +79,8 @@ class Stream:
         self.name = name
         self.ages = ages
         self._link = link
-        self._form = form
+        self._form = {"retention": "limits", "discard": "old", **form}
+        self._made_on = 0  # of the link's lines
         self._making: asyncio.Task[None] | None = None
 
     async def append(
@@ -131,7 +133,6 @@ class Stream:
 
     async def make(self) -> None:
         """Raises EngineUnavailable when it can not be made, or is there in another form than we need."""
-        # One at a time: nats-server 2.9 may crash where one stream is made twice at once.
         if self._making is None:
             self._making = asyncio.get_running_loop().create_task(self._make())
             self._making.add_done_callback(self._made_now)
@@ -143,6 +144,7 @@ class Stream:
             making.exception()  # whoever waited has it; perhaps nobody did
 
     async def _make(self) -> None:
+        line = self._link.lines
         form = {"name": self.name, "max_age": _nanoseconds(self.ages), **self._form}
         try:
             await self._call(f"STREAM.CREATE.{self.name}", form)
@@ -154,6 +156,7 @@ class Stream:
                 if name in self._form and there.get(name) != self._form[name]:
                     raise EngineUnavailable(f"the stream {self.name} of NATS has other {name} than ours") from None
             self.ages = max(self.ages, there.get("max_age", 0) / _NANOSECONDS)
+        self._made_on = line
 
     async def keep_for(self, ages: float) -> None:
         """Keep messages for `ages` seconds at least."""
@@ -217,17 +220,21 @@ class Stream:
         self._link.mention(f"$JS.API.CONSUMER.DELETE.{self.name}.{reply.name}", b"")
         return _seconds(reply.created), found
 
-    async def _made(self, ask: Callable[[], Any]) -> _Reply:
-        """What is answered; the stream is made if it is not there. Raises Refused, EngineUnavailable."""
-        try:
-            return await ask()  # type: ignore[no-any-return]
-        except NobodyAnswers:
-            pass
-        except Refused as error:
-            if error.code != _NO_STREAM:
-                raise
+    async def _made(self, ask: Callable[[], Awaitable[_Reply]]) -> _Reply:
+        """What is answered; the stream is made if it is not there. Raises Refused, EngineUnavailable.
+
+        Not asked first and made then: nats-server 2.9 crashes when a message is asked for while its stream is made.
+        """
+        if self._made_on == self._link.lines:
+            try:
+                return await ask()
+            except NobodyAnswers:
+                pass
+            except Refused as error:
+                if error.code != _NO_STREAM:
+                    raise
         await self.make()
-        return await ask()  # type: ignore[no-any-return]
+        return await ask()
 
     async def _ask(self, what: str, body: dict[str, Any] | None) -> _Reply:
         try:

@@ -13,7 +13,6 @@ of a channel share a hash tag, so that a cluster keeps them together. What nobod
 
 import asyncio
 import logging
-import secrets
 from collections import OrderedDict
 from contextlib import suppress
 from importlib.resources import files
@@ -22,7 +21,7 @@ from typing import Any
 import msgspec
 
 from freshet.clock import SYSTEM, Clock, Timer
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Receiver, new_epoch
 from freshet.engines.info import Info
 from freshet.engines.redis_line import Events
 from freshet.engines.redis_servers import SCHEMES, Servers, parse, servers_of, slot_of
@@ -196,7 +195,7 @@ class RedisEngine(Engine):
             names.topic,
             self._spread,
             body,
-            _new_epoch(),
+            new_epoch(),
             size,
             ttl,
             ttl + META_TIME,
@@ -218,7 +217,7 @@ class RedisEngine(Engine):
             names.slot,
             "history",
             names.keys("meta", "log"),
-            _new_epoch(),
+            new_epoch(),
             _milliseconds(keep.ttl) + META_TIME,
             read if limit else b"",
             first,
@@ -328,10 +327,6 @@ class RedisEngine(Engine):
 
     def _names(self, channel: str) -> _Channel:
         return _Channel(self._where.prefix, channel)
-
-
-def _new_epoch() -> str:
-    return secrets.token_urlsafe(6)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -6,12 +6,12 @@ opens them again when they are lost.
 
 import asyncio
 import logging
-import secrets
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, cast
 
+from freshet.engines.staying import Staying
 from freshet.errors import ConfigError, EngineUnavailable
 
 try:
@@ -24,8 +24,6 @@ log = logging.getLogger("freshet")
 WAITING_CALLS = 100_000  # of one line
 WAITING_BYTES = 64 * 1024 * 1024  # of one line
 BATCH = 1000  # topics that are subscribed to at a time
-TICK = 0.5  # seconds between looks at the time
-PAUSES = (0.05, 2.0)  # seconds between attempts to come back: the first, and the longest
 
 _NOTHING = object()
 _CONFIRMATIONS = frozenset({b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe"})
@@ -219,12 +217,14 @@ class Line(asyncio.Protocol):
                 call.answer.set_exception(why)
 
 
-class Link:
+class Link(Staying):
     """Two lines to one server, which come back when they are lost.
 
     locate: where the server is now; it may raise as `Line.dial` does.
     scripts: by name. sharded: as in a cluster, where a topic is at the server of its slot alone.
     """
+
+    broker = "Redis"
 
     def __init__(
         self,
@@ -234,6 +234,7 @@ class Link:
         events: Events,
         sharded: bool = False,
     ) -> None:
+        super().__init__(events.back)
         self.topics: set[bytes] = set()
         self._locate = locate
         self._access = access
@@ -247,26 +248,10 @@ class Link:
         self._shas: dict[str, bytes] = {}
         self._identity: tuple[bytes, bytes] = (b"", b"")
         self._hears = False  # whether all topics are subscribed to
-        self._why = "the server was not reached yet"
-        self._lost = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
 
     @property
     def is_up(self) -> bool:
         return self._calls is not None and self._hears
-
-    async def open(self) -> None:
-        """Reach the server and stay with it. Raises EngineUnavailable."""
-        if not await self._connect():
-            raise EngineUnavailable(f"Redis cannot be reached: {self._why}")
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        self._hang_up("the engine was stopped")
 
     async def call(self, *command: bytes | str | int) -> Any:
         """What the server answers. Raises Refused, EngineUnavailable."""
@@ -324,24 +309,6 @@ class Link:
             return await line.call(*command)
         except EOFError:
             raise EngineUnavailable(f"Redis went away before it answered: {self._why}") from None
-
-    async def _keep(self) -> None:
-        pause, longest = PAUSES
-        while True:
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._lost.wait()
-            except TimeoutError:
-                self._look_at_the_time()
-                continue
-            log.warning("the line to Redis was lost: %s", self._why)
-            while not await self._connect():
-                self._look_at_the_time()
-                await asyncio.sleep(pause * (0.5 + secrets.randbelow(1024) / 1024))  # not all nodes at once
-                pause = min(2 * pause, longest)
-            pause = PAUSES[0]
-            log.warning("the line to Redis is back")
-            self._events.back()
 
     def _look_at_the_time(self) -> None:
         for line in (self._calls, self._flow):

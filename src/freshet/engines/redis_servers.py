@@ -3,13 +3,13 @@
 import asyncio
 import binascii
 import logging
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from freshet.engines import tls
 from freshet.engines.redis_line import Access, Address, Events, Line, Link, Refused, explain, need_hiredis
 from freshet.errors import ConfigError, EngineUnavailable
 
@@ -19,7 +19,7 @@ SLOTS = 16384
 MOVES = 5  # how often a call follows a slot that moves
 PACE = 0.5  # seconds between looks at who has which slot
 
-SCHEMES = tuple(f"redis{tls}{kind}" for tls in ("", "s") for kind in ("", "+sentinel", "+cluster"))
+SCHEMES = tuple(f"redis{secure}{kind}" for secure in ("", "s") for kind in ("", "+sentinel", "+cluster"))
 _NOWHERE = Address("", 0)
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
 _OPTIONS = (
@@ -27,9 +27,7 @@ _OPTIONS = (
     "timeout",
     "sentinel_username",
     "sentinel_password",
-    "ssl_ca_certs",
-    "ssl_certfile",
-    "ssl_keyfile",
+    *tls.OPTIONS,
 )
 
 
@@ -67,13 +65,13 @@ def parse(url: str) -> Where:
         raise ConfigError("engine", f"Redis has no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
     if path or (not kind and len(addresses) > 1) or not 0.05 <= timeout <= 3600:
         raise ConfigError("engine", "expected one host, a database's number as path, and a timeout in seconds")
-    tls = _tls(options) if scheme == "rediss" else None
+    secured = tls.context(options, "Redis") if scheme == "rediss" else None
     return Where(
         kind,
         addresses,
-        Access(unquote(user), unquote(password), database, tls, timeout),
+        Access(unquote(user), unquote(password), database, secured, timeout),
         service,
-        Access(options.get("sentinel_username", ""), options.get("sentinel_password", ""), 0, tls, timeout),
+        Access(options.get("sentinel_username", ""), options.get("sentinel_password", ""), 0, secured, timeout),
         options.get("prefix", "freshet"),
     )
 
@@ -81,16 +79,6 @@ def parse(url: str) -> Where:
 def _address(text: str, port: int) -> Address:
     parts = urlsplit(f"//{text}")  # knows [::1]:6379
     return Address(parts.hostname or "localhost", parts.port or port)
-
-
-def _tls(options: dict[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        if "ssl_certfile" in options:
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    except OSError as error:
-        raise ConfigError("engine", f"the certificates for Redis cannot be read: {error.strerror or error}") from None
-    return context
 
 
 class Servers(ABC):
