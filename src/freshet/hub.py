@@ -23,6 +23,7 @@ log = logging.getLogger("freshet.hub")
 
 CHECKS_AT_ONCE = 32
 TRIES = 3
+QUIET = 1.0  # seconds between two words about logs that are lost
 
 
 def _noted(task: asyncio.Task[None]) -> None:
@@ -43,6 +44,7 @@ class Hub:
         self._leaving: dict[str, asyncio.Task[None]] = {}  # channels that nobody listens to any longer
         self._checking_all: asyncio.Task[None] | None = None
         self._doubts = 0  # of all channels
+        self._say_next = 0.0
         turn.flush = self.flush
 
     def channels(self) -> dict[str, int]:
@@ -248,7 +250,7 @@ class Hub:
             stream = await self._engine.history(listeners.channel, flow.keep, flow.position)
             missing = flow.missing(stream)
             if missing is None:
-                log.warning("%r is behind its log by more than that keeps: its listeners come back", listeners.channel)
+                self._say_lost(listeners.channel)
                 self._own_up(listeners)
                 flow.begin(stream.position)
             else:
@@ -263,6 +265,13 @@ class Hub:
     def _release(self, listeners: Listeners) -> None:
         for event in listeners.flow.release():
             self.deliver(event)
+
+    def _say_lost(self, channel: str) -> None:
+        """Not of each: when an engine has lost its logs, all are."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._say_next:
+            self._say_next = now + QUIET
+            log.warning("%r is behind its log by more than that keeps: its listeners come back", channel)
 
     def flush(self) -> None:
         came, self._came = self._came, []

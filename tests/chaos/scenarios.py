@@ -1,105 +1,64 @@
-"""The faults. Each begins under load, does its harm, and returns when all is whole again."""
+"""What happens where: each scenario is a fault, and the place that it happens to."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.chaos import faults
+from tests.chaos.faults import Fault
 from tests.chaos.ledger import Verdict
-from tests.chaos.world import Load, World, world
-from tests.tools.patience import eventually, seconds
-from tests.tools.relay import Relay
+from tests.chaos.world import Load, Place, world
+from tests.tools.patience import seconds
 
 LEAD = 1.0  # seconds of quiet before a fault and after it
 
-Fault = Callable[[World, Relay | None], Awaitable[None]]
-
-
-async def broker_is_killed(it: World, _: Relay | None) -> None:
-    assert it.broker.server is not None
-    await asyncio.to_thread(it.broker.server.kill)
-    await asyncio.sleep(2)
-    await asyncio.to_thread(it.broker.server.start)
-
-
-async def broker_forgets(it: World, relay: Relay | None) -> None:
-    await broker_is_killed(it, relay)
-    await eventually(lambda: any(None in given for _, given in it.ledger.given), 20, "somebody to be told")
-
-
-async def broker_stands_still(it: World, _: Relay | None) -> None:
-    assert it.broker.server is not None
-    it.broker.server.pause()
-    await asyncio.sleep(3)
-    it.broker.server.go_on()
-
-
-async def node_is_cut_off(_: World, relay: Relay | None) -> None:
-    """Nothing passes between one node and the broker, and nothing says so."""
-    assert relay is not None
-    relay.hush()
-    await asyncio.sleep(4)
-    relay.mend()
-
-
-async def line_to_broker_breaks(_: World, relay: Relay | None) -> None:
-    assert relay is not None
-    for _ in range(3):
-        relay.cut()
-        relay.mend()
-        await asyncio.sleep(0.7)
-
-
-async def node_is_killed(it: World, _: Relay | None) -> None:
-    await asyncio.to_thread(it.servers[0].kill)
-
-
-async def node_drains(it: World, _: Relay | None) -> None:
-    code = await asyncio.to_thread(it.servers[0].stop)
-    assert code == 0
-
-
-async def all_are_cut(it: World, _: Relay | None) -> None:
-    for _ in range(3):
-        for each in it.subscribers:
-            each.cut()
-        await asyncio.sleep(1)
-
-
-async def some_are_cut_all_the_time(it: World, _: Relay | None) -> None:
-    end = time.monotonic() + 4
-    while time.monotonic() < end:
-        it.chance.choice(it.subscribers).cut()
-        await asyncio.sleep(4 / len(it.subscribers))
-
 
 class Scenario(NamedTuple):
-    """relay: the first node reaches its broker through one. keeps: nothing is lost, so that nobody has to be told."""
+    """keeps: nothing is lost, so that nobody has to be told."""
 
     name: str
-    engine: str
     fault: Fault
-    nodes: int = 2
-    relay: bool = False
+    place: Place
     keeps: bool = True
 
 
-SCENARIOS = [
-    *(Scenario("broker killed, back after 2 s", engine, broker_is_killed) for engine in ("redis", "nats")),
-    Scenario("broker killed, forgets", "redis-forgets", broker_forgets, keeps=False),
-    *(Scenario("broker stands still for 3 s", engine, broker_stands_still) for engine in ("redis", "nats")),
-    *(
-        Scenario("node cut off from its broker for 4 s", engine, node_is_cut_off, relay=True)
-        for engine in ("redis", "nats")
-    ),
-    *(Scenario("line to the broker breaks", engine, line_to_broker_breaks, relay=True) for engine in ("redis", "nats")),
-    *(Scenario("node killed", engine, node_is_killed) for engine in ("redis", "nats")),
-    *(Scenario("node drains", engine, node_drains) for engine in ("redis", "nats")),
-    Scenario("all clients cut, three times", "memory", all_are_cut, nodes=1),
-    *(Scenario("clients cut all the time", engine, some_are_cut_all_the_time) for engine in ("redis", "nats")),
-    Scenario("clients cut all the time", "memory", some_are_cut_all_the_time, nodes=1),
-]
+def _at(name: str, fault: Fault, *engines: str, nodes: int = 2, relay: str = "", keeps: bool = True) -> list[Scenario]:
+    return [Scenario(name, fault, Place(engine, nodes=nodes, relay=relay), keeps) for engine in engines]
+
+
+BOTH = ("redis", "nats")
+WORKERS = Place("memory", nodes=1, workers=4)
+SCENARIOS = list(
+    chain(
+        _at("broker killed, back after 2 s", faults.broker_is_killed, *BOTH),
+        _at("broker killed, forgets", faults.broker_forgets, "redis-forgets", keeps=False),
+        _at("broker stands still for 3 s", faults.broker_stands_still, *BOTH),
+        _at("broker is full", faults.broker_is_full, "redis"),
+        _at("broker evicts logs", faults.broker_evicts, "redis", keeps=False),
+        _at("broker is fed garbage", faults.broker_is_fed_garbage, *BOTH),
+        _at("node cut off from its broker for 4 s", faults.line_falls_silent, *BOTH, relay="broker"),
+        _at("line to the broker breaks", faults.line_breaks, *BOTH, relay="broker"),
+        _at("line to the broker is slow", faults.line_is_slow, *BOTH, relay="broker"),
+        _at("node killed", faults.node_is_killed, *BOTH),
+        _at("node killed, another in its place", faults.node_restarts, "sqlite", nodes=1),
+        _at("node drains", faults.node_drains, *BOTH),
+        _at("rolling deploy", faults.nodes_are_renewed, *BOTH),
+        [Scenario("worker killed, twice", faults.worker_is_killed, WORKERS)],
+        _at("all clients cut, three times", faults.all_are_cut, "memory", nodes=1),
+        _at("all clients cut, three times", faults.all_are_cut, "redis"),
+        [Scenario("clients of 4 workers cut all the time", faults.some_are_cut_all_the_time, WORKERS)],
+        _at("clients cut all the time", faults.some_are_cut_all_the_time, *BOTH),
+        _at("clients cut all the time", faults.some_are_cut_all_the_time, "memory", nodes=1),
+        _at("clients half open", faults.clients_fall_silent, "redis", relay="clients"),
+        _at("line to the clients is slow", faults.line_is_slow, "redis", relay="clients"),
+        _at("clients that do not read", faults.some_do_not_read, "memory", nodes=1),
+        _at("clients that do not read", faults.some_do_not_read, "redis"),
+        _at("strangers claim places", faults.strangers_claim_places, "redis"),
+        _at("clients come and go", faults.some_come_and_go, *BOTH),
+    )
+)
 
 
 class Outcome(NamedTuple):
@@ -112,10 +71,10 @@ class Outcome(NamedTuple):
 
 
 async def happen(scenario: Scenario, load: Load, folder: Path, seed: int) -> Outcome:
-    async with world(scenario.engine, load, folder, seed, nodes=scenario.nodes, relay=scenario.relay) as (it, relay):
+    async with world(scenario.place, load, folder, seed) as it:
         await asyncio.sleep(seconds(LEAD))
         began = time.monotonic()
-        await scenario.fault(it, relay)
+        await scenario.fault(it)
         await asyncio.sleep(seconds(LEAD))
         await it.rest()
         back = sorted(each.back - began for each in it.subscribers if each.back > began)

@@ -10,7 +10,7 @@ from tests.chaos.world import Load
 SMALL = Load(clients=40, channels=4, rate=40)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: f"{it.name}, {it.engine}")
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: f"{it.name}, {it.place.engine}")
 async def test_nothing_is_lost_without_a_word(scenario: Scenario, tmp_path: Path) -> None:
     outcome = await happen(scenario, SMALL, tmp_path, seed=1)
     verdict = outcome.verdict

@@ -4,13 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
-from tests.chaos.clients import Subscriber
+from tests.chaos.clients import KINDS, Subscriber, WebSocket
 from tests.chaos.ledger import Ledger
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import seconds
@@ -18,20 +18,26 @@ from tests.tools.redis import Redis, redis
 from tests.tools.relay import Relay
 from tests.tools.serving import HOST, Server, serving
 
-CONFIG = """
+DRAIN = 3  # seconds
+CONFIG = f"""
 [tokens]
 anonymous = true
 [api]
 anonymous = true
+[limits]
+outbox = 65536
 [timing]
 ping_interval = 1
 pong_timeout = 0.8
 position_check = 2
-drain = 3
+presence_ttl = 6
+drain = {DRAIN}
 [[channels]]
 match = "*"
-history = { size = 2000, ttl = 300 }
+history = {{ size = 2000, ttl = 300 }}
+presence = true
 """
+SYNCED = ("--appendonly", "yes", "--appendfsync", "always")  # it writes first, then answers
 
 
 class Load(NamedTuple):
@@ -42,42 +48,109 @@ class Load(NamedTuple):
     rate: int = 100
 
 
-class Broker(NamedTuple):
-    """server: None when there is none to harm. url: as servers reach it."""
+class Place(NamedTuple):
+    """engine: memory, sqlite, redis, redis-forgets, nats. workers: of each server. relay: between two sides, a line
+    that can be harmed: `broker`, of the first server to it; `clients`, of theirs to the first server.
+    """
 
-    server: Redis | Nats | None
-    url: str
+    engine: str
+    nodes: int = 2
+    workers: int = 1
+    relay: str = ""
 
 
 class World:
-    """One fault's surroundings. ledger: complete when `rest` has returned."""
+    """One scenario's surroundings. ledger: complete when `rest` has returned. addresses: of servers, for clients."""
 
-    def __init__(self, load: Load, broker: Broker, servers: list[Server], seed: int) -> None:
+    def __init__(self, place: Place, load: Load, folder: Path, seed: int, stack: ExitStack) -> None:
         self.load = load
-        self.broker = broker
-        self.servers = servers
-        self.ledger = Ledger()
+        self.place = place
         self.chance = random.Random(seed)
+        self.ledger = Ledger()
         self.failed = 0
         self.subscribers: list[Subscriber] = []
+        self.filling: dict[str, str] = {}  # by channel: what its publications carry, too
+        self.broker: Redis | Nats | None = None
+        self.relay: Relay | None = None
+        self.servers: list[Server] = []
+        self.addresses: list[str] = []
+        self._stack = stack
+        self._folder = folder
         self._publishing = True
         self._tasks: list[asyncio.Task[None]] = []
         self._publishers: list[asyncio.Task[None]] = []
 
+    # --------------------------------------------------------------------------------------------------------- servers
+
+    def build(self) -> None:
+        """A broker and its servers run, with a line between them that can be harmed."""
+        (self._folder / "freshet.toml").write_text(CONFIG)
+        if self.place.engine in ("redis", "redis-forgets"):
+            options = SYNCED if self.place.engine == "redis" else ()
+            self.broker = self._stack.enter_context(redis(*options))
+        elif self.place.engine == "nats":
+            self.broker = self._stack.enter_context(nats())
+        for index in range(self.place.nodes):
+            self.servers.append(self.start(self._engine(index)))
+            self.addresses.append(f"{HOST}:{self.servers[index].port}")
+        if self.place.relay == "clients":
+            self.addresses[0] = f"{HOST}:{self._laid(self.servers[0].port).port}"
+
+    def start(self, engine: str, *, port: int | None = None, env: dict[str, str] | None = None) -> Server:
+        """One more server. env: added to its environment."""
+        config = str(self._folder / "freshet.toml")
+        workers = ("--workers", str(self.place.workers)) if self.place.workers > 1 else ()
+        environment = {"FRESHET_ENGINE": engine, **(env or {})}
+        return self._stack.enter_context(serving("--config", config, *workers, port=port, env=environment))
+
+    async def renew(self, index: int, *, env: dict[str, str] | None = None) -> None:
+        """A new server where one was, which has ended."""
+        engine, port = self._engine(index), self.servers[index].port
+        self.servers[index] = await asyncio.to_thread(self.start, engine, port=port, env=env)
+
+    def _engine(self, index: int) -> str:
+        if self.broker is None:
+            return f"sqlite:///{self._folder}/freshet.db" if self.place.engine == "sqlite" else "memory://"
+        port = self.broker.port
+        if index == 0 and self.place.relay == "broker":
+            port = (self.relay or self._laid(port)).port
+        return f"{self.broker.url.replace(f':{self.broker.port}', f':{port}')}?timeout=1"
+
+    def _laid(self, target: int) -> Relay:
+        self.relay = Relay(target)
+        self.relay.start()
+        self._stack.callback(self.relay.stop)
+        return self.relay
+
+    async def ask(self, index: int, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a call of one server's API."""
+        async with httpx.AsyncClient(timeout=seconds(10)) as http:
+            answer = await http.post(self.servers[index].http(f"/api/{method}"), json=params)
+        result: dict[str, Any] = answer.raise_for_status().json()["result"]
+        return result
+
+    # ----------------------------------------------------------------------------------------------------------- load
+
     async def begin(self) -> None:
         """All subscribers are in, and publishers have begun."""
-        urls = [server.ws("/connection/websocket") for server in self.servers]
         for number in range(self.load.clients):
-            channel = f"c{number % self.load.channels}"
+            channel, place = f"c{number % self.load.channels}", number // self.load.channels
             given: list[int | None] = []
             self.ledger.given.append((channel, given))
-            self.subscribers.append(Subscriber(urls, channel, given, number // self.load.channels))
-        self._tasks = [asyncio.create_task(each.run()) for each in self.subscribers]
-        async with asyncio.timeout(seconds(30)):
-            await asyncio.gather(*(each.is_in.wait() for each in self.subscribers))
+            kind = KINDS[(place + number % self.load.channels) % len(KINDS)]
+            self.subscribers.append(kind(self.addresses, channel, given, place))
+        for index, each in enumerate(self.subscribers):
+            self._tasks.append(asyncio.create_task(each.run()))
+            if index % 100 == 99:
+                await self._are_in(self.subscribers[index - 99 : index + 1])
+        await self._are_in(self.subscribers)
         self._publishers = [
             asyncio.create_task(self._publish(f"c{number}", number)) for number in range(self.load.channels)
         ]
+
+    async def _are_in(self, subscribers: list[Subscriber]) -> None:
+        async with asyncio.timeout(seconds(60)):
+            await asyncio.gather(*(each.is_in.wait() for each in subscribers))
 
     async def _publish(self, channel: str, number: int) -> None:
         async with httpx.AsyncClient(timeout=seconds(10)) as http:
@@ -85,8 +158,9 @@ class World:
             while self._publishing:
                 server = self.servers[(number + index) % len(self.servers)]
                 self.ledger.tried[channel].add(index)
+                data = {"number": index, "asked": time.monotonic(), "filling": self.filling.get(channel, "")}
                 try:
-                    answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": index})
+                    answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": data})
                     done = "result" in answer.json()
                 except (httpx.TransportError, ValueError):
                     done = False
@@ -96,12 +170,20 @@ class World:
                 index += 1
                 await asyncio.sleep(self.load.channels / self.load.rate)
 
+    def sleepers(self, share: float = 0.05) -> list[WebSocket]:
+        """Some of those of the first channel, at least one."""
+        candidates = [
+            each
+            for (channel, _), each in zip(self.ledger.given, self.subscribers, strict=True)
+            if channel == "c0" and isinstance(each, WebSocket)
+        ]
+        return self.chance.sample(candidates, max(1, int(len(candidates) * share)))
+
     async def rest(self) -> None:
         """Publishers end, all come back, and what is on its way arrives."""
         self._publishing = False
         await asyncio.gather(*self._publishers)
-        async with asyncio.timeout(seconds(60)):
-            await asyncio.gather(*(each.is_in.wait() for each in self.subscribers))
+        await self._are_in(self.subscribers)
         before, quiet_since = -1, 0.0
         while (given := sum(len(given) for _, given in self.ledger.given)) != before or self.ledger.verdict().silent:
             if given == before and time.monotonic() > quiet_since + seconds(8):
@@ -112,40 +194,17 @@ class World:
             await asyncio.sleep(0.3)
 
     async def end(self) -> None:
-        for task in self._tasks:
+        for task in (*self._tasks, *self._publishers):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def broker_of(engine: str, stack: AsyncExitStack) -> Broker:
-    """engine: memory, redis (which writes first, then answers), redis-forgets, nats."""
-    if engine == "memory":
-        return Broker(None, "memory://")
-    options = {"redis": ("--appendonly", "yes", "--appendfsync", "always"), "redis-forgets": ()}
-    server: Redis | Nats = stack.enter_context(redis(*options[engine]) if engine in options else nats())
-    return Broker(server, f"{server.url}?timeout=1")
+        await asyncio.gather(*self._tasks, *self._publishers, return_exceptions=True)
 
 
 @asynccontextmanager
-async def world(
-    engine: str, load: Load, folder: Path, seed: int, *, nodes: int = 2, relay: bool = False
-) -> AsyncIterator[tuple[World, Relay | None]]:
-    """Everything runs. relay: the first server reaches its broker through one, the others directly."""
-    config = folder / "freshet.toml"
-    config.write_text(CONFIG)
+async def world(place: Place, load: Load, folder: Path, seed: int) -> AsyncIterator[World]:
+    """Everything runs until the block ends."""
     async with AsyncExitStack() as stack:
-        broker = broker_of(engine, stack)
-        between: Relay | None = None
-        urls = [broker.url] * nodes
-        if relay and broker.server is not None:
-            between = Relay(broker.server.port)
-            between.start()
-            stack.callback(between.stop)
-            urls[0] = broker.url.replace(f"{HOST}:{broker.server.port}", f"{HOST}:{between.port}")
-        servers = [stack.enter_context(serving("--config", str(config), env={"FRESHET_ENGINE": url})) for url in urls]
-        it = World(load, broker, servers, seed)
+        it = World(place, load, folder, seed, stack.enter_context(ExitStack()))
+        await asyncio.to_thread(it.build)
+        stack.push_async_callback(it.end)
         await it.begin()
-        try:
-            yield it, between
-        finally:
-            await it.end()
+        yield it

@@ -1,6 +1,7 @@
 """A network that can be cut: `with relaying(port) as relay:` passes bytes on to a server, until `relay.cut()`."""
 
 import asyncio
+import random
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ class Relay:
         self._open = True
         self._flows = asyncio.Event()
         self._flows.set()
+        self._delay = (0.0, 0.0)
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
@@ -45,6 +47,10 @@ class Relay:
     def hush(self) -> None:
         """Keep every connection, and let nothing through: neither side hears of it. `mend` lets on what waits."""
         self._do(self._hush())
+
+    def delay(self, least: float, most: float) -> None:
+        """Everything that passes waits for so many seconds, by chance; what came first still passes first."""
+        self._delay = (least, most)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds(10))
@@ -88,6 +94,8 @@ class Relay:
         try:
             while data := await reader.read(BYTES):
                 await self._flows.wait()
+                if self._delay[1]:
+                    await asyncio.sleep(random.uniform(*self._delay))
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()

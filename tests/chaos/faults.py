@@ -1,0 +1,259 @@
+"""The faults. Each begins under load, does its harm, and returns when all is whole again.
+
+What a fault asserts is that the harm was done, or a bound that the ledger does not see.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from pathlib import Path
+
+from freshet.engines.nats_form import Names
+from tests.chaos.clients import SMALL, talking
+from tests.chaos.world import DRAIN, World
+from tests.tools.nats import Nats
+from tests.tools.patience import eventually, seconds
+from tests.tools.redis import Redis
+from tests.tools.serving import HOST, Server
+
+MIB = 1 << 20
+Fault = Callable[[World], Awaitable[None]]
+
+# ----------------------------------------------------------------------------------------------------------- the broker
+
+
+async def broker_is_killed(it: World) -> None:
+    assert it.broker is not None
+    await asyncio.to_thread(it.broker.kill)
+    await asyncio.sleep(2)
+    await asyncio.to_thread(it.broker.start)
+
+
+async def broker_forgets(it: World) -> None:
+    await broker_is_killed(it)
+    await somebody_is_told(it)
+
+
+async def somebody_is_told(it: World) -> None:
+    await eventually(lambda: any(None in given for _, given in it.ledger.given), 20, "somebody to be told")
+
+
+async def broker_stands_still(it: World) -> None:
+    assert it.broker is not None
+    it.broker.pause()
+    await asyncio.sleep(3)
+    it.broker.go_on()
+
+
+async def broker_is_full(it: World) -> None:
+    """It refuses what would need more memory, for a while."""
+    assert isinstance(it.broker, Redis)
+    failed = it.failed
+    await asyncio.to_thread(it.broker.cli, "CONFIG", "SET", "maxmemory", "1mb")
+    await eventually(lambda: it.failed > failed, 10, "a publication to be refused")
+    await asyncio.sleep(1)
+    await asyncio.to_thread(it.broker.cli, "CONFIG", "SET", "maxmemory", "0")
+
+
+async def broker_evicts(it: World) -> None:
+    """It throws out what it likes, to make room, for a second."""
+    assert isinstance(it.broker, Redis)
+    await asyncio.to_thread(it.broker.cli, "CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    used = next(line for line in it.broker.cli("INFO", "memory").splitlines() if line.startswith("used_memory:"))
+    await asyncio.to_thread(it.broker.cli, "CONFIG", "SET", "maxmemory", str(int(used.partition(":")[2]) - 50_000))
+    await asyncio.sleep(1)
+    assert "evicted_keys:0" not in it.broker.cli("INFO", "stats")
+    await asyncio.to_thread(it.broker.cli, "CONFIG", "SET", "maxmemory", "0")
+    await somebody_is_told(it)
+
+
+GARBAGE = (b"", b"\x00" * 100_000, pickle.dumps([Path("/")]), b"[" * 50_000, b"\x95\xff\xff\xff", b"p1:9:" + b"x" * 99)
+
+
+async def broker_is_fed_garbage(it: World) -> None:
+    """Somebody else speaks on every topic that is listened to."""
+    if isinstance(it.broker, Redis):
+        topics = (await asyncio.to_thread(it.broker.cli, "PUBSUB", "CHANNELS", "*")).splitlines()
+        assert len(topics) > it.load.channels
+        for topic in topics:
+            for data in GARBAGE:
+                await asyncio.to_thread(it.broker.cli, "-x", "PUBLISH", topic, stdin=data)
+        return
+    assert isinstance(it.broker, Nats)
+    names = Names("freshet")
+    channels = [f"c{number}" for number in range(it.load.channels)]
+    subjects = [names.channel(kind, channel) for kind in ("flow", "once") for channel in channels]
+    _, writer = await asyncio.open_connection(HOST, it.broker.port)
+    writer.write(b'CONNECT {"verbose":false}\r\n')
+    for subject in (*subjects, names.node(None)):
+        for data in GARBAGE:
+            writer.write(f"PUB {subject} {len(data)}\r\n".encode() + data + b"\r\n")
+    await writer.drain()
+    await asyncio.sleep(1)
+    writer.close()
+
+
+# ----------------------------------------------------------------------------------------------- the line to the broker
+
+
+async def line_falls_silent(it: World) -> None:
+    """Nothing passes, and nothing says so."""
+    assert it.relay is not None
+    it.relay.hush()
+    await asyncio.sleep(4)
+    it.relay.mend()
+
+
+async def line_breaks(it: World) -> None:
+    assert it.relay is not None
+    for _ in range(3):
+        it.relay.cut()
+        it.relay.mend()
+        await asyncio.sleep(0.7)
+
+
+async def line_is_slow(it: World) -> None:
+    """150 to 250 ms each way, and it breaks once meanwhile."""
+    assert it.relay is not None
+    it.relay.delay(0.15, 0.25)
+    await asyncio.sleep(3)
+    it.relay.cut()
+    it.relay.mend()
+    await asyncio.sleep(2)
+    it.relay.delay(0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ the nodes
+
+
+async def node_is_killed(it: World) -> None:
+    await asyncio.to_thread(it.servers[0].kill)
+
+
+async def node_restarts(it: World) -> None:
+    """Killed, and another in its place."""
+    await asyncio.to_thread(it.servers[0].kill)
+    await it.renew(0)
+
+
+async def node_drains(it: World) -> None:
+    began = time.monotonic()
+    code = await asyncio.to_thread(it.servers[0].stop)
+    assert code == 0
+    assert time.monotonic() - began < seconds(DRAIN + 3)
+
+
+async def nodes_are_renewed(it: World) -> None:
+    """A rolling deploy: each drains, and another takes its place before the next one goes."""
+    for index, server in enumerate(it.servers):
+        assert await asyncio.to_thread(server.stop) == 0
+        await it.renew(index)
+
+
+async def worker_is_killed(it: World) -> None:
+    for _ in range(2):
+        os.kill(it.chance.choice(_children(it.servers[0])), signal.SIGKILL)
+        await asyncio.sleep(1)
+    await eventually(lambda: len(_children(it.servers[0])) == it.place.workers, 10, "others in their place")
+
+
+def _children(server: Server) -> list[int]:
+    return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
+
+
+# ---------------------------------------------------------------------------------------------------------- the clients
+
+
+async def all_are_cut(it: World) -> None:
+    for _ in range(3):
+        for each in it.subscribers:
+            each.cut()
+        await asyncio.sleep(1)
+
+
+async def some_are_cut_all_the_time(it: World) -> None:
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        it.chance.choice(it.subscribers).cut()
+        await asyncio.sleep(4 / len(it.subscribers))
+
+
+async def clients_fall_silent(it: World) -> None:
+    """Half open: neither side hears that the other is gone. The server lets go of them, and says so to the others."""
+    assert it.relay is not None
+    assert (await it.ask(0, "info"))["nodes"][0]["num_clients"] > 0
+    it.relay.hush()
+
+    async def are_gone() -> bool:
+        return (await it.ask(0, "info"))["nodes"][0]["num_clients"] == 0
+
+    await eventually(are_gone, 6, "the server to let go of clients that do not answer")
+    it.relay.mend()
+
+
+async def some_do_not_read(it: World) -> None:
+    """They sleep while much is published in their channel, are cut, and come back for it. Memory stays in bounds."""
+    before = [_memory(server) for server in it.servers]
+    it.filling["c0"] = "x" * 200_000
+    asleep = {each: each.back for each in it.sleepers()}
+    for each in asleep:
+        assert each.transport is not None
+        each.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        each.awake.clear()
+    await asyncio.sleep(4)
+    it.filling.clear()
+    for each in asleep:
+        each.awake.set()
+    await eventually(lambda: all(each.back > back for each, back in asleep.items()), 20, "their return")
+    for server, memory in zip(it.servers, before, strict=True):
+        assert _memory(server) < memory + 100 * MIB
+
+
+def _memory(server: Server) -> int:
+    """Resident bytes."""
+    return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def strangers_claim_places(it: World) -> None:
+    """They resume where they never were: they are told, and get nothing."""
+    place = await it.ask(0, "history", channel="c0", limit=0)
+    epoch, offset = place["epoch"], place["offset"]
+    for claim in ((epoch, offset + 1_000_000), ("forged", offset), ("\x00" * 200, 0), (epoch[::-1] + "x", 0)):
+        for address in it.addresses:
+            async with talking(address) as ask:
+                subscribe = {"channel": "c0", "recover": True, "epoch": claim[0], "offset": claim[1]}
+                reply = (await ask({"subscribe": subscribe}))["subscribe"]
+                assert not reply.get("recovered"), claim
+                assert not reply.get("publications"), claim
+
+
+async def some_come_and_go(it: World) -> None:
+    """Channels without end, each for a moment: nothing of them stays with the broker or in the servers."""
+    numbers, rest = count(), time.monotonic() + 6
+
+    async def wander(address: str) -> None:
+        async with talking(address) as ask:
+            while time.monotonic() < rest:
+                channel = f"churn{next(numbers)}"
+                for method in ("subscribe", "unsubscribe"):
+                    await ask({method: {"channel": channel}})
+
+    before = await asyncio.to_thread(_topics, it)
+    wanderers = [asyncio.create_task(wander(it.addresses[index % len(it.addresses)])) for index in range(20)]
+    await asyncio.sleep(3)
+    memory = [_memory(server) for server in it.servers]
+    await asyncio.gather(*wanderers)
+    assert next(numbers) > 500
+    for server, then in zip(it.servers, memory, strict=True):
+        assert _memory(server) < then + 12 * MIB
+    await eventually(lambda: _topics(it) == before, 10, "no topic of a channel that nobody listens to")
+
+
+def _topics(it: World) -> set[str]:
+    """That the servers listen to at the broker."""
+    return set(it.broker.cli("PUBSUB", "CHANNELS", "*").split()) if isinstance(it.broker, Redis) else set()
