@@ -9,9 +9,9 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
-def write(part: str, lines: list[str]) -> None:
+def write(part: str, lines: list[str], file: Path = RESULTS) -> None:
     """Replace one part of the file; the others stay as they are."""
-    text = RESULTS.read_text()
+    text = file.read_text()
     begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = models[0].partition(":")[2].strip() if models else platform.processor()
@@ -22,4 +22,4 @@ def write(part: str, lines: list[str]) -> None:
     body = "\n".join([begin, "", *lines, "", f"({where}.)", "", end])
     known = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     text = known.sub(lambda _: body, text) if known.search(text) else f"{text.rstrip()}\n\n{body}\n"
-    RESULTS.write_text(text)
+    file.write_text(text)

@@ -1,14 +1,23 @@
-"""Run the faults and say what happened: `make chaos`, or `python -m tests.chaos --help`."""
+"""Run the faults and say what happened: `make chaos`, or `python -m tests.chaos --help`.
+
+With --write the table goes to tests/chaos/RESULTS.md.
+"""
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.scenarios import SCENARIOS, Outcome, happen
+from bench.results import write
+from tests.chaos.scenarios import SCENARIOS, Outcome, Scenario, happen
 from tests.chaos.world import Load
+from tests.tools.need import ROOT
 
+RESULTS = Path(__file__).parent / "RESULTS.md"
 COLUMNS = (
     "scenario",
     "engine",
@@ -40,26 +49,56 @@ def row(name: str, engine: str, outcome: Outcome) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> int:
+@contextmanager
+def version(revision: str) -> Iterator[str]:
+    """Where the code of a revision is; "": of none."""
+    if not revision:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="freshet-before-") as folder:
+        subprocess.run(["git", "worktree", "add", "--detach", folder, revision], cwd=ROOT, check=True)
+        try:
+            yield f"{folder}/src"
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
+
+
+def chosen(only: list[str]) -> list[Scenario]:
+    return [it for it in SCENARIOS if not only or any(word in it.name or word == it.place.engine for word in only)]
+
+
+def arguments() -> argparse.Namespace:
+    load = Load()
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--clients", type=int, default=Load().clients)
-    parser.add_argument("--channels", type=int, default=Load().channels)
-    parser.add_argument("--rate", type=int, default=Load().rate, help="publications a second")
+    parser.add_argument("--clients", type=int, default=load.clients)
+    parser.add_argument("--channels", type=int, default=load.channels)
+    parser.add_argument("--rate", type=int, default=load.rate, help="publications a second")
+    parser.add_argument("--soak", type=float, default=load.soak, help="seconds of one fault after the other")
+    parser.add_argument("--before", default="", help="a revision that servers begin with, before a rolling deploy")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", default=[], help="part of a name, or an engine; may be repeated")
-    asked = parser.parse_args()
-    load = Load(asked.clients, asked.channels, asked.rate)
-    print(f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}", sep="\n")
+    parser.add_argument("--write", action="store_true", help="write the table to tests/chaos/RESULTS.md")
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = arguments()
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    print(*lines, sep="\n", flush=True)
     clean = True
-    for seed in range(asked.seed, asked.seed + asked.rounds):
-        for scenario in SCENARIOS:
-            if asked.only and not any(it in scenario.name or it == scenario.place.engine for it in asked.only):
-                continue
-            with tempfile.TemporaryDirectory(prefix="freshet-chaos-") as folder:
-                outcome = asyncio.run(happen(scenario, load, Path(folder), seed))
-            print(row(scenario.name, scenario.place.engine, outcome), flush=True)
-            clean = clean and outcome.verdict.is_clean
+    with version(asked.before) as before:
+        load = Load(asked.clients, asked.channels, asked.rate, asked.soak, before)
+        for seed in range(asked.seed, asked.seed + asked.rounds):
+            for scenario in chosen(asked.only):
+                with tempfile.TemporaryDirectory(prefix="freshet-chaos-") as folder:
+                    outcome = asyncio.run(happen(scenario, load, Path(folder), seed))
+                lines.append(row(scenario.name, scenario.place.label, outcome))
+                print(lines[-1], flush=True)
+                clean = clean and outcome.verdict.is_clean
+    if asked.write:
+        title = f"## {asked.clients:,} clients, {asked.channels} channels, {asked.rate} publications a second"
+        write(f"{asked.clients} clients", [title, "", *lines], RESULTS)
     return 0 if clean else 1
 
 

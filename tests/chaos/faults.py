@@ -10,10 +10,14 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
 from itertools import count
 from pathlib import Path
 
+import httpx
+
 from freshet.engines.nats_form import Names
+from tests.chaos import apart
 from tests.chaos.clients import SMALL, talking
 from tests.chaos.world import DRAIN, World
 from tests.tools.nats import Nats
@@ -128,6 +132,15 @@ async def line_is_slow(it: World) -> None:
     it.relay.delay(0, 0)
 
 
+async def network_is_parted(it: World) -> None:
+    """What one node and the broker send each other is lost, and nobody is told."""
+    failed = it.failed
+    apart.part(apart=True)
+    await asyncio.sleep(4)
+    apart.part(apart=False)
+    assert it.failed > failed
+
+
 # ------------------------------------------------------------------------------------------------------------ the nodes
 
 
@@ -149,10 +162,24 @@ async def node_drains(it: World) -> None:
 
 
 async def nodes_are_renewed(it: World) -> None:
-    """A rolling deploy: each drains, and another takes its place before the next one goes."""
+    """A rolling deploy: each drains, and a new one takes its place before the next one goes."""
+    it.code = {}
     for index, server in enumerate(it.servers):
         assert await asyncio.to_thread(server.stop) == 0
         await it.renew(index)
+
+
+async def clock_is_turned(it: World) -> None:
+    """An hour ahead, an hour back, and right again."""
+    for hours in (1, -1, 0):
+        it.turn(hours * 3600)
+        await asyncio.sleep(2)
+        assert abs(await _clock_of(it.servers[0]) - time.time() - hours * 3600) < 60
+
+
+async def _clock_of(server: Server) -> float:
+    async with httpx.AsyncClient() as http:
+        return parsedate_to_datetime((await http.get(server.http("/health/live"))).headers["date"]).timestamp()
 
 
 async def worker_is_killed(it: World) -> None:
@@ -186,14 +213,18 @@ async def some_are_cut_all_the_time(it: World) -> None:
 async def clients_fall_silent(it: World) -> None:
     """Half open: neither side hears that the other is gone. The server lets go of them, and says so to the others."""
     assert it.relay is not None
-    assert (await it.ask(0, "info"))["nodes"][0]["num_clients"] > 0
+    assert await _clients_of(it, 0) > 0
     it.relay.hush()
 
     async def are_gone() -> bool:
-        return (await it.ask(0, "info"))["nodes"][0]["num_clients"] == 0
+        return await _clients_of(it, 0) == 0
 
     await eventually(are_gone, 6, "the server to let go of clients that do not answer")
     it.relay.mend()
+
+
+async def _clients_of(it: World, index: int) -> int:
+    return int((await it.ask(index, "info"))["nodes"][0]["num_clients"])
 
 
 async def some_do_not_read(it: World) -> None:
@@ -257,3 +288,29 @@ async def some_come_and_go(it: World) -> None:
 def _topics(it: World) -> set[str]:
     """That the servers listen to at the broker."""
     return set(it.broker.cli("PUBSUB", "CHANNELS", "*").split()) if isinstance(it.broker, Redis) else set()
+
+
+# ------------------------------------------------------------------------------------------------------- one by one
+
+
+SOAK = (
+    broker_is_killed,
+    broker_stands_still,
+    line_falls_silent,
+    line_breaks,
+    line_is_slow,
+    node_restarts,
+    nodes_are_renewed,
+    all_are_cut,
+    some_are_cut_all_the_time,
+    strangers_claim_places,
+    some_come_and_go,
+)
+
+
+async def anything_happens(it: World) -> None:
+    """One fault after the other, by chance, for as long as was asked for."""
+    end = time.monotonic() + it.load.soak
+    while time.monotonic() < end:
+        await it.chance.choice(SOAK)(it)
+        await asyncio.sleep(1)

@@ -3,15 +3,17 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
+from tests.chaos import apart
 from tests.chaos.clients import KINDS, Subscriber, WebSocket
 from tests.chaos.ledger import Ledger
+from tests.tools.clock import turned_by
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import seconds
 from tests.tools.redis import Redis, redis
@@ -41,22 +43,34 @@ SYNCED = ("--appendonly", "yes", "--appendfsync", "always")  # it writes first, 
 
 
 class Load(NamedTuple):
-    """rate: publications a second, of all channels together."""
+    """rate: publications a second, of all channels together. soak: seconds for which faults follow each other.
+
+    before: where the code of an older version is, which the servers begin with; "": this one.
+    """
 
     clients: int = 200
     channels: int = 10
     rate: int = 100
+    soak: float = 60
+    before: str = ""
 
 
 class Place(NamedTuple):
     """engine: memory, sqlite, redis, redis-forgets, nats. workers: of each server. relay: between two sides, a line
-    that can be harmed: `broker`, of the first server to it; `clients`, of theirs to the first server.
+    that can be harmed: `broker`, of the first server to it; `clients`, of theirs to the first server. apart: the first
+    server is in a network namespace of its own (see `apart.py`). clock: its wall clock can be turned (see `turn`).
     """
 
     engine: str
     nodes: int = 2
     workers: int = 1
     relay: str = ""
+    apart: bool = False
+    clock: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}, {self.workers} workers" if self.workers > 1 else self.engine
 
 
 class World:
@@ -74,6 +88,8 @@ class World:
         self.relay: Relay | None = None
         self.servers: list[Server] = []
         self.addresses: list[str] = []
+        self.code = {"PYTHONPATH": load.before} if load.before else {}  # what chooses a version for servers that start
+        self._clock = folder / "clock"
         self._stack = stack
         self._folder = folder
         self._publishing = True
@@ -87,26 +103,38 @@ class World:
         (self._folder / "freshet.toml").write_text(CONFIG)
         if self.place.engine in ("redis", "redis-forgets"):
             options = SYNCED if self.place.engine == "redis" else ()
-            self.broker = self._stack.enter_context(redis(*options))
+            open_to = ("--bind", HOST, apart.HERE, "--protected-mode", "no") if self.place.apart else ()
+            self.broker = self._stack.enter_context(redis(*options, *open_to))
         elif self.place.engine == "nats":
-            self.broker = self._stack.enter_context(nats())
+            self.broker = self._stack.enter_context(nats(*(("-a", "0.0.0.0") if self.place.apart else ())))
         for index in range(self.place.nodes):
-            self.servers.append(self.start(self._engine(index)))
-            self.addresses.append(f"{HOST}:{self.servers[index].port}")
+            self.servers.append(self.start(index))
+            self.addresses.append(f"{self.servers[index].host}:{self.servers[index].port}")
         if self.place.relay == "clients":
             self.addresses[0] = f"{HOST}:{self._laid(self.servers[0].port).port}"
 
-    def start(self, engine: str, *, port: int | None = None, env: dict[str, str] | None = None) -> Server:
-        """One more server. env: added to its environment."""
+    def start(self, index: int, port: int | None = None) -> Server:
+        """port: where one was before, which has ended."""
         config = str(self._folder / "freshet.toml")
         workers = ("--workers", str(self.place.workers)) if self.place.workers > 1 else ()
-        environment = {"FRESHET_ENGINE": engine, **(env or {})}
-        return self._stack.enter_context(serving("--config", config, *workers, port=port, env=environment))
+        env = {"FRESHET_ENGINE": self._engine(index), **self.code}
+        host: str = HOST
+        prefix: Sequence[str] = ()
+        if index == 0 and self.place.apart:
+            host, prefix = apart.NODE, apart.node_prefix()
+        if index == 0 and self.place.clock:
+            self.turn(0)
+            env |= turned_by(self._clock)
+        server = serving("--config", config, *workers, host=host, port=port, prefix=prefix, env=env)
+        return self._stack.enter_context(server)
 
-    async def renew(self, index: int, *, env: dict[str, str] | None = None) -> None:
+    async def renew(self, index: int) -> None:
         """A new server where one was, which has ended."""
-        engine, port = self._engine(index), self.servers[index].port
-        self.servers[index] = await asyncio.to_thread(self.start, engine, port=port, env=env)
+        self.servers[index] = await asyncio.to_thread(self.start, index, self.servers[index].port)
+
+    def turn(self, difference: int) -> None:
+        """The wall clock of the first server, to so many seconds before or behind the true time."""
+        self._clock.write_text(f"{difference:+d}")
 
     def _engine(self, index: int) -> str:
         if self.broker is None:
@@ -114,6 +142,8 @@ class World:
         port = self.broker.port
         if index == 0 and self.place.relay == "broker":
             port = (self.relay or self._laid(port)).port
+        if index == 0 and self.place.apart:
+            return f"{self.broker.url.replace(HOST, apart.HERE)}?timeout=1"
         return f"{self.broker.url.replace(f':{self.broker.port}', f':{port}')}?timeout=1"
 
     def _laid(self, target: int) -> Relay:

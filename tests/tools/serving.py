@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
 class Server:
     """A running server: where it is, what it has written, and how to end it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], host: str, port: int, output: Path) -> None:
         self.process = process
+        self.host = host
         self.port = port
         self._output = output
 
@@ -30,10 +31,10 @@ class Server:
         return self.process.pid
 
     def http(self, path: str = "/") -> str:
-        return f"http://{HOST}:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     def ws(self, path: str = "/") -> str:
-        return f"ws://{HOST}:{self.port}{path}"
+        return f"ws://{self.host}:{self.port}{path}"
 
     def log(self) -> str:
         """All that it has written so far, to either stream."""
@@ -67,7 +68,7 @@ class Server:
         if code is not None:
             raise RuntimeError(f"the server ended with {code} before it listened:\n{self.log()}")
         try:
-            socket.create_connection((HOST, self.port), seconds(1)).close()
+            socket.create_connection((self.host, self.port), seconds(1)).close()
         except OSError:
             return False
         return True
@@ -77,14 +78,17 @@ class Server:
 def serving(
     *arguments: str,
     command: str = "serve",
+    host: str = HOST,
     port: int | None = None,
+    prefix: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Server]:
-    """Run `freshet serve ARGUMENTS` on a free loopback port until the block ends.
+    """Run `freshet serve ARGUMENTS` on a free loopback port of `host` until the block ends.
 
     command: another word of the command line that listens, such as `demo`.
     port: the port to take, for a server that comes back where one was.
+    prefix: a command that runs it.
     env: added to the environment, from which every FRESHET_ variable of the caller is left out.
     cwd: where it runs, and where `MODULE:APP` is looked for.
 
@@ -92,18 +96,18 @@ def serving(
     """
     port = port or free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
-    host = ["--host", HOST] if command == "serve" else []  # the demo is for one's own machine
+    where = ["--host", host] if command == "serve" else []  # the demo is for one's own machine
     with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
         output = Path(folder, "output.log")
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "freshet", command, *arguments, *host, "--port", str(port)],
+                [*prefix, sys.executable, "-m", "freshet", command, *arguments, *where, "--port", str(port)],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or ROOT,
                 env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
-        server = Server(process, port, output)
+        server = Server(process, host, port, output)
         try:
             wait_until(server._answers, START, f"port {port} to answer")
             yield server

@@ -12,6 +12,7 @@ SYSTEM=(
     "chromedriver chromium-driver"
     "redis-server redis-server"
     "nats-server  nats-server"
+    "faketime     faketime"
 )
 
 install_system_packages() {

@@ -1,0 +1,87 @@
+"""A node in a network namespace of its own, and a partition between it and the broker that nobody is told of.
+
+`run` makes two namespaces, in one of which a command is run: there are the broker, the other node and the clients. Two
+lines lead to the other, one for clients and one for the broker. All addresses are loopback addresses, on devices that
+lead nowhere else. A partition is a wrong hardware address: what is sent arrives at nobody, without an error. It takes
+root, and Linux.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+NODE = "127.9.1.2"  # where clients reach the node
+HERE, THERE = "127.9.2.1", "127.9.2.2"  # the broker, and from where the node calls it
+NOBODY = "02:00:00:00:00:01"
+NAMES = "FRESHET_TEST_NAMESPACES"  # in the environment, when this runs in one: ours and the node's
+
+
+def is_inside() -> bool:
+    return NAMES in os.environ
+
+
+def can_be_made() -> bool:
+    """Whether this process may make namespaces."""
+    name = f"freshet{os.getpid()}"
+    made = os.geteuid() == 0 and _ip("netns", "add", name, check=False).returncode == 0
+    if made:
+        _ip("netns", "del", name)
+    return made
+
+
+def run(*arguments: str) -> str:
+    """What `python ARGUMENTS` says in the first of two namespaces. Raises RuntimeError with all that it said."""
+    with namespaces() as names:
+        command = ["ip", "netns", "exec", names[0], sys.executable, *arguments]
+        env = {**os.environ, NAMES: " ".join(names)}
+        done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def namespaces() -> Iterator[tuple[str, str]]:
+    """The names of two, which can reach each other and nothing else."""
+    ours, node = (f"freshet{os.getpid()}{letter}" for letter in "ab")
+    try:
+        for name in (ours, node):
+            _ip("netns", "add", name)
+            _inside(name, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+            _ip("-n", name, "address", "add", "127.0.0.1/24", "dev", "lo")
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", name, "address", "del", "127.0.0.1/8", "dev", "lo", check=False)
+        for line, (here, there) in enumerate((("127.9.1.1", NODE), (HERE, THERE))):
+            device = f"line{line}"
+            _ip("link", "add", device, "netns", ours, "type", "veth", "peer", "name", device, "netns", node)
+            for name, address in ((ours, here), (node, there)):
+                _ip("-n", name, "address", "add", f"{address}/24", "dev", device)
+                _ip("-n", name, "link", "set", device, "up")
+        yield ours, node
+    finally:
+        for name in (ours, node):
+            _ip("netns", "del", name, check=False)
+
+
+def node_prefix() -> Sequence[str]:
+    """What runs a command in the namespace of the node."""
+    return ["ip", "netns", "exec", os.environ[NAMES].split()[1]]
+
+
+def part(*, apart: bool) -> None:
+    """The node and the broker."""
+    ours, node = os.environ[NAMES].split()
+    for name, address in ((ours, THERE), (node, HERE)):
+        _ip("-n", name, "neighbour", "del", address, "dev", "line1", check=False)
+        if apart:
+            _ip("-n", name, "neighbour", "add", address, "lladdr", NOBODY, "dev", "line1", "nud", "permanent")
+
+
+def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["ip", *arguments], check=check, capture_output=True)
+
+
+def _inside(name: str, *command: str) -> None:
+    subprocess.run(["ip", "netns", "exec", name, *command], check=True, capture_output=True)
