@@ -6,10 +6,12 @@ They are small, so that thousands fit into one process; the official clients hav
 import asyncio
 import json
 import random
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -25,13 +27,20 @@ Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Subscriber(ABC):
-    """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`.
+    """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`. trust: they use TLS.
 
     back: when, by the monotonic clock, it was subscribed again last.
     late: for each publication that came alive, how many seconds after it was asked for.
     """
 
-    def __init__(self, addresses: list[str], channel: str, given: list[int | None], first: int) -> None:
+    def __init__(
+        self,
+        addresses: list[str],
+        channel: str,
+        given: list[int | None],
+        first: int,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         self.is_in = asyncio.Event()
         self.back = 0.0
         self.recoveries = 0
@@ -41,6 +50,7 @@ class Subscriber(ABC):
         self._channel = channel
         self._given = given
         self._next = first
+        self._trust = trust
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -81,17 +91,18 @@ class Subscriber(ABC):
 class WebSocket(Subscriber):
     """The Centrifugal protocol in JSON. awake: cleared while it does not read."""
 
-    def __init__(self, addresses: list[str], channel: str, given: list[int | None], first: int) -> None:
-        super().__init__(addresses, channel, given, first)
-        self.awake = asyncio.Event()
-        self.awake.set()
-        self._place: tuple[str, int] | None = None
+    _place: tuple[str, int] | None = None
+
+    @cached_property
+    def awake(self) -> asyncio.Event:
+        event = asyncio.Event()
+        event.set()
+        return event
 
     async def _listen(self, address: str) -> None:
-        url = f"ws://{address}/connection/websocket"
-        async with connect(
-            url, open_timeout=PATIENCE, close_timeout=0.1, ping_interval=None, max_size=LIMIT, max_queue=4
-        ) as connection:
+        url = f"{'wss' if self._trust else 'ws'}://{address}/connection/websocket"
+        patience: dict[str, Any] = {"open_timeout": PATIENCE, "close_timeout": 0.1, "ping_interval": None}
+        async with connect(url, **patience, max_size=LIMIT, max_queue=4, ssl=self._trust) as connection:
             self.transport = connection.transport
             await self._begin(connection)
             while True:
@@ -139,12 +150,14 @@ class _Http(Subscriber):
     """A channel's URL. place: as the server writes it, `epoch:offset`."""
 
     _place = ""
+    _host = ""
 
     @asynccontextmanager
     async def _line(self, address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        self._host = address
         host, port = address.split(":")
         async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection(host, int(port), limit=LIMIT)
+            reader, writer = await asyncio.open_connection(host, int(port), limit=LIMIT, ssl=self._trust)
         self.transport = writer.transport
         try:
             yield reader, writer
@@ -156,7 +169,7 @@ class _Http(Subscriber):
     ) -> dict[str, str]:
         """Send a request, and answer with the head of what came, by names in small letters."""
         reader, writer = line
-        lines = [f"GET /channels/{quote(self._channel)}{query} HTTP/1.1", "Host: chaos", *headers, "", ""]
+        lines = [f"GET /channels/{quote(self._channel)}{query} HTTP/1.1", f"Host: {self._host}", *headers, "", ""]
         writer.write("\r\n".join(lines).encode())
         async with asyncio.timeout(PATIENCE + WAIT):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from tests.chaos.ledger import Ledger
 from tests.tools.clock import turned_by
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import seconds
+from tests.tools.proxies import proxied
 from tests.tools.redis import Redis, redis
 from tests.tools.relay import Relay
 from tests.tools.serving import HOST, Server, serving
@@ -56,9 +58,11 @@ class Load(NamedTuple):
 
 
 class Place(NamedTuple):
-    """engine: memory, sqlite, redis, redis-forgets, nats. workers: of each server. relay: between two sides, a line
-    that can be harmed: `broker`, of the first server to it; `clients`, of theirs to the first server. apart: the first
-    server is in a network namespace of its own (see `apart.py`). clock: its wall clock can be turned (see `turn`).
+    """engine: memory, sqlite, redis, redis-forgets, nats. workers: of each server.
+
+    relay: between two sides, a line that can be harmed: `broker`, of the first server to it; `clients`, of theirs to
+    the first server. proxy: before all servers (see `proxies.py`). apart: the first server is in a network namespace of
+    its own (see `apart.py`). clock: its wall clock can be turned (see `turn`).
     """
 
     engine: str
@@ -66,6 +70,7 @@ class Place(NamedTuple):
     workers: int = 1
     relay: str = ""
     apart: bool = False
+    proxy: str = ""
     clock: bool = False
 
     @property
@@ -88,6 +93,7 @@ class World:
         self.relay: Relay | None = None
         self.servers: list[Server] = []
         self.addresses: list[str] = []
+        self.trust: ssl.SSLContext | None = None
         self.code = {"PYTHONPATH": load.before} if load.before else {}  # what chooses a version for servers that start
         self._clock = folder / "clock"
         self._stack = stack
@@ -110,6 +116,10 @@ class World:
         for index in range(self.place.nodes):
             self.servers.append(self.start(index))
             self.addresses.append(f"{self.servers[index].host}:{self.servers[index].port}")
+        if self.place.proxy:
+            ports = [server.port for server in self.servers]
+            address, self.trust = self._stack.enter_context(proxied(self.place.proxy, ports, self._folder))
+            self.addresses = [address]
         if self.place.relay == "clients":
             self.addresses[0] = f"{HOST}:{self._laid(self.servers[0].port).port}"
 
@@ -168,7 +178,7 @@ class World:
             given: list[int | None] = []
             self.ledger.given.append((channel, given))
             kind = KINDS[(place + number % self.load.channels) % len(KINDS)]
-            self.subscribers.append(kind(self.addresses, channel, given, place))
+            self.subscribers.append(kind(self.addresses, channel, given, place, self.trust))
         for index, each in enumerate(self.subscribers):
             self._tasks.append(asyncio.create_task(each.run()))
             if index % 100 == 99:

@@ -52,4 +52,7 @@ def find(tool: str) -> str | None:
 
 def runs(path: str) -> bool:
     """Whether the command starts: what pyenv puts on the path may only say that there is no such version."""
-    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
+    for asked in ("--version", "-v", "version"):
+        if subprocess.run([path, asked], capture_output=True, check=False).returncode == 0:
+            return True
+    return False

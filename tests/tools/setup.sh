@@ -13,6 +13,9 @@ SYSTEM=(
     "redis-server redis-server"
     "nats-server  nats-server"
     "faketime     faketime"
+    "nginx        nginx-light"
+    "haproxy      haproxy"
+    "caddy        caddy"
 )
 
 install_system_packages() {
