@@ -1,4 +1,6 @@
-"""Freshet, for the benchmark of clients: one room, which every dialect hears, and an event that publishes to it."""
+"""Freshet, for the benchmarks: one room, which every dialect hears, and an event that publishes to it."""
+
+import os
 
 from freshet import Freshet, History, Session
 from freshet.config import parse
@@ -6,6 +8,7 @@ from freshet.config import parse
 live = Freshet(
     config=parse(
         {
+            "engine": os.environ.get("REDIS_URL", "memory://"),
             "tokens": {"anonymous": True},
             "origins": ["*"],
             "limits": {"connects_per_second": 0},
@@ -15,7 +18,8 @@ live = Freshet(
     environment={},
 )
 live.channel("bench", history=History(size=100, ttl=60))
-default = live.namespace("/")
+# Over Redis, clients that lost their line come back as the same session, as with the peer's recovery.
+default = live.namespace("/", recovery=120 if "REDIS_URL" in os.environ else 0)
 
 
 @default.on("enter")

@@ -1,8 +1,17 @@
-"""python-socketio, for the benchmark of clients; uvicorn serves it."""
+"""python-socketio, for the benchmarks; uvicorn serves it. With REDIS_URL, several processes share its rooms."""
+
+import os
 
 import socketio
 
-sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*", ping_interval=3600, ping_timeout=3600)
+url = os.environ.get("REDIS_URL")
+sio = socketio.AsyncServer(
+    async_mode="asgi",
+    cors_allowed_origins="*",
+    ping_interval=3600,
+    ping_timeout=3600,
+    client_manager=socketio.AsyncRedisManager(url) if url else None,
+)
 app = socketio.ASGIApp(sio)
 
 

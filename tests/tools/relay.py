@@ -79,7 +79,11 @@ class Relay:
         if not self._open:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection(HOST, self._target)
+        try:
+            there, back = await asyncio.open_connection(HOST, self._target)
+        except OSError:  # nobody is there just now
+            writer.transport.abort()
+            return
         pair = {writer, back}
         self._writers |= pair
         try:
