@@ -34,13 +34,14 @@ class Contender(NamedTuple):
 
 FRESHET = [PYTHON, "-m", "freshet", "serve", "freshet_app:live", "--port", "{port}"]
 UVICORN = [PYTHON, "-m", "uvicorn", "socketio_app:app", "--port", "{port}", "--log-level", "error"]
+NODE = ["node", "server.mjs", "{port}", "{redis}"]
 CONTENDERS = [
     Contender("Freshet, centrifuge-js", "centrifuge", FRESHET),
     Contender("Freshet, socket.io-client, recovery", "socket.io", FRESHET),
     Contender(
         "npm socket.io, Redis Streams, recovery", "socket.io", ["node", "server.mjs", "{port}", "{redis}", "yes"]
     ),
-    Contender("npm socket.io, Redis Streams", "socket.io", ["node", "server.mjs", "{port}", "{redis}"]),
+    Contender("npm socket.io, Redis Streams", "socket.io", NODE),
     Contender("python-socketio, Redis manager", "socket.io", UVICORN),
 ]
 

@@ -30,6 +30,7 @@ class Process:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
+        self.pid = process.pid
         self.port = port
 
     def cpu(self) -> Cpu:
