@@ -35,9 +35,11 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: $(VENV)/dev ## measure the fan-out against a C loop of send(), and clients against others' servers (ARGS=--write)
+bench: $(VENV)/dev ## measure fan-out, clients, storms and broken lines, beside others' servers (ARGS=--write)
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
+	$(BIN)/python -m bench.storm $(ARGS)
+	$(BIN)/python -m bench.jitter $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## faults under load, minutes: what arrived, who was told, what was lost (ARGS="--rounds 3 --only nats")

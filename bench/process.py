@@ -34,13 +34,23 @@ class Process:
         self.port = port
 
     def cpu(self) -> Cpu:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
+        return _cpu(self.pid)
+
+    def cpu_of_all(self) -> Cpu:
+        """With its children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        each = [_cpu(pid) for pid in (self.pid, *map(int, children))]
+        return Cpu(sum(cpu.user for cpu in each), sum(cpu.system for cpu in each))
 
     def memory(self) -> int:
         """Resident bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * KIB
+
+
+def _cpu(pid: int) -> Cpu:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
 
 
 def free_port() -> int:

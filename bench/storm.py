@@ -34,6 +34,7 @@ from bench.results import write
 
 STAYED = 100
 CHANNELS = 20
+CLOSE = 0x88  # the first byte of a WebSocket's last frame
 CONFIG = """
 [tokens]
 anonymous = true
@@ -152,7 +153,9 @@ class Client(asyncio.Protocol):
             if not self._is_quiet:
                 now = time.monotonic()
                 self._crowd.late += [now - float(asked) for asked in _asked(data)]
-        if data.endswith(b"\x02{}"):  # a heartbeat, and nothing behind it
+        if data[0] == CLOSE:
+            self.transport.close()  # type: ignore[union-attr]
+        elif data.endswith(b"\x02{}"):  # a heartbeat, and nothing behind it
             self.transport.write(framed(b"{}"))  # type: ignore[union-attr]
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -234,7 +237,7 @@ async def drain(servers: list[Process], pid: int, options: argparse.Namespace) -
 
 def serve(stack: ExitStack, folder: Path, port: int, core: int, engine: str = "memory://", **limits: float) -> Process:
     config = folder / f"{port}.toml"
-    config.write_text(CONFIG.format(**{"drain": 10, "rate": 2000, "burst": 5000, **limits}))
+    config.write_text(CONFIG.format(**{"drain": 10, "rate": 2000, "burst": 1000, **limits}))
     command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
     return stack.enter_context(served(command, port, core=core, env={"FRESHET_ENGINE": engine}))
 
@@ -244,7 +247,12 @@ def storms(options: argparse.Namespace, folder: Path) -> list[str]:
         "| let in | back/s | 50/95/100 % | CPU us each | turned away | late before: p99 | p50 | p99 | not recovered |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, limits in (("2,000/s, the default", {}), ("without a limit", {"rate": 0})):
+    for name, limits in (
+        ("without a limit", {"rate": 0}),
+        ("5,000, then 2,000/s", {"burst": 5000}),
+        ("1,000, then 2,000/s (the default)", {}),
+        ("500, then 1,000/s", {"rate": 1000, "burst": 500}),
+    ):
         with ExitStack() as stack:
             server = serve(stack, folder, free_port(), 0, **limits)
             rounds = uvloop.run(storm(server, options))
@@ -261,7 +269,7 @@ def drains(options: argparse.Namespace, folder: Path) -> list[str]:
         "| window | moved/s: on average | at most | the last after | late: p50 | p99 | not recovered |",
         "|---|---|---|---|---|---|---|",
     ]
-    for window in (10, 30):
+    for window in (3, 10):
         with ExitStack() as stack:
             port = free_port()
             command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)]
@@ -280,7 +288,7 @@ def drains(options: argparse.Namespace, folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--rate", type=float, default=50, help="publications/s, of all channels together")
+    parser.add_argument("--rate", type=float, default=200, help="publications/s, of all channels together")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()

@@ -118,7 +118,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2000
     connects_burst: Annotated[
         int, Meta(ge=1, description="New clients that may come at once after a quiet time.", extra=_COUNT)
-    ] = 5000
+    ] = 1000
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
