@@ -306,6 +306,8 @@ def main() -> None:
             "",
             f"## A node drains: {options.clients // 2:,} clients move to another, on one Redis",
             "",
+            "A node moves at least 500 clients a second, so that a longer window would change nothing here.",
+            "",
             *drains(options, Path(folder)),
         ]
     print("\n".join(lines))
