@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.contracts.transport import Ended, Link
 from tests.tools.need import ROOT
 from tests.tools.patience import wait_until
-from tests.tools.serving import Server, free_port, serving
+from tests.tools.serving import HOST, Server, free_port, serving
 
 COMMANDS = {
     "uvicorn": ["uvicorn", "{app}", "--ws", "websockets-sansio", "--port", "{port}"],
@@ -36,7 +36,7 @@ def shell(name: str, app: str, folder: Path, *more: str) -> Iterator[Server]:
     command = [sys.executable, "-m", *(part.format(port=port, app=app) for part in COMMANDS[name]), *more]
     with output.open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    server = Server(process, port, output)
+    server = Server(process, HOST, port, output)
     try:
         wait_until(server._answers, 20, f"{name} to listen")
         yield server
