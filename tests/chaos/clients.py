@@ -30,7 +30,6 @@ class Subscriber(ABC):
     """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`. trust: they use TLS.
 
     back: when, by the monotonic clock, it was subscribed again last.
-    late: for each publication that came alive, how many seconds after it was asked for.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class Subscriber(ABC):
         self.is_in = asyncio.Event()
         self.back = 0.0
         self.recoveries = 0
-        self.late: list[float] = []
         self.transport: asyncio.WriteTransport | None = None
         self._addresses = addresses
         self._channel = channel
@@ -82,10 +80,8 @@ class Subscriber(ABC):
         self.back = time.monotonic()
         self.is_in.set()
 
-    def _take(self, data: dict[str, Any], *, alive: bool) -> None:
+    def _take(self, data: dict[str, Any]) -> None:
         self._given.append(data["number"])
-        if alive:
-            self.late.append(time.monotonic() - data["asked"])
 
 
 class WebSocket(Subscriber):
@@ -128,7 +124,7 @@ class WebSocket(Subscriber):
                 self._placed(reply)
             elif (push := message.get("push")) is not None:
                 if "pub" in push:
-                    self._publication(push["pub"], alive=True)
+                    self._publication(push["pub"])
                 elif "unsubscribe" in push:
                     raise EOFError("unsubscribed")
 
@@ -138,12 +134,12 @@ class WebSocket(Subscriber):
         offset = publications[0]["offset"] - 1 if publications else reply.get("offset", 0)
         self._place = (reply.get("epoch", ""), offset)
         for publication in publications:
-            self._publication(publication, alive=False)
+            self._publication(publication)
 
-    def _publication(self, publication: dict[str, Any], *, alive: bool) -> None:
+    def _publication(self, publication: dict[str, Any]) -> None:
         assert self._place is not None
         self._place = (self._place[0], publication["offset"])
-        self._take(publication["data"], alive=alive)
+        self._take(publication["data"])
 
 
 class _Http(Subscriber):
@@ -198,7 +194,7 @@ class EventStream(_Http):
             recovered = event["event"] == "subscribed"
             self._subscribed(recovered=recovered if was else None)
         elif event["event"] == "message" and "data" in event:
-            self._take(json.loads(event["data"]), alive=True)
+            self._take(json.loads(event["data"]))
         elif event["event"] == "error":
             raise EOFError(event)
 
@@ -231,7 +227,7 @@ class LongPoll(_Http):
                     self._subscribed(recovered=page["recovered"] if self._place else None)
                 self._place = f"{page['epoch']}:{page['offset']}"
                 for publication in page["publications"]:
-                    self._take(publication["data"], alive=False)
+                    self._take(publication["data"])
 
 
 @asynccontextmanager

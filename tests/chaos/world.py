@@ -198,7 +198,7 @@ class World:
             while self._publishing:
                 server = self.servers[(number + index) % len(self.servers)]
                 self.ledger.tried[channel].add(index)
-                data = {"number": index, "asked": time.monotonic(), "filling": self.filling.get(channel, "")}
+                data = {"number": index, "filling": self.filling.get(channel, "")}
                 try:
                     answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": data})
                     done = "result" in answer.json()

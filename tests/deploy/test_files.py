@@ -127,6 +127,14 @@ def test_names_and_ports_of_the_manifests_fit() -> None:
     assert int(user[1]) == pod()["securityContext"]["runAsUser"]
 
 
+def test_nginx_passes_on_in_compose_as_it_does_elsewhere() -> None:
+    def passed(file: str) -> set[str]:
+        text = (DEPLOY / file).read_text()
+        return set(re.findall(r"^\s+(proxy_\w+ [^;]+);", text, re.MULTILINE))
+
+    assert passed("compose/nginx.conf") == passed("nginx/freshet.conf")
+
+
 def test_what_is_copied_into_the_image_is_there_and_nothing_else_is_sent() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     copied = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()]

@@ -86,14 +86,24 @@ async def test_long_polls_wait_and_are_answered(front: Front) -> None:
         assert [each["data"] for each in (await asked).json()["publications"]] == [1]
 
 
-async def test_a_socketio_client_that_polls_reaches_its_session_whichever_node_a_request_meets(front: Front) -> None:
-    client = socketio.AsyncClient(ssl_verify=False, reconnection=False)
-    await client.connect(front.http("/"), transports=["polling"])
-    first = client.get_sid()
-    await asyncio.sleep(seconds(1))
-    assert client.connected
-    assert client.get_sid() == first
-    await client.disconnect()
+async def test_a_session_of_polls_is_known_whichever_node_a_request_meets(front: Front) -> None:
+    """Each request by a connection of its own, so that they are spread over the nodes."""
+
+    async def ask(method: str, content: str = "", **more: str) -> str:
+        query = {"EIO": "4", "transport": "polling", **more}
+        async with httpx.AsyncClient(verify=front.trust, timeout=seconds(10)) as http:
+            answer = await http.request(method, front.http("/socket.io/"), params=query, content=content)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    sid = json.loads((await ask("GET"))[1:])["sid"]
+    assert await ask("POST", "40", sid=sid) == "ok"
+    assert (await ask("GET", sid=sid)).startswith("40")
+    for _ in range(10):
+        assert await ask("POST", '42["nothing"]', sid=sid) == "ok"
+    async with socketio.AsyncSimpleClient(ssl_verify=False) as client:  # the official one, too
+        await client.connect(front.http("/"), transports=["polling"])
+        assert client.connected
 
 
 async def test_the_server_api_is_not_for_everybody(front: Front) -> None:
