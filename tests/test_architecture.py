@@ -70,6 +70,7 @@ LAYOUT = Layout(
                 "redis_line",
                 "redis_servers",
                 "staying",
+                "sweeping",
                 "tls",
             }
         ),

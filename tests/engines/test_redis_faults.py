@@ -210,7 +210,7 @@ async def test_it_goes_on_when_redis_has_forgotten_the_scripts(server: Redis) ->
 async def test_what_a_dead_node_left_behind_leaves_once_after_the_presence_time(
     server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freshet.engines.redis.SWEEP", 0.1)
+    monkeypatch.setattr("freshet.engines.sweeping.SWEEP", 0.1)
     async with (
         node_at(server.url, "one", presence_time=0.5) as (one, told_one),
         node_at(server.url, "two", presence_time=0.5) as (two, told_two),
@@ -222,7 +222,7 @@ async def test_what_a_dead_node_left_behind_leaves_once_after_the_presence_time(
         await eventually(lambda: Left("a", ALICE) in told_one and Left("a", ALICE) in told_two, 10, "its leaving")
         assert await one.presence("a") == {}
         assert [type(event).__name__ for event in told_one] == ["Joined", "Left"]
-        await eventually(lambda: not one._presence_due and not two._presence_due, 10, "nothing left to look at")
+        await eventually(lambda: not one._sweeping and not two._sweeping, 10, "nothing left to look at")
 
 
 async def test_more_than_a_thousand_whose_time_is_over_are_gone_for_whoever_reads(server: Redis) -> None:

@@ -81,7 +81,7 @@ class NatsEngine(Engine):
         except BaseException:
             await self.stop()
             raise
-        self._presence.start()
+        self._presence.sweeping.start()
 
     async def stop(self) -> None:
         await self._presence.stop()
@@ -104,7 +104,7 @@ class NatsEngine(Engine):
             raise
 
     async def unsubscribe(self, channel: str) -> None:
-        self._presence.nobody_listens(channel)
+        self._presence.sweeping.forget(channel)
         if self._listening.pop(self._flow(channel), None) is not None:
             self._link.ignore([self._flow(channel)])
 
@@ -167,7 +167,7 @@ class NatsEngine(Engine):
         elif isinstance(said, Said):
             receiver.deliver(Published(channel, said.item.publication(0)))
         elif isinstance(said, Came):
-            self._presence.somebody(channel)
+            self._presence.sweeping.somebody(channel)
             receiver.deliver(Joined(channel, said.info.info()))
         elif isinstance(said, Went):
             receiver.deliver(Left(channel, said.info.info()))

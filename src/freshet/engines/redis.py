@@ -13,18 +13,17 @@ of a channel share a hash tag, so that a cluster keeps them together. What nobod
 
 import asyncio
 import logging
-from collections import OrderedDict
-from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
-from freshet.clock import SYSTEM, Clock, Timer
+from freshet.clock import SYSTEM, Clock
 from freshet.engines.base import Engine, Receiver, new_epoch
 from freshet.engines.info import Info
 from freshet.engines.redis_line import Events
 from freshet.engines.redis_servers import SCHEMES, Servers, parse, servers_of, slot_of
+from freshet.engines.sweeping import Sweeping
 from freshet.errors import EngineUnavailable
 from freshet.model import (
     NOWHERE,
@@ -47,8 +46,6 @@ log = logging.getLogger("freshet")
 
 IDEMPOTENCY_TIME = 300_000  # ms
 META_TIME = 3_600_000 + 300_000  # ms for which an epoch outlives the publications: a listener reads within an hour
-SWEEP = 1.0  # seconds between looks for clients whose time is over
-SWEPT = 200  # channels that are looked at in one sweep
 HIGHEST = 2**63 - 1
 
 _HERE = files("freshet.engines") / "lua"
@@ -117,16 +114,13 @@ class RedisEngine(Engine):
     def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
         self._where = parse(url)
         self._presence_time = max(1, int(presence_time * 1000))  # ms
-        self._clock = clock
         self._node = ""
         self._receiver: Receiver | None = None
         self._servers: Servers | None = None
         self._spread = b"PUBLISH"
         self._listening: dict[bytes, str] = {}
         self._own_topics: frozenset[bytes] = frozenset()
-        self._presence_due: OrderedDict[str, float] = OrderedDict()
-        self._timer: Timer | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeping = Sweeping(presence_time, clock, self._listens, self._sweep)
         self.ignored = 0
 
     async def start(self, node: str, receiver: Receiver) -> None:
@@ -143,21 +137,14 @@ class RedisEngine(Engine):
         except BaseException:
             await self.stop()
             raise
-        self._timer = self._clock.call_later(SWEEP, self._tick)
+        self._sweeping.start()
 
     async def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-            self._sweeping = None
+        await self._sweeping.stop()
         servers, self._servers = self._servers, None
         if servers is not None:
             await servers.stop()
         self._listening.clear()
-        self._presence_due.clear()
 
     # --------------------------------------------------------------------------------------------------- the channels
 
@@ -175,7 +162,7 @@ class RedisEngine(Engine):
 
     async def unsubscribe(self, channel: str) -> None:
         names = self._names(channel)
-        self._presence_due.pop(channel, None)
+        self._sweeping.forget(channel)
         if self._listening.pop(names.topic, None) is not None and self._servers is not None:
             self._servers.ignore(names.slot, names.topic)
 
@@ -251,33 +238,15 @@ class RedisEngine(Engine):
         keys = names.keys("here", "until")
         arguments = (names.topic, self._spread, what, self._presence_time, client, info)
         answer = await self._there.run(names.slot, "presence", keys, *arguments)
-        self._somebody(channel, names.topic)
+        self._sweeping.somebody(channel)
         return answer
 
-    def _somebody(self, channel: str, topic: bytes) -> None:
-        """Somebody may be there, who may go without a word: look in a while, as long as this node listens."""
-        if topic in self._listening:
-            self._presence_due[channel] = self._clock.monotonic() + self._presence_time / 1000 + SWEEP
-            self._presence_due.move_to_end(channel)
+    def _listens(self, channel: str) -> bool:
+        return self._names(channel).topic in self._listening
 
-    def _tick(self) -> None:
-        self._timer = self._clock.call_later(SWEEP, self._tick)
-        if self._sweeping is None or self._sweeping.done():
-            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
-
-    async def _sweep(self) -> None:
-        """Look where nobody has said for the presence time that somebody is there; a few channels at a time."""
-        now = self._clock.monotonic()
-        due: list[str] = []
-        for channel, when in self._presence_due.items():
-            if when > now or len(due) == SWEPT:
-                break
-            due.append(channel)
-        with suppress(EngineUnavailable):  # the next sweep looks again
-            answers = await asyncio.gather(*(self._presence(channel, b"sweep") for channel in due))
-            for channel, (there, _, _) in zip(due, answers, strict=True):
-                if not there:
-                    self._presence_due.pop(channel, None)
+    async def _sweep(self, channel: str) -> bool:
+        there, _, _ = await self._presence(channel, b"sweep")
+        return bool(there)
 
     # ---------------------------------------------------------------------------------------------------------- nodes
 
@@ -307,7 +276,7 @@ class RedisEngine(Engine):
     def _hear_channel(self, channel: str, topic: bytes, data: bytes) -> None:
         delivery = _delivery(channel, data)
         if isinstance(delivery, Joined):
-            self._somebody(channel, topic)
+            self._sweeping.somebody(channel)
         if self._receiver is not None:
             self._receiver.deliver(delivery)
 
