@@ -339,6 +339,24 @@ async def test_an_engine_that_fails_lets_the_next_one_try_again(monkeypatch: pyt
     await engine.stop()
 
 
+async def test_when_all_logs_are_lost_all_are_told_and_the_log_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, turn, hub, rule, _session = await scene(size=10)
+    sessions = [Listener(turn) for _ in range(20)]
+    for number, each in enumerate(sessions):
+        hub.settle(await hub.join(each, f"c{number}", rule), await engine.history(f"c{number}", KEEP), None)  # type: ignore[arg-type]
+
+    async def another(channel: str, keep: History, since: Position | None = None) -> Stream:
+        return Stream([], Position("another", 5))
+
+    monkeypatch.setattr(engine, "history", another)
+    hub.doubt("")
+    await eventually(lambda: all(each.outbox.closed for each in sessions), 5, "all to be told")
+    assert sum("is behind its log" in record.message for record in caplog.records) == 1
+    await engine.stop()
+
+
 async def test_one_who_comes_while_the_last_one_goes_hears_everything() -> None:
     """Losing interest takes a turn: it must not end what a new listener has just begun."""
     engine, turn, hub, rule, last = await scene(size=10)
