@@ -50,9 +50,15 @@ class Line:
         self.port = listening.sockets[0].getsockname()[1]
         async with listening:
             yield self
+        while self._tasks:  # one that was just being accepted is cut the next time
             self.cut()
+            await asyncio.wait(self._tasks, timeout=0.05)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         there, back = await asyncio.open_connection("127.0.0.1", random.choice(self._targets))
         self._writers |= {writer, back}
         await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
