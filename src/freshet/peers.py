@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +13,9 @@ from freshet.errors import EngineUnavailable
 
 log = logging.getLogger("freshet.peers")
 
-ANSWER, FAILED, GONE = "answer", "failed", "gone"
+ANSWER, FAILED, GONE, THERE = "answer", "failed", "gone", "there"
+LOOK = 1.0  # seconds from one look at a node that is asked something to the next
+LIFE = 5.0  # seconds in which a node has to say that it is there
 
 Verb = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
 """What is done when another node says a word: with what it said, and an event that is set when it no longer waits."""
@@ -28,16 +30,26 @@ class Said(msgspec.Struct, array_like=True):
     asker: str = ""
 
 
+class _Question(NamedTuple):
+    node: str
+    answer: asyncio.Future[bytes]
+
+
+class _Silent(EngineUnavailable):
+    """A node did not answer, though it could be told."""
+
+
 class Peers:
     """The other nodes, as one node sees them. verbs: what it does at their word."""
 
     def __init__(self, node: str, engine: Engine) -> None:
-        self.verbs: dict[str, Verb] = {}
+        self.verbs: dict[str, Verb] = {THERE: self._here}
         self.garbage = 0  # messages that nobody here understands
         self._node = node
         self._engine = engine
         self._numbers = count(1)
-        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self._asked: dict[int, _Question] = {}
+        self._watched: set[str] = set()
         self._answering: dict[tuple[str, int], asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -51,20 +63,49 @@ class Peers:
             await self._engine.tell(None, msgspec.msgpack.encode(Said(verb, body)))
 
     async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
-        """One node's answer. Raises EngineUnavailable, also when there is none in `patience` seconds."""
+        """One node's answer. Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the
+        node turns out to be gone."""
+        if node not in self._watched:
+            self._watched.add(node)
+            self._spawn(self._watch(node))
+        return await self._question(node, verb, body, patience)
+
+    async def _question(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
         number = next(self._numbers)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        self._asked[number] = _Question(node, answer)
         try:
             await self._engine.tell(node, msgspec.msgpack.encode(Said(verb, body, number, self._node)))
             async with asyncio.timeout(patience):
                 return await answer
         except TimeoutError:
-            raise EngineUnavailable(f"node {node} does not answer") from None
+            raise _Silent(f"node {node} does not answer") from None
         finally:
             del self._asked[number]
             if answer.cancelled():
                 self._spawn(self._say(node, Said(GONE, b"", number, self._node)))
+
+    async def _watch(self, node: str) -> None:
+        """Look at a node while it is asked something: a poll waits long, and the node that has it may die meanwhile."""
+        try:
+            while any(asked.node == node for asked in self._asked.values()):
+                try:
+                    await asyncio.sleep(LOOK)
+                    await self._question(node, THERE, b"", LIFE)
+                except _Silent as why:
+                    self._bury(node, why)
+                except EngineUnavailable:
+                    continue  # nobody can be told anything, which says nothing about the node
+        finally:
+            self._watched.discard(node)
+
+    def _bury(self, node: str, why: _Silent) -> None:
+        for asked in self._asked.values():
+            if asked.node == node and not asked.answer.done():
+                asked.answer.set_exception(_Silent(str(why)))
+
+    async def _here(self, body: bytes, gone: asyncio.Event) -> bytes:
+        return b""
 
     def hear(self, message: bytes) -> None:
         """What the engine calls. Whatever the message holds, nothing is raised."""
@@ -85,13 +126,13 @@ class Peers:
                 log.warning("%d messages from other nodes made no sense", self.garbage)
 
     def _answered(self, said: Said) -> None:
-        answer = self._asked.get(said.number)
-        if answer is None or answer.done():
+        asked = self._asked.get(said.number)
+        if asked is None or asked.answer.done():
             return
         if said.verb == ANSWER:
-            answer.set_result(said.body)
+            asked.answer.set_result(said.body)
         else:
-            answer.set_exception(EngineUnavailable("the other node failed"))
+            asked.answer.set_exception(EngineUnavailable("the other node failed"))
 
     async def _do(self, verb: Verb, said: Said) -> None:
         key, gone = (said.asker, said.number), asyncio.Event()

@@ -1,4 +1,4 @@
-"""Subscribers that come back and recover, each in one channel, over every transport.
+"""Subscribers that come back and recover, each in one channel; those over HTTP are in `http_clients`.
 
 They are small, so that thousands fit into one process; the official clients have ledgers of their own in other tests.
 """
@@ -10,16 +10,14 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
-PATIENCE = 5.0  # seconds for a connection, and for the next sign of life
-WAIT = 2  # seconds that a long poll waits
+PATIENCE = 5  # heartbeats: for a connection, and for the next sign of life
 SMALL = 65536  # bytes that the kernel may keep for one that does not read
 LIMIT = 1 << 26  # bytes of a message: all that was missed comes in one
 
@@ -27,9 +25,10 @@ Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Subscriber(ABC):
-    """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`. trust: they use TLS.
+    """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`.
 
-    back: when, by the monotonic clock, it was subscribed again last.
+    beat: seconds from one heartbeat of a server to the next. trust: they use TLS. back: when it was subscribed again
+    last, by the monotonic clock. why: it was out last.
     """
 
     def __init__(
@@ -38,16 +37,19 @@ class Subscriber(ABC):
         channel: str,
         given: list[int | None],
         first: int,
+        beat: float,
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self.is_in = asyncio.Event()
         self.back = 0.0
         self.recoveries = 0
+        self.why = ""
         self.transport: asyncio.WriteTransport | None = None
         self._addresses = addresses
         self._channel = channel
         self._given = given
         self._next = first
+        self._patience = PATIENCE * beat
         self._trust = trust
 
     async def run(self) -> None:
@@ -56,8 +58,10 @@ class Subscriber(ABC):
         while True:
             address = self._addresses[self._next % len(self._addresses)]
             self._next += 1
-            with suppress(OSError, WebSocketException, InvalidHandshake, TimeoutError, EOFError):
+            try:
                 await self._listen(address)
+            except (OSError, WebSocketException, InvalidHandshake, EOFError) as why:
+                self.why = repr(why)
             attempt = 0 if self.is_in.is_set() else attempt + 1
             self.is_in.clear()
             self.transport = None
@@ -84,49 +88,29 @@ class Subscriber(ABC):
         self._given.append(data["number"])
 
 
-class WebSocket(Subscriber):
-    """The Centrifugal protocol in JSON. awake: cleared while it does not read."""
+class Centrifugal(Subscriber):
+    """Who speaks the Centrifugal protocol in JSON."""
 
     _place: tuple[str, int] | None = None
 
-    @cached_property
-    def awake(self) -> asyncio.Event:
-        event = asyncio.Event()
-        event.set()
-        return event
-
-    async def _listen(self, address: str) -> None:
-        url = f"{'wss' if self._trust else 'ws'}://{address}/connection/websocket"
-        patience: dict[str, Any] = {"open_timeout": PATIENCE, "close_timeout": 0.1, "ping_interval": None}
-        async with connect(url, **patience, max_size=LIMIT, max_queue=4, ssl=self._trust) as connection:
-            self.transport = connection.transport
-            await self._begin(connection)
-            while True:
-                await self.awake.wait()
-                async with asyncio.timeout(PATIENCE):  # the server's heartbeat comes sooner
-                    await self._hear(connection, await connection.recv())
-
-    async def _begin(self, connection: ClientConnection) -> None:
+    def _commands(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """With which it connects, and subscribes."""
         subscribe: dict[str, Any] = {"channel": self._channel}
         if self._place is not None:
             subscribe |= {"recover": True, "epoch": self._place[0], "offset": self._place[1]}
-        for command in ({"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe}):
-            await connection.send(json.dumps(command))
+        return {"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe}
 
-    async def _hear(self, connection: ClientConnection, text: str | bytes) -> None:
-        for line in text.splitlines():
-            message = json.loads(line)
-            if not message:
-                await connection.send("{}")
-            elif "error" in message:
-                raise EOFError(message["error"])
-            elif (reply := message.get("subscribe")) is not None:
-                self._placed(reply)
-            elif (push := message.get("push")) is not None:
-                if "pub" in push:
-                    self._publication(push["pub"])
-                elif "unsubscribe" in push:
-                    raise EOFError("unsubscribed")
+    def _hear(self, message: dict[str, Any]) -> None:
+        """What is not a heartbeat."""
+        if "error" in message:
+            raise EOFError(message["error"])
+        if (reply := message.get("subscribe")) is not None:
+            self._placed(reply)
+        elif (push := message.get("push")) is not None:
+            if "pub" in push:
+                self._publication(push["pub"])
+            elif "unsubscribe" in push:
+                raise EOFError("unsubscribed")
 
     def _placed(self, reply: dict[str, Any]) -> None:
         self._subscribed(recovered=None if self._place is None else bool(reply.get("recovered")))
@@ -142,92 +126,33 @@ class WebSocket(Subscriber):
         self._take(publication["data"])
 
 
-class _Http(Subscriber):
-    """A channel's URL. place: as the server writes it, `epoch:offset`."""
+class WebSocket(Centrifugal):
+    """awake: cleared while it does not read."""
 
-    _place = ""
-    _host = ""
+    @cached_property
+    def awake(self) -> asyncio.Event:
+        event = asyncio.Event()
+        event.set()
+        return event
 
-    @asynccontextmanager
-    async def _line(self, address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        self._host = address
-        host, port = address.split(":")
-        async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection(host, int(port), limit=LIMIT, ssl=self._trust)
-        self.transport = writer.transport
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
-
-    async def _get(
-        self, line: tuple[asyncio.StreamReader, asyncio.StreamWriter], query: str, *headers: str
-    ) -> dict[str, str]:
-        """Send a request, and answer with the head of what came, by names in small letters."""
-        reader, writer = line
-        lines = [f"GET /channels/{quote(self._channel)}{query} HTTP/1.1", f"Host: {self._host}", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode())
-        async with asyncio.timeout(PATIENCE + WAIT):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        if " 200 " not in head[0]:
-            raise EOFError(head[0])
-        return {name.lower(): value for name, _, value in (each.partition(": ") for each in head[1:] if each)}
-
-
-class EventStream(_Http):
     async def _listen(self, address: str) -> None:
-        async with self._line(address) as line:
-            headers = ["Accept: text/event-stream"]
-            head = await self._get(line, "", *headers, *([f"Last-Event-ID: {self._place}"] if self._place else []))
-            was, event = self._place, {"event": "message"}
-            async for text in _lines(line[0], chunked="transfer-encoding" in head):
-                if text:
-                    name, _, value = text.partition(": ")
-                    event[name] = value
-                else:
-                    self._event(event, was)
-                    event = {"event": "message"}
-
-    def _event(self, event: dict[str, str], was: str) -> None:
-        self._place = event.get("id", self._place)
-        if event["event"] in ("subscribed", "unrecoverable"):
-            recovered = event["event"] == "subscribed"
-            self._subscribed(recovered=recovered if was else None)
-        elif event["event"] == "message" and "data" in event:
-            self._take(json.loads(event["data"]))
-        elif event["event"] == "error":
-            raise EOFError(event)
-
-
-async def _lines(reader: asyncio.StreamReader, *, chunked: bool) -> AsyncIterator[str]:
-    """Of a body that does not end."""
-    rest = b""
-    while True:
-        async with asyncio.timeout(PATIENCE):
-            if chunked:
-                size = int(await reader.readline() or b"0", 16)
-                data = (await reader.readexactly(size + 2))[:-2]
-            else:
-                data = await reader.read(LIMIT)
-        if not data:
-            raise EOFError("the stream ended")
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode()
-
-
-class LongPoll(_Http):
-    async def _listen(self, address: str) -> None:
-        async with self._line(address) as line:
+        url = f"{'wss' if self._trust else 'ws'}://{address}/connection/websocket"
+        patience: dict[str, Any] = {"open_timeout": self._patience, "close_timeout": 0.1, "ping_interval": None}
+        async with connect(url, **patience, max_size=LIMIT, max_queue=4, ssl=self._trust) as connection:
+            self.transport = connection.transport
+            for command in self._commands():
+                await connection.send(json.dumps(command))
             while True:
-                query = f"?since={self._place}&wait={WAIT if self.is_in.is_set() else 0}" if self._place else "?limit=0"
-                head = await self._get(line, query)
-                page = json.loads(await line[0].readexactly(int(head["content-length"])))
-                if not self.is_in.is_set() or not page["recovered"]:
-                    self._subscribed(recovered=page["recovered"] if self._place else None)
-                self._place = f"{page['epoch']}:{page['offset']}"
-                for publication in page["publications"]:
-                    self._take(publication["data"])
+                await self.awake.wait()
+                async with asyncio.timeout(self._patience):  # the server's heartbeat comes sooner
+                    await self._heard(connection, await connection.recv())
+
+    async def _heard(self, connection: ClientConnection, text: str | bytes) -> None:
+        for line in text.splitlines():
+            if message := json.loads(line):
+                self._hear(message)
+            else:
+                await connection.send("{}")
 
 
 @asynccontextmanager
@@ -248,6 +173,3 @@ async def talking(address: str) -> AsyncIterator[Ask]:
 
         await ask({"connect": {}})
         yield ask
-
-
-KINDS: tuple[type[Subscriber], ...] = (WebSocket, WebSocket, EventStream, WebSocket, LongPoll)

@@ -28,6 +28,12 @@ from tests.tools.serving import HOST, Server
 MIB = 1 << 20
 Fault = Callable[[World], Awaitable[None]]
 
+
+async def nothing(_: World) -> None:
+    """What the others are compared with."""
+    await asyncio.sleep(10)
+
+
 # ----------------------------------------------------------------------------------------------------------- the broker
 
 

@@ -44,6 +44,7 @@ def _on(engine: str, relay: str) -> Place:
 BOTH = ("redis", "nats")
 WORKERS = Place("memory", nodes=1, workers=4)
 SCENARIOS = [
+    *_at("nothing, for 10 s", faults.nothing, *BOTH, WORKERS, short=False),
     *_at("broker killed, back after 2 s", faults.broker_is_killed, *BOTH),
     *_at("broker killed, forgets", faults.broker_forgets, "redis-forgets", keeps=False),
     *_at("broker stands still for 3 s", faults.broker_stands_still, *BOTH),

@@ -4,6 +4,7 @@ import asyncio
 import random
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.chaos import apart
-from tests.chaos.clients import KINDS, Subscriber, WebSocket
+from tests.chaos.clients import Subscriber, WebSocket
+from tests.chaos.http_clients import KINDS
 from tests.chaos.ledger import Ledger
 from tests.tools.clock import turned_by
 from tests.tools.nats import Nats, nats
@@ -31,14 +33,14 @@ anonymous = true
 [limits]
 outbox = 65536
 [timing]
-ping_interval = 1
-pong_timeout = 0.8
+ping_interval = {{beat}}
+pong_timeout = {{late}}
 position_check = 2
 presence_ttl = 6
 drain = {DRAIN}
 [[channels]]
 match = "*"
-history = {{ size = 2000, ttl = 300 }}
+history = {{{{ size = 2000, ttl = 300 }}}}
 presence = true
 """
 SYNCED = ("--appendonly", "yes", "--appendfsync", "always")  # it writes first, then answers
@@ -55,6 +57,11 @@ class Load(NamedTuple):
     rate: int = 100
     soak: float = 60
     before: str = ""
+
+    @property
+    def beat(self) -> float:
+        """Seconds from one heartbeat of a server to the next: not thousands a second."""
+        return max(1.0, self.clients / 1000)
 
 
 class Place(NamedTuple):
@@ -106,7 +113,8 @@ class World:
 
     def build(self) -> None:
         """A broker and its servers run, with a line between them that can be harmed."""
-        (self._folder / "freshet.toml").write_text(CONFIG)
+        beat = self.load.beat
+        (self._folder / "freshet.toml").write_text(CONFIG.format(beat=beat, late=beat * 0.8))
         if self.place.engine in ("redis", "redis-forgets"):
             options = SYNCED if self.place.engine == "redis" else ()
             open_to = ("--bind", HOST, apart.HERE, "--protected-mode", "no") if self.place.apart else ()
@@ -178,7 +186,7 @@ class World:
             given: list[int | None] = []
             self.ledger.given.append((channel, given))
             kind = KINDS[(place + number % self.load.channels) % len(KINDS)]
-            self.subscribers.append(kind(self.addresses, channel, given, place, self.trust))
+            self.subscribers.append(kind(self.addresses, channel, given, place, self.load.beat, self.trust))
         for index, each in enumerate(self.subscribers):
             self._tasks.append(asyncio.create_task(each.run()))
             if index % 100 == 99:
@@ -189,8 +197,12 @@ class World:
         ]
 
     async def _are_in(self, subscribers: list[Subscriber]) -> None:
-        async with asyncio.timeout(seconds(60)):
-            await asyncio.gather(*(each.is_in.wait() for each in subscribers))
+        try:
+            async with asyncio.timeout(seconds(60)):
+                await asyncio.gather(*(each.is_in.wait() for each in subscribers))
+        except TimeoutError:
+            out = Counter(f"{type(each).__name__}: {each.why}" for each in subscribers if not each.is_in.is_set())
+            raise TimeoutError(f"not in: {dict(out)}") from None
 
     async def _publish(self, channel: str, number: int) -> None:
         async with httpx.AsyncClient(timeout=seconds(10)) as http:
