@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -235,10 +236,18 @@ async def drain(servers: list[Process], pid: int, options: argparse.Namespace) -
     return (sum(full) / len(full), max(full), max(back), *late, crowd.unrecovered)
 
 
-def serve(stack: ExitStack, folder: Path, port: int, core: int, engine: str = "memory://", **limits: float) -> Process:
+def serve(
+    stack: ExitStack,
+    folder: Path,
+    port: int,
+    core: int,
+    engine: str = "memory://",
+    arguments: Sequence[str] = (),
+    **limits: float,
+) -> Process:
     config = folder / f"{port}.toml"
     config.write_text(CONFIG.format(**{"drain": 10, "rate": 2000, "burst": 1000, **limits}))
-    command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
+    command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port), *arguments]
     return stack.enter_context(served(command, port, core=core, env={"FRESHET_ENGINE": engine}))
 
 

@@ -55,6 +55,7 @@ LAYOUT = Layout(
     # What the files of a folder on a sealed level share beside their base.
     common={
         "dialects": frozenset({"centrifuge", "engineio", "fossil", "protobuf"}),
+        "observe": frozenset({"counts"}),
         "engines": frozenset(
             {
                 "info",

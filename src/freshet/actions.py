@@ -41,7 +41,7 @@ async def publish(
         tags=dict(tags) if tags else None,
         idempotency_key=idempotency_key,
     )
-    return await node.engine.publish(channel, data, options)
+    return await node.publish(channel, data, options)
 
 
 async def emit(

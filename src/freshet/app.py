@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet import actions, dispatch, orders
 from freshet.channels import ChannelRule, ChannelRules, Slow
 from freshet.clock import SYSTEM, Clock
-from freshet.config import HUB, Config, api_key_of, develop, load, secret_of
+from freshet.config import HUB, Config, api_key_of, develop, load, metrics_key_of, secret_of
 from freshet.engines.base import Engine
 from freshet.engines.local import LocalEngine
 from freshet.engines.memory import MemoryEngine
@@ -108,7 +108,7 @@ class Freshet:
             self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
         )
         orders.listen(self._node)
-        self._router: ASGIApp = router(self._node)
+        self._router: ASGIApp = router(self._node, metrics_key_of(self.config, environment))
         self.namespace("/")
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False

@@ -195,9 +195,7 @@ async def publish(node: Node, session: Session, command: Publish) -> Accepted:
         if returned is not None:
             data, kind = as_payload(returned)
     info = session.client_info()
-    position = await node.engine.publish(
-        command.channel, data, PublishOptions(kind=kind, history=rule.history, info=info)
-    )
+    position = await node.publish(command.channel, data, PublishOptions(kind=kind, history=rule.history, info=info))
     return Accepted(command.id, position)
 
 

@@ -71,6 +71,20 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `/metrics` tells, and to whom."""
+
+    key: Annotated[str | None, Meta(description="What Prometheus sends as `Authorization: Bearer`.")] = None
+    key_env: Annotated[str, Meta(description="The environment variable that holds it.")] = "FRESHET_METRICS_KEY"
+    anonymous: Annotated[bool, Meta(description="Whoever asks is answered.")] = False
+
+    def __repr__(self) -> str:
+        return "Metrics(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A rule for all channels that a pattern fits. The first that fits wins."""
 
@@ -169,6 +183,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = False
     tokens: Tokens = Tokens()
     api: Api = Api()
+    metrics: Metrics = Metrics()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
     timing: Timing = Timing()
@@ -199,7 +214,7 @@ def load(
         _put(tree, where.split("."), value)
     config = parse(tree)
     for name in unknown:
-        if name not in (config.tokens.secret_env, config.api.key_env):
+        if name not in (config.tokens.secret_env, config.api.key_env, config.metrics.key_env):
             where = name.removeprefix(PREFIX).lower().replace("__", ".")
             raise ConfigError(name, f"no such option. {_allowed(where, list(_paths(Config)))}")
     return config
@@ -223,7 +238,7 @@ def parse(tree: dict[str, Any]) -> Config:
 
 
 def develop(config: Config) -> Config:
-    """What `--dev` opens: anonymous sessions and callers, and where no rules are given, one for everything."""
+    """What `--dev` opens: anonymous sessions and callers, metrics, and where no rules are given, one for everything."""
     everything = ChannelConfig(
         match="*",
         history=History(size=100, ttl=5 * MINUTES),
@@ -234,7 +249,8 @@ def develop(config: Config) -> Config:
     )
     tokens = structs.replace(config.tokens, anonymous=True)
     api = structs.replace(config.api, anonymous=True)
-    return structs.replace(config, tokens=tokens, api=api, channels=config.channels or [everything])
+    metrics = structs.replace(config.metrics, anonymous=True)
+    return structs.replace(config, tokens=tokens, api=api, metrics=metrics, channels=config.channels or [everything])
 
 
 def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -245,6 +261,11 @@ def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> st
 def api_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The key of the server API itself, or from the environment variable that is named for it."""
     return config.api.key or environment.get(config.api.key_env) or None
+
+
+def metrics_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key of `/metrics` itself, or from the environment variable that is named for it."""
+    return config.metrics.key or environment.get(config.metrics.key_env) or None
 
 
 def _read(path: Path) -> dict[str, Any]:

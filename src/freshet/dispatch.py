@@ -30,6 +30,7 @@ from freshet.model import (
     Unsubscribe,
 )
 from freshet.node import Node
+from freshet.observe.counts import add
 from freshet.session import Session
 
 log = logging.getLogger("freshet.commands")
@@ -45,17 +46,18 @@ async def run(node: Node, session: Session, command: Command) -> None:
     try:
         reply = await _FUNCTIONS[type(command)](node, session, command)
     except Refusal as why:
-        reply = _refused(command, why)
+        reply = _refused(node, command, why)
     except Disconnect:
         raise
     except Exception:
         log.exception("%s of %r failed", type(command).__name__, session)
-        reply = _refused(command, Refusal.internal())
+        reply = _refused(node, command, Refusal.internal())
     if reply is not None:
         session.tell(reply)
 
 
-def _refused(command: Command, why: Refusal) -> Refused | None:
+def _refused(node: Node, command: Command, why: Refusal) -> Refused | None:
+    add(node.counts.refusals, why.code)
     id = getattr(command, "id", 0)
     return Refused(id, why.code, why.message, why.temporary) if id else None
 

@@ -20,13 +20,13 @@ from freshet.model import (
     Emit,
     Position,
     Publish,
-    Published,
     Subscribe,
     Subscribed,
     Unsubscribe,
 )
 from freshet.namespaces import EventHook
 from freshet.node import Node
+from freshet.observe.counts import add
 from freshet.session import Session
 
 log = logging.getLogger("freshet.events")
@@ -42,12 +42,12 @@ async def emit(node: Node, session: Session, command: Emit) -> Acknowledged | No
     try:
         values = await _answer(node, session, command, hook)
     except Refusal as why:
-        values = _error(why)
+        values = _error(node, why)
     except Disconnect:
         raise
     except Exception:
         log.exception("%r of %r failed", command.event, session)
-        values = _error(Refusal.internal())
+        values = _error(node, Refusal.internal())
     return Acknowledged(command.id, values) if command.id and values is not None else None
 
 
@@ -58,12 +58,13 @@ async def _later(node: Node, session: Session, command: Emit, hook: EventHook) -
         session.close(why)
         return
     except Refusal as refusal:
-        values = _error(refusal)
+        values = _error(node, refusal)
     if command.id and values is not None and not session.ended:
         session.tell(Acknowledged(command.id, values))
 
 
-def _error(why: Refusal) -> list[Any]:
+def _error(node: Node, why: Refusal) -> list[Any]:
+    add(node.counts.refusals, why.code)
     return [{"error": {"code": why.code, "message": why.message}}]
 
 
@@ -119,8 +120,7 @@ async def _subscribe(node: Node, session: Session, command: Emit) -> None:
     assert type(told) is Subscribed
     if command.id:
         session.tell(Acknowledged(command.id, [_described(told)]))
-    for publication in told.publications:
-        session.tell(Published(channel, publication, told.position.epoch))
+    session.tell(told)  # which is what was missed
     await node.remember(session)
 
 

@@ -16,6 +16,7 @@ from freshet.errors import Disconnect, EngineUnavailable
 from freshet.filters import Wanted
 from freshet.listeners import Encoded, Joining, Listeners, Telling
 from freshet.model import NOWHERE, Delivery, Position, Published, Stream
+from freshet.observe.counts import Counts, add
 from freshet.outbox import Turn
 from freshet.session import Session
 
@@ -33,10 +34,11 @@ def _noted(task: asyncio.Task[None]) -> None:
 
 
 class Hub:
-    """engine: where the channels' logs are. turn: at whose end is fanned out."""
+    """engine: where the channels' logs are. turn: at whose end is fanned out. counts: what it adds to."""
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
+    def __init__(self, engine: Engine, turn: Turn, counts: Counts | None = None) -> None:
         self.users: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
+        self.counts = counts or Counts()
         self._engine = engine
         self._turn = turn
         self._channels: dict[str, Listeners] = {}
@@ -57,6 +59,7 @@ class Hub:
     # ------------------------------------------------------------------------------------------------------- sessions
 
     def enter(self, session: Session) -> None:
+        add(self.counts.connected, session.dialect.label)
         if session.user:
             self.users[session.user] = (*self.users.get(session.user, ()), session)
 
@@ -133,9 +136,9 @@ class Hub:
         listeners.add(joining.session, self._telling(joining, told), joining.wanted)
         return told, recovered
 
-    @staticmethod
-    def _told(joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
+    def _told(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
         if stream is None:
+            self.counts.unrecovered += since is not None
             return Stream([], NOWHERE), None if since is None else False
         read, (epoch, top) = stream
         later = [publication for publication in joining.waiting if publication.offset > top]
@@ -143,6 +146,8 @@ class Hub:
         if since is None:
             return Stream([], position), None
         complete = stream.follows(since) and (not later or later[0].offset == top + 1)
+        self.counts.recovered += complete
+        self.counts.unrecovered += not complete
         missed = read + later if complete else []
         if (wanted := joining.wanted) is not None:
             missed = [publication for publication in missed if wanted(publication.tags)]
@@ -250,10 +255,12 @@ class Hub:
             stream = await self._engine.history(listeners.channel, flow.keep, flow.position)
             missing = flow.missing(stream)
             if missing is None:
+                self.counts.losses += 1
                 self._say_lost(listeners.channel)
                 self._own_up(listeners)
                 flow.begin(stream.position)
             else:
+                self.counts.gaps += bool(missing)
                 held, flow.held = flow.held, None
                 for publication in missing:
                     self.deliver(Published(listeners.channel, publication, stream.position.epoch))
@@ -296,10 +303,12 @@ class Hub:
         events, listeners.pending = listeners.pending, []
         if not events:
             return
+        self.counts.fanned_out += len(events)
         for joining in listeners.joining:
             joining.wait(events)
         whole: Encoded = {}
         for group in listeners.groups.values():
+            add(self.counts.delivered, group.label, len(events) * len(group.outboxes))
             if listeners.slow != "disconnect":
                 group.offer(listeners.channel, events, whole, keyed=listeners.slow == "latest")
                 continue

@@ -25,12 +25,13 @@ Encoded = dict[str, list[Frame | None]]
 
 
 class Group:
-    """Those listeners of a channel who are told the same bytes: their outboxes by session."""
+    """Those listeners of a channel who are told the same bytes: their outboxes by session. label: see `Dialect`."""
 
-    __slots__ = ("dialect", "outboxes", "telling", "wanted")
+    __slots__ = ("dialect", "label", "outboxes", "telling", "wanted")
 
     def __init__(self, dialect: Dialect, telling: Telling, wanted: Wanted | None) -> None:
         self.dialect = dialect
+        self.label = dialect.label
         self.telling = telling
         self.wanted = wanted
         self.outboxes: dict[Session, Outbox] = {}

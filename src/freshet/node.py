@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -15,11 +15,12 @@ from freshet.clock import SYSTEM, Clock
 from freshet.config import Config
 from freshet.dialects.base import Dialect
 from freshet.engines.base import Engine, Receiver
-from freshet.errors import Disconnect, FreshetError
+from freshet.errors import Disconnect, EngineUnavailable, FreshetError
 from freshet.hooks import Hook
 from freshet.hub import Hub
-from freshet.model import Command, Handshake, Unsubscribed
+from freshet.model import Command, Handshake, Position, PublishOptions, Unsubscribed
 from freshet.namespaces import Namespace
+from freshet.observe.counts import Counts, add
 from freshet.outbox import Outbox, Turn
 from freshet.peers import Peers
 from freshet.policy.tokens import TokenVerifier
@@ -107,8 +108,9 @@ class Node:
         self.id = secrets.token_hex(8)
         self.peers = Peers(self.id, engine)
         self.turn = Turn()
-        self.wheel = Wheel(clock, tick=min(TICK, self.timing.pong_timeout / 4))
-        self.hub = Hub(engine, self.turn)
+        self.counts = Counts()
+        self.wheel = Wheel(clock, min(TICK, self.timing.pong_timeout / 4), self.counts.late)
+        self.hub = Hub(engine, self.turn, self.counts)
         self.reading = Reading(engine)
         self.admission = Admission(self.limits.connects_per_second, self.limits.connects_burst, clock)
         self.state: Literal["starting", "ready", "draining"] = "starting"
@@ -178,6 +180,10 @@ class Node:
             channels=len(subscriptions),
             subscriptions=sum(subscriptions.values()),
         )
+
+    def sessions(self) -> Iterable[Session]:
+        """All that are open, also those that have not connected yet."""
+        return self._open
 
     def open(
         self, dialect: Dialect, handshake: Handshake, outbox: Outbox | None = None, *, posts: bool = False
@@ -274,11 +280,23 @@ class Node:
             del self._recoverable[session.pid]
         if not session.connected:
             return
+        if session.ended is not None:
+            add(self.counts.ended, session.ended.code)
         self.hub.exit(session)
         for channel in session.subscriptions:
             self.hub.leave(session, channel)
         if self._disconnect_hook(session) or any(it.present for it in session.subscriptions.values()):
             self.spawn(self._after(session))
+
+    async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        """Give a publication to the engine. Raises as its `publish`."""
+        try:
+            position = await self.engine.publish(channel, data, options)
+        except EngineUnavailable:
+            self.counts.unpublished += 1
+            raise
+        self.counts.published += 1
+        return position
 
     # ------------------------------------------------------------------------------------------------- in its own time
 

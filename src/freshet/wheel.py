@@ -6,6 +6,7 @@ by the clock what is due.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from freshet.clock import SYSTEM, Clock, Timer
@@ -24,16 +25,19 @@ class Member(Protocol):
 
 
 class Wheel:
-    """tick: seconds."""
+    """tick: seconds. late: told with each tick how many seconds after its time it came."""
 
-    def __init__(self, clock: Clock = SYSTEM, tick: float = TICK) -> None:
+    def __init__(self, clock: Clock = SYSTEM, tick: float = TICK, late: Callable[[float], None] | None = None) -> None:
         self.clock = clock
         self.tick = tick
+        self._late = late
+        self._due = 0.0
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
         self._hand = 0
         self._timer: Timer | None = None
 
     def start(self) -> None:
+        self._due = self.clock.monotonic() + self.tick
         self._timer = self.clock.call_later(self.tick, self._turn)
 
     def stop(self) -> None:
@@ -71,5 +75,7 @@ class Wheel:
                 self.schedule(member, delay)
 
     def _turn(self) -> None:
+        if self._late is not None:
+            self._late(max(0.0, self.clock.monotonic() - self._due))
         self.start()
         self.advance()

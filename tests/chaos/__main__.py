@@ -64,7 +64,11 @@ def version(revision: str) -> Iterator[str]:
 
 
 def chosen(only: list[str]) -> list[Scenario]:
-    return [it for it in SCENARIOS if not only or any(word in it.name or word == it.place.engine for word in only)]
+    return [
+        it
+        for it in SCENARIOS
+        if not only or any(word in it.name or word in (it.place.engine, it.place.label) for word in only)
+    ]
 
 
 def arguments() -> argparse.Namespace:

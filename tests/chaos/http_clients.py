@@ -51,7 +51,7 @@ class _Http(Subscriber):
         async with asyncio.timeout(self._patience + WAIT):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         if " 20" not in head[0]:
-            raise EOFError(head[0])
+            raise EOFError(head[0], await reader.read(LIMIT))
         return {name.lower(): value for name, _, value in (each.partition(": ") for each in head[1:] if each)}
 
     async def _apart(self, path: str, body: str | None = None) -> str:

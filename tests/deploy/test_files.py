@@ -78,7 +78,7 @@ def test_the_environment_holds_options_and_no_secret_stands_in_a_file() -> None:
     service = documents("compose/docker-compose.yml")[0]["services"]["one"]
     container = pod()["containers"][0]
     for names in (service["environment"], {each["name"] for each in container["env"]}):
-        assert set(names) == {"FRESHET_ENGINE", "FRESHET_SECRET", "FRESHET_API_KEY"}
+        assert set(names) == {"FRESHET_ENGINE", "FRESHET_SECRET", "FRESHET_API_KEY", "FRESHET_METRICS_KEY"}
     for engine in ENGINES:
         assert load(None, {"FRESHET_ENGINE": engine}).engine == engine
     assert all("secretKeyRef" in each["valueFrom"] for each in container["env"])

@@ -110,3 +110,18 @@ async def test_a_method_is_called_by_an_event(server: Server, transports: list[s
     async with connected(server, transports, "/") as (client, _):
         assert await call(client, "add", [1, 2, 3], "/") == 6
         assert (await call(client, "add", "no list", "/"))["error"]["code"] == 107
+
+
+async def test_who_missed_more_than_may_wait_for_a_client_gets_all_of_it(server: Server, transports: list[str]) -> None:
+    channel = f"log:{'-'.join(transports)}"
+    async with connected(server, transports) as (client, heard):
+        was = await call(client, "subscribe", channel)
+        await call(client, "unsubscribe", channel)
+        async with httpx.AsyncClient() as http:
+            for number in range(30):  # three times `limits.outbox`
+                data = {"channel": channel, "data": {"number": number, "filling": "x" * 100_000}}
+                assert "result" in (await http.post(server.http("/api/publish"), json=data)).json()
+        place = {"epoch": was["epoch"], "offset": was["offset"]}
+        assert (await call(client, "subscribe", (channel, place)))["recovered"]
+        await eventually(lambda: len(heard) == 30, 5, "what was missed")
+        assert [data["number"] for _, data in heard] == list(range(30))

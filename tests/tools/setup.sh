@@ -16,6 +16,7 @@ SYSTEM=(
     "nginx        nginx-light"
     "haproxy      haproxy"
     "caddy        caddy"
+    "prometheus   prometheus"
 )
 
 install_system_packages() {

@@ -11,7 +11,7 @@ from freshet.model import ClientInfo, Command, Event, Frame, Handshake, Kind, Pu
 class Dialect(ABC):
     """A client protocol. No I/O, no clock, no knowledge of sessions.
 
-    name: the label in metrics, and the key under which what was encoded for one client is shared with all others.
+    name: the key under which what was encoded for one client is shared with all others.
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
     namespace: whose sessions it speaks for, where a line carries several (Socket.IO); empty: there is none.
     has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
@@ -31,6 +31,11 @@ class Dialect(ABC):
     is_seen: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
     tells_missed: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """In metrics: the name, without what tells one client's dialect from another's."""
+        return self.name.partition(":")[0]
 
     def opened(self, request: Handshake) -> list[Command]:
         """What the opening request itself asks for."""

@@ -106,6 +106,13 @@ class Engine(ABC):
         time is taken for gone.
         """
 
+    async def neighbours(self) -> list[str]:
+        """The nodes that share this one's port, and itself, each in a place that the one after it takes; "": nobody.
+
+        None at all: it has its port for itself.
+        """
+        return []
+
     @abstractmethod
     async def tell(self, node: str | None, message: bytes) -> None:
         """Send a control message to one node, or to all others. One that is not there does not hear it."""

@@ -14,6 +14,7 @@ from freshet.engines.local_wire import (
     Hello,
     Item,
     Line,
+    Neighbours,
     Presence,
     Publish,
     Question,
@@ -154,6 +155,9 @@ class LocalEngine(Engine):
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
         who = Info.of(info) if info else None
         await self._ask(lambda number: SetPresence(number, channel, client, who))
+
+    async def neighbours(self) -> list[str]:
+        return (await self._ask(Neighbours)).nodes
 
     async def tell(self, node: str | None, message: bytes) -> None:
         await self._ask(lambda number: Tell(number, node, message))

@@ -16,6 +16,7 @@ from freshet.engines.local_wire import (
     Hello,
     Item,
     Line,
+    Neighbours,
     Presence,
     Publish,
     Question,
@@ -52,6 +53,7 @@ class Hub:
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
         self._workers: dict[Line, _Worker] = {}
+        self._places: list[str] = []  # of the workers; "": one that the next worker takes
         self._listening: defaultdict[str, set[_Worker]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.AbstractServer | None = None
@@ -59,7 +61,7 @@ class Hub:
     @property
     def nodes(self) -> list[str]:
         """The workers that have begun."""
-        return [worker.node for worker in self._workers.values()]
+        return [node for node in self._places if node]
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,12 +85,18 @@ class Hub:
         said = to_hub.decode(data)
         if isinstance(said, Hello):
             self._workers[line] = _Worker(line, said.node)
+            self._place(said.node)
             if self._engine is None:
                 self._engine = self._make(said.engine, said.presence_time)
                 receiver = Receiver(self._deliver, lambda channel: None, lambda message: None)
                 self._starting = asyncio.get_running_loop().create_task(self._engine.start("hub", receiver))
         elif (worker := self._workers.get(line)) is not None:
             self._spawn(self._answer(worker, said))
+
+    def _place(self, node: str) -> None:
+        if "" not in self._places:
+            self._places.append("")
+        self._places[self._places.index("")] = node
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -134,6 +142,8 @@ class Hub:
             await self._ignore(worker, said.channel)
         elif isinstance(said, Remove):
             await engine.remove_history(said.channel)
+        elif isinstance(said, Neighbours):
+            return Answer(said.number, nodes=self._places)
         else:
             heard = encode(Heard(said.message))
             for each in self._workers.values():
@@ -159,6 +169,7 @@ class Hub:
     def _lost(self, line: Line) -> None:
         worker = self._workers.pop(line, None)
         if worker is not None:
+            self._places[self._places.index(worker.node)] = ""
             self._spawn(self._bury(worker))
 
     async def _bury(self, worker: _Worker) -> None:

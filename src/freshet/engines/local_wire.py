@@ -90,6 +90,10 @@ class SetPresence(msgspec.Struct, array_like=True, tag="set_presence", frozen=Tr
     who: Info | None
 
 
+class Neighbours(msgspec.Struct, array_like=True, tag="neighbours", frozen=True):
+    number: int
+
+
 class Tell(msgspec.Struct, array_like=True, tag="tell", frozen=True):
     number: int
     node: str | None
@@ -101,6 +105,7 @@ class Answer(msgspec.Struct, array_like=True, tag="answer", frozen=True):
     position: Position | None = None
     items: list[Item] = []
     present: dict[str, Info] = {}
+    nodes: list[str] = []
     failed: str = ""
 
 
@@ -133,7 +138,7 @@ class Heard(msgspec.Struct, array_like=True, tag="heard", frozen=True):
     message: bytes
 
 
-Question: TypeAlias = Subscribe | Unsubscribe | Publish | Read | Remove | Presence | SetPresence | Tell
+Question: TypeAlias = Subscribe | Unsubscribe | Publish | Read | Remove | Presence | SetPresence | Neighbours | Tell
 to_hub = msgspec.msgpack.Decoder(Hello | Question)
 to_worker = msgspec.msgpack.Decoder(Answer | Delivered | Heard)
 encode = msgspec.msgpack.Encoder().encode

@@ -17,6 +17,7 @@ from freshet.web.api import Api
 from freshet.web.channels import ChannelEndpoint
 from freshet.web.explorer import FILES, Page
 from freshet.web.health import Health
+from freshet.web.metrics import Metrics
 from freshet.web.openapi import Description
 from freshet.web.opening import carry_websocket, handshake_of, refuse_websocket, turned_away
 from freshet.web.socketio import EngineEndpoint, socketio
@@ -45,8 +46,8 @@ class WebSocketEndpoint:
         await carry_websocket(session, subprotocol, scope, receive, send)
 
 
-def router(node: Node) -> Router:
-    """All URLs of one node, below whatever prefix it is mounted under."""
+def router(node: Node, metrics_key: str | None = None) -> Router:
+    """All URLs of one node, below whatever prefix it is mounted under. metrics_key: who has it may read `/metrics`."""
     centrifuge, protobuf = Centrifuge(), CentrifugeProtobuf()
 
     def websocket(scope: Scope) -> Dialect:
@@ -73,6 +74,7 @@ def router(node: Node) -> Router:
             Mount("/socket.io", EngineEndpoint(node, socketio(node))),
             Route("/health/live", health.live, methods=["GET"]),
             Route("/health/ready", health.ready, methods=["GET"]),
+            Route("/metrics", Metrics(node, metrics_key).__call__, methods=["GET"]),
             *(Route(f"/api/{name}", Page(path), methods=["GET"]) for name, path in FILES.items()),
             Route("/api/openapi.json", Description(node), methods=["GET"]),
             Route("/api/{method:path}", Api(node)),
