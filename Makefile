@@ -35,9 +35,10 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: $(VENV)/dev ## measure fan-out, clients, engines, storms and broken lines, beside others' servers (ARGS=--write)
+bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken lines (ARGS=--write)
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
+	$(BIN)/python -m bench.memory $(ARGS)
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
