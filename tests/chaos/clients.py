@@ -109,8 +109,8 @@ class Centrifugal(Subscriber):
         elif (push := message.get("push")) is not None:
             if "pub" in push:
                 self._publication(push["pub"])
-            elif "unsubscribe" in push:
-                raise EOFError("unsubscribed")
+            elif "unsubscribe" in push or "disconnect" in push:
+                raise EOFError(push)
 
     def _placed(self, reply: dict[str, Any]) -> None:
         self._subscribed(recovered=None if self._place is None else bool(reply.get("recovered")))

@@ -15,11 +15,11 @@ Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 class _Http(Subscriber):
     _host = ""
+    _kept: Line | None = None
 
     @asynccontextmanager
-    async def _line(self, *addresses: str) -> AsyncIterator[Line]:
-        """To the first of them that takes it, as a balancer would choose."""
-        reader, writer = await self._connect(addresses)
+    async def _line(self, address: str) -> AsyncIterator[Line]:
+        reader, writer = await self._connect([address])
         self.transport = writer.transport
         try:
             yield reader, writer
@@ -27,6 +27,7 @@ class _Http(Subscriber):
             writer.transport.abort()
 
     async def _connect(self, addresses: Sequence[str]) -> Line:
+        """With the first of them that takes it, as a balancer would choose."""
         for address in addresses:
             host, port = address.split(":")
             self._host = address
@@ -49,19 +50,29 @@ class _Http(Subscriber):
         ]
         writer.write("\r\n".join(lines).encode())
         async with asyncio.timeout(self._patience + WAIT):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        if " 20" not in head[0]:
-            raise EOFError(head[0], await reader.read(LIMIT))
-        return {name.lower(): value for name, _, value in (each.partition(": ") for each in head[1:] if each)}
+            status, *pairs = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        if " 20" not in status:
+            raise EOFError(status)
+        return {name.lower(): value for name, _, value in (each.partition(": ") for each in pairs if each)}
 
     async def _apart(self, path: str, body: str | None = None) -> str:
-        """The answer to a request with a connection of its own, which may reach any of the servers."""
+        """The answer to a request that may reach any of the servers that are there.
+
+        It has a connection of its own; over TLS, where that is dear, one that stays: there a proxy spreads requests.
+        """
         self._next += 1
         first, stream = self._next % len(self._addresses), self.transport
-        async with self._line(*self._addresses[first:], *self._addresses[:first]) as line:
-            head = await self._ask(line, path, "Connection: close", body=body)
+        line = self._kept or await self._connect([*self._addresses[first:], *self._addresses[:first]])
+        self._kept = None
+        self.transport = line[1].transport
+        try:
+            head = await self._ask(line, path, body=body)
             answer = (await line[0].readexactly(int(head.get("content-length", 0)))).decode()
-        self.transport = stream
+            self._kept = line if self._trust else None
+        finally:
+            if self._kept is None:
+                line[1].transport.abort()
+            self.transport = stream
         return answer
 
     async def _lines(self, reader: asyncio.StreamReader, *, chunked: bool) -> AsyncIterator[str]:
