@@ -159,7 +159,11 @@ def scale(options: argparse.Namespace, work: Path) -> list[str]:
             theirs, ours = ([median(each) for each in zip(*side, strict=True)] for side in zip(*rounds, strict=True))
             cells = f"{theirs[0]:.3f} | {theirs[1]:.2f} | {ours[0]:.3f} | {ours[1]:.2f} | {ratio:.2f}"
             lines.append(f"| {count:,} | {cells} |")
-    return lines
+    return [
+        *lines,
+        "",
+        "With few subscribers the publication itself is nearly all: what comes in, its checks, its answer.",
+    ]
 
 
 def numbers(text: str) -> list[int]:
@@ -175,7 +179,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
-    parser.add_argument("--scale", type=numbers, default=[10, 100, 1000, 5000, 15000], help="subscribers; empty: none")
+    parser.add_argument(
+        "--scale", type=numbers, default=[1, 10, 100, 1000, 5000, 15000], help="subscribers; empty: none"
+    )
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -1,14 +1,19 @@
 """The outbox: bounded, and woken once a turn."""
 
 import asyncio
+import os
+import socket
 from collections import deque
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.errors import Disconnect
 from freshet.model import Frame
-from freshet.outbox import Outbox, Turn
+from freshet.outbox import Outbox, Turn, spread
+from freshet.websocket.frames import wire
 
 KIB = 1024
 
@@ -222,3 +227,95 @@ async def test_a_transport_that_is_free_gets_all_that_is_offered_in_one_turn() -
         outbox.offer(frame, frame)
     await asyncio.sleep(0)
     assert taken == frames
+
+
+class Line:
+    """A transport on a real socket, whose kernel takes little. woken: how often it was."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+        self.outbox = Outbox(Turn(), 64 * KIB)
+        self.outbox.attach(self.write)
+        self.woken = 0
+        self.waiting = b""
+
+    def write(self) -> None:
+        self.woken += 1
+        self.waiting += b"".join(frame.wire or wire(frame) for frame in self.outbox.take())
+        self.outbox.direct = -1
+        try:
+            self.waiting = self.waiting[os.write(self.ours.fileno(), self.waiting) :]
+        except OSError:
+            return
+        if not self.waiting and not self.outbox.closed:
+            self.outbox.direct = self.ours.fileno()
+
+    def read(self) -> bytes:
+        """All that is there, and all that comes because there is room again."""
+        came = b""
+        while True:
+            try:
+                came += self.theirs.recv(1 << 20)
+            except BlockingIOError:
+                if not self.waiting:
+                    return came
+                self.write()
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Line]]:
+    made = [Line() for _ in range(3)]
+    yield made
+    for line in made:
+        line.close()
+
+
+async def test_what_all_get_goes_past_a_transport_in_which_nothing_waits(lines: list[Line]) -> None:
+    frames = [Frame(b"%d" % number) for number in range(5)]
+    for frame in frames:
+        spread([line.outbox for line in lines], frame)
+    assert [line.woken for line in lines] == [1, 1, 1]
+    assert [line.read() for line in lines] == [b"".join(map(wire, frames))] * 3
+
+
+async def test_what_all_get_comes_behind_what_one_was_told_before(lines: list[Line]) -> None:
+    first, told, last = Frame(b"first"), Frame(b"told"), Frame(b"last")
+    one, *others = lines
+    spread([line.outbox for line in lines], first)
+    one.outbox.push(told)
+    spread([line.outbox for line in lines], last)
+    await asyncio.sleep(0)
+    assert one.read() == wire(first) + wire(told) + wire(last)
+    assert [line.read() for line in others] == [wire(first) + wire(last)] * 2
+
+
+async def test_what_the_kernel_does_not_take_comes_later_and_in_order(lines: list[Line]) -> None:
+    """One reads at once, one late, one not at all: each gets all, or is slow."""
+    prompt, late, _ = lines
+    frames = [Frame(b"%d " % number + bytes(16 * KIB)) for number in range(50)]
+    got = b""
+    for frame in frames:
+        spread([line.outbox for line in lines], frame)
+        got += prompt.read()
+    assert got == b"".join(map(wire, frames))
+    assert late.waiting
+    assert late.read() == got
+
+
+async def test_nothing_goes_past_the_end(lines: list[Line]) -> None:
+    one, two, three = lines
+    spread([line.outbox for line in lines], Frame(b"before"))
+    one.outbox.close(Disconnect.shutdown())
+    two.theirs.close()
+    spread([line.outbox for line in lines], Frame(b"after"))
+    assert one.read() == wire(Frame(b"before"))
+    assert two.waiting == wire(Frame(b"after"))  # which its transport will find out
+    assert two.outbox.direct == -1
+    assert three.read() == wire(Frame(b"before")) + wire(Frame(b"after"))

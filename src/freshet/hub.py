@@ -17,7 +17,7 @@ from freshet.filters import Wanted
 from freshet.listeners import Encoded, Joining, Listeners, Telling
 from freshet.model import NOWHERE, Delivery, Position, Published, Stream
 from freshet.observe.counts import Counts, add
-from freshet.outbox import Turn
+from freshet.outbox import Turn, spread
 from freshet.session import Session
 
 log = logging.getLogger("freshet.hub")
@@ -315,8 +315,7 @@ class Hub:
             frames = group.encode(events, listeners.last, whole)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:
-                for outbox in group.outboxes.values():
-                    outbox.send(frames[0])
+                spread(group.outboxes.values(), frames[0])
             else:
                 for frame in frames:
                     for outbox in group.outboxes.values():

@@ -31,7 +31,6 @@ class SessionSocket(asyncio.Protocol):
         "_decoder",
         "_deflate",
         "_descriptor",
-        "_direct",
         "_held",
         "_outbox",
         "_paused",
@@ -54,7 +53,6 @@ class SessionSocket(asyncio.Protocol):
         self._held = False  # reading waits until the session has caught up
         self._closing = False
         self._descriptor = _descriptor(transport)
-        self._direct = False  # nothing waits in the transport: what comes next may go to the kernel itself
         self.slot = -1
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.set_protocol(self)
@@ -102,7 +100,7 @@ class SessionSocket(asyncio.Protocol):
                 outbox.first = None
                 data = frame.wire or wire(frame)
                 try:
-                    sent = os.write(self._descriptor, data) if self._direct or self._drained() else 0
+                    sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
                 except OSError:  # full, or broken: the transport finds out which, and does what is to be done
                     sent = 0
                 if sent < len(data):
@@ -121,17 +119,19 @@ class SessionSocket(asyncio.Protocol):
         return b"".join([frame.wire or wire(frame) for frame in frames])
 
     def _write(self, data: bytes) -> None:
-        self._direct = False
+        self._outbox.direct = -1
         self._transport.write(data)
 
     def _drained(self) -> bool:
-        self._direct = self._descriptor >= 0 and not self._transport.get_write_buffer_size()
-        return self._direct
+        """Whether nothing waits in the transport. What comes next may go to the kernel itself, then."""
+        drained = self._descriptor >= 0 and not self._transport.get_write_buffer_size()
+        if drained and not self._deflate and not self._outbox.closed:
+            self._outbox.direct = self._descriptor
+        return drained
 
     def _hang_up(self) -> None:
         """Nothing is written from now on."""
-        self._descriptor = -1
-        self._direct = False
+        self._descriptor = self._outbox.direct = -1
         self._transport.close()
 
     def pause_writing(self) -> None:
@@ -181,8 +181,7 @@ class SessionSocket(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
-        self._descriptor = -1  # the number is soon another file's
-        self._direct = False
+        self._descriptor = self._outbox.direct = -1  # the number is soon another file's
         self._connections.discard(self)
         self._session.outbox.attach(_nothing)
         self._session.host.wheel.cancel(self)

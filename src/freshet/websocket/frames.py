@@ -93,6 +93,13 @@ def wire(frame: Frame) -> bytes:
     return result
 
 
+def rest(data: bytes, sent: int) -> Frame:
+    """What is left of a message of which so many bytes are written."""
+    frame = Frame(data[sent:])
+    frame.wire = frame.data
+    return frame
+
+
 def deflated_wire(frame: Frame) -> bytes:
     """The same for clients that negotiated permessage-deflate: compressed once for all who get it.
 
