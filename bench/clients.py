@@ -9,7 +9,6 @@ Run: make bench, or python -m bench.clients --help. With --write the table goes 
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import uvloop
 
 from bench.listeners import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Listener, Way, framed
-from bench.process import Process, free_port, served
+from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 
 HERE = Path(__file__).parent
@@ -171,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--write: the table has all rows")
-    os.sched_setaffinity(0, {1})
+    be_the_load()
     costs = uvloop.run(rounds(options))
     what = f"{options.listeners} listeners, {options.payload} bytes, {options.rounds} interleaved rounds"
     lines = [f"## Each transport and dialect: {what}", "", *COUNTED, "", *table(costs, options.windows)]

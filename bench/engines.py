@@ -9,7 +9,6 @@ Run: make bench, or python -m bench.engines --help. With --write the table goes 
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ import msgspec
 import uvloop
 
 from bench.listeners import BEGIN, MARK, UPGRADE, Count, Listener, Poller, Way, framed
-from bench.process import Process, free_port, served
+from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 from bench.storm import serve
 
@@ -253,7 +252,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {1})
+    be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         through = uvloop.run(engines(options, Path(folder)))
         grown = uvloop.run(nodes(options, Path(folder)))

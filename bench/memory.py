@@ -7,8 +7,6 @@ Run: make bench, or python -m bench.memory --help. With --write the table goes t
 
 import argparse
 import asyncio
-import os
-import resource
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -19,7 +17,7 @@ import uvloop
 from bench.clients import PEERS
 from bench.engines import BATCH, NONE, Publisher, batch, connect
 from bench.listeners import WAYS, Count, Way
-from bench.process import KIB, Process, free_port, served
+from bench.process import KIB, Process, be_the_load, free_port, served
 from bench.results import write
 from bench.storm import serve
 
@@ -94,9 +92,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=5000)
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {1})
+    be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         lines = [
             f"## Memory: {options.clients:,} clients that listen to one channel, by transport and dialect",

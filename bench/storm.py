@@ -15,7 +15,6 @@ import asyncio
 import os
 import random
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -30,7 +29,7 @@ import httpx
 import uvloop
 
 from bench.listeners import BEGIN, UPGRADE, framed
-from bench.process import Process, free_port, served
+from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 
 STAYED = 100
@@ -299,9 +298,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {1})
+    be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         lines = [
             f"## All come back at once: {options.clients:,} clients in {CHANNELS} channels",
