@@ -43,7 +43,7 @@ LAYOUT = Layout(
         frozenset(
             {
                 *("actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "orders", "peers"),
-                *("recovery", "subscribing"),
+                *("recovery", "subscribing", "surveys"),
             }
         ),
         frozenset({"testing", "web"}),

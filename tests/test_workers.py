@@ -63,9 +63,8 @@ async def api(server: Server, method: str, **params: Any) -> dict[str, Any]:
 
 
 async def nodes(server: Server) -> set[str]:
-    """The workers that answered some requests."""
-    infos = await asyncio.gather(*(api(server, "info") for _ in range(20)))
-    return {info["nodes"][0]["uid"] for info in infos}
+    """The workers that there are, as any of them says."""
+    return {node["uid"] for node in (await api(server, "info"))["nodes"]}
 
 
 async def listeners(server: Server, count: int, stack: AsyncExitStack) -> list[Listener]:
@@ -88,6 +87,18 @@ async def test_clients_of_all_workers_hear_what_any_of_them_publishes(server: Se
             assert await listener.data(50) == list(range(50))
         presence = await api(server, "presence", channel="news")
         assert {each["user"] for each in presence["presence"].values()} == {f"user {number}" for number in range(12)}
+
+
+async def test_any_worker_tells_what_all_of_them_hold(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        await listeners(server, 12, stack)
+        for _ in range(10):
+            held = (await api(server, "info"))["nodes"]
+            assert len({node["uid"] for node in held}) == WORKERS
+            assert sum(node["num_clients"] for node in held) == 12
+            assert (await api(server, "channels"))["channels"] == {"news": {"num_clients": 12}}
+            assert (await api(server, "channels", pattern="old*"))["channels"] == {}
+    assert max(node["num_clients"] for node in held) < 12  # the kernel has spread them
 
 
 async def test_what_is_done_to_a_user_reaches_the_worker_that_has_its_clients(server: Server) -> None:

@@ -1,7 +1,6 @@
 """What the server does by its own will: one function per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from freshet import orders
@@ -88,11 +87,6 @@ async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
     if not _rule(node, channel).presence:
         raise Refusal.not_available(f"{channel!r} has no presence")
     return await node.engine.presence(channel)
-
-
-def channels(node: Node, pattern: str = "") -> dict[str, int]:
-    counts = node.hub.channels()
-    return {name: count for name, count in counts.items() if not pattern or fnmatchcase(name, pattern)}
 
 
 # -------------------------------------------------------------------------------------------------------------- clients

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet import actions, dispatch, orders
+from freshet import actions, dispatch, orders, surveys
 from freshet.channels import ChannelRule, ChannelRules, Slow
 from freshet.clock import SYSTEM, Clock
 from freshet.config import HUB, Config, api_key_of, develop, load, metrics_key_of, secret_of
@@ -108,6 +108,7 @@ class Freshet:
             self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
         )
         orders.listen(self._node)
+        surveys.listen(self._node)
         self._router: ASGIApp = router(self._node, metrics_key_of(self.config, environment))
         self.namespace("/")
         self._starting: asyncio.Task[None] | None = None
@@ -304,8 +305,11 @@ class Freshet:
         return await actions.presence(self._node, channel)
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
-        """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
-        return actions.channels(self._node, pattern)
+        """The channels with subscribers at this server and its workers, and how many.
+
+        In `pattern`, `*` is anything and `?` one character.
+        """
+        return await surveys.channels(self._node, pattern)
 
     async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
         """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.

@@ -70,6 +70,29 @@ class Peers:
             self._spawn(self._watch(node))
         return await self._question(node, verb, body, patience)
 
+    async def ask_neighbours(self, verb: str, body: bytes, patience: float) -> dict[int, bytes]:
+        """What this node and those that share its port answer, by their places; who does not answer is missing.
+
+        See `Engine.neighbours`.
+        """
+        try:
+            nodes = await self._engine.neighbours()
+        except EngineUnavailable:
+            nodes = []
+        places = {place: node for place, node in enumerate(nodes or [self._node]) if node}
+        asking = (self._neighbour(node, verb, body, patience) for node in places.values())
+        answers = zip(places, await asyncio.gather(*asking), strict=True)
+        return {place: answer for place, answer in answers if answer is not None}
+
+    async def _neighbour(self, node: str, verb: str, body: bytes, patience: float) -> bytes | None:
+        if node == self._node:
+            return await self.verbs[verb](body, asyncio.Event())
+        try:
+            return await self.ask(node, verb, body, patience)
+        except EngineUnavailable as why:
+            log.warning("%s: %s", verb, why)
+            return None
+
     async def _question(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
         number = next(self._numbers)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, Self
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from freshet import actions
+from freshet import actions, surveys
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.hooks import to_json
 from freshet.model import ClientInfo, Kind, Position, Publication, Stream
@@ -229,6 +229,19 @@ class NodeInfo(Struct):
     num_channels: Annotated[Count, Meta(description="Channels that have a subscriber.")]
     uptime: Annotated[Count, Meta(description="Seconds since it started.")]
 
+    @classmethod
+    def of(cls, it: surveys.Holding) -> Self:
+        return cls(
+            uid=it.node,
+            name="freshet",
+            version=VERSION,
+            num_clients=it.statistics.clients,
+            num_users=it.statistics.users,
+            num_subs=it.statistics.subscriptions,
+            num_channels=it.statistics.channels,
+            uptime=int(it.uptime),
+        )
+
 
 class InfoResult(Struct):
     nodes: list[NodeInfo]
@@ -306,7 +319,8 @@ async def presence_stats(node: Node, it: ChannelRequest) -> PresenceStatsResult:
 
 
 async def channels(node: Node, it: ChannelsRequest) -> ChannelsResult:
-    return ChannelsResult({name: Listened(count) for name, count in actions.channels(node, it.pattern).items()})
+    found = await surveys.channels(node, it.pattern)
+    return ChannelsResult({name: Listened(count) for name, count in found.items()})
 
 
 async def subscribe(node: Node, it: SubscribeRequest) -> Empty:
@@ -346,21 +360,7 @@ async def rpc(node: Node, it: RpcRequest) -> RpcResult:
 
 
 async def info(node: Node, it: Nothing) -> InfoResult:
-    now = node.statistics()
-    return InfoResult(
-        [
-            NodeInfo(
-                uid=node.id,
-                name="freshet",
-                version=VERSION,
-                num_clients=now.clients,
-                num_users=now.users,
-                num_subs=now.subscriptions,
-                num_channels=now.channels,
-                uptime=int(node.uptime()),
-            )
-        ]
-    )
+    return InfoResult([NodeInfo.of(holding) for holding in await surveys.holdings(node)])
 
 
 def failure(why: Refusal | EngineUnavailable) -> Failure:
@@ -398,12 +398,12 @@ METHODS: dict[str, Method] = {
     "history_remove": Method(ChannelRequest, Empty, history_remove, "Forget a channel's publications."),
     "presence": Method(ChannelRequest, PresenceResult, presence, "Who is in a channel."),
     "presence_stats": Method(ChannelRequest, PresenceStatsResult, presence_stats, "How many are in a channel."),
-    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers."),
+    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers at this server."),
     "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
     "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
     "disconnect": Method(DisconnectRequest, Empty, disconnect, "Send a user's clients away."),
     "refresh": Method(RefreshRequest, Empty, refresh, "Change until when a user's clients may stay."),
     "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
-    "info": Method(Nothing, InfoResult, info, "What each node holds."),
+    "info": Method(Nothing, InfoResult, info, "What this server holds, by worker."),
 }
 """All but `batch`, which runs these."""

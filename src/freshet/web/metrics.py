@@ -15,7 +15,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from freshet.errors import EngineUnavailable
 from freshet.node import Node
 from freshet.observe.counts import Snapshot
 from freshet.observe.prometheus import exposition
@@ -52,32 +51,13 @@ class Metrics:
 
     async def _all(self) -> dict[str, Snapshot]:
         """By the place of the worker, which the one that follows it has, too."""
-        try:
-            nodes = await self._node.engine.neighbours()
-        except EngineUnavailable:
-            nodes = []
-        if not nodes:
-            return {"0": self._own()}
-        there = [(str(place), node) for place, node in enumerate(nodes) if node]
-        found = await asyncio.gather(*(self._of(node) for _, node in there))
-        return {place: it for (place, _), it in zip(there, found, strict=True) if it is not None}
-
-    async def _of(self, node: str) -> Snapshot | None:
-        if node == self._node.id:
-            return self._own()
-        try:
-            answer = await self._node.peers.ask(node, VERB, b"", PATIENCE)
-        except EngineUnavailable:
-            return None
-        return msgspec.msgpack.decode(answer, type=Snapshot)
+        answers = await self._node.peers.ask_neighbours(VERB, b"", PATIENCE)
+        return {str(place): msgspec.msgpack.decode(answer, type=Snapshot) for place, answer in answers.items()}
 
     async def _asked(self, body: bytes, gone: asyncio.Event) -> bytes:
-        return msgspec.msgpack.encode(self._own())
-
-    def _own(self) -> Snapshot:
         node, used = self._node, resource.getrusage(resource.RUSAGE_SELF)
         statistics = node.statistics()
-        return Snapshot(
+        own = Snapshot(
             counts=node.counts,
             state=node.state,
             clients=dict(Counter(it.dialect.label for it in node.sessions() if it.connected)),
@@ -89,6 +69,7 @@ class Metrics:
             memory=_resident(),
             uptime=node.uptime(),
         )
+        return msgspec.msgpack.encode(own)
 
 
 def _resident() -> int:
