@@ -28,8 +28,9 @@ class Bus:
         if self.away:
             raise EngineUnavailable("the bus is away")
         self.told.append(node)
-        if node in self.nodes:
-            asyncio.get_running_loop().call_soon(self.nodes[cast(str, node)], message)
+        for name, hear in self.nodes.items():
+            if node in (name, None):  # who tells all hears itself here: it has to bear that
+                asyncio.get_running_loop().call_soon(hear, message)
 
     def node(self, name: str) -> Peers:
         it = Peers(name, cast(Engine, self))
@@ -99,3 +100,31 @@ async def test_a_question_that_nobody_waits_for_any_more_is_called_off(bus: Bus)
     await asyncio.sleep(0.05)
     asking.cancel()
     await eventually(lambda: called_off == [b"a"])
+
+
+async def test_all_that_have_come_are_asked_and_who_left_or_died_is_not(bus: Bus) -> None:
+    async def name(node: str) -> bytes:
+        return node.encode()
+
+    made = {each: bus.node(each) for each in ("one", "two", "three")}
+    for each, node in made.items():
+        node.verbs["name"] = lambda body, gone, each=each: name(each)
+    for node in made.values():
+        await node.announce()
+    await eventually(lambda: all(len(node.others) == 2 for node in made.values()))
+    assert await made["two"].ask_all("name", b"", 1) == [b"two", b"one", b"three"]
+    await made["three"].announce(end=True)
+    await eventually(lambda: made["two"].others == {"one"})
+    del bus.nodes["one"]
+    assert await made["two"].ask_all("name", b"", 0.2) == [b"two"]
+    assert made["two"].others == set()
+
+
+async def test_garbage_for_a_name_is_no_node_for_long_and_there_are_not_many(bus: Bus) -> None:
+    one = bus.node("one")
+    for number in range(peers.MOST + 10):
+        await one._came(b"\xff" * 100 + b"%d" % number, asyncio.Event())
+        await one._came(b"stranger %d" % number, asyncio.Event())
+    assert len(one.others) <= peers.MOST
+    assert all(len(node) <= peers.LONGEST for node in one.others)
+    await one._left(b"\xff", asyncio.Event())

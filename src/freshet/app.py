@@ -305,10 +305,7 @@ class Freshet:
         return await actions.presence(self._node, channel)
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
-        """The channels with subscribers at this server and its workers, and how many.
-
-        In `pattern`, `*` is anything and `?` one character.
-        """
+        """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
         return await surveys.channels(self._node, pattern)
 
     async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:

@@ -127,6 +127,7 @@ class Node:
     async def start(self) -> None:
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.doubt, self.peers.hear))
         self.wheel.start()
+        await self.peers.announce()
         if self.engine.shared:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
         RUNNING.add(self)
@@ -141,6 +142,7 @@ class Node:
         self.wheel.stop()
         if self._watching is not None:
             self._watching.cancel()
+        self.spawn(self.peers.announce(end=True))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.timing.close_timeout)
         await self.peers.stop()
@@ -151,6 +153,7 @@ class Node:
         while True:
             await asyncio.sleep(self.timing.position_check)
             self.hub.doubt("")
+            await self.peers.announce()
 
     async def drain(self) -> None:
         """As `dismiss`, at a pace at which other nodes, or this one when it is back, can take them."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from freshet.errors import EngineUnavailable
 log = logging.getLogger("freshet.peers")
 
 ANSWER, FAILED, GONE, THERE = "answer", "failed", "gone", "there"
+CAME, LEFT = "came", "left"
+MOST, LONGEST = 1000, 64  # nodes that are known, and bytes of a name
 LOOK = 1.0  # seconds from one look at a node that is asked something to the next
 LIFE = 5.0  # seconds in which a node has to say that it is there
 
@@ -43,7 +46,8 @@ class Peers:
     """The other nodes, as one node sees them. verbs: what it does at their word."""
 
     def __init__(self, node: str, engine: Engine) -> None:
-        self.verbs: dict[str, Verb] = {THERE: self._here}
+        self.verbs: dict[str, Verb] = {THERE: self._here, CAME: self._came, LEFT: self._left}
+        self.others: set[str] = set()  # others, as they said themselves
         self.garbage = 0  # messages that nobody here understands
         self._node = node
         self._engine = engine
@@ -61,6 +65,30 @@ class Peers:
         """To all others. Raises EngineUnavailable."""
         if self._engine.shared:
             await self._engine.tell(None, msgspec.msgpack.encode(Said(verb, body)))
+
+    async def announce(self, *, end: bool = False) -> None:
+        """Say to all others that this node is there, or that it ends. Now and then again: it may have been lost."""
+        with suppress(EngineUnavailable):
+            await self.tell(LEFT if end else CAME, self._node.encode())
+
+    async def _came(self, body: bytes, gone: asyncio.Event) -> bytes:
+        node = body[:LONGEST].decode(errors="replace")
+        if node not in self.others and self.knows(node) and len(self.others) < MOST:
+            self.others.add(node)
+            await self._say(node, Said(CAME, self._node.encode()))  # it may not know of this one
+        return b""
+
+    async def _left(self, body: bytes, gone: asyncio.Event) -> bytes:
+        self.others.discard(body.decode(errors="replace"))
+        return b""
+
+    async def ask_all(self, verb: str, body: bytes, patience: float) -> list[bytes]:
+        """What this node and all others answer. Who does not answer is no longer known, until it says that it is."""
+        others = sorted(self.others)
+        own = await self.verbs[verb](body, asyncio.Event())
+        answers = await asyncio.gather(*(self._answer_of(node, verb, body, patience) for node in others))
+        self.others.difference_update(node for node, answer in zip(others, answers, strict=True) if answer is None)
+        return [own, *(answer for answer in answers if answer is not None)]
 
     async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
         """One node's answer. Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the
@@ -80,11 +108,11 @@ class Peers:
         except EngineUnavailable:
             nodes = []
         places = {place: node for place, node in enumerate(nodes or [self._node]) if node}
-        asking = (self._neighbour(node, verb, body, patience) for node in places.values())
+        asking = (self._answer_of(node, verb, body, patience) for node in places.values())
         answers = zip(places, await asyncio.gather(*asking), strict=True)
         return {place: answer for place, answer in answers if answer is not None}
 
-    async def _neighbour(self, node: str, verb: str, body: bytes, patience: float) -> bytes | None:
+    async def _answer_of(self, node: str, verb: str, body: bytes, patience: float) -> bytes | None:
         if node == self._node:
             return await self.verbs[verb](body, asyncio.Event())
         try:

@@ -1,4 +1,4 @@
-"""What this node holds, and what all that share its port hold together: each is asked, and answers for itself."""
+"""What this node holds, and what all nodes hold together: each is asked, and answers for itself."""
 
 import asyncio
 from collections import Counter
@@ -21,15 +21,15 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 async def holdings(node: Node) -> list[Holding]:
-    """Of each node that shares this one's port."""
-    answers = await node.peers.ask_neighbours(HOLDING, b"", PATIENCE)
-    return [msgspec.msgpack.decode(answer, type=Holding) for answer in answers.values()]
+    """Of each node, this one first."""
+    answers = await node.peers.ask_all(HOLDING, b"", PATIENCE)
+    return [msgspec.msgpack.decode(answer, type=Holding) for answer in answers]
 
 
 async def channels(node: Node, pattern: str = "") -> dict[str, int]:
-    """The channels that have subscribers there, and how many. pattern: `*` is anything, `?` one character."""
+    """The channels that have subscribers, and how many. pattern: `*` is anything, `?` one character."""
     found: Counter[str] = Counter()
-    for answer in (await node.peers.ask_neighbours(CHANNELS, pattern.encode(), PATIENCE)).values():
+    for answer in await node.peers.ask_all(CHANNELS, pattern.encode(), PATIENCE):
         found.update(msgspec.msgpack.decode(answer, type=dict[str, int]))
     return dict(found)
 

@@ -398,12 +398,12 @@ METHODS: dict[str, Method] = {
     "history_remove": Method(ChannelRequest, Empty, history_remove, "Forget a channel's publications."),
     "presence": Method(ChannelRequest, PresenceResult, presence, "Who is in a channel."),
     "presence_stats": Method(ChannelRequest, PresenceStatsResult, presence_stats, "How many are in a channel."),
-    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers at this server."),
+    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers."),
     "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
     "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
     "disconnect": Method(DisconnectRequest, Empty, disconnect, "Send a user's clients away."),
     "refresh": Method(RefreshRequest, Empty, refresh, "Change until when a user's clients may stay."),
     "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
-    "info": Method(Nothing, InfoResult, info, "What this server holds, by worker."),
+    "info": Method(Nothing, InfoResult, info, "What each node holds, the one that answers first."),
 }
 """All but `batch`, which runs these."""
