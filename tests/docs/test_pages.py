@@ -14,6 +14,7 @@ NOT_RUN = {
     "README.md": 2,
     "docs/guide/clients.md": 2,
     "docs/guide/deployment.md": 8,
+    "docs/guide/monitoring.md": 2,
     "docs/guide/tokens.md": 2,
     "docs/quick-start/index.md": 1,
     "examples/react/README.md": 1,
