@@ -84,11 +84,9 @@ class Peers:
 
     async def ask_all(self, verb: str, body: bytes, patience: float) -> list[bytes]:
         """What this node and all others answer. Who does not answer is no longer known, until it says that it is."""
-        others = sorted(self.others)
-        own = await self.verbs[verb](body, asyncio.Event())
-        answers = await asyncio.gather(*(self._answer_of(node, verb, body, patience) for node in others))
-        self.others.difference_update(node for node, answer in zip(others, answers, strict=True) if answer is None)
-        return [own, *(answer for answer in answers if answer is not None)]
+        nodes = [self._node, *sorted(self.others)]
+        answers = await asyncio.gather(*(self._answer_of(node, verb, body, patience) for node in nodes))
+        return [answer for answer in answers if answer is not None]
 
     async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
         """One node's answer. Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the
@@ -119,6 +117,8 @@ class Peers:
             return await self.ask(node, verb, body, patience)
         except EngineUnavailable as why:
             log.warning("%s: %s", verb, why)
+            if isinstance(why, _Silent):
+                self.others.discard(node)
             return None
 
     async def _question(self, node: str, verb: str, body: bytes, patience: float) -> bytes:

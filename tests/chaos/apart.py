@@ -2,8 +2,8 @@
 
 `run` makes two namespaces, in one of which a command is run: there are the broker, the other node and the clients. Two
 lines lead to the other, one for clients and one for the broker. All addresses are loopback addresses, on devices that
-lead nowhere else. A partition is a wrong hardware address: what is sent arrives at nobody, without an error. It takes
-root, and Linux.
+lead nowhere else. A partition is a wrong hardware address: what is sent arrives at nobody, without an error. Instead of
+the line to the broker there may be two, whose inner ends a `Wire` has to join. It takes root, and Linux.
 """
 
 import os
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 NODE = "127.9.1.2"  # where clients reach the node
 HERE, THERE = "127.9.2.1", "127.9.2.2"  # the broker, and from where the node calls it
+WIRE = ("wire0", "wire1")  # devices: the inner ends of what leads to the broker and to the node
 NOBODY = "02:00:00:00:00:01"
 NAMES = "FRESHET_TEST_NAMESPACES"  # in the environment, when this runs in one: ours and the node's
 
@@ -31,9 +32,9 @@ def can_be_made() -> bool:
     return made
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, wired: bool = False) -> str:
     """What `python ARGUMENTS` says in the first of two namespaces. Raises RuntimeError with all that it said."""
-    with namespaces() as names:
+    with namespaces(wired=wired) as names:
         command = ["ip", "netns", "exec", names[0], sys.executable, *arguments]
         env = {**os.environ, NAMES: " ".join(names)}
         done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
@@ -43,8 +44,8 @@ def run(*arguments: str) -> str:
 
 
 @contextmanager
-def namespaces() -> Iterator[tuple[str, str]]:
-    """The names of two, which can reach each other and nothing else."""
+def namespaces(*, wired: bool = False) -> Iterator[tuple[str, str]]:
+    """The names of two, which can reach each other and nothing else. wired: by a wire that is in the first."""
     ours, node = (f"freshet{os.getpid()}{letter}" for letter in "ab")
     try:
         for name in (ours, node):
@@ -55,7 +56,12 @@ def namespaces() -> Iterator[tuple[str, str]]:
             _ip("-n", name, "address", "del", "127.0.0.1/8", "dev", "lo", check=False)
         for line, (here, there) in enumerate((("127.9.1.1", NODE), (HERE, THERE))):
             device = f"line{line}"
-            _ip("link", "add", device, "netns", ours, "type", "veth", "peer", "name", device, "netns", node)
+            if wired and here == HERE:
+                for name, inner in ((ours, WIRE[0]), (node, WIRE[1])):
+                    _ip("link", "add", device, "netns", name, "type", "veth", "peer", "name", inner, "netns", ours)
+                    _ip("-n", ours, "link", "set", inner, "up")
+            else:
+                _ip("link", "add", device, "netns", ours, "type", "veth", "peer", "name", device, "netns", node)
             for name, address in ((ours, here), (node, there)):
                 _ip("-n", name, "address", "add", f"{address}/24", "dev", device)
                 _ip("-n", name, "link", "set", device, "up")

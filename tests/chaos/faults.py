@@ -19,6 +19,7 @@ import httpx
 from freshet.engines.nats_form import Names
 from tests.chaos import apart
 from tests.chaos.clients import SMALL, talking
+from tests.chaos.wire import Weather
 from tests.chaos.world import DRAIN, World
 from tests.tools.nats import Nats
 from tests.tools.patience import eventually, seconds
@@ -136,6 +137,15 @@ async def line_is_slow(it: World) -> None:
     it.relay.mend()
     await asyncio.sleep(2)
     it.relay.delay(0, 0)
+
+
+async def packets_are_lost(it: World) -> None:
+    """Between a node and the broker, each way: 5 % of them, 1 % come twice, all take 150 to 250 ms and overtake."""
+    assert it.wire is not None
+    it.wire.weather = Weather(loss=0.05, repeats=0.01, least=0.15, most=0.25)
+    await asyncio.sleep(10)
+    assert it.wire.lost > 5
+    it.wire.weather = Weather()
 
 
 async def network_is_parted(it: World) -> None:

@@ -42,6 +42,7 @@ def _on(engine: str, relay: str) -> Place:
 
 
 BOTH = ("redis", "nats")
+WIRED = Place("redis", apart=True, wired=True)
 WORKERS = Place("memory", nodes=1, workers=4)
 SCENARIOS = [
     *_at("nothing, for 10 s", faults.nothing, *BOTH, WORKERS, short=False),
@@ -53,6 +54,10 @@ SCENARIOS = [
     *_at("broker is fed garbage", faults.broker_is_fed_garbage, *BOTH),
     *_at("network parted", faults.network_is_parted, Place("redis", apart=True)),
     *_at("network parted", faults.network_is_parted, Place("nats", apart=True), short=False),
+    *_at("packets lost: 5 %, 200 ms, out of order", faults.packets_are_lost, WIRED),
+    *_at(
+        "packets lost: 5 %, 200 ms, out of order", faults.packets_are_lost, WIRED._replace(engine="nats"), short=False
+    ),
     *_at("line to the broker silent for 4 s", faults.line_falls_silent, *BOTH, relay="broker"),
     *_at("line to the broker breaks", faults.line_breaks, *BOTH, relay="broker"),
     *_at("line to the broker is slow", faults.line_is_slow, *BOTH, relay="broker", short=False),
@@ -93,7 +98,11 @@ class Outcome(NamedTuple):
 async def happen(scenario: Scenario, load: Load, folder: Path, seed: int) -> Outcome:
     if scenario.place.apart and not apart.is_inside():
         asked = (str(SCENARIOS.index(scenario)), json.dumps(load), str(seed))
-        return _told(json.loads(await asyncio.to_thread(apart.run, "-m", "tests.chaos.scenarios", *asked)))
+        return _told(
+            json.loads(
+                await asyncio.to_thread(apart.run, "-m", "tests.chaos.scenarios", *asked, wired=scenario.place.wired)
+            )
+        )
     async with world(scenario.place, load, folder, seed) as it:
         await asyncio.sleep(seconds(LEAD))
         began = time.monotonic()

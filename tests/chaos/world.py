@@ -16,6 +16,7 @@ from tests.chaos import apart
 from tests.chaos.clients import Subscriber, WebSocket
 from tests.chaos.http_clients import KINDS
 from tests.chaos.ledger import Ledger
+from tests.chaos.wire import Wire
 from tests.tools.clock import turned_by
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import seconds
@@ -69,7 +70,8 @@ class Place(NamedTuple):
 
     relay: between two sides, a line that can be harmed: `broker`, of the first server to it; `clients`, of theirs to
     the first server. proxy: before all servers (see `proxies.py`). apart: the first server is in a network namespace of
-    its own (see `apart.py`). clock: its wall clock can be turned (see `turn`).
+    its own (see `apart.py`); wired: and what leads from there to the broker is a `Wire`. clock: its wall clock can be
+    turned (see `turn`).
     """
 
     engine: str
@@ -77,6 +79,7 @@ class Place(NamedTuple):
     workers: int = 1
     relay: str = ""
     apart: bool = False
+    wired: bool = False
     proxy: str = ""
     clock: bool = False
 
@@ -98,6 +101,7 @@ class World:
         self.filling: dict[str, str] = {}  # by channel: what its publications carry, too
         self.broker: Redis | Nats | None = None
         self.relay: Relay | None = None
+        self.wire: Wire | None = None
         self.servers: list[Server] = []
         self.addresses: list[str] = []
         self.trust: ssl.SSLContext | None = None
@@ -114,6 +118,10 @@ class World:
     def build(self) -> None:
         """A broker and its servers run, with a line between them that can be harmed."""
         beat = self.load.beat
+        if self.place.wired:
+            self.wire = Wire(*apart.WIRE)
+            self.wire.start()
+            self._stack.callback(self.wire.stop)
         (self._folder / "freshet.toml").write_text(CONFIG.format(beat=beat, late=beat * 0.8))
         if self.place.engine in ("redis", "redis-forgets"):
             options = SYNCED if self.place.engine == "redis" else ()
