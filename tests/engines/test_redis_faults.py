@@ -191,7 +191,8 @@ async def test_a_full_redis_is_told_in_clear_words_and_goes_on_when_there_is_roo
     async with node_at(server.url) as (engine, delivered):
         await engine.subscribe("a", KEEP)
         first = await engine.publish("a", b"1", LOGGED)
-        server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+        server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        server.cli("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(EngineUnavailable, match="Redis has no memory left, raise its maxmemory"):
             await engine.publish("a", b"2", LOGGED)
         server.cli("CONFIG", "SET", "maxmemory", "0")

@@ -33,7 +33,7 @@ class Redis(Broker):
             file.write_text(self._sentinel)
             command += [str(file), "--sentinel"]
         else:
-            command += ["--save", "", "--dbfilename", f"{self.port}.rdb", "--appenddirname", f"aof-{self.port}"]
+            command += ["--save", "", "--dbfilename", f"{self.port}.rdb", "--appendfilename", f"aof-{self.port}"]
         command += ["--port", str(self.port), "--bind", HOST, "--dir", str(self._folder), *self._options]
         self._run(command)
 
