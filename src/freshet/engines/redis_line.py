@@ -436,7 +436,7 @@ def _version(facts: dict[str, str]) -> tuple[int, ...]:
 def explain(error: Refused) -> str:
     """An error of Redis, in words that say what to do where there is something."""
     text = str(error)
-    if text.startswith("OOM"):
+    if text.startswith("OOM") or "-OOM " in text:  # the latter before Redis 7, of a script
         return f"Redis has no memory left, raise its maxmemory or keep less history ({text})"
     if text.startswith(("NOAUTH", "WRONGPASS")):
         return f"Redis did not let us in, check the user and the password ({text})"
