@@ -19,6 +19,7 @@ import httpx
 from freshet.engines.nats_form import Names
 from tests.chaos import apart
 from tests.chaos.clients import SMALL, talking
+from tests.chaos.intruders import strangers_claim_places
 from tests.chaos.wire import Weather
 from tests.chaos.world import DRAIN, World
 from tests.tools.nats import Nats
@@ -264,19 +265,6 @@ async def some_do_not_read(it: World) -> None:
 def _memory(server: Server) -> int:
     """Resident bytes."""
     return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def strangers_claim_places(it: World) -> None:
-    """They resume where they never were: they are told, and get nothing."""
-    place = await it.ask(0, "history", channel="c0", limit=0)
-    epoch, offset = place["epoch"], place["offset"]
-    for claim in ((epoch, offset + 1_000_000), ("forged", offset), ("\x00" * 200, 0), (epoch[::-1] + "x", 0)):
-        for address in it.addresses:
-            async with talking(address) as ask:
-                subscribe = {"channel": "c0", "recover": True, "epoch": claim[0], "offset": claim[1]}
-                reply = (await ask({"subscribe": subscribe}))["subscribe"]
-                assert not reply.get("recovered"), claim
-                assert not reply.get("publications"), claim
 
 
 async def some_come_and_go(it: World) -> None:

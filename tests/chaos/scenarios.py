@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.chaos import apart, faults
+from tests.chaos import apart, faults, intruders
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Verdict
 from tests.chaos.world import Load, Place, world
@@ -81,7 +81,9 @@ SCENARIOS = [
     *_at("line to the clients is slow", faults.line_is_slow, "redis", relay="clients"),
     *_at("clients that do not read", faults.some_do_not_read, "redis"),
     *_at("clients that do not read", faults.some_do_not_read, "memory", short=False),
-    *_at("strangers claim places", faults.strangers_claim_places, "redis"),
+    *_at("strangers claim places", intruders.strangers_claim_places, "redis"),
+    *_at("tokens that are no good", intruders.tokens_are_no_good, "redis"),
+    *_at("tokens that are no good", intruders.tokens_are_no_good, "nats", WORKERS, short=False),
     *_at("clients come and go", faults.some_come_and_go, "redis"),
     *_at("clients come and go", faults.some_come_and_go, "nats", short=False),
     *_at("one fault after the other", faults.anything_happens, *BOTH, relay="broker", short=False),

@@ -26,9 +26,14 @@ from tests.tools.relay import Relay
 from tests.tools.serving import HOST, Server, serving
 
 DRAIN = 3  # seconds
+EXPIRY_GRACE = 1  # seconds
+AUDIENCE = "chaos"
+SECRET = "a secret of the faults, thirty-two bytes"
 CONFIG = f"""
 [tokens]
 anonymous = true
+secret = "{SECRET}"
+audience = "{AUDIENCE}"
 [api]
 anonymous = true
 [limits]
@@ -39,6 +44,11 @@ pong_timeout = {{late}}
 position_check = 2
 presence_ttl = 6
 drain = {DRAIN}
+expiry_grace = {EXPIRY_GRACE}
+[[channels]]
+match = "private"
+subscribe = "token"
+history = {{{{ size = 10, ttl = 300 }}}}
 [[channels]]
 match = "*"
 history = {{{{ size = 2000, ttl = 300 }}}}
