@@ -61,6 +61,17 @@ async def test_who_is_there_may_take_long_and_is_not_looked_at_when_nothing_wait
     assert bus.told.count("two") == looks + 20
 
 
+async def test_a_node_that_answers_at_once_is_not_looked_at(bus: Bus) -> None:
+    async def quickly(body: bytes, gone: asyncio.Event) -> bytes:
+        return body
+
+    one, two = bus.node("one"), bus.node("two")
+    two.verbs["quickly"] = quickly
+    assert await one.ask("two", "quickly", b"a", 5) == b"a"
+    await eventually(lambda: not one._watched)
+    assert bus.told.count("two") == 1
+
+
 async def test_a_question_to_a_node_that_dies_fails_soon(bus: Bus) -> None:
     one, two = bus.node("one"), bus.node("two")
     two.verbs["slowly"] = slowly

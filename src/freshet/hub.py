@@ -308,11 +308,13 @@ class Hub:
             joining.wait(events)
         whole: Encoded = {}
         for group in listeners.groups.values():
-            add(self.counts.delivered, group.label, len(events) * len(group.outboxes))
             if listeners.slow != "disconnect":
-                group.offer(listeners.channel, events, whole, keyed=listeners.slow == "latest")
+                told = group.offer(listeners.channel, events, whole, keyed=listeners.slow == "latest")
+                add(self.counts.delivered, group.label, told * len(group.outboxes))
                 continue
-            frames = group.encode(events, listeners.last, whole)
+            each = group.encode(events, listeners.last, whole)
+            add(self.counts.delivered, group.label, len(each) * len(group.outboxes))
+            frames = group.dialect.join(each)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:
                 spread(group.outboxes.values(), frames[0])

@@ -37,7 +37,10 @@ class Group:
         self.outboxes: dict[Session, Outbox] = {}
 
     def encode(self, events: list[Delivery], before: Publication | None, whole: Encoded) -> list[Frame]:
-        """before: the last publication that was fanned out. whole: what other groups have encoded already."""
+        """What each is told, not joined yet.
+
+        before: the last publication that was fanned out. whole: what other groups have encoded already.
+        """
         if self.telling is not Telling.WHOLE:
             frames = self._differences(events, before if self.telling is Telling.DIFFERENCE else None)
         else:
@@ -45,16 +48,21 @@ class Group:
             if known is None:
                 known = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
             frames = known if self.wanted is None else self._chosen(self.wanted, events, known)
-        return self.dialect.join([frame for frame in frames if frame is not None])
+        return [frame for frame in frames if frame is not None]
 
-    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, keyed: bool) -> None:
-        """Tell what may be dropped, if it is a publication. keyed: by a later one of the same tag `key`."""
+    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, keyed: bool) -> int:
+        """Tell what may be dropped, if it is a publication, and answer how much each was told.
+
+        keyed: it is dropped by a later one of the same tag `key`.
+        """
+        told = 0
         frames = whole.get(self.dialect.name)
         if frames is None:
             frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
         for event, frame in zip(events, frames, strict=True):
             if frame is None or (self.wanted is not None and not _wants(self.wanted, event)):
                 continue
+            told += 1
             if type(event) is not Published:
                 for outbox in self.outboxes.values():
                     outbox.push(frame)
@@ -62,6 +70,7 @@ class Group:
             key = (channel, (event.publication.tags or {}).get("key", "")) if keyed else frame
             for outbox in self.outboxes.values():
                 outbox.offer(frame, key)
+        return told
 
     def _differences(self, events: list[Delivery], before: Publication | None) -> list[Frame | None]:
         frames: list[Frame | None] = []

@@ -43,11 +43,11 @@ class _Silent(EngineUnavailable):
 
 
 class Peers:
-    """The other nodes, as one node sees them. verbs: what it does at their word."""
+    """The other nodes, as one node sees them. verbs: what it does at their word. others: those that said they came."""
 
     def __init__(self, node: str, engine: Engine) -> None:
         self.verbs: dict[str, Verb] = {THERE: self._here, CAME: self._came, LEFT: self._left}
-        self.others: set[str] = set()  # others, as they said themselves
+        self.others: set[str] = set()
         self.garbage = 0  # messages that nobody here understands
         self._node = node
         self._engine = engine
@@ -89,8 +89,10 @@ class Peers:
         return [answer for answer in answers if answer is not None]
 
     async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
-        """One node's answer. Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the
-        node turns out to be gone."""
+        """One node's answer.
+
+        Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the node is gone.
+        """
         if node not in self._watched:
             self._watched.add(node)
             self._spawn(self._watch(node))
@@ -139,14 +141,15 @@ class Peers:
     async def _watch(self, node: str) -> None:
         """Look at a node while it is asked something: a poll waits long, and the node that has it may die meanwhile."""
         try:
+            await asyncio.sleep(LOOK)  # most are answered by then
             while any(asked.node == node for asked in self._asked.values()):
                 try:
-                    await asyncio.sleep(LOOK)
                     await self._question(node, THERE, b"", LIFE)
                 except _Silent as why:
                     self._bury(node, why)
                 except EngineUnavailable:
-                    continue  # nobody can be told anything, which says nothing about the node
+                    pass  # nobody can be told anything, which says nothing about the node
+                await asyncio.sleep(LOOK)
         finally:
             self._watched.discard(node)
 

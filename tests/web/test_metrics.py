@@ -72,9 +72,9 @@ async def say(client: ClientConnection, command: Mapping[str, Any]) -> dict[str,
     return reply
 
 
-def publish(server: Server, number: int) -> None:
+def publish(server: Server, number: int, **tags: str) -> None:
     for index in range(number):
-        answer = httpx.post(server.http("/api/publish"), json={"channel": "small", "data": index})
+        answer = httpx.post(server.http("/api/publish"), json={"channel": "small", "data": index, "tags": tags})
         assert "result" in answer.json()
 
 
@@ -110,6 +110,17 @@ async def test_what_clients_do_is_counted(server: Server) -> None:
     assert after['freshet_recovered_total{worker="0"}'] == 1
     assert after['freshet_unrecovered_total{worker="0"}'] == 1
     assert sum(value for name, value in after.items() if name.startswith("freshet_refusals_total{")) == 1
+
+
+async def test_what_a_listener_does_not_want_is_not_delivered_to_it(server: Server) -> None:
+    async with talking(server) as one, talking(server) as two:
+        await say(one, {"subscribe": {"channel": "small"}})
+        await say(two, {"subscribe": {"channel": "small", "tf": {"key": "kind", "cmp": "eq", "val": "big"}}})
+        publish(server, 1, kind="big")
+        publish(server, 2, kind="little")
+        found = metrics(server)
+        assert found['freshet_fanned_out_total{worker="0"}'] == 3
+        assert found['freshet_delivered_total{dialect="centrifuge",worker="0"}'] == 4
 
 
 def test_how_late_the_loop_was_is_a_histogram(server: Server) -> None:

@@ -1,6 +1,7 @@
 """Snapshots of nodes in the text that Prometheus, and all that reads it, understands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -9,19 +10,40 @@ from prometheus_client.registry import Collector
 
 from freshet.observe.counts import LAGS, Snapshot
 
-GAUGES = {
-    "users": "Users with a client here.",
-    "channels": "Channels that somebody listens to here.",
-    "subscriptions": "Listeners of all channels together.",
+Of = Callable[[Snapshot], float]
+GAUGES: dict[str, tuple[str, Of]] = {
+    "ready": ("1: it takes new clients.", lambda it: it.state == "ready"),
+    "users": ("Users with a client here.", lambda it: it.users),
+    "channels": ("Channels that somebody listens to here.", lambda it: it.channels),
+    "subscriptions": ("Listeners of all channels together.", lambda it: it.subscriptions),
+    "memory_bytes": ("Resident memory of the process.", lambda it: it.memory),
+    "uptime_seconds": ("Since the node began.", lambda it: it.uptime),
 }
-COUNTERS = {
-    "published": "Publications of clients and the application that the engine accepted.",
-    "unpublished": "Publications that the engine could not take.",
-    "fanned_out": "Publications, and who joined or left, as they came to this node's listeners.",
-    "recovered": "Subscriptions that got all they had missed.",
-    "unrecovered": "Subscriptions that could not get all they had missed, and were told.",
-    "gaps": "Times that the live flow had missed something, which was read from the log.",
-    "losses": "Times that it had missed something which the log no longer had: the listeners came back.",
+COUNTERS: dict[str, tuple[str, Of]] = {
+    "turned_away": ("Clients for whom there was no time: they were asked to come later.", lambda it: it.turned_away),
+    "published": (
+        "Publications of clients and the application that the engine accepted.",
+        lambda it: it.counts.published,
+    ),
+    "unpublished": ("Publications that the engine could not take.", lambda it: it.counts.unpublished),
+    "fanned_out": (
+        "Publications, and who joined or left, as they came to this node's listeners.",
+        lambda it: it.counts.fanned_out,
+    ),
+    "recovered": ("Subscriptions that got all they had missed.", lambda it: it.counts.recovered),
+    "unrecovered": (
+        "Subscriptions that could not get all they had missed, and were told.",
+        lambda it: it.counts.unrecovered,
+    ),
+    "gaps": (
+        "Times that the live flow had missed something, which was read from the log.",
+        lambda it: it.counts.gaps,
+    ),
+    "losses": (
+        "Times that it had missed something which the log no longer had: the listeners came back.",
+        lambda it: it.counts.losses,
+    ),
+    "cpu_seconds": ("CPU that the process has used.", lambda it: it.cpu),
 }
 BY_DIALECT = {
     "connected": "Clients that connected.",
@@ -46,37 +68,24 @@ class _Snapshots(Collector):
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._gauges()
-        yield from self._counters()
-        yield from self._process()
-        lag = HistogramMetricFamily("freshet_loop_lag_seconds", "How late the event loop was.", labels=["worker"])
-        for worker, it in self._snapshots.items():
-            reached = [sum(it.counts.lags[: place + 1]) for place in range(len(LAGS) + 1)]
-            buckets = zip([*map(str, LAGS), "+Inf"], reached, strict=True)
-            lag.add_metric([worker], list(buckets), it.counts.lag)
-        yield lag
+        for kind, table in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for name, (meaning, of) in table.items():
+                family = kind(f"freshet_{name}", meaning, labels=["worker"])
+                for worker, it in self._snapshots.items():
+                    family.add_metric([worker], of(it))
+                yield family
+        yield self._clients()
+        yield from self._by_label()
+        yield self._lag()
 
-    def _gauges(self) -> Iterator[Metric]:
+    def _clients(self) -> Metric:
         clients = GaugeMetricFamily("freshet_clients", "Clients that are connected.", labels=["worker", "dialect"])
-        ready = GaugeMetricFamily("freshet_ready", "1: it takes new clients.", labels=["worker"])
         for worker, it in self._snapshots.items():
-            ready.add_metric([worker], it.state == "ready")
             for dialect, number in it.clients.items():
                 clients.add_metric([worker, dialect], number)
-        yield ready
-        yield clients
-        for name, meaning in GAUGES.items():
-            gauge = GaugeMetricFamily(f"freshet_{name}", meaning, labels=["worker"])
-            for worker, it in self._snapshots.items():
-                gauge.add_metric([worker], getattr(it, name))
-            yield gauge
+        return clients
 
-    def _counters(self) -> Iterator[Metric]:
-        for name, meaning in COUNTERS.items():
-            counter = CounterMetricFamily(f"freshet_{name}", meaning, labels=["worker"])
-            for worker, it in self._snapshots.items():
-                counter.add_metric([worker], getattr(it.counts, name))
-            yield counter
+    def _by_label(self) -> Iterator[Metric]:
         for label, names in (("dialect", BY_DIALECT), ("code", BY_CODE)):
             for name, meaning in names.items():
                 counter = CounterMetricFamily(f"freshet_{name}", meaning, labels=["worker", label])
@@ -84,21 +93,11 @@ class _Snapshots(Collector):
                     for value, number in getattr(it.counts, name).items():
                         counter.add_metric([worker, str(value)], number)
                 yield counter
-        turned_away = CounterMetricFamily(
-            "freshet_turned_away",
-            "Clients for whom there was no time: they were asked to come later.",
-            labels=["worker"],
-        )
-        for worker, it in self._snapshots.items():
-            turned_away.add_metric([worker], it.turned_away)
-        yield turned_away
 
-    def _process(self) -> Iterator[Metric]:
-        cpu = CounterMetricFamily("freshet_cpu_seconds", "CPU that the process has used.", labels=["worker"])
-        memory = GaugeMetricFamily("freshet_memory_bytes", "Resident memory of the process.", labels=["worker"])
-        uptime = GaugeMetricFamily("freshet_uptime_seconds", "Since the node began.", labels=["worker"])
+    def _lag(self) -> Metric:
+        lag = HistogramMetricFamily("freshet_loop_lag_seconds", "How late the event loop was.", labels=["worker"])
         for worker, it in self._snapshots.items():
-            cpu.add_metric([worker], it.cpu)
-            memory.add_metric([worker], it.memory)
-            uptime.add_metric([worker], it.uptime)
-        yield from (cpu, memory, uptime)
+            reached = accumulate(it.counts.lags)
+            buckets = zip([*map(str, LAGS), "+Inf"], reached, strict=True)
+            lag.add_metric([worker], list(buckets), it.counts.lag)
+        return lag
