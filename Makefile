@@ -52,7 +52,7 @@ autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython
 	$(BIN)/python tests/autobahn/run.py $(ARGS)
 
 .PHONY: frontend
-frontend: ## build frontend/ into src/freshet/web/static; needs Node
+frontend: ## build frontend/ into src/freshet/static; needs Node
 	cd frontend && npm ci --no-audit --no-fund && npm run build
 
 .PHONY: docs

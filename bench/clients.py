@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import uvloop
 
-from bench.listeners import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Listener, Way, framed
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
+from bench.subscribers import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Listener, Way, framed
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"

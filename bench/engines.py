@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import msgspec
 import uvloop
 
-from bench.listeners import BEGIN, MARK, UPGRADE, Count, Listener, Poller, Way, framed
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 from bench.storm import serve
+from bench.subscribers import BEGIN, MARK, UPGRADE, Count, Listener, Poller, Way, framed
 
 MICROSECONDS = 1e6
 PUBLISHERS = 4

@@ -16,10 +16,10 @@ import uvloop
 
 from bench.clients import PEERS
 from bench.engines import BATCH, NONE, Publisher, batch, connect
-from bench.listeners import WAYS, Count, Way
 from bench.process import KIB, Process, be_the_load, free_port, served
 from bench.results import write
 from bench.storm import serve
+from bench.subscribers import WAYS, Count, Way
 
 AT_ONCE = 50
 FIRST = 200  # come before it is measured: what is made once is made for them

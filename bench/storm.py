@@ -28,9 +28,9 @@ from statistics import median
 import httpx
 import uvloop
 
-from bench.listeners import BEGIN, UPGRADE, framed
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
+from bench.subscribers import BEGIN, UPGRADE, framed
 
 STAYED = 100
 CHANNELS = 20

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 import freshet
 import freshet.cli
 from freshet import config, errors, testing
-from freshet.web import openapi
+from freshet.api import openapi
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
 
@@ -189,7 +189,7 @@ server API of Centrifugo, so that the clients for it work too. `cent` for Python
 MEMBERS: dict[str, tuple[str, ...]] = {
     "Session": ("claims", "close"),
     "Stream": ("follows",),
-    "testing.Clock": ("advance",),
+    "testing.ManualClock": ("advance",),
 }
 
 
@@ -200,7 +200,7 @@ def python() -> str:
         parts += [f"## {name}", *_class(name, getattr(freshet, name))]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
-    for kind in (testing.Client, testing.Received, testing.Subscription, testing.Event, testing.Clock):
+    for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.Event, testing.ManualClock):
         name = f"testing.{kind.__name__}"
         parts += [f"## {name}", *_class(name, kind)]
     return "\n\n".join(parts)

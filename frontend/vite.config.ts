@@ -49,7 +49,7 @@ export default defineConfig({
   plugins: [pages],
   server: { proxy: { "/live": { target: SERVER, ws: true }, "/source": SERVER } },
   build: {
-    outDir: "../../src/freshet/web/static",
+    outDir: "../../src/freshet/static",
     emptyOutDir: true,
     target: "es2022",
     modulePreload: false,

@@ -12,10 +12,11 @@ import pytest
 
 from freshet import Disconnect, Freshet, Refusal, Welcome
 from freshet.config import Config, parse
-from freshet.dialects.centrifuge import Centrifuge
+from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import ConfigError
-from freshet.model import ClientInfo, Frame, Handshake, History
-from freshet.session import Session
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import ClientInfo, History
+from freshet.session.session import Session
 from tests.tools.patience import eventually
 
 WARNING = "started at the first request"

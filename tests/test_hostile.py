@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.dialects.clients import CONFIG, Listener, connected, soon, token
+from tests.tools.clients import CONFIG, Listener, connected, soon, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 

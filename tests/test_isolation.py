@@ -12,15 +12,16 @@ from websockets.asyncio.client import connect
 
 from freshet import Disconnect, Freshet, Refusal, Welcome
 from freshet.config import parse
-from freshet.dialects.centrifuge import Centrifuge
+from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import ConfigError
-from freshet.hooks import Hook
-from freshet.model import Frame, History, Position, PublishOptions
-from freshet.outbox import Outbox, Turn
-from tests.dialects.clients import soon
+from freshet.model.frame import Frame
+from freshet.model.log import History, Position, PublishOptions
+from freshet.rules.hooks import Hook
+from freshet.session.outbox import Outbox, Turn
+from tests.session.test_session import Scene, code
 from tests.test_app import connected, dev, opened, say, told
-from tests.test_session import Scene, code
+from tests.tools.clients import soon
 from tests.tools.patience import eventually
 from tests.tools.serving import serving
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from centrifuge import Client, PublicationContext, SubscribedContext
 
-from tests.dialects.clients import CONFIG, connected, token
+from tests.tools.clients import CONFIG, connected, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 

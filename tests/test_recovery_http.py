@@ -15,8 +15,8 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from tests.dialects.clients import CONFIG, token
 from tests.test_recovery import CHANNELS, Line, check, cut_lines, publish
+from tests.tools.clients import CONFIG, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 

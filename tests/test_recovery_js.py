@@ -27,7 +27,7 @@ Ledger = dict[str, dict[str, int]]
 PUBLICATIONS = 300  # of each of two publishers in each channel
 
 
-APP = "tests.dialects.socketio_app:live"
+APP = "tests.endpoints.socketio.kept_app:live"
 
 
 @pytest.fixture(scope="module", params=["alone", "workers", "redis", "nats"])

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from freshet.channels import ChannelRule
 from freshet.errors import ConfigError
-from tests.dialects.clients import soon
+from freshet.rules.rules import ChannelRule
+from tests.tools.clients import soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 
@@ -141,7 +141,7 @@ def test_what_may_be_dropped_cannot_be_told_as_differences() -> None:
 
 
 async def test_what_a_socketio_client_may_miss_does_not_cost_it_its_line() -> None:
-    with serving("tests.dialects.socketio_app:live") as server:
+    with serving("tests.endpoints.socketio.kept_app:live") as server:
         url = server.ws("/socket.io/?EIO=4&transport=websocket")
         async with connect(url, max_size=None, max_queue=4) as socket:
             await soon(socket.recv())

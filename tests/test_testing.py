@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from freshet import ConfigError, Disconnect, Freshet, History, Position, Refusal, Session, Welcome
-from freshet.testing import Clock
+from freshet.testing import ManualClock
 from tests.tools.patience import seconds
 
 SECRET = "a secret for tests, thirty-two bytes"
@@ -180,7 +180,7 @@ async def test_without_a_secret_it_says_what_to_set() -> None:
 # ----------------------------------------------------------------------------------------------------------- the clock
 
 
-async def test_a_token_expires_when_the_clock_is_turned(freshet_clock: Clock) -> None:
+async def test_a_token_expires_when_the_clock_is_turned(freshet_clock: ManualClock) -> None:
     live = application(clock=freshet_clock)
     token = live.token("alice", expires_in=60)
     async with live.test_client(token=token) as alice:
@@ -197,7 +197,7 @@ async def test_a_token_expires_when_the_clock_is_turned(freshet_clock: Clock) ->
     assert expired.value.code == 109
 
 
-async def test_a_subscription_ends_when_its_token_did(freshet_clock: Clock) -> None:
+async def test_a_subscription_ends_when_its_token_did(freshet_clock: ManualClock) -> None:
     live = application(clock=freshet_clock)
     token = live.token("alice", channel="chat:1", expires_in=10)
     async with live.test_client("alice") as alice:
@@ -211,7 +211,7 @@ async def test_a_subscription_ends_when_its_token_did(freshet_clock: Clock) -> N
             await alice.subscribe("chat:1", token=token)
 
 
-async def test_history_and_keys_expire_when_the_clock_is_turned(freshet_clock: Clock) -> None:
+async def test_history_and_keys_expire_when_the_clock_is_turned(freshet_clock: ManualClock) -> None:
     live = application(clock=freshet_clock)
     async with live.test_client("alice") as alice:
         await alice.subscribe("chat:1")
@@ -225,7 +225,7 @@ async def test_history_and_keys_expire_when_the_clock_is_turned(freshet_clock: C
         assert len(await alice.history("chat:1")) == 1
 
 
-async def test_time_that_stands_still_takes_no_time(freshet_clock: Clock) -> None:
+async def test_time_that_stands_still_takes_no_time(freshet_clock: ManualClock) -> None:
     live = application(clock=freshet_clock)
     began = time.monotonic()
     async with live.test_client("alice", expires_in=None) as alice:
@@ -236,7 +236,7 @@ async def test_time_that_stands_still_takes_no_time(freshet_clock: Clock) -> Non
 
 
 def test_a_timer_that_was_cancelled_does_not_run() -> None:
-    clock, rung = Clock(0.0), []
+    clock, rung = ManualClock(0.0), []
     clock.call_later(5, lambda: rung.append("first"))
     clock.call_later(3, lambda: rung.append("never")).cancel()
     asyncio.run(clock.advance(4.9))

@@ -11,7 +11,7 @@ from httpx_sse import aconnect_sse
 from socketio import AsyncClient
 from websockets.asyncio.client import connect as websocket
 
-from tests.dialects.clients import Listener, connected
+from tests.tools.clients import Listener, connected
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 
@@ -135,7 +135,7 @@ KINDS: list[Kind] = [
 
 
 async def test_all_get_all_in_the_same_order() -> None:
-    with serving("tests.dialects.socketio_app:live") as server:
+    with serving("tests.endpoints.socketio.kept_app:live") as server:
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.http(""), timeout=seconds(10)))
             heard: dict[str, list[str]] = {kind.__name__: [] for kind in KINDS}

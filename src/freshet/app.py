@@ -12,26 +12,28 @@ from typing import Any, Literal, Self, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet import actions, dispatch, orders, surveys
-from freshet.channels import ChannelRule, ChannelRules, Slow
-from freshet.clock import SYSTEM, Clock
+from freshet.commands import cluster as orders
+from freshet.commands import dispatch, surveys
+from freshet.commands import server as actions
 from freshet.config import HUB, Config, api_key_of, develop, load, metrics_key_of, secret_of
+from freshet.endpoints.router import router
+from freshet.endpoints.socketio.namespaces import Namespace
 from freshet.engines.base import Engine
-from freshet.engines.local import LocalEngine
+from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine
-from freshet.engines.nats import SCHEMES as NATS_SCHEMES
-from freshet.engines.nats import NatsEngine
-from freshet.engines.redis import SCHEMES as REDIS_SCHEMES
-from freshet.engines.redis import RedisEngine
+from freshet.engines.nats.engine import SCHEMES as NATS_SCHEMES
+from freshet.engines.nats.engine import NatsEngine
+from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
+from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, Disconnect
-from freshet.hooks import Function, Hook, as_payload
-from freshet.model import ClientInfo, History, Position, Stream
-from freshet.namespaces import Namespace
-from freshet.node import Hooks, Node, Statistics
+from freshet.model.log import ClientInfo, History, Position, Stream
+from freshet.node.node import Hooks, Node, Statistics
 from freshet.policy.tokens import TokenVerifier
+from freshet.rules.hooks import Function, Hook, as_payload
+from freshet.rules.rules import ChannelRule, ChannelRules, Slow
+from freshet.runtime.clock import SYSTEM, Clock
 from freshet.testing import Client, Lease
-from freshet.web.router import router
 
 log = logging.getLogger("freshet")
 
@@ -75,7 +77,7 @@ class Freshet:
     api_key: what callers of `/api/{method}` send as `X-API-Key`. Without it nobody is answered, unless `dev`.
     config: all other options; see `freshet.config`.
     dev: opens everything, for one's own machine.
-    clock: what time it is; a test gives a `freshet.testing.Clock`.
+    clock: what time it is; a test gives a `freshet.testing.ManualClock`.
 
     Raises ConfigError, with the option's path, for what cannot be.
     """

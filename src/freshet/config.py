@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from freshet.errors import ConfigError
-from freshet.model import History
+from freshet.model.log import History
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from freshet import clock
-from freshet.dialects.centrifuge import Centrifuge
+from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect, Refusal
-from freshet.hooks import to_json
-from freshet.model import Frame, Handshake, Position
-from freshet.node import Node
-from freshet.session import Session
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import Position
+from freshet.node.node import Node
+from freshet.rules.hooks import to_json
+from freshet.runtime import clock
+from freshet.session.session import Session
 
 TIMEOUT = 1.0 * float(os.environ.get("FRESHET_TEST_SCALE", "1"))  # seconds
 TURNS = 20  # of the loop, in which what was set going comes to its end
@@ -48,7 +49,7 @@ class Received(NamedTuple):
     info: dict[str, Any] | None
 
 
-class Subscription(NamedTuple):
+class SubscribeResult(NamedTuple):
     """What the server answered. recovered: None when the client did not ask for what it missed."""
 
     position: Position
@@ -137,7 +138,7 @@ class Client:
 
     async def subscribe(
         self, channel: str, *, since: Position | None = None, token: str = "", data: Any = None
-    ) -> Subscription:
+    ) -> SubscribeResult:
         """since: where it stands; the answer has what it missed."""
         request: dict[str, Any] = {"channel": channel, "token": token}
         if since is not None:
@@ -249,12 +250,12 @@ class Client:
                 self._places.pop(channel, None)
             self._events.append(Event(kind, channel, data))
 
-    def _entered(self, channel: str, told: dict[str, Any]) -> Subscription:
+    def _entered(self, channel: str, told: dict[str, Any]) -> SubscribeResult:
         position = Position(told.get("epoch", ""), told.get("offset", 0))
         self._places[channel] = position if told.get("recoverable") else None
         missed = [_received(channel, each) for each in told.get("publications", [])]
         recovered = told.get("recovered", False) if "was_recovering" in told else None
-        return Subscription(position, recovered, missed, told.get("data"))
+        return SubscribeResult(position, recovered, missed, told.get("data"))
 
     async def _until(self, find: Callable[[], T | None], what: str, within: float) -> T:
         """What `find` finds, as soon as it does. Raises TimeoutError, and `Disconnect` when the session ends before."""
@@ -319,7 +320,7 @@ async def _settle() -> None:
 # ------------------------------------------------------------------------------------------------------------ the clock
 
 
-class Clock(clock.Clock):
+class ManualClock(clock.Clock):
     """A clock that stands still until a test turns it: `Freshet(secret=..., clock=clock)`.
 
     now: seconds, of either kind. Tokens, history, presence, idempotency keys and heartbeats go by it.

@@ -6,15 +6,15 @@
 import asyncio
 from typing import cast
 
-from freshet.model import Frame
+from freshet.model.frame import Frame
 from freshet.websocket import deflate, handshake
 from freshet.websocket.frames import (
     MIB,
-    Close,
+    CloseFrame,
     Decoder,
-    Limits,
+    MessageLimits,
     Opcode,
-    Ping,
+    PingFrame,
     close_payload,
     deflated_wire,
     encode,
@@ -22,7 +22,7 @@ from freshet.websocket.frames import (
 )
 
 # Group 9 sends 16 MiB, and 4 MiB in frames of 64 bytes.
-LIMITS = Limits(frame=17 * MIB, message=17 * MIB, fragments=128 * 1024)
+LIMITS = MessageLimits(frame=17 * MIB, message=17 * MIB, fragments=128 * 1024)
 
 
 class Echo(asyncio.Protocol):
@@ -64,9 +64,9 @@ class Echo(asyncio.Protocol):
         for event in decoder.feed(data):
             if isinstance(event, Frame):
                 self._transport.write(deflated_wire(event) if self._deflate else wire(event))
-            elif isinstance(event, Ping):
+            elif isinstance(event, PingFrame):
                 self._transport.write(encode(Opcode.PONG, event.data))
-            elif isinstance(event, Close):
+            elif isinstance(event, CloseFrame):
                 self._close(b"" if event.code is None else close_payload(event.code))
         if decoder.error is not None:
             self._close(close_payload(decoder.error.code, decoder.error.reason))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from freshet.engines.nats_form import Names
+from freshet.engines.nats.messages import Names
 from tests.chaos import apart
 from tests.chaos.clients import SMALL, talking
 from tests.chaos.intruders import strangers_claim_places

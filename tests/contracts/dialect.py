@@ -14,38 +14,32 @@ from hypothesis import strategies as st
 from freshet import model
 from freshet.dialects.base import HEARTBEAT, Dialect
 from freshet.errors import Disconnect
-from freshet.model import (
+from freshet.model.events import (
     Accepted,
     Acknowledged,
     Alive,
     Answer,
-    Claims,
-    ClientInfo,
     Connected,
     Disconnected,
     Emitted,
     Event,
-    Frame,
-    Handshake,
     Heartbeat,
     HistoryPage,
     Joined,
-    Kind,
     Left,
     Message,
-    Position,
     PresenceList,
     PresenceStats,
-    Publication,
     Published,
     Refreshed,
     Refused,
-    Stream,
     Subscribed,
     SubscriptionRefreshed,
     Unsubscribed,
     Unsubscription,
 )
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import Claims, ClientInfo, Kind, Position, Publication, Stream
 
 ALICE = ClientInfo("alice", "a1", msgspec.Raw(b'{"name":"Alice"}'), msgspec.Raw(b"7"))
 PLAIN = Publication(b'{"price":1}', 3)

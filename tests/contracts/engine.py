@@ -8,18 +8,8 @@ import pytest
 from msgspec import Raw
 
 from freshet.engines.base import Engine, Receiver
-from freshet.model import (
-    NOWHERE,
-    ClientInfo,
-    Delivery,
-    History,
-    Joined,
-    Kind,
-    Left,
-    Position,
-    Published,
-    PublishOptions,
-)
+from freshet.model.events import Delivery, Joined, Left, Published
+from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions
 from tests.tools.patience import eventually
 
 KEEP = History(size=5, ttl=60)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from freshet.engines.base import Engine
-from freshet.model import NOWHERE, Joined, Left, Published, PublishOptions
+from freshet.model.events import Joined, Left, Published
+from freshet.model.log import NOWHERE, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.tools.patience import eventually
 

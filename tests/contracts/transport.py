@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.dialects.clients import soon
+from tests.tools.clients import soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from centrifuge import Client, ReplyError, Subscription
 
-from tests.dialects.clients import connected
+from tests.tools.clients import connected
 from tests.tools.patience import seconds
 from tests.tools.serving import Server
 

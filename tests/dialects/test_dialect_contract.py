@@ -8,27 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.dialects.base import Dialect, kind_of
-from freshet.dialects.centrifuge import COMMANDS_PER_FRAME, Centrifuge
+from freshet.dialects.centrifuge.json import COMMANDS_PER_FRAME, Centrifuge
 from freshet.dialects.channel_url import ChannelEvents, ChannelPage, ChannelUrl
 from freshet.errors import Disconnect
-from freshet.model import (
-    Acknowledged,
-    Connect,
-    Emitted,
-    Frame,
-    Handshake,
-    Kind,
-    Ping,
-    Pong,
-    Position,
-    Publication,
-    Publish,
-    Published,
-    Refused,
-    Send,
-    Subscribe,
-    Subscribed,
-)
+from freshet.model.commands import Connect, Ping, Pong, Publish, Send, Subscribe
+from freshet.model.events import Acknowledged, Emitted, Published, Refused, Subscribed
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import Kind, Position, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.dialect import EVENTS, HOSTILE
 

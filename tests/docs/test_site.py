@@ -13,7 +13,7 @@ from selenium import webdriver
 
 import freshet
 from freshet import cli, config
-from freshet.web import openapi
+from freshet.api import openapi
 from tests.docs.blocks import PAGES, name
 from tests.tools.browser import console_errors
 from tests.tools.need import ROOT

@@ -3,19 +3,20 @@
 import pytest
 
 from freshet.engines.memory import MemoryEngine
-from freshet.model import Left, Position, PublishOptions
-from freshet.testing import Clock
+from freshet.model.events import Left
+from freshet.model.log import Position, PublishOptions
+from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(1000.0)
+def clock() -> ManualClock:
+    return ManualClock(1000.0)
 
 
 @pytest.fixture
-def engine(clock: Clock) -> MemoryEngine:
+def engine(clock: ManualClock) -> MemoryEngine:
     return MemoryEngine(presence_time=60, clock=clock)
 
 
@@ -25,7 +26,7 @@ def held(engine: MemoryEngine) -> int:
 
 
 async def test_a_log_that_nobody_used_for_its_time_begins_anew_with_another_epoch(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     first = await engine.publish("a", b"1", LOGGED)
     clock.now += KEEP.ttl - 1
@@ -37,7 +38,7 @@ async def test_a_log_that_nobody_used_for_its_time_begins_anew_with_another_epoc
 
 
 async def test_while_somebody_listens_publications_expire_but_the_log_goes_on(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     await engine.subscribe("a", KEEP)
     first = await engine.publish("a", b"1", LOGGED)
@@ -49,7 +50,7 @@ async def test_while_somebody_listens_publications_expire_but_the_log_goes_on(
 
 
 async def test_reading_does_not_make_publications_live_longer(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     await engine.publish("a", b"1", LOGGED)
     for _ in range(4):
@@ -59,7 +60,9 @@ async def test_reading_does_not_make_publications_live_longer(
     assert stream.position.offset == 1
 
 
-async def test_unused_channels_leave_no_memory_behind(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
+async def test_unused_channels_leave_no_memory_behind(
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
+) -> None:
     for index in range(10_000):
         channel = f"channel-{index}"
         await engine.subscribe(channel, KEEP)
@@ -73,7 +76,7 @@ async def test_unused_channels_leave_no_memory_behind(engine: MemoryEngine, deli
 
 
 async def test_a_silent_client_leaves_after_the_presence_time(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     await engine.subscribe("a", KEEP)
     await engine.set_presence("a", "a1", ALICE)
@@ -86,7 +89,9 @@ async def test_a_silent_client_leaves_after_the_presence_time(
     assert delivered[-1] == Left("a", ALICE)
 
 
-async def test_a_key_is_forgotten_after_five_minutes(engine: MemoryEngine, delivered: Delivered, clock: Clock) -> None:
+async def test_a_key_is_forgotten_after_five_minutes(
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
+) -> None:
     once = PublishOptions(history=KEEP, idempotency_key="key")
     await engine.subscribe("a", KEEP)
     await engine.publish("a", b"1", once)
@@ -97,7 +102,7 @@ async def test_a_key_is_forgotten_after_five_minutes(engine: MemoryEngine, deliv
 
 
 async def test_an_expired_publication_is_gone_while_a_newer_one_keeps_the_log(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     first = await engine.publish("a", b"1", LOGGED)
     clock.now += KEEP.ttl - 1
@@ -112,7 +117,7 @@ async def test_an_expired_publication_is_gone_while_a_newer_one_keeps_the_log(
 
 
 async def test_names_that_clients_try_out_leave_no_memory_behind(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     for round_ in range(10):
         for index in range(1000):
@@ -126,7 +131,7 @@ async def test_names_that_clients_try_out_leave_no_memory_behind(
 
 
 async def test_a_log_has_one_entry_among_those_that_expire_however_often_it_is_used(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     for step in range(1000):
         await engine.publish("a", b"1", LOGGED)
@@ -140,7 +145,7 @@ async def test_a_log_has_one_entry_among_those_that_expire_however_often_it_is_u
 
 
 async def test_a_client_that_comes_again_after_its_time_has_joined_again(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     await engine.subscribe("a", KEEP)
     await engine.set_presence("a", "a1", ALICE)
@@ -161,7 +166,7 @@ async def test_it_sweeps_by_itself_until_it_is_stopped(engine: MemoryEngine, del
 
 
 async def test_a_log_that_was_used_again_outlives_one_sweep_and_goes_with_a_later_one(
-    engine: MemoryEngine, delivered: Delivered, clock: Clock
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
 ) -> None:
     await engine.publish("a", b"1", LOGGED)
     clock.now += KEEP.ttl - 1

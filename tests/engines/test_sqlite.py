@@ -12,11 +12,11 @@ import pytest
 
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, EngineUnavailable
-from freshet.model import Kind, Position, PublishOptions
-from freshet.testing import Clock
+from freshet.model.log import Kind, Position, PublishOptions
+from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
-from tests.dialects.clients import CONFIG, Listener, connected, soon
+from tests.tools.clients import CONFIG, Listener, connected, soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import free_port, serving
 
@@ -32,7 +32,7 @@ def engine(path: Path) -> SqliteEngine:
 
 
 @asynccontextmanager
-async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[SqliteEngine]:
+async def opened(path: Path, clock: ManualClock | None = None) -> AsyncIterator[SqliteEngine]:
     engine = SqliteEngine(f"sqlite:///{path}", **({"clock": clock} if clock else {}))
     await engine.start("node", Delivered().receiver)
     yield engine
@@ -57,7 +57,7 @@ async def test_all_is_there_after_a_restart(path: Path) -> None:
 
 
 async def test_what_is_over_does_not_come_back(path: Path) -> None:
-    clock = Clock(1000.0)
+    clock = ManualClock(1000.0)
     async with opened(path, clock) as engine:
         first = await engine.publish("a", b"1", LOGGED)
         await engine.subscribe("heard", KEEP)
@@ -74,7 +74,7 @@ async def test_what_is_over_does_not_come_back(path: Path) -> None:
 
 
 async def test_a_log_that_begins_anew_holds_nothing_of_the_old_one(path: Path) -> None:
-    clock = Clock(1000.0)
+    clock = ManualClock(1000.0)
     async with opened(path, clock) as engine:
         for _ in range(5):
             old = await engine.publish("a", b"old", LOGGED)

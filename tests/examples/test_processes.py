@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from freshet.policy.tokens import issue
-from tests.dialects.clients import Listener, connected
+from tests.tools.clients import Listener, connected
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server
 

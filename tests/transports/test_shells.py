@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from freshet.policy.tokens import issue
-from tests.dialects.clients import SECRET, soon
+from tests.tools.clients import SECRET, soon
 from tests.tools.patience import eventually
 from tests.tools.serving import Server, serving
 from tests.transports.shells import SHELLS, WebSocketLink, shell

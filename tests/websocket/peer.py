@@ -4,8 +4,8 @@ import gc
 import sys
 from collections.abc import Iterable
 
-from freshet.model import Frame
-from freshet.websocket.frames import Decoder, Event, Limits, Opcode, ProtocolError, encode
+from freshet.model.frame import Frame
+from freshet.websocket.frames import Decoder, Event, MessageLimits, Opcode, ProtocolError, encode
 
 MASK = b"\x37\xfa\x21\x3d"
 
@@ -25,16 +25,18 @@ def plain(events: Iterable[Event]) -> list[object]:
     return [("frame", event.data, event.binary) if isinstance(event, Frame) else event for event in events]
 
 
-def decode(data: bytes, limits: Limits | None = None, *, deflate: bool = False) -> tuple[list[object], int | None]:
+def decode(
+    data: bytes, limits: MessageLimits | None = None, *, deflate: bool = False
+) -> tuple[list[object], int | None]:
     """What a server makes of `data`, all at once: the events, and the close code of the error."""
-    decoder = Decoder(limits or Limits(), deflate=deflate)
+    decoder = Decoder(limits or MessageLimits(), deflate=deflate)
     events = plain(decoder.feed(data))
     return events, decoder.error.code if decoder.error else None
 
 
-def refused(data: bytes, limits: Limits | None = None, *, deflate: bool = False) -> ProtocolError:
+def refused(data: bytes, limits: MessageLimits | None = None, *, deflate: bool = False) -> ProtocolError:
     """The error of a server that is sent `data`."""
-    decoder = Decoder(limits or Limits(), deflate=deflate)
+    decoder = Decoder(limits or MessageLimits(), deflate=deflate)
     decoder.feed(data)
     assert decoder.error is not None, f"nothing is wrong with {data[:32]!r}"
     return decoder.error
@@ -46,7 +48,7 @@ def dribble(decoder: Decoder, data: bytes, step: int = 1) -> list[Event]:
 
 def pinned(decoder: Decoder) -> int:
     """Bytes that a decoder keeps alive, objects and all; what all decoders share is not counted."""
-    shared = (type, Limits, type(sys))
+    shared = (type, MessageLimits, type(sys))
     seen: dict[int, object] = {}
     waiting: list[object] = [decoder]
     while waiting:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freshet.model import Frame
+from freshet.model.frame import Frame
 from freshet.websocket.deflate import LONGEST, WINDOW, Oversize, compress, inflate, negotiate
-from freshet.websocket.frames import Decoder, Limits, deflated_wire, wire
+from freshet.websocket.frames import Decoder, MessageLimits, deflated_wire, wire
 from tests.websocket.peer import decode, masked, refused
 
 ANSWER = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -172,7 +172,7 @@ def test_compressed_text_has_to_be_utf8() -> None:
 @pytest.mark.parametrize(("over", "code"), [(0, None), (1, 1009)])
 def test_the_limit_of_a_message_holds_for_what_it_inflates_to(over: int, code: int | None) -> None:
     data = b"x" * (1000 + over)
-    limits = Limits(frame=1000, message=1000)
+    limits = MessageLimits(frame=1000, message=1000)
     assert decode(masked(2, compress(data), rsv1=True), limits, deflate=True)[1] == code
 
 
@@ -181,7 +181,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit() -> None:
     bomb = b"".join(deflater.compress(bytes(MIB)) for _ in range(64)) + deflater.flush(zlib.Z_SYNC_FLUSH)[:-4]
     assert len(bomb) < 66_000
     frame = masked(2, bomb, rsv1=True)
-    limits = Limits(frame=MIB // 4, message=MIB // 4)
+    limits = MessageLimits(frame=MIB // 4, message=MIB // 4)
     decoder = Decoder(limits, deflate=True)
     tracemalloc.start()
     try:
@@ -198,7 +198,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit() -> None:
 
 def test_the_text_of_a_bomb_in_fragments_is_not_inflated_before_its_end() -> None:
     bomb = compress(bytes(MIB))
-    decoder = Decoder(Limits(), deflate=True)
+    decoder = Decoder(MessageLimits(), deflate=True)
     assert decoder.feed(masked(1, bomb, fin=False, rsv1=True)) == []
     assert decoder.error is None
 

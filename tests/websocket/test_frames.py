@@ -2,14 +2,14 @@
 
 import pytest
 
-from freshet.model import Frame
+from freshet.model.frame import Frame
 from freshet.websocket.frames import (
-    Close,
+    CloseFrame,
     Decoder,
-    Limits,
+    MessageLimits,
     Opcode,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     close_payload,
     deflated_wire,
     encode,
@@ -24,13 +24,13 @@ MIXED = "κόσμε ☃ 🌊"
 def test_a_message_of_any_length_comes_back(size: int) -> None:
     data = b"x" * size
     assert decode(masked(Opcode.BINARY, data)) == ([("frame", data, True)], None)
-    client = Decoder(Limits(), server=False)
+    client = Decoder(MessageLimits(), server=False)
     assert plain(client.feed(wire(Frame(data)))) == [("frame", data, False)]
 
 
 def test_control_frames_between_fragments_come_first() -> None:
     data = masked(1, b"a", fin=False) + masked(9, b"ping") + masked(0, b"b", fin=False) + masked(10) + masked(0, b"c")
-    assert decode(data) == ([Ping(b"ping"), Pong(b""), ("frame", b"abc", False)], None)
+    assert decode(data) == ([PingFrame(b"ping"), PongFrame(b""), ("frame", b"abc", False)], None)
 
 
 def test_empty_fragments_are_a_message() -> None:
@@ -66,7 +66,7 @@ def test_empty_fragments_are_a_message() -> None:
 )
 @pytest.mark.parametrize("step", [1, 1000])
 def test_a_broken_frame_is_a_protocol_error(data: bytes, step: int) -> None:
-    decoder = Decoder(Limits())
+    decoder = Decoder(MessageLimits())
     dribble(decoder, data, step)
     assert decoder.error is not None
     assert decoder.error.code == 1002
@@ -74,7 +74,7 @@ def test_a_broken_frame_is_a_protocol_error(data: bytes, step: int) -> None:
 
 
 def test_a_client_refuses_a_frame_that_is_masked() -> None:
-    decoder = Decoder(Limits(), server=False)
+    decoder = Decoder(MessageLimits(), server=False)
     assert decoder.feed(masked(1, b"x")) == []
     assert decoder.error is not None
     assert decoder.error.code == 1002
@@ -88,7 +88,7 @@ def test_compression_is_for_the_first_frame_of_a_message_only() -> None:
 
 def test_what_came_before_an_error_is_still_given() -> None:
     assert decode(masked(1, b"one") + masked(9, b"two") + b"\x83\x80" + masked(1, b"no")) == (
-        [("frame", b"one", False), Ping(b"two")],
+        [("frame", b"one", False), PingFrame(b"two")],
         1002,
     )
 
@@ -104,7 +104,7 @@ def test_text_that_is_not_utf8_is_refused(data: bytes) -> None:
 def test_a_character_may_be_split_between_fragments(at: int) -> None:
     data = MIXED.encode()
     assert decode(masked(1, data[:at], fin=False) + masked(9) + masked(0, data[at:])) == (
-        [Ping(b""), ("frame", data, False)],
+        [PingFrame(b""), ("frame", data, False)],
         None,
     )
 
@@ -123,7 +123,7 @@ def test_a_fresh_message_does_not_remember_half_a_character() -> None:
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999])
 def test_a_close_frame_may_carry_a_code_that_is_registered_or_private(code: int) -> None:
     payload = code.to_bytes(2, "big") + MIXED.encode()
-    assert decode(masked(8, payload)) == ([Close(code, MIXED)], None)
+    assert decode(masked(8, payload)) == ([CloseFrame(code, MIXED)], None)
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535])
@@ -132,7 +132,7 @@ def test_a_close_frame_may_not_carry_any_other_code(code: int) -> None:
 
 
 def test_a_close_frame_may_be_empty() -> None:
-    assert decode(masked(8)) == ([Close(None, "")], None)
+    assert decode(masked(8)) == ([CloseFrame(None, "")], None)
 
 
 def test_the_reason_of_a_close_is_utf8() -> None:
@@ -140,8 +140,8 @@ def test_the_reason_of_a_close_is_utf8() -> None:
 
 
 def test_what_follows_a_close_is_ignored() -> None:
-    decoder = Decoder(Limits())
-    assert decoder.feed(masked(8, b"\x03\xe8") + masked(1, b"late") + b"\xff\xff") == [Close(1000, "")]
+    decoder = Decoder(MessageLimits())
+    assert decoder.feed(masked(8, b"\x03\xe8") + masked(1, b"late") + b"\xff\xff") == [CloseFrame(1000, "")]
     assert decoder.feed(masked(1, b"later")) == []
     assert decoder.error is None
 
@@ -165,5 +165,5 @@ def test_a_message_is_serialised_once_for_all_who_get_it() -> None:
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000, 100_000])
 def test_a_compressed_message_comes_back(size: int, binary: bool) -> None:
     data = b"abcdefg" * (size // 7) + b"h" * (size % 7)
-    client = Decoder(Limits(), server=False, deflate=True)
+    client = Decoder(MessageLimits(), server=False, deflate=True)
     assert plain(client.feed(deflated_wire(Frame(data, binary)) * 2)) == [("frame", data, binary)] * 2

@@ -13,7 +13,7 @@ from freshet.websocket.handshake import (
     HEADERS,
     SUBPROTOCOLS,
     HandshakeError,
-    Request,
+    UpgradeRequest,
     check,
     check_response,
     client_request,
@@ -42,7 +42,7 @@ def head(*more: bytes, line: bytes = b"GET /chat?room=1 HTTP/1.1", **changes: by
     return b"\r\n".join([line, *lines, *more, b"", b""])
 
 
-def opened(data: bytes) -> tuple[Request, bytes, list[str]]:
+def opened(data: bytes) -> tuple[UpgradeRequest, bytes, list[str]]:
     """All that a server does with a head."""
     request = parse_request(data)
     return request, check(request.headers), subprotocols(request.headers)

@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from freshet.config import Limits as Options
+from freshet.config import MessageLimits as Options
 from freshet.websocket import frames
-from freshet.websocket.frames import KIB, MIB, Decoder, Limits, Opcode, Ping, Pong
+from freshet.websocket.frames import KIB, MIB, Decoder, MessageLimits, Opcode, PingFrame, PongFrame
 from tests.websocket.peer import decode, dribble, header, masked, pinned, plain, refused
 
-LIMITS = Limits(frame=64 * KIB, message=64 * KIB, fragments=1024)
+LIMITS = MessageLimits(frame=64 * KIB, message=64 * KIB, fragments=1024)
 OBJECTS = 2 * KIB  # bytes: the decoder itself and what it needs to wait
 
 
-def size_after(data: bytes, step: int, limits: Limits = LIMITS, *, deflate: bool = False) -> int:
+def size_after(data: bytes, step: int, limits: MessageLimits = LIMITS, *, deflate: bool = False) -> int:
     """The most that a decoder kept while `data` came in pieces of `step` bytes."""
     decoder = Decoder(limits, deflate=deflate)
     most = 0
@@ -76,13 +76,13 @@ def test_a_length_beyond_the_limit_is_refused_before_any_payload(first: int, len
 
 
 def test_a_length_of_16_bits_is_held_to_the_limit_too() -> None:
-    assert refused(header(0x82, 1001, size=2), Limits(frame=1000, message=5000)).code == 1009
+    assert refused(header(0x82, 1001, size=2), MessageLimits(frame=1000, message=5000)).code == 1009
 
 
 @pytest.mark.parametrize("step", [1, 5, 100_000])
 @pytest.mark.parametrize(("over", "code"), [(-1, None), (0, None), (1, 1009)])
 def test_a_limit_allows_itself_and_no_more(over: int, code: int | None, step: int) -> None:
-    limits = Limits(frame=200, message=300, fragments=10)
+    limits = MessageLimits(frame=200, message=300, fragments=10)
     whole = masked(2, b"x" * (200 + over))
     parts = masked(2, b"x" * 150, fin=False) + masked(0, b"x" * (150 + over))
     for data in (whole, parts):
@@ -93,19 +93,19 @@ def test_a_limit_allows_itself_and_no_more(over: int, code: int | None, step: in
 
 
 def test_a_limit_of_nothing_allows_the_empty_message_alone() -> None:
-    limits = Limits(frame=0, message=0, fragments=1)
+    limits = MessageLimits(frame=0, message=0, fragments=1)
     assert decode(masked(1), limits) == ([("frame", b"", False)], None)
     assert refused(masked(1, b"x"), limits).code == 1009
 
 
 def test_a_limit_counts_a_message_through_the_control_frames_in_it() -> None:
     data = masked(2, b"x" * 200, fin=False) + masked(10, b"pong") + masked(0, b"x" * 200)
-    assert decode(data, Limits(frame=300, message=300)) == ([Pong(b"pong")], 1009)
+    assert decode(data, MessageLimits(frame=300, message=300)) == ([PongFrame(b"pong")], 1009)
 
 
 def test_a_message_starts_to_count_from_nothing() -> None:
     message = masked(2, b"x" * 150, fin=False) + masked(0, b"x" * 150)
-    events, code = decode(message * 5, Limits(frame=200, message=300, fragments=2))
+    events, code = decode(message * 5, MessageLimits(frame=200, message=300, fragments=2))
     assert len(events) == 5
     assert code is None
 
@@ -114,7 +114,7 @@ def test_the_default_limits_of_a_server_are_limits() -> None:
     """A default of 0 or None would mean no limit in other servers."""
     assert 0 < Options().message_size <= 16 * MIB
     assert 0 < Options().fragments <= 64 * KIB
-    assert refused(header(0x82, 1 * MIB + 1, size=8), Limits()).code == 1009
+    assert refused(header(0x82, 1 * MIB + 1, size=8), MessageLimits()).code == 1009
 
 
 # ------------------------------------------------------------------------------------------------------------- dribble
@@ -133,7 +133,7 @@ def test_a_compressed_frame_that_comes_in_drops_costs_no_more_either() -> None:
 
 
 def test_a_length_that_is_only_declared_costs_nothing() -> None:
-    limits = Limits(frame=1024 * MIB, message=1024 * MIB)
+    limits = MessageLimits(frame=1024 * MIB, message=1024 * MIB)
     assert peak_of(lambda: Decoder(limits).feed(header(0x82, 1000 * MIB, size=8) + b"x" * 100)) < OBJECTS * 2
 
 
@@ -150,7 +150,7 @@ def test_each_byte_of_a_frame_in_drops_is_unmasked_once(monkeypatch: pytest.Monk
 
     data = masked(1, b"x" * size, fin=False) + masked(9, b"p" * 100) + masked(0, b"y" * size)
     monkeypatch.setattr(frames, "mask_bytes", counting)
-    assert len(dribble(Decoder(Limits()), data)) == 2
+    assert len(dribble(Decoder(MessageLimits()), data)) == 2
     assert done == 2 * size + 100
 
 
@@ -158,7 +158,7 @@ def test_many_messages_in_one_read_are_taken_without_copying_the_rest(monkeypatc
     """A decoder that cut the buffer after each message would allocate far more than the messages."""
     count = 10_000
     data = masked(2, b"x" * 10) * count
-    decoder = Decoder(Limits())
+    decoder = Decoder(MessageLimits())
     assert peak_of(lambda: decoder.feed(data)) < count * 400
     assert pinned(decoder) < OBJECTS
 
@@ -184,14 +184,14 @@ def test_a_flood_of_fragments_ends_at_their_count(payload: bytes, step: int) -> 
 @pytest.mark.parametrize(("more", "code"), [(0, None), (1, 1009)])
 def test_the_count_of_fragments_allows_itself_and_no_more(more: int, code: int | None) -> None:
     data = masked(1, b"a", fin=False) + masked(0, b"b", fin=False) * (8 + more) + masked(0, b"c")
-    events, error = decode(data, Limits(fragments=10))
+    events, error = decode(data, MessageLimits(fragments=10))
     assert error == code
     assert len(events) == (code is None)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_tiny_fragments_cost_their_bytes_and_not_an_object_each(size: int) -> None:
-    limits = Limits(frame=64 * KIB, message=64 * KIB, fragments=64 * KIB)
+    limits = MessageLimits(frame=64 * KIB, message=64 * KIB, fragments=64 * KIB)
     count = 20_000
     data = masked(2, b"x" * size, fin=False) + masked(0, bytes(range(size)), fin=False) * (count - 1)
     assert size_after(data, 60_000, limits) <= 2 * count * size + OBJECTS
@@ -202,7 +202,7 @@ def test_control_frames_in_an_unfinished_message_leave_nothing_behind() -> None:
     decoder.feed(masked(1, b"begun", fin=False))
     before = pinned(decoder)
     for _ in range(1000):
-        assert decoder.feed(masked(9, b"a") + masked(10, b"b") * 9) == [Ping(b"a"), *[Pong(b"b")] * 9]
+        assert decoder.feed(masked(9, b"a") + masked(10, b"b") * 9) == [PingFrame(b"a"), *[PongFrame(b"b")] * 9]
     assert pinned(decoder) == before
     assert plain(decoder.feed(masked(0, b"!"))) == [("frame", b"begun!", False)]
 

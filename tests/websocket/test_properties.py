@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freshet.websocket.deflate import compress
-from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, Pong, encode
+from freshet.websocket.frames import CloseFrame, Decoder, MessageLimits, Opcode, PingFrame, PongFrame, encode
 from tests.websocket.peer import pinned, plain
 
-LIMITS = Limits(frame=2000, message=2000, fragments=20)
+LIMITS = MessageLimits(frame=2000, message=2000, fragments=20)
 CODES = st.sampled_from([1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 4999])
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -25,8 +25,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def one_control(draw: Draw, mask: bytes | None) -> tuple[bytes, object]:
     data = draw(st.binary(max_size=125))
     if draw(st.booleans()):
-        return encode(Opcode.PING, data, mask=mask), Ping(data)
-    return encode(Opcode.PONG, data, mask=mask), Pong(data)
+        return encode(Opcode.PING, data, mask=mask), PingFrame(data)
+    return encode(Opcode.PONG, data, mask=mask), PongFrame(data)
 
 
 def one_message(draw: Draw, mask: bytes | None, deflate: bool) -> tuple[bytes, list[object]]:
@@ -64,7 +64,7 @@ def conversations(draw: Draw, server: bool, deflate: bool) -> tuple[bytes, list[
         code, reason = draw(CODES), draw(st.text(max_size=30))
         mask = draw(st.binary(min_size=4, max_size=4)) if server else None
         wire += encode(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode(), mask=mask)
-        events.append(Close(code, reason))
+        events.append(CloseFrame(code, reason))
     return wire, events
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from freshet.websocket.deflate import compress, inflate, negotiate
-from freshet.websocket.frames import MIB, Decoder, Limits
+from freshet.websocket.frames import MIB, Decoder, MessageLimits
 from tests.websocket.cost import assert_linear
 from tests.websocket.peer import dribble, header, masked
 
-LIMITS = Limits(frame=16 * MIB, message=16 * MIB, fragments=1 << 20)
+LIMITS = MessageLimits(frame=16 * MIB, message=16 * MIB, fragments=1 << 20)
 
 STREAMS: dict[str, Callable[[int], bytes]] = {
     "small messages": lambda count: masked(1, b"x" * 10) * count,

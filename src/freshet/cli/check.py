@@ -8,11 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from freshet.app import Freshet
-from freshet.channels import ChannelRules
 from freshet.cli.configuration import DEFAULT
 from freshet.cli.console import fail, out
 from freshet.config import load, secret_of
 from freshet.errors import ConfigError
+from freshet.rules.rules import ChannelRules
 
 
 def check(

@@ -17,7 +17,7 @@ def demo(
       freshet demo --port 8080
     """
     from freshet.demos import app
-    from freshet.server import serve
+    from freshet.serving.server import serve
 
     err.print(f"The demos are at [bold]http://127.0.0.1:{port}[/bold] (Ctrl-C ends them)", highlight=False)
     serve(app, "127.0.0.1", port, log_level="info")

@@ -13,9 +13,9 @@ from freshet.app import Freshet
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.errors import ConfigError
-from freshet.server import log_to_stderr
-from freshet.server import serve as listen
-from freshet.workers import Inherited, reserve, supervise
+from freshet.serving.server import log_to_stderr
+from freshet.serving.server import serve as listen
+from freshet.serving.supervisor import Inherited, reserve, supervise
 
 
 def serve(

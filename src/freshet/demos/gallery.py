@@ -20,7 +20,7 @@ from freshet.demos import chat, cursors, lab, ticker
 
 log = logging.getLogger("freshet.demos")
 
-STATIC = Path(__file__).parents[1] / "web" / "static"
+STATIC = Path(__file__).parents[1] / "static"
 HEADERS = {
     "Cache-Control": "no-cache",  # the files' names do not change with their content
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",

@@ -5,7 +5,10 @@ from typing import ClassVar
 
 import msgspec
 
-from freshet.model import ClientInfo, Command, Event, Frame, Handshake, Kind, Publication, Published
+from freshet.model.commands import Command
+from freshet.model.events import Event, Published
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import ClientInfo, Kind, Publication
 
 
 class Dialect(ABC):

@@ -14,27 +14,20 @@ import msgspec
 
 from freshet.dialects.base import HEARTBEAT, Dialect, info_of, kind_of
 from freshet.errors import Disconnect, Refusal
-from freshet.model import (
-    OLDEST,
+from freshet.model.commands import Command, Connect, Publish, Subscribe
+from freshet.model.events import (
     Accepted,
-    Command,
-    Connect,
     Disconnected,
     Event,
-    Frame,
-    Handshake,
     Heartbeat,
-    Kind,
-    Position,
-    Publication,
-    Publish,
     Published,
     Refused,
-    Subscribe,
     Subscribed,
     Unsubscribed,
     begun_by,
 )
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import OLDEST, Kind, Position, Publication
 
 ALREADY = Refusal.already_subscribed().code  # the server subscribed it before it asked
 

@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from freshet.model import ClientInfo, Delivery, History, Position, PublishOptions, Stream
+from freshet.model.events import Delivery
+from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 
 
 def new_epoch() -> str:

@@ -9,21 +9,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import islice
 
-from freshet.clock import SYSTEM, Clock, Timer
 from freshet.engines.base import Engine, Receiver, new_epoch
-from freshet.model import (
-    NOWHERE,
-    ClientInfo,
-    Delivery,
-    History,
-    Joined,
-    Left,
-    Position,
-    Publication,
-    Published,
-    PublishOptions,
-    Stream,
-)
+from freshet.model.events import Delivery, Joined, Left, Published
+from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
+from freshet.runtime.clock import SYSTEM, Clock, Timer
 
 IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Raw
 
-from freshet.clock import SYSTEM, Clock
 from freshet.engines.base import Receiver
 from freshet.engines.memory import IDEMPOTENCY_TIME, Log, MemoryEngine
 from freshet.errors import ConfigError, EngineUnavailable
-from freshet.model import ClientInfo, History, Kind, Position, Publication, PublishOptions
+from freshet.model.log import ClientInfo, History, Kind, Position, Publication, PublishOptions
+from freshet.runtime.clock import SYSTEM, Clock
 
 log = logging.getLogger("freshet.engines.sqlite")
 

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from freshet.channels import ChannelRule, ChannelRules
 from freshet.config import Config, Limits
 from freshet.errors import Disconnect, Refusal
 from freshet.policy.tokens import ConnectionClaims, TokenVerifier
-from freshet.session import Session
+from freshet.rules.rules import ChannelRule, ChannelRules
+from freshet.session.session import Session
 
 
 def identify(token: str, tokens: TokenVerifier | None) -> ConnectionClaims | None:

@@ -14,10 +14,10 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
-from freshet.clock import SYSTEM, Clock
 from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
-from freshet.model import Claims
+from freshet.model.log import Claims
+from freshet.runtime.clock import SYSTEM, Clock
 
 KIB = 1024
 LONGEST = 16 * KIB  # bytes of a token that are looked at

@@ -10,8 +10,8 @@ from typing import Any
 
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect
-from freshet.model import Frame
-from freshet.session import Carried
+from freshet.model.frame import Frame
+from freshet.session.session import Carried
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

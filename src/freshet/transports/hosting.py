@@ -16,11 +16,11 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from freshet.errors import Disconnect
-from freshet.model import Frame
-from freshet.session import Carried
+from freshet.model.frame import Frame
+from freshet.session.session import Carried
 from freshet.transports.native import EXTENSION, SessionSocket
 from freshet.websocket import deflate, handshake
-from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, encode, wire
+from freshet.websocket.frames import CloseFrame, Decoder, MessageLimits, Opcode, PingFrame, close_payload, encode, wire
 
 log = logging.getLogger("freshet.hosting")
 
@@ -51,13 +51,13 @@ class HostedWebSocket(asyncio.Protocol):
         self._app = config.loaded_app
         self._root_path = config.root_path
         self._asgi_version = config.asgi_version
-        self._limits = Limits(frame=config.ws_max_size, message=config.ws_max_size, fragments=FRAGMENTS)
+        self._limits = MessageLimits(frame=config.ws_max_size, message=config.ws_max_size, fragments=FRAGMENTS)
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
         self._tasks = server_state.tasks
         self._default_headers = server_state.default_headers
         self._state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._request: handshake.Request | None = None
+        self._request: handshake.UpgradeRequest | None = None
         self._key = b""
         self._decoder: Decoder | None = None  # from acceptance on
         self._early = b""
@@ -99,7 +99,7 @@ class HostedWebSocket(asyncio.Protocol):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _scope(self, request: handshake.Request) -> Message:
+    def _scope(self, request: handshake.UpgradeRequest) -> Message:
         target, _, query = request.target.partition(b"?")
         path = self._root_path + unquote(target.decode("ascii", "replace"))
         return {
@@ -220,11 +220,11 @@ class HostedWebSocket(asyncio.Protocol):
             if isinstance(event, Frame):
                 payload = {"bytes": event.data} if event.binary else {"text": event.data.decode()}
                 self._put({"type": "websocket.receive", **payload})
-            elif isinstance(event, Close):
+            elif isinstance(event, CloseFrame):
                 code = 1005 if event.code is None else event.code
                 self._close(event.code, "")
                 self._put({"type": "websocket.disconnect", "code": code, "reason": event.reason})
-            elif isinstance(event, Ping) and self._room.is_set():
+            elif isinstance(event, PingFrame) and self._room.is_set():
                 self._transport.write(encode(Opcode.PONG, event.data))
         error = self._decoder.error
         if error is not None and not self._disconnected:

@@ -9,9 +9,19 @@ import os
 from collections.abc import Callable
 
 from freshet.errors import Disconnect
-from freshet.model import Frame
-from freshet.session import Carried
-from freshet.websocket.frames import Close, Decoder, Limits, Opcode, Ping, close_payload, deflated_wire, encode, wire
+from freshet.model.frame import Frame
+from freshet.session.session import Carried
+from freshet.websocket.frames import (
+    CloseFrame,
+    Decoder,
+    MessageLimits,
+    Opcode,
+    PingFrame,
+    close_payload,
+    deflated_wire,
+    encode,
+    wire,
+)
 
 EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 
@@ -68,12 +78,12 @@ class SessionSocket(asyncio.Protocol):
         for event in decoder.feed(data):
             if isinstance(event, Frame):
                 session.receive(event)
-            elif isinstance(event, Close):
+            elif isinstance(event, CloseFrame):
                 self._closed_by_client(event.code)
                 return
             else:
                 session.alive()
-                if isinstance(event, Ping) and not self._paused:
+                if isinstance(event, PingFrame) and not self._paused:
                     self._write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
             self._fail(decoder.error.code, decoder.error.reason)
@@ -200,9 +210,9 @@ def _nothing() -> None:
     """There is no transport any more."""
 
 
-_shared: dict[tuple[int, int], Limits] = {}
+_shared: dict[tuple[int, int], MessageLimits] = {}
 
 
-def _limits(message: int, fragments: int) -> Limits:
+def _limits(message: int, fragments: int) -> MessageLimits:
     """One object for all clients of a configuration."""
-    return _shared.setdefault((message, fragments), Limits(frame=message, message=message, fragments=fragments))
+    return _shared.setdefault((message, fragments), MessageLimits(frame=message, message=message, fragments=fragments))

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from freshet.errors import Disconnect
-from freshet.model import Disconnected, Frame
-from freshet.session import Session
+from freshet.model.events import Disconnected
+from freshet.model.frame import Frame
+from freshet.session.session import Session
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

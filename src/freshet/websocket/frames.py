@@ -9,7 +9,7 @@ import codecs
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from freshet.model import Frame
+from freshet.model.frame import Frame
 from freshet.websocket.deflate import Oversize, compress, inflate
 from freshet.websocket.masking import mask_bytes
 
@@ -28,7 +28,7 @@ class Opcode(IntEnum):
     PONG = 0xA
 
 
-class Limits(NamedTuple):
+class MessageLimits(NamedTuple):
     """What a peer may send. One object for all clients of a configuration.
 
     frame, message: bytes of payload, as on the wire; a compressed message may not be longer when inflated either.
@@ -40,22 +40,22 @@ class Limits(NamedTuple):
     fragments: int = 1024
 
 
-class Ping(NamedTuple):
+class PingFrame(NamedTuple):
     data: bytes
 
 
-class Pong(NamedTuple):
+class PongFrame(NamedTuple):
     data: bytes
 
 
-class Close(NamedTuple):
+class CloseFrame(NamedTuple):
     """code: None when the frame had none."""
 
     code: int | None
     reason: str
 
 
-Event: TypeAlias = Frame | Ping | Pong | Close
+Event: TypeAlias = Frame | PingFrame | PongFrame | CloseFrame
 
 
 class ProtocolError(Exception):
@@ -149,12 +149,12 @@ class Decoder:
 
     server: this is the server's side, whose peer masks. deflate: permessage-deflate was negotiated.
     error: what the peer broke, once it did. `feed` does not raise: it gives the events that came before, and the caller
-    looks at `error` after it has dealt with them. From an error or a Close on, whatever comes is ignored.
+    looks at `error` after it has dealt with them. From an error or a CloseFrame on, whatever comes is ignored.
     """
 
     __slots__ = ("_deflate", "_done", "_limits", "_message", "_server", "_short", "_start", "error")
 
-    def __init__(self, limits: Limits, *, server: bool = True, deflate: bool = False) -> None:
+    def __init__(self, limits: MessageLimits, *, server: bool = True, deflate: bool = False) -> None:
         self._limits = limits
         self._server = server
         self._deflate = deflate
@@ -341,12 +341,12 @@ class Decoder:
 
     def _control(self, opcode: int, payload: bytes) -> Event:
         if opcode == Opcode.PING:
-            return Ping(payload)
+            return PingFrame(payload)
         if opcode == Opcode.PONG:
-            return Pong(payload)
+            return PongFrame(payload)
         self._done = True
         if not payload:
-            return Close(None, "")
+            return CloseFrame(None, "")
         # RFC 6455, 5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer".
         if len(payload) == 1:
             raise ProtocolError(1002, "close code of one byte")
@@ -354,7 +354,7 @@ class Decoder:
         if not is_close_code(code):
             raise ProtocolError(1002, "invalid close code")
         try:
-            return Close(code, payload[2:].decode())
+            return CloseFrame(code, payload[2:].decode())
         except UnicodeDecodeError:
             raise ProtocolError(1007, "invalid UTF-8 in a close reason") from None
 

@@ -38,7 +38,7 @@ class HandshakeError(Exception):
         self.headers = headers or []
 
 
-class Request(NamedTuple):
+class UpgradeRequest(NamedTuple):
     """target: as on the wire. headers: names in lower case, in order."""
 
     method: bytes
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 # -------------------------------------------------------------------------------------------------------------- server
 
 
-def parse_request(head: bytes) -> Request:
+def parse_request(head: bytes) -> UpgradeRequest:
     """The head of an HTTP/1.1 request, up to and with the empty line. Raises HandshakeError."""
     if len(head) > HEAD_SIZE:
         raise HandshakeError(431, "headers too large")
@@ -74,7 +74,7 @@ def parse_request(head: bytes) -> Request:
     if lengths not in ([], [b"0"]) or _values(headers, b"transfer-encoding"):
         # What we would take for frames, a proxy before us could take for a body, or the other way round.
         raise HandshakeError(400, "a WebSocket opens without a body")
-    return Request(method, target, headers)
+    return UpgradeRequest(method, target, headers)
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:

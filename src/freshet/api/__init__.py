@@ -1,0 +1,1 @@
+"""The server API: what back ends in any language call."""

@@ -1,0 +1,148 @@
+"""The server API: `POST /api/{method}` with JSON and a key, for back ends in any language.
+
+A request that can be read is answered with 200 and `{"result": ...}`, or `{"error": {"code", "message"}}` when it could
+not be done. One that cannot be read, or comes from who has no key, gets 4xx and the same kind of error.
+"""
+
+import asyncio
+import hmac
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from freshet.api.methods import METHODS, BatchRequest, BatchResult, Failure, Method, failure
+from freshet.api.methods import MethodRequest as Parameters
+from freshet.errors import EngineUnavailable, Refusal
+from freshet.node.node import Node
+from freshet.policy import origin
+
+log = logging.getLogger("freshet.api")
+
+COMMANDS = 10_000  # of one batch
+NAMES = ", ".join(sorted([*METHODS, "batch"]))
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Unanswered(Exception):
+    """A request that is not carried out. status: HTTP's."""
+
+    def __init__(self, status: HTTPStatus, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = Failure(code, message)
+
+
+class ApiEndpoint:
+    """`/api/{method}` of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._key = node.api_key.encode() if node.api_key else b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path_params"]["method"]
+        headers: dict[str, str] = {}
+        try:
+            self._admit(Headers(scope=scope))
+            if name not in METHODS and name != "batch":
+                raise Unanswered(HTTPStatus.NOT_FOUND, 104, f"no method {name!r}; there are {NAMES}")
+            if scope["method"] != "POST":
+                headers["Allow"] = "POST"
+                raise Unanswered(HTTPStatus.METHOD_NOT_ALLOWED, 107, f"{scope['method']}: expected POST")
+            status, answer = HTTPStatus.OK, await self._answer(name, await self._body(scope, receive))
+        except Unanswered as why:
+            status, answer = why.status, {"error": why.error}
+        except ClientDisconnect:
+            return
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'ApiKey header="X-API-Key"'
+        response = Response(_encode(answer), status, headers, "application/json")
+        await response(scope, receive, send)
+
+    # ----------------------------------------------------------------------------------------------------- who may call
+
+    def _admit(self, headers: Headers) -> None:
+        """Raises `Unanswered` for a caller without the key and, where none is asked for, for a page of another site."""
+        if self._node.config.api.anonymous:
+            if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+                message = "this origin is not allowed here: see the option `origins`"
+                raise Unanswered(HTTPStatus.FORBIDDEN, 103, message)
+            return
+        if not self._key:
+            variable = self._node.config.api.key_env
+            message = f"the server has no API key: set {variable} or [api] key"
+            raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, message)
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        given = headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
+        if not given:
+            raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, "a key is required, in the header X-API-Key")
+        if not hmac.compare_digest(given.encode("latin-1"), self._key):
+            raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, "the key in X-API-Key is not this server's")
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        limit = self._node.config.api.body_size
+        parts, size = [], 0
+        async for part in Request(scope, receive).stream():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                message = f"a request has at most {limit} bytes: see the option api.body_size"
+                raise Unanswered(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 106, message)
+        return b"".join(parts)
+
+    # ------------------------------------------------------------------------------------------------- what is answered
+
+    async def _answer(self, name: str, body: bytes) -> Any:
+        try:
+            body.decode()  # a payload goes on to clients as it is
+        except UnicodeDecodeError as error:
+            raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"the body is not UTF-8: {error.reason}") from None
+        if name == "batch":
+            return await self._batch(_read(body, BatchRequest))
+        method = METHODS[name]
+        done = await self._do(name, method, _read(body, method.request))
+        return {"error": done} if isinstance(done, Failure) else {"result": done}
+
+    async def _batch(self, it: BatchRequest) -> BatchResult:
+        if len(it.commands) > COMMANDS:
+            raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"commands: at most {COMMANDS}")
+        work = []
+        for index, command in enumerate(it.commands):
+            name = next(iter(command), "")
+            if len(command) != 1 or name not in METHODS:
+                allowed = ", ".join(sorted(METHODS))
+                message = f"expected an object with one method's name, of {allowed} - at `$.commands[{index}]`"
+                raise Unanswered(HTTPStatus.BAD_REQUEST, 107, message)
+            work.append((name, _read(bytes(command[name]), METHODS[name].request, f"commands[{index}].{name}")))
+        running = (self._do(name, METHODS[name], parameters) for name, parameters in work)
+        done = await asyncio.gather(*running) if it.parallel else [await each for each in running]
+        pairs = zip(work, done, strict=True)
+        return BatchResult([{"error" if isinstance(each, Failure) else name: each} for (name, _), each in pairs])
+
+    async def _do(self, name: str, method: Method, parameters: Parameters) -> msgspec.Struct:
+        try:
+            return await method.run(self._node, parameters)
+        except (Refusal, EngineUnavailable) as why:
+            return failure(why)
+        except Exception:
+            log.exception("/api/%s failed", name)
+            return failure(Refusal.internal())
+
+
+def _read(body: bytes, kind: Any, where: str = "") -> Any:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error).replace("`$", f"`$.{where}" if where else "`$")
+        if "unknown field" in message:
+            message += f"; there are {', '.join(kind.__struct_fields__)}"
+        raise Unanswered(HTTPStatus.BAD_REQUEST, 107, message) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"not JSON: {error}") from None

@@ -1,0 +1,410 @@
+"""The methods of the server API: what each takes, what it answers, and what it does.
+
+The shapes are those of Centrifugo's server API, which the PyPI package `cent` and its like in other languages send.
+`api.py` reads requests by these types, and `openapi.py` describes them by the same.
+"""
+
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from freshet.commands import server as actions
+from freshet.commands import surveys
+from freshet.commands.subscribing import Grant
+from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.model.log import ClientInfo, Kind, Position, Publication, Stream
+from freshet.node.node import Node
+from freshet.rules.hooks import to_json
+
+VERSION = version("freshet")
+REASON = 123  # bytes that fit into a WebSocket close frame
+
+Channel = Annotated[str, Meta(min_length=1, description="A channel's name.", examples=["news"])]
+User = Annotated[str, Meta(description="A user's id, the `sub` of its token.", examples=["alice"])]
+Client = Annotated[str, Meta(description="Only the client with this id; empty: all clients of the user.")]
+
+
+class MethodRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a method takes. EmptyRequest that a caller asks for is passed over: an unknown field is refused."""
+
+
+class Since(MethodRequest):
+    """A place in a channel's log."""
+
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    epoch: str = ""
+
+    def position(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+
+class Content(MethodRequest):
+    """What is published: `data` or `b64data`."""
+
+    data: Annotated[Raw | UnsetType, Meta(description="What clients get: any JSON.", examples=["hello"])] = UNSET
+    b64data: Annotated[str, Meta(description="Instead of `data`: bytes, in base64.")] = ""
+    tags: Annotated[dict[str, str], Meta(description="Short labels that go with it.")] = {}
+    idempotency_key: Annotated[
+        str, Meta(description="A second publication with the same key within 5 minutes is not made.")
+    ] = ""
+    skip_history: Annotated[bool, Meta(description="Only those who listen now get it.")] = False
+    delta: Annotated[bool, Meta(description="Taken for compatibility; it changes nothing.")] = False
+
+    def payload(self) -> tuple[bytes, Kind]:
+        if self.b64data:
+            return _from_base64(self.b64data), Kind.BYTES
+        if self.data is UNSET:
+            raise Refusal.bad_request("data: expected any JSON, or b64data")
+        return _on_one_line(self.data), Kind.JSON
+
+
+class PublishRequest(Content, kw_only=True):
+    channel: Channel
+
+
+class BroadcastRequest(Content, kw_only=True):
+    channels: Annotated[list[Channel], Meta(min_length=1, description="Where the same is published.")]
+
+
+class ChannelRequest(MethodRequest):
+    channel: Channel
+
+
+class HistoryRequest(MethodRequest):
+    channel: Channel
+    limit: Annotated[int, Meta(description="At most so many; 0: the position alone; below 0: all.")] = 0
+    since: Annotated[Since | None, Meta(description="Only what came after (before, when `reverse`).")] = None
+    reverse: Annotated[bool, Meta(description="The newest first.")] = False
+
+
+class ChannelsRequest(MethodRequest):
+    pattern: Annotated[str, Meta(description="`*` stands for anything, `?` for one character.")] = ""
+
+
+class SubscribeRequest(MethodRequest):
+    user: User
+    channel: Channel
+    client: Client = ""
+    info: Annotated[Raw | UnsetType, Meta(description="JSON that others in the channel see.")] = UNSET
+    data: Annotated[Raw | UnsetType, Meta(description="JSON that the client is told with the subscription.")] = UNSET
+    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it ends; 0: never.")] = 0
+    recover_since: Annotated[Since | None, Meta(description="The client is told what came after.")] = None
+
+
+class UnsubscribeRequest(MethodRequest):
+    user: User
+    channel: Channel
+    client: Client = ""
+
+
+class Goodbye(MethodRequest):
+    code: Annotated[int, Meta(ge=3000, le=4999, description="3500-3999 and 4500-4999: not to come back.")]
+    reason: Annotated[str, Meta(max_length=REASON, description="At most 123 bytes.")] = ""
+
+
+class DisconnectRequest(MethodRequest):
+    user: User
+    client: Client = ""
+    whitelist: Annotated[list[str], Meta(description="Clients, by id, that may stay.")] = []
+    disconnect: Annotated[Goodbye | None, Meta(description="Why, as the client is told; otherwise 3503.")] = None
+
+
+class RefreshRequest(MethodRequest):
+    user: User
+    client: Client = ""
+    expired: Annotated[bool, Meta(description="The clients' time is over now.")] = False
+    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it is over; 0: never.")] = 0
+
+
+class RpcRequest(MethodRequest):
+    method: Annotated[str, Meta(min_length=1, description="A function registered with `live.api_rpc`.")]
+    data: Annotated[Raw | UnsetType, Meta(description="What it is given, any JSON.")] = UNSET
+
+
+class EmptyRequest(MethodRequest):
+    pass
+
+
+class BatchRequest(MethodRequest):
+    commands: Annotated[
+        list[dict[str, Raw]],
+        Meta(description="Each an object of one method's name and its request.", examples=[[{"info": {}}]]),
+    ]
+    parallel: Annotated[bool, Meta(description="They need not run one after the other.")] = False
+
+
+# --------------------------------------------------------------------------------------------------------- what it says
+
+
+class Empty(Struct):
+    pass
+
+
+class Failure(Struct):
+    """Why it was not done. The codes are those that clients see."""
+
+    code: Annotated[int, Meta(description="100-112, or what a function of the application raised.", examples=[102])]
+    message: Annotated[str, Meta(description="For people: what was wrong, where, and what is allowed.")]
+
+
+Offset = Annotated[int, Meta(description="The number of the last publication in the channel's log.", examples=[7])]
+Epoch = Annotated[str, Meta(description="Which log it is: another one when the former was lost.", examples=["xKq2"])]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class PublishResult(Struct):
+    """Where in the channel's log it is; offset 0 when it was not kept."""
+
+    offset: Offset
+    epoch: Epoch
+
+
+class PublishReply(Struct, omit_defaults=True):
+    """What became of one publication: `result`, or `error`."""
+
+    result: PublishResult | UnsetType = UNSET
+    error: Failure | UnsetType = UNSET
+
+
+class BroadcastResult(Struct):
+    responses: Annotated[list[PublishReply], Meta(description="One for each of `channels`, in that order.")]
+
+
+class ClientItem(Struct, omit_defaults=True):
+    """Who a client is, as others in the channel see it."""
+
+    user: Annotated[str, Meta(description="Its user's id; empty: nobody that is known.")]
+    client: Annotated[str, Meta(description="Its id.")]
+    conn_info: Annotated[Raw | UnsetType, Meta(description="JSON about it, from its token.")] = UNSET
+    chan_info: Annotated[Raw | UnsetType, Meta(description="JSON about it in this channel.")] = UNSET
+
+    @classmethod
+    def of(cls, it: ClientInfo) -> Self:
+        return cls(it.user, it.client, it.conn_info or UNSET, it.chan_info or UNSET)
+
+
+class HistoryItem(Struct, omit_defaults=True):
+    data: Annotated[Raw, Meta(description="What was published, any JSON; null when it was bytes.")]
+    offset: Annotated[int, Meta(description="Its number in the channel's log.")] = 0
+    tags: Annotated[dict[str, str] | None, Meta(description="Short labels that go with it.")] = None
+    info: Annotated[ClientItem | None, Meta(description="Who published it, if a client did.")] = None
+    b64data: Annotated[str, Meta(description="What was published, in base64, when it was bytes.")] = ""
+
+
+class HistoryResult(Struct):
+    publications: Annotated[list[HistoryItem], Meta(description="In the order that was asked for.")]
+    offset: Offset
+    epoch: Epoch
+
+
+class PresenceResult(Struct):
+    presence: Annotated[dict[str, ClientItem], Meta(description="By client id.")]
+
+
+class PresenceStatsResult(Struct):
+    num_clients: Annotated[Count, Meta(description="Clients in the channel.")]
+    num_users: Annotated[Count, Meta(description="Users that they belong to.")]
+
+
+class Listened(Struct):
+    num_clients: Annotated[Count, Meta(description="Clients that are subscribed.")]
+
+
+class ChannelsResult(Struct):
+    channels: Annotated[dict[str, Listened], Meta(description="By name.")]
+
+
+class NodeInfo(Struct):
+    """What one process of the server holds."""
+
+    uid: Annotated[str, Meta(description="Its id, another one after each start.")]
+    name: str
+    version: Annotated[str, Meta(description="Freshet's.")]
+    num_clients: Count
+    num_users: Count
+    num_subs: Annotated[Count, Meta(description="Subscriptions of all clients.")]
+    num_channels: Annotated[Count, Meta(description="Channels that have a subscriber.")]
+    uptime: Annotated[Count, Meta(description="Seconds since it started.")]
+
+    @classmethod
+    def of(cls, it: surveys.Holding) -> Self:
+        return cls(
+            uid=it.node,
+            name="freshet",
+            version=VERSION,
+            num_clients=it.statistics.clients,
+            num_users=it.statistics.users,
+            num_subs=it.statistics.subscriptions,
+            num_channels=it.statistics.channels,
+            uptime=int(it.uptime),
+        )
+
+
+class InfoResult(Struct):
+    nodes: list[NodeInfo]
+
+
+class RpcResult(Struct):
+    data: Annotated[Raw, Meta(description="What the function returned, any JSON.")]
+
+
+class BatchResult(Struct):
+    """Each reply is an object of the method's name and its result, or of `error`."""
+
+    replies: Annotated[list[dict[str, Any]], Meta(description="One for each of `commands`, in that order.")]
+
+
+# --------------------------------------------------------------------------------------------------------- what it does
+
+
+async def publish(node: Node, it: PublishRequest) -> PublishResult:
+    return await _publish(node, it.channel, it, it.payload())
+
+
+async def _publish(node: Node, channel: str, it: Content, payload: tuple[bytes, Kind]) -> PublishResult:
+    key = it.idempotency_key or None
+    position = await actions.publish(node, channel, payload, it.tags, key, it.skip_history)
+    return PublishResult(position.offset, position.epoch)
+
+
+async def broadcast(node: Node, it: BroadcastRequest) -> BroadcastResult:
+    """Where it cannot be published, the others get it all the same."""
+    payload = it.payload()
+    replies = []
+    for channel in it.channels:
+        try:
+            replies.append(PublishReply(result=await _publish(node, channel, it, payload)))
+        except (Refusal, EngineUnavailable) as why:
+            replies.append(PublishReply(error=failure(why)))
+    return BroadcastResult(replies)
+
+
+async def history(node: Node, it: HistoryRequest) -> HistoryResult:
+    since = it.since.position() if it.since else None
+    stream = await actions.history(node, it.channel, since, max(it.limit, -1), it.reverse)
+    if since is not None and not stream.reaches(since, it.limit, it.reverse):
+        raise Refusal.unrecoverable_position()
+    return _page(stream)
+
+
+def _page(stream: Stream) -> HistoryResult:
+    return HistoryResult([_item(each) for each in stream.publications], stream.position.offset, stream.position.epoch)
+
+
+def _item(it: Publication) -> HistoryItem:
+    data, encoded = Raw(it.data), ""
+    if it.kind is Kind.TEXT:
+        data = Raw(to_json(it.data.decode()))
+    elif it.kind is Kind.BYTES:
+        data, encoded = Raw(b"null"), msgspec.to_builtins(it.data)
+    return HistoryItem(data, it.offset, it.tags, ClientItem.of(it.info) if it.info else None, encoded)
+
+
+async def history_remove(node: Node, it: ChannelRequest) -> Empty:
+    await actions.remove_history(node, it.channel)
+    return Empty()
+
+
+async def presence(node: Node, it: ChannelRequest) -> PresenceResult:
+    clients = await actions.presence(node, it.channel)
+    return PresenceResult({id: ClientItem.of(info) for id, info in clients.items()})
+
+
+async def presence_stats(node: Node, it: ChannelRequest) -> PresenceStatsResult:
+    clients = await actions.presence(node, it.channel)
+    return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
+
+
+async def channels(node: Node, it: ChannelsRequest) -> ChannelsResult:
+    found = await surveys.channels(node, it.pattern)
+    return ChannelsResult({name: Listened(count) for name, count in found.items()})
+
+
+async def subscribe(node: Node, it: SubscribeRequest) -> Empty:
+    since = it.recover_since.position() if it.recover_since else None
+    grant = Grant(Raw(_on_one_line(it.info)), float(it.expire_at))
+    await actions.subscribe(node, it.user, it.channel, it.client, since, grant, _on_one_line(it.data))
+    return Empty()
+
+
+async def unsubscribe(node: Node, it: UnsubscribeRequest) -> Empty:
+    await actions.unsubscribe(node, it.user, it.channel, it.client)
+    return Empty()
+
+
+async def disconnect(node: Node, it: DisconnectRequest) -> Empty:
+    why = Disconnect(it.disconnect.code, it.disconnect.reason) if it.disconnect else None
+    if why is not None and len(why.reason.encode()) > REASON:
+        raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
+    await actions.disconnect(node, it.user, why, it.client, it.whitelist)
+    return Empty()
+
+
+async def refresh(node: Node, it: RefreshRequest) -> Empty:
+    if it.expired:
+        await actions.disconnect(node, it.user, Disconnect.expired(), it.client)
+    else:
+        await actions.refresh(node, it.user, float(it.expire_at), it.client)
+    return Empty()
+
+
+async def rpc(node: Node, it: RpcRequest) -> RpcResult:
+    hook = node.hooks.api.get(it.method)
+    if hook is None:
+        allowed = ", ".join(sorted(node.hooks.api)) or "none is registered with live.api_rpc"
+        raise Refusal.method_not_found(f"no method {it.method!r}; there are: {allowed}")
+    return RpcResult(Raw(to_json(await hook(_on_one_line(it.data)))))
+
+
+async def info(node: Node, it: EmptyRequest) -> InfoResult:
+    return InfoResult([NodeInfo.of(holding) for holding in await surveys.holdings(node)])
+
+
+def failure(why: Refusal | EngineUnavailable) -> Failure:
+    if isinstance(why, Refusal):
+        return Failure(why.code, why.message)
+    return Failure(100, f"the engine cannot be reached: {why}")
+
+
+def _on_one_line(data: Raw | UnsetType) -> bytes:
+    """JSON goes to clients on one line; what was not given is empty."""
+    text = b"" if data is UNSET else bytes(data)
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise Refusal.bad_request("b64data: expected base64") from None
+
+
+class Method(NamedTuple):
+    """One method of the API. summary: one line for people."""
+
+    request: type[MethodRequest]
+    result: type[Struct]
+    run: Callable[[Node, Any], Awaitable[Struct]]
+    summary: str
+
+
+METHODS: dict[str, Method] = {
+    "publish": Method(PublishRequest, PublishResult, publish, "Publish in one channel."),
+    "broadcast": Method(BroadcastRequest, BroadcastResult, broadcast, "Publish the same in many channels."),
+    "history": Method(HistoryRequest, HistoryResult, history, "A part of a channel's log."),
+    "history_remove": Method(ChannelRequest, Empty, history_remove, "Forget a channel's publications."),
+    "presence": Method(ChannelRequest, PresenceResult, presence, "Who is in a channel."),
+    "presence_stats": Method(ChannelRequest, PresenceStatsResult, presence_stats, "How many are in a channel."),
+    "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers."),
+    "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
+    "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
+    "disconnect": Method(DisconnectRequest, Empty, disconnect, "Send a user's clients away."),
+    "refresh": Method(RefreshRequest, Empty, refresh, "Change until when a user's clients may stay."),
+    "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
+    "info": Method(EmptyRequest, InfoResult, info, "What each node holds, the one that answers first."),
+}
+"""All but `batch`, which runs these."""

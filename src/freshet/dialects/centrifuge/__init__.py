@@ -1,0 +1,1 @@
+"""The Centrifugal client protocol, version 2: JSON and Protobuf."""

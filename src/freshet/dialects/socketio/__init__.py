@@ -1,0 +1,1 @@
+"""Socket.IO 5 and Engine.IO 4, without I/O."""

@@ -1,0 +1,275 @@
+"""Socket.IO, version 5, without I/O: events with acknowledgements, in namespaces that share one line.
+
+A packet is `<type>[<attachments>-][<namespace>,][<id>][<JSON>]`; binary values in it are frames of their own, behind
+it. A frame here begins with the `4` of the Engine.IO message that carries it. A channel is a room: its publications are
+events, named by their tag `event`. Source: `docs/socket.io-protocol` of socketio/socket.io.
+"""
+
+import re
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from freshet.dialects.base import Dialect
+from freshet.errors import Disconnect
+from freshet.model.commands import Command, Connect, Emit
+from freshet.model.events import Acknowledged, Connected, Emitted, Event, Message, Published, Refused, Unsubscribed
+from freshet.model.frame import Frame
+from freshet.model.log import Kind, Publication
+
+ATTACHMENTS = 10
+"""How many binary values a client may put into one packet."""
+
+DEPTH = 64
+"""How deep arrays and objects with binary values may be nested."""
+
+EVENT, NAMESPACE, ARGUMENTS = "event", "namespace", "arguments"
+"""Tags of a publication: the event's name, the namespace in which alone it is told, and that its data are several."""
+
+_RESERVED = frozenset({"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"})
+_HEAD = re.compile(rb"4([0-6])(?:(\d{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?(\d{1,15})?", re.DOTALL)
+
+_OURS = ("token", "pid", "offset")  # of what a client sends along as it connects
+
+_json = msgspec.json.Encoder().encode
+
+
+class Type(IntEnum):
+    CONNECT = 0
+    DISCONNECT = 1
+    EVENT = 2
+    ACK = 3
+    CONNECT_ERROR = 4
+    BINARY_EVENT = 5
+    BINARY_ACK = 6
+
+
+class Packet(NamedTuple):
+    """What a client sent. id: as sent; None: it wants no acknowledgement. data: decoded, with its attachments."""
+
+    type: Type
+    namespace: str
+    id: int | None = None
+    data: Any = None
+
+
+class PacketDecoder:
+    """Frames to packets, for one line. attachments_size: bytes that the attachments of one packet may have."""
+
+    __slots__ = ("_attachments", "_limit", "_pending", "_size", "_wanted")
+
+    def __init__(self, attachments_size: int) -> None:
+        self._limit = attachments_size
+        self._pending: Packet | None = None
+        self._wanted = 0
+        self._attachments: list[bytes] = []
+        self._size = 0
+
+    def feed(self, frame: Frame) -> Packet | None:
+        """The packet that is complete with this frame. Raises `Disconnect` and nothing else, whatever the bytes."""
+        if frame.binary:
+            return self._attach(frame.data)
+        if self._pending is not None:
+            raise Disconnect.bad_request("expected a binary attachment")
+        packet, attachments = _parse(frame.data)
+        if not attachments:
+            return packet if packet.type < Type.BINARY_EVENT else _complete(packet, [])
+        self._pending, self._wanted = packet, attachments
+        return None
+
+    def _attach(self, data: bytes) -> Packet | None:
+        if self._pending is None:
+            raise Disconnect.bad_request("a binary attachment without a packet")
+        self._size += len(data)
+        if self._size > self._limit:
+            raise Disconnect(1009, "message too big")
+        self._attachments.append(data)
+        if len(self._attachments) < self._wanted:
+            return None
+        packet, attachments = self._pending, self._attachments
+        self._pending, self._attachments, self._size = None, [], 0
+        return _complete(packet, attachments)
+
+
+def _parse(data: bytes) -> tuple[Packet, int]:
+    """A packet, and how many attachments follow."""
+    head = _HEAD.match(data)
+    if head is None:
+        raise Disconnect.bad_request("malformed packet")
+    kind = Type(int(head[1]))
+    binary = kind >= Type.BINARY_EVENT
+    attachments = int(head[2] or 0)
+    if (head[2] is not None) is not binary or attachments > ATTACHMENTS:
+        raise Disconnect.bad_request(f"a binary packet has up to {ATTACHMENTS} attachments, and no other has any")
+    rest = data[head.end() :]
+    try:
+        namespace = head[3].decode() if head[3] else "/"
+        value = msgspec.json.decode(rest) if rest else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Disconnect.bad_request("malformed packet") from None
+    packet = Packet(kind, namespace.partition("?")[0], int(head[4]) if head[4] else None, value)
+    _check(packet)
+    return packet, attachments
+
+
+def _check(packet: Packet) -> None:
+    kind, data = packet.type, packet.data
+    if kind is Type.CONNECT:
+        fits = packet.id is None and (data is None or isinstance(data, dict))
+    elif kind is Type.DISCONNECT:
+        fits = packet.id is None and data is None
+    elif kind in (Type.EVENT, Type.BINARY_EVENT):
+        fits = isinstance(data, list) and bool(data) and isinstance(data[0], str) and data[0] not in _RESERVED
+    else:
+        fits = kind is not Type.CONNECT_ERROR and isinstance(data, list) and packet.id is not None
+    if not fits:
+        raise Disconnect.bad_request(f"malformed {kind.name.lower()} packet")
+
+
+def _complete(packet: Packet, attachments: list[bytes]) -> Packet:
+    """With the attachments in the places of their placeholders, each used once at most."""
+    left = dict(enumerate(attachments))
+
+    def fill(value: Any, depth: int) -> Any:
+        if depth > DEPTH:
+            raise Disconnect.bad_request(f"binary values in more than {DEPTH} levels")
+        if isinstance(value, list):
+            return [fill(each, depth + 1) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if value.get("_placeholder") is True:
+            number = value.get("num")
+            if type(number) is not int or number not in left:
+                raise Disconnect.bad_request("a placeholder without an attachment")
+            return left.pop(number)
+        return {name: fill(each, depth + 1) for name, each in value.items()}
+
+    return packet._replace(data=fill(packet.data, 0))
+
+
+def encode_packet(kind: Type, namespace: str, id: int | None, data: Any = None) -> Frame:
+    """A packet as the frame that carries it, with its attachments as the tail. data: bytes in it become attachments."""
+    attachments: list[bytes] = []
+    if kind in (Type.EVENT, Type.ACK):
+        data = _extract(data, attachments, 0)
+    head = b"4%d" % (kind + 3 if attachments else kind)
+    if attachments:
+        head += b"%d-" % len(attachments)
+    if namespace != "/":
+        head += namespace.encode() + b","
+    if id is not None:
+        head += b"%d" % id
+    tail: Frame | None = None
+    for attachment in reversed(attachments):
+        tail = Frame(attachment, binary=True, tail=tail)
+    return Frame(head + (_json(data) if data is not None else b""), tail=tail)
+
+
+def _extract(value: Any, attachments: list[bytes], depth: int) -> Any:
+    """A value without the bytes in it, which go to `attachments`."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        attachments.append(bytes(value))
+        return {"_placeholder": True, "num": len(attachments) - 1}
+    if depth <= DEPTH and isinstance(value, list | tuple):
+        return [_extract(each, attachments, depth + 1) for each in value]
+    if depth <= DEPTH and isinstance(value, dict):
+        return {name: _extract(each, attachments, depth + 1) for name, each in value.items()}
+    return value
+
+
+class Stamped(Frame):
+    """An event to which each session adds, as the last argument, where it stands then: what recovery goes on from.
+
+    channel, place: what it moves; empty: nothing.
+    """
+
+    __slots__ = ("channel", "place")
+
+    def __init__(self, frame: Frame, channel: str = "", place: str = "") -> None:
+        super().__init__(frame.data, tail=frame.tail)
+        self.channel = channel
+        self.place = place
+
+    def stamped(self, stamp: bytes) -> Frame:
+        return Frame(b"%b,%b]" % (self.data[:-1], _json(stamp.decode())), tail=self.tail)
+
+
+class SocketIO(Dialect):
+    """One namespace, whose sessions share it. name: differs by namespace, since what is encoded does.
+
+    recovers: its clients can go on where they stopped, so that events are `Stamped`.
+    """
+
+    __slots__ = ("name", "namespace", "recovers")
+    tells_missed = False
+    has_heartbeat = False
+    in_order = True
+
+    def __init__(self, namespace: str, *, recovers: bool = False) -> None:
+        self.namespace = namespace
+        self.recovers = recovers
+        self.name = f"socketio:{namespace}"
+
+    def receive(self, frame: Frame) -> list[Command]:
+        packet = PacketDecoder(0).feed(frame)
+        return self.command(packet) if packet is not None else []
+
+    def command(self, packet: Packet) -> list[Command]:
+        """What a packet of this namespace asks for. An acknowledgement asks for nothing."""
+        if packet.type is Type.CONNECT:
+            auth = packet.data or {}
+            token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _OURS)
+            return [Connect(1, token, _json(auth), pid=pid, stamp=stamp)]
+        if packet.type in (Type.EVENT, Type.BINARY_EVENT):
+            event, *arguments = packet.data
+            return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1)]
+        return []
+
+    def encode(self, event: Event) -> Frame | None:
+        write = _WRITE.get(type(event))
+        frame = write(self.namespace, event) if write is not None else None
+        asks = type(event) is Emitted and event.id  # then its last argument is not looked at
+        if frame is None or not self.recovers or type(event) not in _STAMPED or asks:
+            return frame
+        if type(event) is Published and event.publication.offset:
+            return Stamped(frame, event.channel, f"{event.epoch}:{event.publication.offset}")
+        return Stamped(frame)
+
+
+def _published(namespace: str, event: Published) -> Frame | None:
+    publication = event.publication
+    tags = publication.tags or {}
+    if tags.get(NAMESPACE, namespace) != namespace:
+        return None
+    name = tags.get(EVENT, "message")
+    if publication.kind is Kind.BYTES:
+        return encode_packet(Type.EVENT, namespace, None, [name, publication.data])
+    data = publication.data if publication.kind is Kind.JSON else _json(publication.data.decode())
+    if ARGUMENTS in tags and data[:1] == b"[":
+        data = data[1:-1]  # a list of arguments: they follow the name as they are
+    prefix = b"42" if namespace == "/" else b"42%b," % namespace.encode()
+    return Frame(b"%b[%b,%b]" % (prefix, _json(name), data) if data else b"%b[%b]" % (prefix, _json(name)))
+
+
+def _refused(namespace: str, event: Refused) -> Frame | None:
+    """Only `Connect` can be refused like that: an event has its acknowledgement."""
+    raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+
+
+_WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
+    Acknowledged: lambda ns, it: encode_packet(Type.ACK, ns, it.id - 1, it.arguments),
+    Connected: lambda ns, it: encode_packet(
+        Type.CONNECT, ns, None, {"sid": it.client} | ({"pid": it.pid} if it.pid else {})
+    ),
+    Emitted: lambda ns, it: encode_packet(Type.EVENT, ns, it.id - 1 if it.id else None, [it.event, *it.arguments]),
+    Message: lambda ns, it: _published(ns, Published("", Publication(it.data))),
+    Published: _published,
+    Refused: _refused,
+    Unsubscribed: lambda ns, it: encode_packet(
+        Type.EVENT, ns, None, ["unsubscribed", {"channel": it.channel, "code": it.code}]
+    ),
+}
+
+_STAMPED = frozenset({Emitted, Message, Published, Unsubscribed})

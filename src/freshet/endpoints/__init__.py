@@ -1,0 +1,1 @@
+"""What hangs a dialect and a transport on a URL."""

@@ -1,0 +1,117 @@
+"""Socket.IO's side of the application: namespaces, and the functions that answer the events of their clients."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from freshet.dialects.socketio.packets import SocketIO
+from freshet.errors import Refusal
+from freshet.rules.hooks import Function, Hook
+
+F = TypeVar("F", bound=Function)
+_PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+class EventHook:
+    """A function of the user's for one event: `function(session, *arguments)`; what it returns is the acknowledgement.
+
+    A type on a parameter (anything that msgspec can convert to, or a pydantic model) is what the client's argument is
+    converted to. concurrent: it need not wait for the client's events before it, nor they for it.
+    """
+
+    __slots__ = ("_function", "_most", "_names", "_needed", "_types", "concurrent", "name")
+
+    def __init__(self, function: Function, concurrent: bool = False) -> None:
+        self.name = getattr(function, "__qualname__", repr(function))
+        self.concurrent = concurrent
+        self._function = function
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters or parameters[0].kind not in (_PLAIN, inspect.Parameter.POSITIONAL_ONLY):
+            raise TypeError(f"{self.name} must take the session first")
+        given = parameters[1:]
+        by_position = [it for it in given if it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)]
+        if any(it.kind is it.KEYWORD_ONLY and it.default is it.empty for it in given):
+            raise TypeError(f"{self.name}: an event's arguments come by position")
+        rest = next((it for it in given if it.kind is it.VAR_POSITIONAL), None)
+        hints = get_type_hints(inspect.unwrap(function), include_extras=True)
+        self._names = [it.name for it in by_position]
+        self._types = [hints.get(it.name, Any) for it in by_position]
+        self._needed = sum(it.default is it.empty for it in by_position)
+        self._most = None if rest else len(by_position)
+
+    async def __call__(self, session: Any, arguments: list[Any]) -> Any:
+        """Raises what the function raises, and `Refusal` 107 when the arguments do not fit."""
+        if len(arguments) < self._needed or (self._most is not None and len(arguments) > self._most):
+            most = "more" if self._most is None else str(self._most)
+            expected = str(self._needed) if most == str(self._needed) else f"{self._needed} to {most}"
+            raise Refusal.bad_request(f"expected {expected} arguments ({', '.join(self._names)}), got {len(arguments)}")
+        values = [self._convert(at, value) for at, value in enumerate(arguments)]
+        result = self._function(session, *values)
+        return await result if inspect.isawaitable(result) else result
+
+    def _convert(self, at: int, value: Any) -> Any:
+        kind = self._types[at] if at < len(self._types) else Any
+        if kind is Any:
+            return value
+        try:
+            if hasattr(kind, "model_validate"):
+                return kind.model_validate(value)
+            return msgspec.convert(value, kind)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise Refusal.bad_request(f"{self._names[at]}: {error}") from None
+
+
+class Namespace:
+    """One Socket.IO namespace: its sessions, and the functions for their events. Made by `Freshet.namespace`.
+
+    recovery: seconds for which a client that was cut off may come back as the same session; 0: it may not.
+    """
+
+    def __init__(self, name: str, emit: Callable[..., Any], recovery: float = 0) -> None:
+        self.name = name
+        self.recovery = recovery
+        self.dialect = SocketIO(name, recovers=recovery > 0)
+        self.connect: Hook | None = None
+        self.disconnect: Hook | None = None
+        self.events: dict[str, EventHook] = {}
+        self._emit = emit
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.name}>"
+
+    def take_over(self, other: "Namespace") -> None:
+        """The functions that another of the same name had."""
+        self.connect, self.disconnect, self.events = other.connect, other.disconnect, other.events
+
+    def on_connect(self, function: F) -> F:
+        """`function(session, auth)` runs when a client connects here; it may ask for `request`, may return `Welcome`.
+
+        auth: what the client sent along. A `Refusal` is the client's `connect_error`.
+        """
+        self.connect = Hook(function, ("session", "data"), ("request",))
+        return function
+
+    def on_disconnect(self, function: F) -> F:
+        """`function(session)` runs when a client of this namespace is gone; it may ask for `why`, a `Disconnect`."""
+        self.disconnect = Hook(function, ("session",), ("why",))
+        return function
+
+    def on(self, event: str, *, concurrent: bool = False) -> Callable[[F], F]:
+        """`function(session, *arguments)` answers an event; what it returns is the acknowledgement.
+
+        The events of one client are answered in order, one at a time; concurrent: this one at once.
+        """
+
+        def register(function: F) -> F:
+            self.events[event] = EventHook(function, concurrent)
+            return function
+
+        return register
+
+    async def emit(
+        self, event: str, *arguments: Any, room: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> Any:
+        """See `Freshet.emit`."""
+        return await self._emit(event, *arguments, room=room, namespace=self.name, tags=tags)

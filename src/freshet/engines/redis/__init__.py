@@ -1,0 +1,1 @@
+"""The engine over Redis: logs in streams, spread by publish/subscribe."""

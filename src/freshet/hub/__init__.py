@@ -1,0 +1,1 @@
+"""Who is subscribed to what in this process, and the fan-out."""

@@ -1,0 +1,49 @@
+"""Bytes on their way to or from a client, and the request that opened it."""
+
+import msgspec
+
+
+class Frame:
+    """Bytes on their way to or from a client, and whether they are binary.
+
+    One frame is shared by every client that it goes to, so it also keeps its wire forms: a transport that serialises
+    it once leaves the result here for the others.
+
+    tail: what has to follow with nothing between: the attachments of a Socket.IO packet are frames of their own.
+    """
+
+    __slots__ = ("binary", "data", "deflated", "tail", "wire")
+
+    def __init__(self, data: bytes, binary: bool = False, tail: "Frame | None" = None) -> None:
+        self.data = data
+        self.binary = binary
+        self.tail = tail
+        self.wire: bytes | None = None  # as one unmasked WebSocket message
+        self.deflated: bytes | None = None  # the same with permessage-deflate
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload, its tail's too."""
+        return len(self.data) + (self.tail.size if self.tail else 0)
+
+
+class Handshake(msgspec.Struct, frozen=True):
+    """The request that opened a client: what a dialect and the hook `on_connect` may look at.
+
+    path: below the prefix under which Freshet is mounted, percent-decoded.
+    headers: names in lower case; a name that came more than once is joined by `, `.
+    query: of a name that came more than once, the last.
+    client: the peer's address, `host:port`, or empty.
+    """
+
+    path: str
+    query: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    client: str = ""
+    subprotocols: tuple[str, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """The token that came with the request: `?token=`, or `Authorization: Bearer`; empty: none."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return self.query.get("token") or (token.strip() if scheme.lower() == "bearer" else "")

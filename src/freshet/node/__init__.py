@@ -1,0 +1,1 @@
+"""One process: its parts, and how it talks to the others."""

@@ -1,0 +1,1 @@
+"""Channel rules: patterns, options, filters and the user's hooks."""

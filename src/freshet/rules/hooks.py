@@ -1,0 +1,112 @@
+"""A user's functions: checked once when they are registered, called with what they ask for.
+
+A hook may be `async def` or `def`. Its first parameters are given by position, all others by name. A type on `data`
+(anything that msgspec can convert to, or a pydantic model) is what the client's JSON is converted to.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+import msgspec
+import msgspec.inspect
+
+from freshet.errors import Refusal
+from freshet.model.log import Kind
+
+Function = Callable[..., Any]
+_Custom = msgspec.inspect.CustomType
+
+
+class Hook:
+    """One function of the user's.
+
+    positional: what its first parameters are given. named: what it may ask for by name.
+
+    Raises TypeError at once, with what is allowed, when the function asks for something else.
+    """
+
+    __slots__ = ("_data", "_function", "_named", "_positional", "name")
+
+    def __init__(self, function: Function, positional: tuple[str, ...], named: Iterable[str] = ()) -> None:
+        self.name = getattr(function, "__qualname__", repr(function))
+        self._function = function
+        self._positional = positional
+        parameters = inspect.signature(function).parameters
+        first, asked = list(parameters)[: len(positional)], list(parameters)[len(positional) :]
+        by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        if len(first) < len(positional) or any(parameters[name].kind in by_name for name in first):
+            raise TypeError(f"{self.name} must take {', '.join(positional)} by position")
+        allowed = set(named)
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        for name in asked:
+            parameter = parameters[name]
+            fits = name in allowed or parameter.default is not parameter.empty
+            if not fits and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                may = ", ".join(sorted(allowed)) or "nothing more"
+                raise TypeError(f"{self.name} asks for {name!r}; after {', '.join(positional)} it may ask for {may}")
+        self._named = frozenset(allowed if takes_all else allowed & set(asked))
+        name = first[positional.index("data")] if "data" in positional else "data"
+        self._data = self._type_of(function, name)
+
+    def _type_of(self, function: Function, name: str) -> Any:
+        """The type of one parameter; what other parameters are typed with need not be there when this runs."""
+        real = inspect.unwrap(function)
+        hint = getattr(real, "__annotations__", {}).get(name, Any)
+        try:
+            only = SimpleNamespace(__annotations__={name: hint})
+            kind = get_type_hints(only, getattr(real, "__globals__", {}), include_extras=True)[name]
+        except NameError as error:
+            raise TypeError(f"{self.name}: the type of {name} cannot be resolved here: {error}") from None
+        if not hasattr(kind, "model_validate_json") and isinstance(msgspec.inspect.type_info(kind), _Custom):
+            raise TypeError(f"{self.name}: JSON cannot be converted to the type of {name}, {kind}")
+        return kind
+
+    async def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the function. `data` among the arguments is JSON, given to it converted.
+
+        Raises what the function raises, and `Refusal` 107 when the data does not fit its type.
+        """
+        given = list(arguments)
+        if "data" in self._positional:
+            at = self._positional.index("data")
+            given[at] = self._convert(given[at])
+        asked = {name: named[name] for name in self._named if name in named}
+        if "data" in asked:
+            asked["data"] = self._convert(asked["data"])
+        result = self._function(*given, **asked)
+        return await result if inspect.isawaitable(result) else result
+
+    def _convert(self, data: Any) -> Any:
+        if not isinstance(data, bytes):
+            return data  # text and bytes that are not JSON come as they are
+        if not data:
+            return None
+        try:
+            if hasattr(self._data, "model_validate_json"):
+                return self._data.model_validate_json(data)
+            return msgspec.json.decode(data, type=self._data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Refusal.bad_request(f"data: {error}") from None
+
+
+def to_json(value: Any) -> bytes:
+    """A value of the user's as UTF-8 JSON: what msgspec knows, and pydantic models.
+
+    Raises TypeError for anything else.
+    """
+    return msgspec.json.encode(value, enc_hook=_unknown)
+
+
+def as_payload(value: Any) -> tuple[bytes, Kind]:
+    """What a user publishes: bytes stay bytes, everything else becomes JSON. Raises as `to_json`."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), Kind.BYTES
+    return to_json(value), Kind.JSON
+
+
+def _unknown(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__qualname__} cannot be written as JSON")

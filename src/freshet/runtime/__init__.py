@@ -1,0 +1,1 @@
+"""Time, tasks and admission: what a process needs to run."""

@@ -1,0 +1,1 @@
+"""What listens: one process, or several workers of one host."""

@@ -1,0 +1,91 @@
+"""Listening: uvicorn on uvloop, with the native WebSocket side."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from freshet.node.node import RUNNING
+from freshet.serving.supervisor import Inherited, listening
+from freshet.transports.hosting import HostedWebSocket
+
+BACKLOG = 2048
+
+
+def serve(
+    app: ASGIApp | str, host: str, port: int, *, log_level: str = "info", inherited: Inherited | None = None
+) -> None:
+    """Serve any ASGI application until SIGINT or SIGTERM.
+
+    app: the application, or `module:name` to import it. inherited: what a worker has from its parent.
+    """
+    _open_files_limit()
+    log_to_stderr(log_level)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="asyncio" if sys.platform == "win32" else "uvloop",
+        http="httptools",
+        ws=HostedWebSocket,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    _collect_less_often()
+    # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    _Server(config, inherited).run([listening(host, inherited.port, BACKLOG)] if inherited else None)
+
+
+class _Server(uvicorn.Server):
+    """Sends all clients away, at a pace, before it waits for the end of all requests: streams never end else."""
+
+    def __init__(self, config: uvicorn.Config, inherited: Inherited | None) -> None:
+        super().__init__(config)
+        self._inherited = inherited
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._inherited is not None:
+            asyncio.get_running_loop().add_reader(self._inherited.alive, os.kill, os.getpid(), signal.SIGTERM)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()  # nobody new comes
+        draining = asyncio.gather(*(node.drain() for node in list(RUNNING)))
+        while not draining.done() and not self.force_exit:  # which a second signal asks for
+            await asyncio.wait([draining], timeout=0.1)
+        await super().shutdown(sockets)
+
+
+def _collect_less_often() -> None:
+    """Thousands of clients are thousands of live objects, which a collection walks through in vain.
+
+    What was imported is never garbage; and a collection is due after many allocations, not after Python's 700.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _open_files_limit() -> None:
+    """Every client is an open file: ask for as many as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def log_to_stderr(level: str) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("freshet").setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())

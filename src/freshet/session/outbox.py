@@ -1,0 +1,217 @@
+"""What waits for one client, and the end of the turn at which all that waits leaves.
+
+Nothing is written when it is pushed. Each outbox that got something is noted once in the process's `Turn`; when the
+turn of the event loop ends, each is woken once, and its transport writes once.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame
+from freshet.websocket.frames import rest, wire
+
+log = logging.getLogger("freshet.outbox")
+
+
+class Turn:
+    """The end of one turn of the event loop: first `flush` (the hub fans out), then every outbox that got something.
+
+    It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
+    """
+
+    __slots__ = ("flush", "scheduled", "touched")
+
+    def __init__(self) -> None:
+        self.flush: Callable[[], None] = lambda: None
+        self.touched: list[Outbox] = []
+        self.scheduled = False
+
+    def schedule(self) -> None:
+        if not self.scheduled:
+            self.scheduled = True
+            asyncio.get_running_loop().call_soon(self.end)
+
+    def end(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self.scheduled = False
+        touched, self.touched = self.touched, []
+        for outbox in touched:
+            try:
+                outbox.wake()
+            except Exception:  # one transport's mistake: the others have clients too
+                log.exception("a transport failed to write")
+
+
+def _detached() -> None:
+    """No transport is attached: what is pushed waits."""
+
+
+class Outbox:
+    """A client's waiting frames, limited in bytes.
+
+    wake: called once at the end of a turn in which something came; set by the transport that is attached.
+    limit: bytes of payload that may wait. A client whose transport does not take them in time is closed as slow.
+    closed: why no more will come; the transport sends what waits, then ends.
+    direct: a socket to which the next WebSocket message may be written past `wake`, as nothing waits for it, here or in
+        the transport, which sets this and takes it back; -1: none.
+    first: the only frame that waits, most of the time; `more` are those behind it. A list for one frame would be half
+        of what a delivery costs here.
+    """
+
+    __slots__ = ("_lossy", "_size", "closed", "direct", "first", "limit", "more", "turn", "wake")
+
+    def __init__(self, turn: Turn, limit: int) -> None:
+        self.turn = turn
+        self.limit = limit
+        self.direct = -1
+        self.first: Frame | None = None
+        self.more: list[Frame] | None = None
+        self._size = 0  # of what waits and counts, in bytes; reckoned from the second frame on
+        self._lossy: dict[object, Frame] | None = None  # those that wait and may be dropped, oldest first
+        self.closed: Disconnect | None = None
+        self.wake: Callable[[], None] = _detached
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Let a transport take over: from now on `wake` is called when there is something to take."""
+        self.wake = wake
+        self.direct = -1
+        if self.first or self.closed:
+            self._touch()
+
+    def push(self, frame: Frame) -> None:
+        """Let a frame wait until the end of the turn. This runs once per delivery."""
+        if self.first is not None or self.closed:
+            self._push_more(frame)
+            return
+        self.first = frame
+        turn = self.turn
+        turn.touched.append(self)
+        if not turn.scheduled:
+            turn.schedule()
+
+    def answer(self, frames: list[Frame]) -> None:
+        """Let all that this client missed wait. It asked for that: the limit is for what comes besides."""
+        if self.closed or not frames:
+            return
+        first, *others = frames
+        if self.first is None:
+            self.push(first)
+            self.more, self._size = others, 0
+        else:
+            if self.more is None:
+                self.more, self._size = [], self.first.size
+            self.more += frames
+
+    def offer(self, frame: Frame, key: object) -> None:
+        """As `push`, for what may be dropped: by a later frame with the same key, or the oldest for want of room."""
+        if self.closed:
+            return
+        if self._lossy and (old := self._lossy.pop(key, None)) is not None:
+            self._drop(old)
+        if self._waiting() + frame.size > self.limit:
+            self.wake()  # a transport that is free takes all at once
+        while self._lossy and self._waiting() + frame.size > self.limit:
+            self._drop(self._lossy.pop(next(iter(self._lossy))))
+        self.push(frame)
+        if self.first is None:
+            return
+        if self._lossy is None:
+            self._lossy = {}
+        self._lossy[key] = frame
+        if self.more is None:  # so that it leaves by `take`
+            self.more, self._size = [], self.first.size
+
+    def _waiting(self) -> int:
+        """Bytes."""
+        if self.first is None:
+            return 0
+        return self._size if self.more is not None else self.first.size
+
+    def _drop(self, frame: Frame) -> None:
+        if frame is not self.first:
+            assert self.more is not None
+            self._size -= frame.size
+            del self.more[next(index for index, each in enumerate(self.more) if each is frame)]
+        elif self.more:
+            self._size -= frame.size
+            self.first = self.more.pop(0)
+        else:
+            self.first = self.more = None
+
+    def send(self, frame: Frame) -> None:
+        """As `push`, at the end of the turn, when nothing else will come in it: the transport writes at once."""
+        if self.first is not None or self.closed:
+            self._push_more(frame)
+            return
+        self.first = frame
+        try:
+            self.wake()
+        except Exception:
+            log.exception("a transport failed to write")
+
+    def _push_more(self, frame: Frame) -> None:
+        if self.closed or self.first is None:
+            return
+        if self.more is None:
+            self.more = []
+            self._size = self.first.size
+        self._size += frame.size
+        if self._size > self.limit:
+            self._make_room(frame)
+        else:
+            self.more.append(frame)
+
+    def _make_room(self, frame: Frame) -> None:
+        """A transport that is free takes at once all that waited until now; one that is not is slow."""
+        self.wake()
+        if self.first is None:
+            self.push(frame)
+        else:
+            self.first = self.more = None
+            self.close(Disconnect.slow())
+
+    def take(self) -> list[Frame]:
+        """All that waits, oldest first."""
+        if self.first is None:
+            return []
+        frames = [self.first, *self.more] if self.more else [self.first]
+        self.first = self.more = self._lossy = None
+        return frames
+
+    def close(self, why: Disconnect) -> None:
+        """Nothing more is taken in. What waits already still goes out before the end. The first reason stays."""
+        if self.closed is None:
+            self.closed = why
+            self.direct = -1
+            self._touch()
+
+    def _touch(self) -> None:
+        self.turn.touched.append(self)
+        self.turn.schedule()
+
+
+def spread(outboxes: Iterable[Outbox], frame: Frame) -> None:
+    """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
+
+    Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox
+    is looked at: the rest of its memory is seldom in the processor's cache.
+    """
+    data = frame.wire or wire(frame)
+    size, write = len(data), os.write
+    for outbox in outboxes:
+        direct = outbox.direct
+        if direct < 0 or outbox.first is not None:
+            outbox.send(frame)
+            continue
+        try:
+            sent = write(direct, data)
+        except OSError:  # full, or broken: the transport finds out which, and does what is to be done
+            sent = 0
+        if sent < size:
+            outbox.direct = -1
+            outbox.send(rest(data, sent))

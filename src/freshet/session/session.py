@@ -1,0 +1,350 @@
+"""One client: who it is, what it may, what it listens to.
+
+Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and
+no timer. All that depends on time happens when the wheel visits.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from freshet.config import Limits, Timing
+from freshet.dialects.base import Dialect
+from freshet.errors import Disconnect
+from freshet.model.commands import Command, Pong
+from freshet.model.events import Connected, Emitted, Event, Heartbeat, Published, begun_by
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import Claims, ClientInfo
+from freshet.runtime.wheel import Wheel
+from freshet.session.outbox import Outbox
+from freshet.session.subscription import Subscription
+
+log = logging.getLogger("freshet.session")
+
+_HEARTBEAT = Heartbeat()
+
+
+class Host(Protocol):
+    """What a session needs from the process that it lives in."""
+
+    limits: Limits
+    timing: Timing
+    wheel: Wheel
+    compression: bool  # whether a WebSocket that offers permessage-deflate gets it
+
+    def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
+        """Run one command to its end. Raises `Disconnect` when it ends the session."""
+
+    def join(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+        """Subscribe it by the server's will. Raises `Refusal`."""
+
+    def leave(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+        """End a subscription by the server's will."""
+
+    def forget(self, session: "Session") -> None:
+        """It is over for good: nothing is kept with which its client could go on."""
+
+    def visited(self, session: "Session", now: float) -> float:
+        """The wheel came by a connected session: expiry, presence. The answer: seconds until the next expiry."""
+
+    def ended(self, session: "Session") -> None:
+        """The session is over: let go of all that is kept for it."""
+
+
+class Carried(Protocol):
+    """What a transport carries: a `Session`, or what several sessions share."""
+
+    outbox: Outbox
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def congested(self) -> bool: ...
+
+    def open(self) -> None: ...
+
+    def receive(self, frame: Frame) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def close(self, why: Disconnect) -> None: ...
+
+    def end(self, why: Disconnect) -> None: ...
+
+
+class Session:
+    """One client.
+
+    id: random, told to the client. user: empty until connected, and for the anonymous.
+    info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
+    which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
+    bring what it says; empty: none do. pid: the secret with which its client goes on after a cut (Socket.IO).
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_busy",
+        "_calls",
+        "_early",
+        "_heard",
+        "_next_ping",
+        "connected",
+        "dialect",
+        "ended",
+        "expires",
+        "handshake",
+        "host",
+        "id",
+        "info",
+        "outbox",
+        "pid",
+        "post",
+        "slot",
+        "subscriptions",
+        "token_claims",
+        "user",
+    )
+
+    def __init__(self, host: Host, dialect: Dialect, outbox: Outbox, handshake: Handshake) -> None:
+        self.host = host
+        self.dialect = dialect
+        self.outbox = outbox
+        self.handshake: Handshake | None = handshake  # until connected
+        self.id = secrets.token_hex(12)
+        self.user = ""
+        self.token_claims = b""
+        self.pid = ""
+        self.post = ""
+        self.info = msgspec.Raw()
+        self.expires = 0.0
+        self.connected = False
+        self.ended: Disconnect | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.slot = -1
+        self._backlog: deque[Command] | None = None
+        self._busy = False
+        self._calls: dict[int, asyncio.Future[list[Any]]] | None = (
+            None  # what the client was asked and has not answered
+        )
+        self._early: list[Emitted] | None = None  # emitted before the client knows that it is connected
+        self._heard = True
+        self._next_ping = 0.0
+        host.wheel.schedule(self, host.timing.connect_timeout)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} user={self.user!r} {self.dialect.name}>"
+
+    # ------------------------------------------------------------------------------------------------ from the client
+
+    def open(self) -> None:
+        """Begin with what the opening request itself asks for."""
+        try:
+            assert self.handshake is not None
+            self.do(self.dialect.opened(self.handshake))
+        except Disconnect as why:
+            self.close(why)
+
+    def receive(self, frame: Frame) -> None:
+        """Take a frame from the transport. Whatever it holds, nothing is raised."""
+        if self.ended or self.outbox.closed:
+            return
+        try:
+            self.do(self.dialect.receive(frame))
+        except Disconnect as why:
+            self.close(why)
+
+    def alive(self) -> None:
+        """The client was heard, by whatever means its transport has."""
+        self._heard = True
+
+    @property
+    def congested(self) -> bool:
+        """More waits than the limit allows: a transport stops reading, and looks again when it is woken."""
+        return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
+
+    def do(self, commands: list[Command]) -> None:
+        """Run commands, behind those that came before."""
+        self._heard = True
+        for command in commands:
+            if type(command) is Pong:
+                continue
+            if self._backlog is None:
+                self._backlog = deque()
+            self._backlog.append(command)
+        if self._backlog and not self._busy:
+            self._busy = True
+            task = asyncio.get_running_loop().create_task(self._work())
+            _working.add(task)
+            task.add_done_callback(_working.discard)
+
+    async def _work(self) -> None:
+        congested = self.congested
+        try:
+            while self._backlog and not self.ended and not self.outbox.closed:
+                await self.host.run(self, self._backlog.popleft())
+        except Disconnect as why:
+            self.close(why)
+        except Exception:
+            log.exception("a command of %r failed", self)
+            self.close(Disconnect.server_error())
+        finally:
+            self._backlog = None
+            self._busy = False
+        if congested:
+            self.outbox.wake()
+
+    # -------------------------------------------------------------------------------------------------- to the client
+
+    def tell(self, event: Event, *, volatile: bool = False) -> None:
+        """Tell this client alone. volatile: it may be dropped for want of room."""
+        if self.dialect.in_order:
+            self.outbox.turn.flush()
+        try:
+            frame = self.dialect.encode(event)
+        except Disconnect as why:
+            self.close(why)
+            return
+        if frame is not None and volatile:
+            self.outbox.offer(frame, frame)
+        elif frame is not None:
+            self.outbox.push(frame)
+        if not self.dialect.tells_missed:
+            self.outbox.answer(self._missed(event))
+        if self._early is not None and type(event) is Connected:
+            early, self._early = self._early, None
+            for each in early:
+                self.tell(each)
+
+    def _missed(self, event: Event) -> list[Frame]:
+        missed = (
+            self.dialect.encode(Published(subscribed.channel, publication, subscribed.position.epoch))
+            for subscribed in begun_by(event)
+            for publication in subscribed.publications
+        )
+        return [frame for frame in missed if frame is not None]
+
+    def close(self, why: Disconnect) -> None:
+        """End the session: what waits is sent, then the transport closes with `why`."""
+        self.outbox.close(why)
+
+    def end(self, why: Disconnect) -> None:
+        """The transport is gone. Called once by it; later calls do nothing."""
+        if self.ended is None:
+            self.ended = self.outbox.closed or why
+            self.outbox.close(why)
+            self.host.wheel.cancel(self)
+            for call in (self._calls or {}).values():
+                call.cancel()
+            self.host.ended(self)
+
+    # -------------------------------------------------------------------------------------- for the server's functions
+
+    async def join(self, channel: str) -> None:
+        """Subscribe this client. Raises `Refusal` 102 when no rule matches; a channel that it hears already is fine."""
+        if channel not in self.subscriptions:
+            await self.host.join(self, channel)
+
+    async def leave(self, channel: str) -> None:
+        """End this client's subscription."""
+        await self.host.leave(self, channel)
+
+    async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
+        """Tell this client alone: an event, for a client that has events (Socket.IO).
+
+        volatile: it may be dropped, the oldest first, if the client does not read in time.
+        """
+        emitted = Emitted(event, list(arguments))
+        if self.connected:
+            self.tell(emitted, volatile=volatile)
+        elif len(self._early or ()) < self.host.limits.backlog:
+            self._early = [*(self._early or ()), emitted]  # behind the answer to its connect
+        else:
+            raise Disconnect.slow()
+
+    async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
+        """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.
+
+        Raises TimeoutError after `timeout` seconds, and `Disconnect` when the client is gone.
+        """
+        if self._calls is None:
+            self._calls = {}
+        if self.ended or len(self._calls) >= self.host.limits.backlog:
+            raise self.ended or Disconnect.slow()
+        id = max(self._calls, default=0) + 1
+        answer = self._calls[id] = asyncio.get_running_loop().create_future()
+        self.tell(Emitted(event, list(arguments), id))
+        try:
+            async with asyncio.timeout(timeout):
+                values = await answer
+        except asyncio.CancelledError:
+            if self.ended and answer.cancelled():
+                raise self.ended from None
+            raise
+        finally:
+            self._calls.pop(id, None)
+        return values[0] if len(values) == 1 else tuple(values) or None
+
+    def acknowledge(self, id: int, values: list[Any]) -> None:
+        """The client answered a call. An answer that nobody waits for is let go."""
+        answer = (self._calls or {}).get(id)
+        if answer is not None and not answer.done():
+            answer.set_result(values)
+
+    async def disconnect(self, why: Disconnect | None = None) -> None:
+        """Send this client away; without `why`, for good (3503)."""
+        self.close(why or Disconnect.force_no_reconnect())
+
+    # ------------------------------------------------------------------------------------------------------- who it is
+
+    @property
+    def claims(self) -> Claims:
+        """What its token says; empty without a token."""
+        return msgspec.json.decode(self.token_claims, type=dict[str, Any]) if self.token_claims else {}
+
+    def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
+        """How others in a channel see it."""
+        return ClientInfo(self.user, self.id, self.info, channel_info)
+
+    def enter(self) -> None:
+        """It is connected: from now on there are heartbeats."""
+        self.connected = True
+        self.handshake = None
+        now = self.host.wheel.clock.monotonic()
+        # The first heartbeat comes at a place in the interval that differs from client to client.
+        delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
+        self._next_ping = now + delay
+        due = self.host.visited(self, now)
+        self.host.wheel.schedule(self, min(delay, due) if self.dialect.has_heartbeat else due)
+
+    def visit(self, now: float) -> float:
+        """See `wheel.Member`."""
+        if self.ended or self.outbox.closed:
+            return 0
+        if not self.connected:
+            self.close(Disconnect.stale())
+            return 0
+        if not self.dialect.has_heartbeat:
+            return self.host.visited(self, now)
+        if not self._heard and now >= self._pong_by:
+            self.close(Disconnect.no_pong())
+            return 0
+        if now >= self._next_ping:
+            self._next_ping = now + self.host.timing.ping_interval
+            self._heard = not self.dialect.answers_heartbeat
+            self.tell(_HEARTBEAT)
+        due = self._next_ping if self._heard else self._pong_by
+        return min(max(0.1, due - now), self.host.visited(self, now))
+
+    @property
+    def _pong_by(self) -> float:
+        """When the answer to the last heartbeat is overdue."""
+        return self._next_ping - self.host.timing.ping_interval + self.host.timing.pong_timeout
+
+
+_working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

@@ -1,1 +1,0 @@
-"""Freshet's URLs."""

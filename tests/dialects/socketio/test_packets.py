@@ -1,0 +1,205 @@
+"""The packets of Socket.IO and Engine.IO: the dialect keeps the contract, and hostile ones are refused in time."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freshet.dialects.base import Dialect
+from freshet.dialects.socketio import engineio
+from freshet.dialects.socketio.packets import ATTACHMENTS, DEPTH, Packet, PacketDecoder, SocketIO, Type, encode_packet
+from freshet.errors import Disconnect
+from freshet.model.commands import Connect, Emit
+from freshet.model.events import Acknowledged, Emitted, Published
+from freshet.model.frame import Frame
+from freshet.model.log import Kind, Publication
+from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
+
+LIMIT = 1000
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+with_bytes = st.recursive(
+    json_values | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(params=["/", "/shop"])
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    return SocketIO(request.param)
+
+
+@pytest.fixture
+def valid() -> list[bytes]:
+    return [b"40", b'40/shop,{"token":"t"}', b'42["bid",1]', b'42/shop,7["bid",{"a":[]}]', b'450-["a"]']
+
+
+def frames(first: Frame | None) -> list[Frame]:
+    found = []
+    while first is not None:
+        found.append(first)
+        first = first.tail
+    return found
+
+
+def read(*given: Frame) -> Packet | None:
+    decoder, packet = PacketDecoder(LIMIT), None
+    for frame in given:
+        packet = decoder.feed(frame)
+    return packet
+
+
+@pytest.mark.parametrize(
+    ("data", "packet"),
+    [
+        (b"40", Packet(Type.CONNECT, "/")),
+        (b'40/shop,{"token":"t"}', Packet(Type.CONNECT, "/shop", None, {"token": "t"})),
+        (b"40/shop", Packet(Type.CONNECT, "/shop")),
+        (b"40/shop?a=1,", Packet(Type.CONNECT, "/shop")),
+        (b"41/shop,", Packet(Type.DISCONNECT, "/shop")),
+        (b'42["a"]', Packet(Type.EVENT, "/", None, ["a"])),
+        (b'42/shop,0["a",null]', Packet(Type.EVENT, "/shop", 0, ["a", None])),
+        (b"4312[]", Packet(Type.ACK, "/", 12, [])),
+        (b'450-["a"]', Packet(Type.BINARY_EVENT, "/", None, ["a"])),
+    ],
+)
+def test_a_packet_is_what_it_says(data: bytes, packet: Packet) -> None:
+    assert read(Frame(data)) == packet
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"4", b"47", b"4abc", b"42", b"42{}", b'42"a"', b"42[]", b"42[1]", b'42abc["a"]', b'42-1["a"]'),
+        *(
+            b'42["connect"]',
+            b'42["disconnect"]',
+            b'42["newListener"]',
+            b"43[]",
+            b"43",
+            b"431",
+            b"43x[]",
+            b'44{"message":""}',
+        ),
+        *(b"40[]", b"401{}", b'40"a"', b"411", b'41["a"]', b'45["a"]', b'421-["a"]', b'45999999-["a"]', b'46-["a"]'),
+        *(
+            b'42["a"',
+            b'42["a"]]',
+            b'42["\xff"]',
+            b"42" + b"[" * 100_000,
+            b"4" + b"9" * 100_000,
+            b"40/" + b"a" * 100_000,
+        ),
+        *(b'42["a",' + b"9" * 100_000 + b"x]", b'4299999999999999999["a"]', b"5", b"2", b""),
+    ],
+)
+def test_a_malformed_packet_is_refused(data: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(Disconnect):
+        read(Frame(data))
+    assert time.process_time() - began < 0.5
+
+
+@given(st.lists(with_bytes, max_size=4), st.none() | st.integers(1, 99), st.sampled_from(["/", "/shop"]))
+def test_what_is_sent_is_what_is_read(values: list[Any], id: int | None, namespace: str) -> None:
+    sent = frames(encode_packet(Type.EVENT, namespace, id, ["event", *values]))
+    if len(sent) - 1 > ATTACHMENTS:
+        return
+    packet = read(*sent)
+    assert packet is not None
+    assert (packet.namespace, packet.id, packet.data) == (namespace, id, ["event", *values])
+
+
+@given(st.lists(st.binary(max_size=30) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=6))
+def test_a_body_holds_packets_in_their_order(contents: list[Any]) -> None:
+    given = [
+        Frame(content, binary=True)
+        if isinstance(content, bytes)
+        else Frame(b"4" + content.replace("\x1e", "").encode())
+        for content in contents
+    ]
+    if given:
+        read_back = engineio.packets(engineio.body(given))
+        assert [(frame.data, frame.binary) for frame in read_back] == [(frame.data, frame.binary) for frame in given]
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", b"b!", b"ba", b"4\xff", b"4a\x1e", b"\x1e".join([b"2"] * 1025), b"7"])
+def test_a_malformed_body_is_refused(data: bytes) -> None:
+    with pytest.raises(Disconnect):
+        engineio.packets(data)
+
+
+@pytest.mark.parametrize("count", [ATTACHMENTS, ATTACHMENTS + 1, 1_000_000])
+def test_attachments_are_limited_in_number(count: int) -> None:
+    decoder = PacketDecoder(LIMIT)
+    if count > ATTACHMENTS:
+        with pytest.raises(Disconnect):
+            decoder.feed(Frame(b'45%d-["a"]' % count))
+        return
+    assert decoder.feed(Frame(b'45%d-["a"]' % count)) is None
+    packets = [decoder.feed(Frame(b"x", binary=True)) for _ in range(count)]
+    assert packets[-1] == Packet(Type.BINARY_EVENT, "/", None, ["a"])
+    assert not any(packets[:-1])
+
+
+def test_attachments_are_limited_in_size() -> None:
+    decoder = PacketDecoder(LIMIT)
+    decoder.feed(Frame(b'452-["a"]'))
+    decoder.feed(Frame(b"x" * LIMIT, binary=True))
+    with pytest.raises(Disconnect) as why:
+        decoder.feed(Frame(b"x", binary=True))
+    assert why.value.code == 1009
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [Frame(b"x", binary=True)],
+        [Frame(b'451-["a"]'), Frame(b'42["b"]')],
+        [Frame(b'451-["a",{"_placeholder":true,"num":1}]'), Frame(b"x", binary=True)],
+        [Frame(b'451-["a",{"_placeholder":true,"num":-1}]'), Frame(b"x", binary=True)],
+        [Frame(b'451-["a",{"_placeholder":true,"num":"0"}]'), Frame(b"x", binary=True)],
+        [Frame(b'451-["a",{"_placeholder":true,"num":true}]'), Frame(b"x", binary=True)],
+        [Frame(b'451-["a",%b]' % b",".join([b'{"_placeholder":true,"num":0}'] * 2)), Frame(b"x", binary=True)],
+        [Frame(b'450-["a",{"_placeholder":true,"num":0}]')],
+        [Frame(b'451-["a",%b%b]' % (b"[" * (DEPTH + 1), b"]" * (DEPTH + 1))), Frame(b"x", binary=True)],
+    ],
+)
+def test_attachments_that_do_not_fit_are_refused(given: list[Frame]) -> None:
+    with pytest.raises(Disconnect):
+        read(*given)
+
+
+def test_a_publication_is_an_event_named_by_its_tag() -> None:
+    def told(namespace: str, **publication: Any) -> bytes | None:
+        frame = SocketIO(namespace).encode(Published("room", Publication(**{"data": b"12", **publication})))
+        return frame and engineio.body([frame])
+
+    assert told("/") == b'42["message",12]'
+    assert told("/shop", tags={"event": "price"}) == b'42/shop,["price",12]'
+    assert told("/", data=b'[12,"EUR"]', tags={"event": "price", "arguments": "2"}) == b'42["price",12,"EUR"]'
+    assert told("/", data=b"[]", tags={"event": "price", "arguments": "0"}) == b'42["price"]'
+    assert told("/", data=b"plain", kind=Kind.TEXT) == b'42["message","plain"]'
+    assert told("/", data=b"\x00\xff", kind=Kind.BYTES) == b'451-["message",{"_placeholder":true,"num":0}]\x1ebAP8='
+    assert told("/", tags={"namespace": "/shop"}) is None
+    assert told("/shop", tags={"namespace": "/shop"}) == b'42/shop,["message",12]'
+
+
+def test_the_first_acknowledgement_has_the_number_nought() -> None:
+    dialect = SocketIO("/")
+    assert dialect.receive(Frame(b'420["a"]')) == [Emit("a", [], 1)]
+    assert dialect.receive(Frame(b'42["a"]')) == [Emit("a", [], 0)]
+    assert engineio.body(frames(dialect.encode(Acknowledged(1, [])))) == b"430[]"
+    assert engineio.body(frames(dialect.encode(Emitted("a", [], 1)))) == b'420["a"]'
+
+
+def test_a_token_is_taken_from_what_the_client_sends_along() -> None:
+    assert SocketIO("/").receive(Frame(b'40{"token":"t"}')) == [Connect(1, "t", b'{"token":"t"}')]
+    assert SocketIO("/").receive(Frame(b'40{"token":7}')) == [Connect(1, "", b'{"token":7}')]

@@ -1,0 +1,73 @@
+"""What the protocols' own suites ask of a server: echoes, acknowledgements, a second namespace, quick heartbeats.
+
+`/socket.io/` is Socket.IO; `/engine.io/` is a bare Engine.IO line, on which every message comes back.
+"""
+
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from freshet import Freshet, Session
+from freshet.config import parse
+from freshet.endpoints.socketio.endpoint import EngineEndpoint
+from freshet.endpoints.socketio.engine import Line
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame, Handshake
+
+live = Freshet(
+    config=parse(
+        {
+            "tokens": {"anonymous": True},
+            "timing": {"ping_interval": 0.3, "pong_timeout": 0.2, "connect_timeout": 1},
+            "limits": {"message_size": 1_000_000},
+            "origins": ["*"],
+        }
+    ),
+    environment={},
+)
+main, custom = live.namespace("/"), live.namespace("/custom")
+
+
+@main.on_connect
+@custom.on_connect
+async def connected(session: Session, auth: Any) -> None:
+    await session.emit("auth", auth)
+
+
+@main.on("message")
+async def message(session: Session, *arguments: Any) -> None:
+    await session.emit("message-back", *arguments)
+
+
+@main.on("message-with-ack")
+async def message_with_ack(session: Session, *arguments: Any) -> tuple[Any, ...]:
+    return arguments
+
+
+class Echo:
+    """Every message comes back."""
+
+    settled = True
+    congested = False
+
+    def __init__(self, line: Line, handshake: Handshake) -> None:
+        self._line = line
+
+    def receive(self, frame: Frame) -> None:
+        self._line.outbox.push(frame)
+
+    def alive(self) -> None:
+        """Nobody above the line asks."""
+
+    def ended(self, why: Disconnect) -> None:
+        """Nothing is kept."""
+
+
+echo = EngineEndpoint(live._node, Echo)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] in ("http", "websocket") and scope["path"].startswith("/engine.io"):
+        await echo(scope, receive, send)
+    else:
+        await live(scope, receive, send)

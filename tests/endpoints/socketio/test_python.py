@@ -1,0 +1,127 @@
+"""Socket.IO by the official Python client, over each transport."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from socketio import AsyncClient
+from socketio.exceptions import ConnectionError as ConnectionFailed
+
+from tests.tools.clients import Listener, soon
+from tests.tools.clients import connected as centrifuge_connected
+from tests.tools.patience import eventually, seconds
+from tests.tools.serving import Server, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("tests.endpoints.socketio.kept_app:live") as server:
+        yield server
+
+
+@pytest.fixture(params=[["polling"], ["websocket"], ["polling", "websocket"]], ids="+".join)
+def transports(request: pytest.FixtureRequest) -> list[str]:
+    return list(request.param)
+
+
+@asynccontextmanager
+async def connected(
+    server: Server, transports: list[str], namespace: str = "/shop", name: str = "python"
+) -> AsyncIterator[tuple[AsyncClient, list[Any]]]:
+    """A client, and the events that it gets there: lists of name and arguments."""
+    client = AsyncClient(reconnection_delay=0.01, reconnection_delay_max=0.05)
+    heard: list[Any] = []
+
+    @client.on("*", namespace=namespace)
+    async def hear(event: str, *arguments: Any) -> None:
+        heard.append([event, *arguments])
+
+    await client.connect(server.http(""), {}, {"name": name}, transports, [namespace], wait_timeout=seconds(5))
+    try:
+        yield client, heard
+    finally:
+        await client.disconnect()
+
+
+async def call(client: AsyncClient, event: str, data: Any, namespace: str = "/shop") -> Any:
+    return await client.call(event, data, namespace=namespace, timeout=seconds(5))
+
+
+async def test_events_are_acknowledged_in_both_directions(server: Server, transports: list[str]) -> None:
+    async with connected(server, transports) as (client, _):
+        client.on("confirm", lambda question: f"{question} yes", namespace="/shop")
+        assert await call(client, "bid", ("lot:1", 5)) == {"lot": "lot:1", "amount": 5}
+        assert await call(client, "ask me", "sure?") == "sure? yes"
+        assert await call(client, "bid", "lot:1") == {
+            "error": {"code": 107, "message": "expected 2 arguments (lot, amount), got 1"}
+        }
+
+
+async def test_binary_values_go_both_ways(server: Server, transports: list[str]) -> None:
+    async with connected(server, transports) as (client, _):
+        assert await call(client, "mirror", ({"a": [b"\x00\xff", "b"]}, b"")) == [{"a": [b"\x00\xff", "b"]}, b""]
+
+
+async def test_a_refusal_is_a_connect_error(server: Server, transports: list[str]) -> None:
+    client, heard = AsyncClient(), []
+    client.on("connect_error", heard.append, namespace="/shop")
+    with pytest.raises(ConnectionFailed):
+        await client.connect(server.http(""), {}, {"name": "nobody"}, transports, ["/shop"], wait_timeout=seconds(5))
+    assert heard == [{"message": "not you", "data": {"code": 4603}}]
+    await client.disconnect()
+
+
+async def test_what_is_emitted_while_a_client_connects_comes_once_it_is_connected(
+    server: Server, transports: list[str]
+) -> None:
+    client, heard = AsyncClient(), []
+    client.on("connect", lambda: heard.append("connected"), namespace="/shop")
+    client.on("greeting", heard.append, namespace="/shop")
+    auth = {"name": "python", "greet": True}
+    await client.connect(server.http(""), {}, auth, transports, ["/shop"], wait_timeout=seconds(5))
+    await eventually(lambda: heard == ["connected", 1, 2], 5, "the greetings")
+    await client.disconnect()
+
+
+async def test_a_room_is_a_channel_for_every_dialect(server: Server, transports: list[str]) -> None:
+    lot = f"lot:{'-'.join(transports)}"
+    async with (
+        connected(server, transports) as (client, heard),
+        centrifuge_connected(server, token="") as other,
+    ):
+        listener = Listener(other, lot)
+        await listener.start()
+        await call(client, "enter", lot)
+        await call(client, "tell", (lot, 12))
+        publication = (await soon(listener.publications.get())).pub
+        assert (publication.data, publication.tags["event"]) == ([12, "EUR"], "price")
+        await eventually(lambda: heard == [["price", 12, "EUR"], ["all", 12]], 5, "the event")
+        async with httpx.AsyncClient() as http:
+            answer = await http.post(
+                server.http("/api/publish"), json={"channel": lot, "data": 13, "tags": {"event": "price"}}
+            )
+        assert "result" in answer.json()
+        await eventually(lambda: heard[-1] == ["price", 13], 5, "the event")
+
+
+async def test_a_method_is_called_by_an_event(server: Server, transports: list[str]) -> None:
+    async with connected(server, transports, "/") as (client, _):
+        assert await call(client, "add", [1, 2, 3], "/") == 6
+        assert (await call(client, "add", "no list", "/"))["error"]["code"] == 107
+
+
+async def test_who_missed_more_than_may_wait_for_a_client_gets_all_of_it(server: Server, transports: list[str]) -> None:
+    channel = f"log:{'-'.join(transports)}"
+    async with connected(server, transports) as (client, heard):
+        was = await call(client, "subscribe", channel)
+        await call(client, "unsubscribe", channel)
+        async with httpx.AsyncClient() as http:
+            for number in range(30):  # three times `limits.outbox`
+                data = {"channel": channel, "data": {"number": number, "filling": "x" * 100_000}}
+                assert "result" in (await http.post(server.http("/api/publish"), json=data)).json()
+        place = {"epoch": was["epoch"], "offset": was["offset"]}
+        assert (await call(client, "subscribe", (channel, place)))["recovered"]
+        await eventually(lambda: len(heard) == 30, 5, "what was missed")
+        assert [data["number"] for _, data in heard] == list(range(30))

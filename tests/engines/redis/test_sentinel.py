@@ -1,0 +1,50 @@
+"""The Redis engine where Sentinel says which server is the master."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from freshet.engines.redis.engine import RedisEngine
+from freshet.errors import EngineUnavailable
+from tests.contracts.engine import KEEP, LOGGED, Delivered
+from tests.engines.redis.node import node_at, succeeds
+from tests.tools.patience import eventually
+from tests.tools.redis import Redis, sentinels
+from tests.tools.serving import HOST
+
+
+@pytest.fixture
+def group() -> Iterator[tuple[list[Redis], list[Redis]]]:
+    with sentinels() as it:
+        yield it
+
+
+def url_of(watchers: list[Redis], service: str = "live") -> str:
+    places = ",".join(f"{HOST}:{watcher.port}" for watcher in watchers)
+    return f"redis+sentinel://{places}/{service}?timeout=2"
+
+
+@pytest.mark.timeout(120)
+async def test_when_the_master_fails_channels_go_on_at_the_next_with_another_epoch(
+    group: tuple[list[Redis], list[Redis]],
+) -> None:
+    (master, replica), watchers = group
+    async with node_at(url_of(watchers)) as (engine, delivered):
+        await engine.subscribe("a", KEEP)
+        before = await engine.publish("a", b"1", LOGGED)
+        await delivered.count(1)
+        assert master.cli("WAIT", "1", "5000") == "1"
+        master.kill()
+        await eventually(lambda: succeeds(engine.publish("a", b"2", LOGGED)), 30, "a publication at the replica")
+        stream = await engine.history("a", KEEP)
+        assert [it.data for it in stream.publications] == [b"1", b"2"]
+        assert stream.position.epoch != before.epoch  # the replica may have lacked the last
+        assert "" in delivered.doubts
+        await delivered.count(2)
+        assert "role:master" in replica.cli("INFO", "replication")
+
+
+async def test_a_service_that_the_sentinels_do_not_know_is_named(group: tuple[list[Redis], list[Redis]]) -> None:
+    engine = RedisEngine(url_of(group[1], "other"))
+    with pytest.raises(EngineUnavailable, match="the Sentinels know no 'other'"):
+        await engine.start("node", Delivered().receiver)

@@ -1,0 +1,182 @@
+"""`freshet serve --workers`: one port, several processes, and what happens when one of them dies."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from centrifuge import Client
+
+from tests.tools.clients import SECRET, Listener, connected, soon
+from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.serving import Server, serving
+
+WORKERS = 3
+CONFIG = f"""
+[tokens]
+secret = "{SECRET}"
+[api]
+anonymous = true
+[[channels]]
+match = "*"
+history = {{ size = 10000, ttl = 60 }}
+presence = true
+join_leave = true
+publish = "client"
+read = "client"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "freshet.toml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture
+def server(config: str) -> Iterator[Server]:
+    with serving("--config", config, "--workers", str(WORKERS)) as server:
+        wait_until(lambda: len(workers_of(server)) == WORKERS, 10, "all workers")
+        wait_until(lambda: len(asyncio.run(nodes(server))) == WORKERS, 20, "all workers to answer")
+        yield server
+
+
+def workers_of(server: Server) -> list[int]:
+    return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
+
+
+async def api(server: Server, method: str, **params: Any) -> dict[str, Any]:
+    """By a connection of its own, so that any worker may get it."""
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+        answer = (await http.post(server.http(f"/api/{method}"), json=params)).raise_for_status().json()
+    assert "error" not in answer, answer
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+async def nodes(server: Server) -> set[str]:
+    """The workers that there are, as any of them says."""
+    return {node["uid"] for node in (await api(server, "info"))["nodes"]}
+
+
+async def listeners(server: Server, count: int, stack: AsyncExitStack) -> list[Listener]:
+    made = []
+    for number in range(count):
+        client = await stack.enter_async_context(
+            connected(server, f"user {number}", min_reconnect_delay=0.01, max_reconnect_delay=0.1)
+        )
+        made.append(Listener(client, "news"))
+        await made[-1].start()
+    return made
+
+
+async def test_clients_of_all_workers_hear_what_any_of_them_publishes(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        all_of_them = await listeners(server, 12, stack)
+        for number in range(50):
+            await api(server, "publish", channel="news", data=number)
+        for listener in all_of_them:
+            assert await listener.data(50) == list(range(50))
+        presence = await api(server, "presence", channel="news")
+        assert {each["user"] for each in presence["presence"].values()} == {f"user {number}" for number in range(12)}
+
+
+async def test_any_worker_tells_what_all_of_them_hold(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        await listeners(server, 12, stack)
+        for _ in range(10):
+            held = (await api(server, "info"))["nodes"]
+            assert len({node["uid"] for node in held}) == WORKERS
+            assert sum(node["num_clients"] for node in held) == 12
+            assert (await api(server, "channels"))["channels"] == {"news": {"num_clients": 12}}
+            assert (await api(server, "channels", pattern="old*"))["channels"] == {}
+    assert max(node["num_clients"] for node in held) < 12  # the kernel has spread them
+
+
+async def test_what_is_done_to_a_user_reaches_the_worker_that_has_its_clients(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        ended: dict[int, asyncio.Future[int]] = {}
+        for number in range(6):
+            client: Client = await stack.enter_async_context(connected(server, f"user {number}"))
+            ended[number] = asyncio.get_running_loop().create_future()
+
+            async def left(context: Any, number: int = number) -> None:
+                if not ended[number].done():
+                    ended[number].set_result(context.code)
+
+            client.events.on_disconnected = left
+        for number in range(6):
+            await api(server, "subscribe", user=f"user {number}", channel="given")
+        await eventually(lambda: subscribed(server, "given", 6), 5, "all to be subscribed")
+        for number in range(6):
+            await api(server, "disconnect", user=f"user {number}", disconnect={"code": 4500 + number, "reason": "go"})
+        assert [await soon(ended[number]) for number in range(6)] == [4500 + number for number in range(6)]
+
+
+async def subscribed(server: Server, channel: str, count: int) -> bool:
+    return bool((await api(server, "presence_stats", channel=channel))["num_clients"] == count)
+
+
+async def test_when_a_worker_is_killed_another_takes_its_place_and_nobody_misses_anything(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        all_of_them = await listeners(server, 12, stack)
+        before = workers_of(server)
+        published = 0
+        for number in range(200):
+            if number == 50:
+                os.kill(before[0], signal.SIGKILL)
+            try:
+                await api(server, "publish", channel="news", data=number, idempotency_key=f"n{number}")
+            except (httpx.HTTPError, AssertionError):
+                await api(server, "publish", channel="news", data=number, idempotency_key=f"n{number}")
+            published += 1
+        for listener in all_of_them:
+            assert await listener.data(published) == list(range(published))
+        wait_until(lambda: len(workers_of(server)) == WORKERS and before[0] not in workers_of(server), 10)
+        assert "another takes its place" in server.log()
+        presence = await api(server, "presence_stats", channel="news")
+        assert presence["num_users"] == 12
+
+
+def test_when_asked_to_end_all_workers_do_and_it_is_no_failure(server: Server) -> None:
+    children = workers_of(server)
+    assert server.stop() == 0
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def test_when_the_parent_is_killed_its_workers_end(server: Server) -> None:
+    children = workers_of(server)
+    server.kill()
+    wait_until(lambda: not [child for child in children if is_running(child)], 10, "the workers to end")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_is_wrong_with_the_configuration_is_said_and_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('[[channels]]\nmatch = "a"\nhistory = "long"\n')
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)the server ended with 2 .*channels\[0\].history"),
+        serving("--config", str(path), "--workers", "2"),
+    ):
+        pass
+
+
+def test_a_port_that_others_listen_on_is_not_shared_with_them(server: Server, config: str) -> None:
+    command = f"-m freshet serve --config {config} --workers 2 --port {server.port}".split()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=seconds(20), check=False)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}" in done.stderr

@@ -1,0 +1,321 @@
+"""The outbox: bounded, and woken once a turn."""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame
+from freshet.session.outbox import Outbox, Turn, spread
+from freshet.websocket.frames import wire
+
+KIB = 1024
+
+
+async def test_an_outbox_is_woken_once_for_all_that_came_in_a_turn() -> None:
+    outbox, wakes = Outbox(Turn(), 64 * KIB), 0
+
+    def wake() -> None:
+        nonlocal wakes
+        wakes += 1
+
+    outbox.attach(wake)
+    frames = [Frame(b"%d" % index) for index in range(5)]
+    for frame in frames:
+        outbox.push(frame)
+    assert wakes == 0
+    await asyncio.sleep(0)
+    assert wakes == 1
+    assert outbox.take() == frames
+    assert outbox.take() == []
+
+
+async def test_a_transport_that_is_free_takes_more_than_the_limit_in_one_turn() -> None:
+    outbox = Outbox(Turn(), 10 * KIB)
+    taken: list[Frame] = []
+    outbox.attach(lambda: taken.extend(outbox.take()))
+    frames = [Frame(bytes(KIB)) for _ in range(100)]
+    for frame in frames:
+        outbox.push(frame)
+    await asyncio.sleep(0)
+    assert taken == frames
+    assert outbox.closed is None
+
+
+async def test_a_transport_that_is_stuck_costs_at_most_the_limit_and_is_closed_as_slow() -> None:
+    outbox = Outbox(Turn(), 10 * KIB)
+    outbox.attach(lambda: None)
+    for index in range(100):
+        outbox.push(Frame(bytes(KIB)))
+        assert sum(len(frame.data) for frame in [outbox.first, *(outbox.more or [])] if frame) <= 10 * KIB, index
+    assert outbox.closed is not None
+    assert (outbox.closed.code, outbox.take()) == (3008, [])
+
+
+async def test_what_a_client_missed_may_be_larger_than_the_limit_and_what_comes_besides_may_not() -> None:
+    outbox = Outbox(Turn(), 10 * KIB)
+    outbox.attach(lambda: None)
+    missed = [Frame(bytes(KIB)) for _ in range(50)]
+    outbox.answer(missed[:25])
+    outbox.answer(missed[25:])
+    live = [Frame(bytes(KIB)) for _ in range(10)]
+    for frame in live:
+        outbox.push(frame)
+    assert outbox.take() == missed + live
+    outbox.answer(missed)
+    for frame in [*live, Frame(b"1")]:
+        outbox.push(frame)
+    assert outbox.closed is not None
+    assert (outbox.closed.code, outbox.take()) == (3008, [])
+
+
+async def test_one_frame_may_be_larger_than_the_limit() -> None:
+    outbox = Outbox(Turn(), KIB)
+    outbox.push(frame := Frame(bytes(64 * KIB)))
+    assert outbox.take() == [frame]
+    assert outbox.closed is None
+
+
+async def test_what_waits_before_the_end_still_goes_out_and_the_first_reason_stays() -> None:
+    outbox = Outbox(Turn(), KIB)
+    outbox.push(frame := Frame(b"last"))
+    outbox.close(Disconnect.expired())
+    outbox.close(Disconnect.slow())
+    outbox.push(Frame(b"too late"))
+    assert outbox.take() == [frame]
+    assert outbox.closed is not None
+    assert outbox.closed.code == 3005
+
+
+async def test_what_waited_before_a_transport_came_wakes_it() -> None:
+    outbox, woken = Outbox(Turn(), KIB), asyncio.Event()
+    outbox.push(Frame(b"early"))
+    outbox.attach(woken.set)
+    await asyncio.wait_for(woken.wait(), 1)
+
+
+steps = st.lists(st.integers(0, 600) | st.sampled_from(["take", "stuck", "free", "turn"]), max_size=60)
+
+
+@given(steps)
+def test_frames_come_out_once_in_order_or_the_client_is_slow(steps: list[int | str]) -> None:
+    """Whenever a transport takes and whenever it is stuck: a prefix comes out, all of it unless it was cut."""
+
+    async def story() -> None:
+        turn = Turn()
+        outbox, taken, free = Outbox(turn, KIB), deque[Frame](), True
+        outbox.attach(lambda: taken.extend(outbox.take()) if free else None)
+        pushed: list[Frame] = []
+        for step in steps:
+            if isinstance(step, int):
+                cut = outbox.closed
+                outbox.push(frame := Frame(bytes(step)))
+                pushed += [] if cut else [frame]
+                waiting = [each for each in [outbox.first, *(outbox.more or [])] if each]
+                assert len(waiting) <= 1 or sum(len(each.data) for each in waiting) <= KIB
+            elif step == "take":
+                taken.extend(outbox.take())
+            elif step == "turn":
+                turn.end()
+            else:
+                free = step == "free"
+        free = True
+        await asyncio.sleep(0)
+        turn.end()
+        taken.extend(outbox.take())
+        assert list(taken) == pushed[: len(taken)]
+        assert len(taken) == len(pushed) or (outbox.closed is not None and outbox.closed.code == 3008)
+
+    asyncio.run(story())
+
+
+async def test_many_outboxes_are_each_woken_once_in_a_turn() -> None:
+    turn = Turn()
+    woken = [0] * 50
+
+    def waking(index: int) -> Outbox:
+        outbox = Outbox(turn, KIB)
+
+        def wake() -> None:
+            woken[index] += 1
+            outbox.take()
+
+        outbox.attach(wake)
+        return outbox
+
+    outboxes = [waking(index) for index in range(50)]
+    for _ in range(3):
+        for outbox in outboxes:
+            outbox.push(Frame(b"1"))
+    await asyncio.sleep(0)
+    assert woken == [1] * 50
+
+
+async def test_what_a_wake_pushes_leaves_in_the_next_turn_and_is_not_lost() -> None:
+    turn = Turn()
+    first, second = Outbox(turn, KIB), Outbox(turn, KIB)
+    heard: list[Frame] = []
+    first.attach(lambda: [second.push(frame) for frame in first.take()] and None)
+    second.attach(lambda: heard.extend(second.take()))
+    first.push(frame := Frame(b"on"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == [frame]
+
+
+def test_an_outbox_has_no_dictionary_of_its_own() -> None:
+    assert not hasattr(Outbox(Turn(), KIB), "__dict__")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=80),
+    st.lists(st.integers(0, 80), max_size=5),
+    st.integers(5, 20),
+)
+def test_what_is_offered_is_dropped_for_its_successor_or_for_want_of_room(
+    offers: list[tuple[int, int]], takes: list[int], limit: int
+) -> None:
+    """Against a model: a list, from which one with the same key goes, then the oldest while it is too large."""
+
+    async def story() -> None:
+        outbox = Outbox(Turn(), limit)
+        outbox.attach(lambda: None)
+        model: list[tuple[int, Frame]] = []
+        for index, (key, size) in enumerate(offers):
+            frame = Frame(b"x" * size)
+            outbox.offer(frame, key)
+            model = [each for each in model if each[0] != key]
+            while sum(each.size for _, each in model) + size > limit:
+                model.pop(0)
+            model.append((key, frame))
+            if index in takes:
+                assert outbox.take() == [each for _, each in model]
+                model = []
+        assert outbox.take() == [each for _, each in model]
+        assert outbox.closed is None
+
+    asyncio.run(story())
+
+
+async def test_what_must_not_be_dropped_stays_beside_what_may_and_is_still_limited() -> None:
+    outbox = Outbox(Turn(), 10)
+    outbox.attach(lambda: None)
+    reply = Frame(b"reply")
+    outbox.push(reply)
+    for index in range(20):
+        outbox.offer(Frame(b"%02d" % index), object())
+    assert [frame.data for frame in outbox.take()] == [b"reply", b"18", b"19"]
+    for frame in (Frame(b"1234"), reply):
+        outbox.push(frame)
+    outbox.offer(Frame(b"more than there is room for"), "key")
+    assert outbox.closed is not None
+    assert outbox.closed.code == 3008
+
+
+async def test_a_transport_that_is_free_gets_all_that_is_offered_in_one_turn() -> None:
+    outbox = Outbox(Turn(), 10)
+    taken: list[Frame] = []
+    outbox.attach(lambda: taken.extend(outbox.take()))
+    frames = [Frame(b"1234") for _ in range(20)]
+    for frame in frames:
+        outbox.offer(frame, frame)
+    await asyncio.sleep(0)
+    assert taken == frames
+
+
+class Line:
+    """A transport on a real socket, whose kernel takes little. woken: how often it was."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+        self.outbox = Outbox(Turn(), 64 * KIB)
+        self.outbox.attach(self.write)
+        self.woken = 0
+        self.waiting = b""
+
+    def write(self) -> None:
+        self.woken += 1
+        self.waiting += b"".join(frame.wire or wire(frame) for frame in self.outbox.take())
+        self.outbox.direct = -1
+        try:
+            self.waiting = self.waiting[os.write(self.ours.fileno(), self.waiting) :]
+        except OSError:
+            return
+        if not self.waiting and not self.outbox.closed:
+            self.outbox.direct = self.ours.fileno()
+
+    def read(self) -> bytes:
+        """All that is there, and all that comes because there is room again."""
+        came = b""
+        while True:
+            try:
+                came += self.theirs.recv(1 << 20)
+            except BlockingIOError:
+                if not self.waiting:
+                    return came
+                self.write()
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Line]]:
+    made = [Line() for _ in range(3)]
+    yield made
+    for line in made:
+        line.close()
+
+
+async def test_what_all_get_goes_past_a_transport_in_which_nothing_waits(lines: list[Line]) -> None:
+    frames = [Frame(b"%d" % number) for number in range(5)]
+    for frame in frames:
+        spread([line.outbox for line in lines], frame)
+    assert [line.woken for line in lines] == [1, 1, 1]
+    assert [line.read() for line in lines] == [b"".join(map(wire, frames))] * 3
+
+
+async def test_what_all_get_comes_behind_what_one_was_told_before(lines: list[Line]) -> None:
+    first, told, last = Frame(b"first"), Frame(b"told"), Frame(b"last")
+    one, *others = lines
+    spread([line.outbox for line in lines], first)
+    one.outbox.push(told)
+    spread([line.outbox for line in lines], last)
+    await asyncio.sleep(0)
+    assert one.read() == wire(first) + wire(told) + wire(last)
+    assert [line.read() for line in others] == [wire(first) + wire(last)] * 2
+
+
+async def test_what_the_kernel_does_not_take_comes_later_and_in_order(lines: list[Line]) -> None:
+    """One reads at once, one late, one not at all: each gets all, or is slow."""
+    prompt, late, _ = lines
+    frames = [Frame(b"%d " % number + bytes(16 * KIB)) for number in range(50)]
+    got = b""
+    for frame in frames:
+        spread([line.outbox for line in lines], frame)
+        got += prompt.read()
+    assert got == b"".join(map(wire, frames))
+    assert late.waiting
+    assert late.read() == got
+
+
+async def test_nothing_goes_past_the_end(lines: list[Line]) -> None:
+    one, two, three = lines
+    spread([line.outbox for line in lines], Frame(b"before"))
+    one.outbox.close(Disconnect.shutdown())
+    two.theirs.close()
+    spread([line.outbox for line in lines], Frame(b"after"))
+    assert one.read() == wire(Frame(b"before"))
+    assert two.waiting == wire(Frame(b"after"))  # which its transport will find out
+    assert two.outbox.direct == -1
+    assert three.read() == wire(Frame(b"before")) + wire(Frame(b"after"))

@@ -1,0 +1,261 @@
+"""One client in time: heartbeats, what goes stale, what expires, with a clock that the test turns."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from freshet import Freshet
+from freshet.config import Config, parse
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import History
+from freshet.policy.tokens import issue
+from freshet.runtime.wheel import TICK
+from freshet.session.session import Session
+from freshet.testing import ManualClock
+from tests.tools.patience import eventually
+
+SECRET = "a secret for tests, thirty-two bytes"
+START = 1_000_000.0
+
+
+class Scene:
+    """An application in this process, whose time goes when the test says so."""
+
+    def __init__(self, config: Config) -> None:
+        self.clock = ManualClock(START)
+        self.live = Freshet(config=config, environment={}, clock=self.clock)
+        self.node = self.live._node
+
+    def client(self) -> Session:
+        session = self.node.open(Centrifuge(), Handshake("/"))
+        session.open()
+        return session
+
+    async def say(self, session: Session, *commands: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give commands to a session, and what it was told when all are done."""
+        session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
+        await eventually(lambda: not session._busy)
+        return told(session)
+
+    async def go(self, seconds: float, *answering: Session) -> None:
+        """Let time pass; some clients answer every heartbeat."""
+        for _ in range(int(seconds / TICK)):
+            self.clock.now += TICK
+            self.node.wheel.advance()
+            await asyncio.sleep(0)
+            for session in answering:
+                session.receive(Frame(b"{}"))
+
+
+def told(session: Session) -> list[dict[str, Any]]:
+    """What waits for a client, taken."""
+    return [json.loads(line) for frame in session.outbox.take() for line in frame.data.split(b"\n")]
+
+
+def code(session: Session) -> int | None:
+    return session.outbox.closed.code if session.outbox.closed else None
+
+
+@pytest.fixture
+async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    timing = {"ping_interval": 20, "pong_timeout": 5, "connect_timeout": 10, "expiry_grace": 15, **request.param}
+    tokens = {"secret": SECRET, "anonymous": True}
+    config = parse({"timing": timing, "tokens": tokens, "channels": [{"match": "*", "presence": True}]})
+    scene = Scene(config)
+    async with scene.live.lifespan():
+        scene.node.wheel.stop()  # from now on the test turns it
+        yield scene
+
+
+usual = pytest.mark.parametrize("scene", [{}], indirect=True, ids=[""])
+
+
+@usual
+async def test_a_client_that_does_not_connect_in_time_is_stale(scene: Scene) -> None:
+    session = scene.client()
+    await scene.go(10)
+    assert code(session) is None
+    await scene.go(1)
+    assert code(session) == 3502
+
+
+@usual
+async def test_a_client_that_answers_heartbeats_stays_and_one_that_does_not_goes(scene: Scene) -> None:
+    calm, silent = scene.client(), scene.client()
+    for session in (calm, silent):
+        await scene.say(session, {"id": 1, "connect": {}})
+    beats = 0
+    for _ in range(100):
+        await scene.go(1)
+        if {} in told(calm):
+            beats += 1
+            await scene.say(calm, {})
+    assert beats in (4, 5)
+    assert code(calm) is None
+    assert code(silent) == 3012
+    assert told(silent) == [{}]
+
+
+@usual
+async def test_whatever_a_client_says_shows_that_it_is_there(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {}})
+    for number in range(2, 60):
+        await scene.go(2)
+        await scene.say(session, {"id": number, "ping": {}})
+    assert code(session) is None
+
+
+@usual
+async def test_first_heartbeats_of_many_clients_are_spread_over_half_an_interval(scene: Scene) -> None:
+    sessions = [scene.client() for _ in range(200)]
+    for session in sessions:
+        await scene.say(session, {"id": 1, "connect": {}})
+    beats = []
+    for _ in range(22):
+        await scene.go(1)
+        beats.append(sum({} in told(session) for session in sessions))
+    assert sum(beats) == 200
+    assert sum(map(bool, beats)) > 5
+    assert max(beats) < 100
+
+
+@usual
+async def test_a_connection_ends_when_its_token_and_the_grace_ran_out_unless_it_is_refreshed(scene: Scene) -> None:
+    token = issue(SECRET, "alice", expires_in=3600)
+    ending, refreshed = scene.client(), scene.client()
+    for session in (ending, refreshed):
+        await scene.say(session, {"id": 1, "connect": {"token": token}})
+        session.expires = scene.clock.now + 30
+    await scene.go(40, ending, refreshed)
+    assert code(ending) is code(refreshed) is None
+    reply = (await scene.say(refreshed, {"id": 2, "refresh": {"token": token}}))[-1]
+    assert reply["refresh"]["expires"] is True
+    await scene.go(20, ending, refreshed)
+    assert code(ending) == 3005
+    assert code(refreshed) is None
+
+
+@usual
+async def test_anothers_token_does_not_refresh_a_connection(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {"token": issue(SECRET, "alice")}})
+    await scene.say(session, {"id": 2, "refresh": {"token": issue(SECRET, "bob")}})
+    assert code(session) == 3500
+
+
+@usual
+async def test_a_subscription_whose_token_ran_out_is_ended_and_the_client_told_to_come_again(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {"token": issue(SECRET, "alice")}})
+    token = issue(SECRET, "alice", channel="a")
+    [reply] = await scene.say(session, {"id": 2, "subscribe": {"channel": "a", "token": token}})
+    assert "subscribe" in reply
+    session.subscriptions["a"].expires = scene.clock.now + 5
+    news: list[dict[str, Any]] = []
+    for _ in range(60):
+        await scene.go(1)
+        news += await scene.say(session, {})
+    assert code(session) is None
+    assert [each["push"]["unsubscribe"]["code"] for each in news if "push" in each] == [2501]
+    assert session.subscriptions == {}
+
+
+@usual
+async def test_a_client_that_is_there_stays_present_for_as_long_as_it_is(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "a"}})
+    for _ in range(300):
+        await scene.go(1)
+        await scene.say(session, {})
+        assert list(await scene.live.presence("a")) == [session.id]
+    session.end(Disconnect.normal())
+    await eventually(lambda: not scene.node._tasks)
+    assert await scene.live.presence("a") == {}
+
+
+@usual
+async def test_a_session_that_ended_is_held_by_nothing(scene: Scene) -> None:
+    for _ in range(50):
+        session = scene.client()
+        token = issue(SECRET, "alice", channels=["b"])
+        await scene.say(session, {"id": 1, "connect": {"token": token}}, {"id": 2, "subscribe": {"channel": "a"}})
+        session.end(Disconnect.normal())
+        session.end(Disconnect.slow())
+        assert session.ended is not None
+        assert session.ended.code == 3000
+    await eventually(lambda: not scene.node._tasks and not scene.node.hub._leaving)
+    node = scene.node
+    assert not any((node._open, node.hub.users, node.hub._channels, *node.wheel._slots))
+
+
+@usual
+async def test_what_comes_after_the_end_is_not_run(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {}}, {"id": 2, "nothing": {}}, {"id": 3, "ping": {}})
+    assert code(session) == 3501
+    assert await scene.say(session, {"id": 4, "ping": {}}) == []
+
+
+@usual
+async def test_replies_come_in_the_order_of_the_commands(scene: Scene) -> None:
+    order: list[int] = []
+
+    @scene.live.rpc("slow first")
+    async def rpc(session: Session, data: int) -> int:
+        for _ in range(10 - data):
+            await asyncio.sleep(0)
+        order.append(data)
+        return data
+
+    session = scene.client()
+    calls = [{"id": 2 + number, "rpc": {"method": "slow first", "data": number}} for number in range(10)]
+    replies = await scene.say(session, {"id": 1, "connect": {}}, *calls)
+    assert [reply["id"] for reply in replies] == list(range(1, 12))
+    assert order == list(range(10))
+
+
+@usual
+async def test_a_client_is_congested_while_more_commands_wait_than_the_limit_and_wakes_its_transport_after(
+    scene: Scene,
+) -> None:
+    session, gate = scene.client(), asyncio.Event()
+
+    @scene.live.rpc("wait")
+    async def rpc(session: Session, data: Any) -> None:
+        await gate.wait()
+
+    await scene.say(session, {"id": 1, "connect": {}})
+    woken: list[bool] = []
+    session.outbox.attach(lambda: woken.append(session.congested))
+    commands = [{"id": 2 + number, "rpc": {"method": "wait"}} for number in range(300)]
+    session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
+    assert session.congested
+    gate.set()
+    await eventually(lambda: not session._busy)
+    assert not session.congested
+    assert woken[-1] is False
+
+
+@usual
+async def test_one_client_has_a_limited_number_of_channels(scene: Scene) -> None:
+    session = scene.client()
+    asks = [{"id": 2 + number, "subscribe": {"channel": f"c{number}"}} for number in range(129)]
+    replies = await scene.say(session, {"id": 1, "connect": {}}, *asks)
+    errors = [reply["error"]["code"] for reply in replies if "error" in reply]
+    assert errors == [106]
+    assert len(session.subscriptions) == 128
+
+
+async def test_history_of_a_rule_made_in_code_is_kept() -> None:
+    live = Freshet(dev=True, environment={})
+    live.channel("kept", history=History(size=2, ttl=60))
+    async with live.lifespan():
+        for number in range(3):
+            await live.publish("kept", number)
+        assert [publication.data for publication in (await live.history("kept")).publications] == [b"1", b"2"]
