@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Raw
 
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Present, Receiver
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions
 from tests.tools.patience import eventually
@@ -18,16 +18,16 @@ ALICE = ClientInfo(user="alice", client="a1")
 
 
 class Delivered(list[Delivery]):
-    """What an engine delivered to this node. doubts: where it may have lost something. heard: control messages."""
+    """What an engine delivered to this node. suspicions: where it may have lost something. heard: control messages."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.doubts: list[str] = []
+        self.suspicions: list[str] = []
         self.heard: list[bytes] = []
 
     @property
     def receiver(self) -> Receiver:
-        return Receiver(self.append, self.doubts.append, self.heard.append)
+        return Receiver(self.append, self.suspicions.append, self.heard.append)
 
     async def count(self, number: int) -> "Delivered":
         await eventually(lambda: len(self) >= number, 5, f"{number} deliveries")
@@ -303,3 +303,18 @@ async def test_what_is_removed_from_a_log_is_gone_and_its_offsets_go_on(engine: 
     assert await engine.publish("a", b"2", LOGGED) == Position(last.epoch, 4)
     assert [it.offset for it in (await engine.history("a", KEEP)).publications] == [4]
     await engine.remove_history("never seen")
+
+
+async def test_presence_of_many_clients_is_renewed_at_once(engine: Engine, delivered: Delivered) -> None:
+    await engine.subscribe("a", None)
+    await engine.subscribe("b", None)
+    clients = [ClientInfo(f"user{index}", f"c{index}", Raw(b'{"n":1}')) for index in range(20)]
+    present = [Present("a" if index % 2 else "b", info.client, info) for index, info in enumerate(clients)]
+    await engine.renew_presence(present[:10])
+    await delivered.count(10)
+    await engine.renew_presence(present)
+    await delivered.count(20)  # who was there already does not join again
+    assert await engine.presence("a") == {info.client: info for info in clients[1::2]}
+    assert await engine.presence("b") == {info.client: info for info in clients[::2]}
+    await engine.renew_presence([])
+    await delivered.count(20)

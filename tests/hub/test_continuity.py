@@ -37,7 +37,7 @@ class Way(MemoryEngine):
         self.away = False
 
     async def start(self, node: str, receiver: Receiver) -> None:
-        await super().start(node, Receiver(self.underway.append, receiver.doubt, receiver.hear))
+        await super().start(node, Receiver(self.underway.append, receiver.suspect, receiver.notify))
         self._receiver = receiver
 
     async def history(self, *arguments: Any, **options: Any) -> Stream:
@@ -65,8 +65,8 @@ class Way(MemoryEngine):
         del self._logs[channel]
         self._expiry.clear()
 
-    def doubt(self) -> None:
-        self._receiver.doubt("")
+    def suspect(self) -> None:
+        self._receiver.suspect("")
 
 
 class Scene:
@@ -100,7 +100,7 @@ class Scene:
 async def staged() -> AsyncIterator[Scene]:
     engine, turn = Way(), Turn()
     hub = Hub(engine, turn)
-    await engine.start("node", Receiver(hub.deliver, hub.doubt, lambda message: None))
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, lambda message: None))
     yield Scene(engine, hub, turn)
     await engine.stop()
 
@@ -147,7 +147,7 @@ def test_everyone_hears_every_offset_once_in_order_whatever_happens_on_the_way(s
                     first[len(listeners) - 1] = since.offset if since else log.offset
             top = (await scene.publish()).offset
             scene.engine.lose()
-            scene.engine.doubt()  # what is compared now and then
+            scene.engine.suspect()  # what is compared now and then
             await scene.quiet()
             for number, (listener, missed) in enumerate(listeners):
                 assert not listener.outbox.closed
@@ -172,7 +172,7 @@ async def test_listeners_are_told_when_the_log_no_longer_holds_what_was_lost(sce
     listener, _ = await scene.listener()
     await scene.publish(150)  # the log keeps 100
     scene.engine.underway.clear()
-    scene.engine.doubt()
+    scene.engine.suspect()
     await scene.quiet()
     assert listener.outbox.closed.code == Disconnect.insufficient_state().code
     following, _ = await scene.listener()
@@ -218,7 +218,7 @@ async def test_an_engine_that_is_away_keeps_the_gap_until_it_is_back(scene: Scen
     await scene.quiet()
     assert offsets(listener.outbox) == []
     scene.engine.away = False
-    scene.engine.doubt()
+    scene.engine.suspect()
     await scene.quiet()
     assert offsets(listener.outbox) == [1, 2]
 

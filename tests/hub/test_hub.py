@@ -60,7 +60,7 @@ def test_a_returning_client_hears_every_offset_once_in_order(
     async def story() -> None:
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
-        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
+        await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
         other, returning = Listener(turn), Listener(turn)
         hub.settle(await hub.join(other, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
 
@@ -104,7 +104,7 @@ def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_lea
     async def story() -> None:
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
-        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
+        await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
         coming: deque[list[Any]] = deque()
         here: deque[tuple[Any, int]] = deque()
         top = 0
@@ -173,7 +173,7 @@ def test_whoever_is_told_differences_ends_with_the_same_values(steps: list[str])
         engine, turn = MemoryEngine(), Turn()
         hub = Hub(engine, turn)
         rule = ChannelRule("*", history=KEEP, delta=True)
-        await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
+        await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
         start = (await engine.history("a", KEEP)).position
         values: list[Any] = []
         coming: deque[tuple[Reader, Any, Position | None]] = deque()
@@ -249,7 +249,7 @@ async def test_what_is_not_shorter_is_told_whole() -> None:
 async def scene(size: int) -> tuple[MemoryEngine, Turn, Hub, ChannelRule, Any]:
     engine, turn = MemoryEngine(), Turn()
     hub = Hub(engine, turn)
-    await engine.start("node", Receiver(hub.deliver, hub.doubt, unheard))
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
     return engine, turn, hub, ChannelRule("*", history=History(size=size, ttl=60)), Listener(turn)
 
 
@@ -352,7 +352,7 @@ async def test_when_all_logs_are_lost_all_are_told_and_the_log_says_so_once(
         return Stream([], Position("another", 5))
 
     monkeypatch.setattr(engine, "history", another)
-    hub.doubt("")
+    hub.suspect("")
     await eventually(lambda: all(each.outbox.closed for each in sessions), 5, "all to be told")
     assert sum("is behind its log" in record.message for record in caplog.records) == 1
     await engine.stop()

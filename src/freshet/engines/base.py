@@ -2,7 +2,7 @@
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 from freshet.model.events import Delivery
@@ -17,14 +17,24 @@ def new_epoch() -> str:
 class Receiver(NamedTuple):
     """What an engine calls at its node, in the node's loop.
 
-    deliver: once per node, for all that happens in a channel that the node listens to. Publications of one channel
-    come in the order of their offsets. doubt: some may have been lost on the way to this node, in the channel that is
-    named, or with "" in any. hear: what another node told this one.
+    deliver: once per node, for all that happens in a channel that the node is subscribed to. Publications of one
+    channel come in the order of their offsets.
+    suspect: publications may have been lost on the way to this node, in the channel that is named, or with "" in any:
+    the node compares what came with the log.
+    notify: a control message from another node.
     """
 
     deliver: Callable[[Delivery], None]
-    doubt: Callable[[str], None]
-    hear: Callable[[bytes], None]
+    suspect: Callable[[str], None]
+    notify: Callable[[bytes], None]
+
+
+class Present(NamedTuple):
+    """A client that is in a channel."""
+
+    channel: str
+    client: str
+    info: ClientInfo
 
 
 class Engine(ABC):
@@ -106,6 +116,14 @@ class Engine(ABC):
         The first of it spreads `Joined`, the end `Left`. A client that is not set again within the engine's presence
         time is taken for gone.
         """
+
+    async def renew_presence(self, present: Sequence[Present]) -> None:
+        """Say of many clients that they are still there: `set_presence` for each, in as few requests as can be.
+
+        Raises `EngineUnavailable` when not all of them could be set; some may have been.
+        """
+        for channel, client, info in present:
+            await self.set_presence(channel, client, info)
 
     async def neighbours(self) -> list[str]:
         """The nodes that share this one's port, and itself, each in a place that the one after it takes; "": nobody.

@@ -212,7 +212,7 @@ class Hub:
 
     # ------------------------------------------------------------------------------------------------- no silent loss
 
-    def doubt(self, channel: str) -> None:
+    def suspect(self, channel: str) -> None:
         """What the engine calls when publications may have been lost on the way here; "": in any channel."""
         if channel:
             if (listeners := self._channels.get(channel)) is not None:

@@ -129,7 +129,7 @@ class Node:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.doubt, self.peers.hear))
+        await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.peers.hear))
         self.wheel.start()
         await self.peers.announce()
         if self.engine.shared:
@@ -156,7 +156,7 @@ class Node:
         """What came is compared with the logs, now and then: they know what was lost without a trace."""
         while True:
             await asyncio.sleep(self.timing.position_check)
-            self.hub.doubt("")
+            self.hub.suspect("")
             await self.peers.announce()
 
     async def drain(self) -> None:

@@ -66,7 +66,7 @@ async def test_the_clients_of_a_worker_that_died_are_gone_and_the_others_do_not_
     assert await two.engine.presence("a") == {}
     await two.engine.publish("a", b"1", LOGGED)
     await two.delivered.count(3)
-    assert two.delivered.doubts == []
+    assert two.delivered.suspicions == []
 
 
 async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
@@ -81,7 +81,7 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     (tmp_path / "hub").unlink(missing_ok=True)
     again = HostHub(str(tmp_path / "hub"), make)
     await again.start()
-    await eventually(lambda: one.delivered.doubts == [""] and two.delivered.doubts == [""])
+    await eventually(lambda: one.delivered.suspicions == [""] and two.delivered.suspicions == [""])
     await two.engine.publish("a", b"1", LOGGED)
     await one.delivered.count(1)
     await again.stop()

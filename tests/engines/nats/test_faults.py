@@ -80,7 +80,7 @@ async def test_a_server_that_is_killed_comes_back_with_all_that_was_acknowledged
     with pytest.raises(EngineUnavailable, match="away"):
         await engine.history("a", KEEP)
     server.start()
-    await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+    await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
     after = await published(engine)
     assert after == (last.epoch, 2)
     assert [it.offset for it in (await engine.history("a", KEEP)).publications] == [1, 2]
@@ -93,7 +93,7 @@ async def test_logs_that_are_lost_begin_anew(server: Nats, engine: NatsEngine, d
     server.kill()
     shutil.rmtree(server.data)
     server.start()
-    await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+    await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
     after = await published(engine)
     assert after.offset == 1
     assert after.epoch != last.epoch
@@ -284,7 +284,7 @@ async def test_a_line_that_is_cut_comes_back_with_its_subscriptions(server: Nats
         for index in range(5):
             relay.cut()
             relay.mend()
-            await eventually(lambda count=index: len(delivered.doubts) == count + 1, 10, "the doubt")  # type: ignore[misc]
+            await eventually(lambda count=index: len(delivered.suspicions) == count + 1, 10, "the suspicion")  # type: ignore[misc]
             await engine.publish("a", b"1", LOGGED)
         await eventually(lambda: offsets(delivered) == [1, 2, 3, 4, 5], 5, "all")
         await engine.stop()

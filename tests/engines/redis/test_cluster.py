@@ -66,7 +66,7 @@ async def test_a_channel_goes_on_while_its_slot_moves_to_another_server(
     assert during.offset == 2
     for server in (servers[target], servers[owner], *servers):
         server.cli("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-    await eventually(lambda: "" in delivered.doubts, 10, "the doubt")
+    await eventually(lambda: "" in delivered.suspicions, 10, "the suspicion")
     after = await engine.publish("a", b"2", LOGGED)
     assert after == (during.epoch, 3)
     await eventually(lambda: offsets(delivered)[-1] == 3, 5, "what was published after the move")
@@ -110,7 +110,7 @@ async def outlive(pairs: list[Redis], engine: RedisEngine, delivered: Delivered)
     for name in names:
         publish = partial(engine.publish, name, b"1", LOGGED)
         await eventually(lambda publish=publish: succeeds(publish()), 30, f"a publication in {name}")
-    await eventually(lambda: "" in delivered.doubts, 5, "the doubt")
+    await eventually(lambda: "" in delivered.suspicions, 5, "the suspicion")
     delivered.clear()
     for name in names:
         await engine.publish(name, b"2", LOGGED)

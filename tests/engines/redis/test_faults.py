@@ -35,7 +35,7 @@ async def test_killed_where_it_writes_before_it_answers_it_comes_back_with_all_t
             assert not await succeeds(engine.publish("a", b"lost", LOGGED))
             assert time.monotonic() - began < seconds(1)
             server.start()
-            await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+            await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
             stream = await engine.history("a", KEEP)
             assert stream.position == last
             assert [it.data for it in stream.publications] == [b"0", b"1", b"2"]
@@ -49,7 +49,7 @@ async def test_killed_where_it_may_have_lost_the_last_second_it_comes_back_with_
             before = await engine.publish("a", b"1", LOGGED)
             server.kill()
             server.start()
-            await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+            await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
             assert (await engine.history("a", KEEP)).position.epoch != before.epoch
 
 
@@ -60,7 +60,7 @@ async def test_killed_without_a_file_it_comes_back_with_another_epoch(server: Re
         await delivered.count(1)
         server.kill()
         server.start()
-        await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+        await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         after = await engine.publish("a", b"2", LOGGED)
         assert after.offset == 1
         assert after.epoch != before.epoch
@@ -74,7 +74,7 @@ async def test_killed_and_back_with_an_older_copy_no_offset_of_an_epoch_is_given
         before = await engine.publish("a", b"2", LOGGED)
         server.kill()
         server.start()
-        await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+        await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         after = await engine.publish("a", b"another 2", LOGGED)
         assert after.offset == before.offset == 2
         assert after.epoch != before.epoch
@@ -114,7 +114,7 @@ async def test_when_it_stands_still_for_two_seconds_calls_wait_and_nothing_is_lo
         server.go_on()
         assert [position.offset for position in await asyncio.gather(*calls)] == list(range(1, 101))
         await delivered.count(100)
-        assert delivered.doubts == []
+        assert delivered.suspicions == []
 
 
 async def test_when_it_stands_still_for_longer_calls_fail_in_time_and_it_comes_back(server: Redis) -> None:
@@ -126,7 +126,7 @@ async def test_when_it_stands_still_for_longer_calls_fail_in_time_and_it_comes_b
             await engine.publish("a", b"1", PublishOptions(history=KEEP, idempotency_key="1"))
         assert time.monotonic() - began < seconds(3)
         server.go_on()
-        await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+        await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         # Whether it was published before, nobody could know; with its key it is published once.
         again = await engine.publish("a", b"1", PublishOptions(history=KEEP, idempotency_key="1"))
         assert again.offset == 1
@@ -139,7 +139,7 @@ async def test_a_node_that_hears_nothing_of_a_silent_server_notices(server: Redi
         server.pause()
         await eventually(lambda: engine._servers._link.is_up is False, 5, "the loss of the line")
         server.go_on()
-        await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+        await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
 
 
 async def test_after_its_line_was_cut_it_hears_again_and_the_log_has_what_it_missed(server: Redis) -> None:
@@ -147,10 +147,10 @@ async def test_after_its_line_was_cut_it_hears_again_and_the_log_has_what_it_mis
         names = [f"channel-{index}" for index in range(2500)]
         await asyncio.gather(*(engine.subscribe(name, KEEP) for name in names))
         for _ in range(3):
-            delivered.doubts.clear()
+            delivered.suspicions.clear()
             server.cli("CLIENT", "KILL", "TYPE", "pubsub")
             await other.publish("channel-7", b"missed?", LOGGED)
-            await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+            await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         delivered.clear()
         await other.publish("channel-7", b"heard", LOGGED)
         await eventually(lambda: b"heard" in payloads(delivered), 5, "what was published after the doubt")
@@ -170,7 +170,7 @@ async def test_it_does_not_listen_again_to_what_it_left_while_it_was_away(server
         await eventually(lambda: fails(engine.presence("a")), 5, "the loss of the line")
         await engine.unsubscribe("a")
         server.start()
-        await eventually(lambda: delivered.doubts == [""], 10, "the doubt")
+        await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         heard = server.cli("PUBSUB", "CHANNELS").split()
         assert "freshet:{b}:flow" in heard
         assert "freshet:{a}:flow" not in heard

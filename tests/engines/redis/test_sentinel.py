@@ -39,7 +39,7 @@ async def test_when_the_master_fails_channels_go_on_at_the_next_with_another_epo
         stream = await engine.history("a", KEEP)
         assert [it.data for it in stream.publications] == [b"1", b"2"]
         assert stream.position.epoch != before.epoch  # the replica may have lacked the last
-        assert "" in delivered.doubts
+        assert "" in delivered.suspicions
         await delivered.count(2)
         assert "role:master" in replica.cli("INFO", "replication")
 

@@ -77,7 +77,7 @@ class LocalEngine(Engine):
             if said.channel in self._listening:
                 self._receiver.deliver(said.delivery())
         elif isinstance(said, HubNotice):
-            self._receiver.hear(said.message)
+            self._receiver.notify(said.message)
         else:
             answer = self._asked.get(said.number)
             if answer is not None and not answer.done():
@@ -101,7 +101,7 @@ class LocalEngine(Engine):
             except (OSError, EngineUnavailable) as error:
                 log.warning("the hub is away: %s", error)
         self._connecting = None
-        self._receiver.doubt("")
+        self._receiver.suspect("")
 
     async def _ask(self, question: Callable[[int], HubRequest]) -> HubReply:
         if self._line is None:

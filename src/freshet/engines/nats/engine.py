@@ -42,7 +42,7 @@ class NatsEngine(Engine):
     def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
         where = parse(url)
         self._names = names = Names(where.prefix)
-        self._link = Link(where, self._hear, lambda: self._receiver and self._receiver.doubt(""))
+        self._link = Link(where, self._hear, lambda: self._receiver and self._receiver.suspect(""))
         self._logs = Logs(self._link, where, clock)
         self._presence = Presence(self._link, where, presence_time, clock, self._listens)
         once = {
@@ -141,7 +141,7 @@ class NatsEngine(Engine):
             if channel is not None:
                 self._hear_channel(self._receiver, channel, said, message)
             elif isinstance(said, Control) and said.sender != self._node:
-                self._receiver.hear(said.message)
+                self._receiver.notify(said.message)
         except Foreign:
             self.ignored += 1
             if self.ignored == 1:

@@ -114,7 +114,7 @@ class RedisEngine(Engine):
     async def start(self, node: str, receiver: Receiver) -> None:
         self._node = node
         self._receiver = receiver
-        events = Events(self._hear, lambda: receiver.doubt(""), lambda: None)
+        events = Events(self._hear, lambda: receiver.suspect(""), lambda: None)
         self._servers = servers_of(self._where, SCRIPTS, events)
         self._spread = b"SPUBLISH" if self._servers.sharded else b"PUBLISH"
         try:
@@ -274,7 +274,7 @@ class RedisEngine(Engine):
         except _UNREADABLE:
             raise _Foreign from None
         if self._receiver is not None and control.sender != self._node:
-            self._receiver.hear(control.message)
+            self._receiver.notify(control.message)
 
     @property
     def _there(self) -> Servers:
