@@ -28,7 +28,7 @@ def dev(**options: Any) -> Freshet:
 
 
 def opened(live: Freshet) -> Session:
-    return live._node.open(Centrifuge(), Handshake("/", headers={"x-room": "7"}))
+    return live._dispatcher.open(Centrifuge(), Handshake("/", headers={"x-room": "7"}))
 
 
 def told(session: Session) -> list[Wire]:
@@ -326,7 +326,7 @@ async def test_the_function_for_the_end_is_called_once_with_the_reason_and_not_f
         session.close(Disconnect.expired())
         for each in (session, stranger, session):
             each.end(Disconnect.normal())
-        await eventually(lambda: not live._node._tasks)
+        await eventually(lambda: not live._node.tasks)
         assert gone == [(session.id, 3005)]
 
 

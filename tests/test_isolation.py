@@ -79,7 +79,7 @@ async def test_a_client_that_goes_while_the_function_for_connections_runs_is_hel
         session.end(Disconnect.normal())
         gate.set()
         await eventually(lambda: not session._busy)
-        assert live._node.hub.users == {}
+        assert live._node.registry.users == 0
         assert not any(live._node.wheel._slots)
 
 

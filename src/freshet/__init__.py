@@ -5,7 +5,7 @@ from freshet.config import Config
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
-from freshet.node.node import Welcome
+from freshet.rules.hooks import Welcome
 from freshet.session.session import Session
 
 __version__ = "0.1.0"

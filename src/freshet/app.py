@@ -1,6 +1,7 @@
-"""`Freshet`, the application: it wires the parts together, and is the ASGI callable. No behaviour lives here."""
+"""`Freshet`, the application: wires the parts together, is the ASGI callable, and the face of all that they do."""
 
 import asyncio
+import inspect
 import logging
 import os
 import secrets
@@ -8,16 +9,22 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet.commands import cluster as orders
-from freshet.commands import dispatch, surveys
-from freshet.commands import server as actions
-from freshet.config import HUB, Config, api_key_of, develop, load, metrics_key_of, secret_of
-from freshet.endpoints.router import router
-from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.api.http import ApiEndpoint
+from freshet.api.openapi import Description
+from freshet.api.routes import routes as api_routes
+from freshet.commands.dispatch import Dispatcher
+from freshet.commands.server import ServerOperations
+from freshet.config import HUB, ChannelOptions, Config, api_key_of, develop, load, metrics_key_of, secret_of
+from freshet.endpoints.in_process import Client, Lease
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.router import routes as client_routes
+from freshet.endpoints.socketio.endpoint import socketio
+from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.base import Engine
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine
@@ -27,17 +34,24 @@ from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, Disconnect
-from freshet.model.log import ClientInfo, History, Position, Stream
-from freshet.node.node import Hooks, Node, Statistics
+from freshet.model.log import ClientInfo, Position, Stream
+from freshet.node.node import Node, Statistics
+from freshet.ops.health import Health
+from freshet.ops.metrics import MetricsEndpoint
+from freshet.ops.routes import routes as ops_routes
+from freshet.policy.origin import Origins
+from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
 from freshet.rules.hooks import Function, Hook, as_payload
-from freshet.rules.rules import ChannelRule, ChannelRules, Slow
+from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
-from freshet.testing import Client, Lease
+from freshet.runtime.shutdown import DRAINS
 
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
@@ -45,6 +59,20 @@ ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
     **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
+
+
+def _with_options(
+    options: Callable[P, ChannelOptions],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, str, P], R]]:
+    """Let a method take, behind a pattern, what a structure is made of: the options are declared there alone."""
+
+    def take(method: Callable[..., R]) -> Callable[Concatenate[Any, str, P], R]:
+        own = inspect.signature(method)
+        parameters = [*list(own.parameters.values())[:-1], *inspect.signature(options).parameters.values()]
+        method.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return method
+
+    return take
 
 
 class Channel:
@@ -70,6 +98,20 @@ class Channel:
         return function
 
 
+def engine_of(config: Config, environment: Mapping[str, str] = MappingProxyType({}), clock: Clock = SYSTEM) -> Engine:
+    """The engine that a configuration names; in a worker, what leads to the hub of its host if it has no broker.
+
+    Raises ConfigError.
+    """
+    scheme = config.engine.partition(":")[0]
+    if scheme not in ENGINES:
+        raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
+    engine = ENGINES[scheme](config, clock)
+    if not engine.shared and (hub := environment.get(HUB)):
+        return LocalEngine(hub, config.engine, config.timing.presence_ttl)
+    return engine
+
+
 class Freshet:
     """The real-time server as an ASGI application.
 
@@ -92,31 +134,36 @@ class Freshet:
         environment: Mapping[str, str] = os.environ,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.config = develop(config or Config()) if dev else config or Config()
-        scheme = self.config.engine.partition(":")[0]
-        if scheme not in ENGINES:
-            raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
-        key = secret if secret is not None else secret_of(self.config, environment)
+        self.config = config = develop(config or Config()) if dev else config or Config()
+        key = secret if secret is not None else secret_of(config, environment)
         if key is None and dev:
             key = secrets.token_hex(32)  # so that `token` works; until the next start
-        tokens = TokenVerifier.from_config(self.config.tokens, key, clock) if key else None
-        self._rules = ChannelRules()
-        self._hooks = Hooks()
-        api_key = api_key or api_key_of(self.config, environment)
-        engine = ENGINES[scheme](self.config, clock)
-        if not engine.shared and (hub := os.environ.get(HUB)):
-            engine = LocalEngine(hub, self.config.engine, self.config.timing.presence_ttl)
-        self._node = Node(
-            self.config, engine, self._rules, self._hooks, tokens, api_key, dispatch.run, join=actions.join, clock=clock
-        )
-        orders.listen(self._node)
-        surveys.listen(self._node)
-        self._router: ASGIApp = router(self._node, metrics_key_of(self.config, environment))
-        self.namespace("/")
+        tokens = TokenVerifier.from_config(config.tokens, key, clock) if key else None
+        self._node = node = Node(config, engine_of(config, environment, clock), tokens, clock)
+        self._hooks, self._rules = node.hooks, node.rules
+        dispatcher = Dispatcher(node, [Rights(tokens, personal_channels=config.personal_channels)])
+        self._server = ServerOperations(node, dispatcher.policies)
+        self._namespaces = Namespaces(self._server.publish, node.rules)
+        self._dispatcher = dispatcher
+        self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
         self._lease = Lease(self.lifespan, lambda: self._starting is not None)
+
+    def _routes(self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str]) -> ASGIApp:
+        config, node = self.config, self._node
+        origins = Origins(config.origins)
+        opening = Opening(origins, node.admission, lambda: node.state == "draining")
+        api = ApiEndpoint(self._server, config.api, origins, api_key)
+        metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
+        return Router(
+            [
+                *client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces)),
+                *ops_routes(Health(lambda: node.state), metrics),
+                *api_routes(api, Description(anonymous=config.api.anonymous)),
+            ]
+        )
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -125,40 +172,17 @@ class Freshet:
 
     # ------------------------------------------------------------------------------------------------ rules and hooks
 
-    def channel(
-        self,
-        match: str,
-        *,
-        history: History | None = None,
-        presence: bool = False,
-        join_leave: bool = False,
-        delta: bool = False,
-        slow: Slow = "disconnect",
-        subscribe: Literal["nobody", "token", "client"] = "client",
-        publish: Literal["nobody", "subscriber", "client"] = "nobody",
-        read: Literal["nobody", "subscriber", "client"] = "subscriber",
-    ) -> Channel:
-        """A rule for all channels that `match` fits; rules made here come before those of the configuration.
+    @_with_options(ChannelOptions)
+    def channel(self, match: str, **options: Any) -> Channel:
+        """A rule for all channels that `match` matches; rules made here come before those of the configuration.
 
         In a pattern `{name}` stands for one or more characters except `:`, and `*` for anything.
 
-        join_leave: subscribers are told who comes and goes; wants `presence`.
-        delta: clients that ask for it are told what changed since the publication before, instead of each one whole.
-        slow: what a client gets that does not read in time: "disconnect", and recovery when it is back; "drop_oldest",
-        the newest publications for which there is room; "latest", the last one of each tag `key`.
-        subscribe, publish, read: who may; `read` is for history and presence.
+        The options are those of `[[channels]]` in the configuration.
+
+        Raises ConfigError, and TypeError for what is no option.
         """
-        rule = ChannelRule(
-            match,
-            history=history,
-            presence=presence,
-            join_leave=join_leave,
-            delta=delta,
-            slow=slow,
-            subscribe=subscribe,
-            publish=publish,
-            read=read,
-        )
+        rule = ChannelRule(match, **options)
         self._rules.add(rule)
         return Channel(rule)
 
@@ -205,16 +229,7 @@ class Freshet:
 
         Raises ValueError for what cannot be a name.
         """
-        if not name.startswith("/") or set(name) & set(",?*{}"):
-            raise ValueError(f"a namespace begins with / and has none of , ? * {{ }}, got {name!r}")
-        known = self._hooks.namespaces.get(name)
-        if known is None or recovery > known.recovery:
-            made = self._hooks.namespaces[name] = Namespace(name, self.emit, recovery)
-            if known is not None:
-                made.take_over(known)
-            history = History(size=100, ttl=recovery) if recovery else None
-            self._rules.add_first(ChannelRule(name, subscribe="nobody", history=history))
-        return self._hooks.namespaces[name]
+        return self._namespaces.add(name, recovery)
 
     def token(
         self,
@@ -257,9 +272,10 @@ class Freshet:
         idempotency_key: a second publication with the same key within 5 minutes is not made.
         skip_history: only those who listen now get it; its position is `NOWHERE`.
 
-        Raises Refusal 102 when no rule matches, EngineUnavailable when it reached nobody.
+        Raises Refusal 102 when no rule matches. Raises EngineUnavailable when the engine could not be asked or did not
+        answer: then nobody knows whether it was made, and to publish again with the same key is safe.
         """
-        return await actions.publish(self._node, channel, as_payload(data), tags, idempotency_key, skip_history)
+        return await self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history)
 
     async def broadcast(
         self,
@@ -273,8 +289,7 @@ class Freshet:
         """Publish the same in each of `channels`, in turn. Raises as `publish`, at the first that cannot be."""
         payload = as_payload(data)
         return [
-            await actions.publish(self._node, channel, payload, tags, idempotency_key, skip_history)
-            for channel in channels
+            await self._server.publish(channel, payload, tags, idempotency_key, skip_history) for channel in channels
         ]
 
     async def emit(
@@ -290,44 +305,44 @@ class Freshet:
         A room is a channel: others who hear it get the argument as data, with the tag `event`. Several arguments are
         one list. Raises as `publish`.
         """
-        return await actions.emit(self._node, event, arguments, room, namespace, tags)
+        return await self._namespaces.add(namespace).emit(event, *arguments, room=room, tags=tags)
 
     async def history(
         self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
     ) -> Stream:
         """A part of a channel's log; see `Engine.history`. Raises Refusal 102, or 108 when it keeps none."""
-        return await actions.history(self._node, channel, since, limit, reverse)
+        return await self._server.history(channel, since, limit, reverse)
 
     async def remove_history(self, channel: str) -> None:
         """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""
-        await actions.remove_history(self._node, channel)
+        await self._server.remove_history(channel)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
-        return await actions.presence(self._node, channel)
+        return await self._server.presence(channel)
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
         """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
-        return await surveys.channels(self._node, pattern)
+        return await self._server.channels(pattern)
 
     async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
         """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
 
         since: they are told what they missed since then.
         """
-        await actions.subscribe(self._node, user, channel, client, since)
+        await self._server.subscribe(user, channel, client, since)
 
     async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
-        await actions.unsubscribe(self._node, user, channel, client)
+        await self._server.unsubscribe(user, channel, client)
 
     async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
         """Send all of a user's clients away, or one; without `why`, for good (3503)."""
-        await actions.disconnect(self._node, user, why, client)
+        await self._server.disconnect(user, why, client)
 
     async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
         """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
-        await actions.refresh(self._node, user, expires, client)
+        await self._server.refresh(user, expires, client)
 
     def statistics(self) -> Statistics:
         """What this node holds now."""
@@ -350,7 +365,7 @@ class Freshet:
         """
         if token is None:
             token = self.token(user, **claims) if user else ""
-        return Client(self._node, self._lease, token, data, headers)
+        return Client(self._dispatcher, self._lease, token, data, headers)
 
     # ------------------------------------------------------------------------------------------------------------ ASGI
 
@@ -364,6 +379,8 @@ class Freshet:
         finally:
             await self._node.stop()
             self._starting = None
+            if (drains := DRAINS.get()) is not None and self._node.drain in drains:
+                drains.remove(self._node.drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -384,7 +401,9 @@ class Freshet:
             if not self._configured:
                 self._configured = True
                 self._rules.extend_from(self.config)  # behind those that the program made until now
-            self._starting = asyncio.get_running_loop().create_task(self._node.start())
+            self._starting = self._node.tasks.start(self._node.start(), "node: start")
+            if (drains := DRAINS.get()) is not None:
+                drains.append(self._node.drain)
         starting = self._starting
         try:
             await asyncio.shield(starting)

@@ -85,29 +85,52 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
-class ChannelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A rule for all channels that a pattern fits. The first that fits wins."""
+class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
 
-    match: Annotated[
-        str, Meta(min_length=1, description="`{name}` stands for one or more characters except `:`, `*` for anything.")
-    ]
     history: Annotated[
         History | None, Meta(description="What the log keeps: `{ size, ttl }`, publications and seconds.")
     ] = None
     presence: Annotated[bool, Meta(description="Who is in the channel is known.")] = False
-    join_leave: Annotated[bool, Meta(description="Subscribers are told who comes and goes; wants presence.")] = False
+    join_leave: Annotated[bool, Meta(description="Subscribers are notified of who comes and goes; wants presence.")] = (
+        False
+    )
     delta: Annotated[
-        bool, Meta(description="Clients that ask for it are told what changed, instead of each publication whole.")
+        bool, Meta(description="Clients that ask for it get what changed, instead of each publication whole.")
     ] = False
     slow: Annotated[
         Literal["disconnect", "drop_oldest", "latest"],
-        Meta(description="What one gets who does not read in time: the end, the newest, the latest of each `key`."),
+        Meta(
+            description="What becomes of a client that does not read in time: it is disconnected, it loses the oldest "
+            "publications, or those of one `key` are conflated to the latest."
+        ),
     ] = "disconnect"
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
     publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
     read: Annotated[
         Literal["nobody", "subscriber", "client"], Meta(description="Who may read history and presence.")
     ] = "subscriber"
+
+
+def check_options(match: str, options: ChannelOptions) -> None:
+    """Raises ConfigError, with the option's path within the rule, for options that do not fit together."""
+    history = options.history
+    if options.join_leave and not options.presence:
+        raise ConfigError("join_leave", f"the rule {match!r} needs presence = true for it")
+    if history is not None and history.size < 1:
+        raise ConfigError("history.size", f"expected 1 publication or more, got {history.size}")
+    if history is not None and not 0 < history.ttl < math.inf:
+        raise ConfigError("history.ttl", f"expected more than 0 seconds, got {history.ttl:g}")
+    if options.delta and options.slow != "disconnect":
+        raise ConfigError("slow", f"the rule {match!r} has delta, which needs all that {options.slow!r} drops")
+
+
+class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
+    """A rule for all channels that a pattern matches. The first that matches wins."""
+
+    match: Annotated[
+        str, Meta(min_length=1, description="`{name}` stands for one or more characters except `:`, `*` for anything.")
+    ]
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -325,12 +348,10 @@ def _put(tree: dict[str, Any], where: list[str], value: Any) -> None:
 
 
 def _check_rule(rule: ChannelConfig, path: str) -> None:
-    if rule.join_leave and not rule.presence:
-        raise ConfigError(f"{path}.join_leave", f"the rule {rule.match!r} needs presence = true for it")
-    if rule.history is not None and rule.history.size < 1:
-        raise ConfigError(f"{path}.history.size", f"expected 1 publication or more, got {rule.history.size}")
-    if rule.history is not None and rule.history.ttl <= 0:
-        raise ConfigError(f"{path}.history.ttl", f"expected more than 0 seconds, got {rule.history.ttl}")
+    try:
+        check_options(rule.match, rule)
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{error.path}", error.message) from None
 
 
 def _check_timing(timing: Timing) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
-from freshet.hub.catch_up import Reading
+from freshet.hub.catch_up import CatchUp
 from freshet.model.log import OLDEST, History, Position, PublishOptions, Stream
 from tests.contracts.engine import Delivered
 
@@ -52,7 +52,7 @@ async def test_each_gets_what_it_missed_from_one_read(engine: Slow) -> None:
     for index in range(8):
         last = await engine.publish("a", b"%d" % index, LOGGED)
     places = [Position(last.epoch, 5), Position(last.epoch, 3), Position(last.epoch, 8), Position(last.epoch, 99)]
-    reading = Reading(engine)
+    reading = CatchUp(engine)
     answers = await asyncio.gather(*(reading.read("a", KEEP, since) for since in places))
     assert engine.reads == [Position(last.epoch, 3)]
     assert [offsets(answer) for answer in answers] == [[6, 7, 8], [4, 5, 6, 7, 8], [], []]
@@ -66,7 +66,7 @@ async def test_who_asks_while_a_read_is_under_way_waits_for_the_next(engine: Slo
     """The first read does not know what was published since it began."""
     first = await engine.publish("a", b"1", LOGGED)
     engine.let.clear()
-    reading = Reading(engine)
+    reading = CatchUp(engine)
     early = asyncio.create_task(reading.read("a", KEEP, OLDEST))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -83,7 +83,7 @@ async def test_who_asks_while_a_read_is_under_way_waits_for_the_next(engine: Slo
 
 
 async def test_a_read_that_fails_fails_for_those_who_share_it_and_the_next_is_tried(engine: Slow) -> None:
-    reading = Reading(engine)
+    reading = CatchUp(engine)
     engine.away = True
     answers = await asyncio.gather(*(reading.read("a", KEEP, OLDEST) for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [EngineUnavailable] * 3
@@ -93,7 +93,7 @@ async def test_a_read_that_fails_fails_for_those_who_share_it_and_the_next_is_tr
 
 async def test_one_that_gives_up_does_not_take_the_read_from_the_others(engine: Slow) -> None:
     engine.let.clear()
-    reading = Reading(engine)
+    reading = CatchUp(engine)
     gone, stays = (asyncio.create_task(reading.read("a", KEEP, OLDEST)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
@@ -102,7 +102,7 @@ async def test_one_that_gives_up_does_not_take_the_read_from_the_others(engine: 
 
 
 async def test_channels_do_not_wait_for_each_other(engine: Slow) -> None:
-    reading = Reading(engine)
+    reading = CatchUp(engine)
     engine.let.clear()
     a, b = (asyncio.create_task(reading.read(channel, KEEP, OLDEST)) for channel in "ab")
     for _ in range(3):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from freshet.engines.base import Receiver
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.continuity import Flow
+from freshet.hub.continuity import Continuity
 from freshet.hub.hub import Hub
 from freshet.model.events import Delivery, Published
 from freshet.model.log import History, Kind, Position, Publication, PublishOptions, Stream
@@ -80,7 +80,7 @@ class Scene:
         made = Listener(self.turn)
         joining = await self.hub.join(made, "a", RULE)  # type: ignore[arg-type]
         stream = await self.engine.history("a", KEEP, since, -1 if since else 0)
-        await self.hub.reach(joining, stream.position)
+        await self.hub.catch_up(joining, stream.position)
         told, _ = self.hub.settle(joining, stream, since)
         return made, [each.offset for each in told.publications]
 
@@ -92,7 +92,7 @@ class Scene:
     async def quiet(self) -> None:
         """Until nothing is read any longer."""
         await eventually(lambda: self.hub._checking_all is None)
-        await eventually(lambda: all(it.checking is None for it in self.hub._channels.values()))
+        await eventually(lambda: all(it.gap_check is None for it in self.hub._channels.values()))
         self.turn.end()
 
 
@@ -224,7 +224,7 @@ async def test_an_engine_that_is_away_keeps_the_gap_until_it_is_back(scene: Scen
 
 
 def test_what_waits_behind_a_gap_is_bounded() -> None:
-    flow = Flow(History(size=5, ttl=60))
+    flow = Continuity(History(size=5, ttl=60))
     flow.begin(Position("epoch", 0))
     flow.release()
     for offset in range(2, 1000):

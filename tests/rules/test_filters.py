@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from freshet.model.commands import TagFilter
-from freshet.rules.filters import COMPARISONS, DEPTH, SIZE, Wanted
+from freshet.rules.filters import COMPARISONS, DEPTH, SIZE, CompiledFilter
 
 TAGS = {"ticker": "AAPL", "price": "100.50", "empty": "", "sign": "-3"}
 
@@ -50,24 +50,24 @@ def node(**fields: Any) -> TagFilter:
     ],
 )
 def test_a_comparison_means(key: str, cmp: str, val: str, matches: bool) -> None:
-    assert Wanted(node(key=key, cmp=cmp, val=val))(TAGS) is matches
+    assert CompiledFilter(node(key=key, cmp=cmp, val=val))(TAGS) is matches
 
 
 @pytest.mark.parametrize(
     ("cmp", "key", "matches"), [("in", "ticker", True), ("in", "none", False), ("nin", "none", True)]
 )
 def test_a_choice_means(cmp: str, key: str, matches: bool) -> None:
-    assert Wanted(node(key=key, cmp=cmp, vals=["IBM", "AAPL"]))(TAGS) is matches
+    assert CompiledFilter(node(key=key, cmp=cmp, vals=["IBM", "AAPL"]))(TAGS) is matches
 
 
 def test_what_has_no_tags_has_none_of_them() -> None:
-    assert not Wanted(node(key="a", cmp="ex"))(None)
-    assert Wanted(node(key="a", cmp="nex"))(None)
+    assert not CompiledFilter(node(key="a", cmp="ex"))(None)
+    assert CompiledFilter(node(key="a", cmp="nex"))(None)
 
 
 def test_equal_filters_are_one() -> None:
-    one, two = (Wanted(node(op="and", nodes=[{"key": "a", "cmp": "in", "vals": ["1"]}])) for _ in range(2))
-    assert len({one, two, Wanted(node(key="a", cmp="ex"))}) == 2
+    one, two = (CompiledFilter(node(op="and", nodes=[{"key": "a", "cmp": "in", "vals": ["1"]}])) for _ in range(2))
+    assert len({one, two, CompiledFilter(node(key="a", cmp="ex"))}) == 2
     assert one != "one"
 
 
@@ -116,7 +116,7 @@ def meaning(tree: dict[str, Any], tags: dict[str, str]) -> bool:
 @given(TREES, st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["0", "1", "5", "10", "100"])))
 def test_filters_of_filters_mean_what_they_say(tree: dict[str, Any], tags: dict[str, str]) -> None:
     assume(depth(tree) <= DEPTH)
-    wanted = Wanted(msgspec.convert(tree, TagFilter))
+    wanted = CompiledFilter(msgspec.convert(tree, TagFilter))
     assert wanted(tags) is meaning(tree, tags)
 
 
@@ -153,10 +153,10 @@ def deep(levels: int) -> dict[str, Any]:
 )
 def test_a_filter_that_makes_no_sense_is_refused(tree: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        Wanted(msgspec.convert(tree, TagFilter))
+        CompiledFilter(msgspec.convert(tree, TagFilter))
     assert reason in str(raised.value)
 
 
 def test_a_filter_may_be_as_deep_and_as_large_as_is_said() -> None:
-    assert Wanted(msgspec.convert(deep(DEPTH), TagFilter))({"a": ""}) is (DEPTH % 2 == 1)
-    assert Wanted(node(key="a", cmp="in", vals=["x"] * (SIZE - 1)))({"a": "x"})
+    assert CompiledFilter(msgspec.convert(deep(DEPTH), TagFilter))({"a": ""}) is (DEPTH % 2 == 1)
+    assert CompiledFilter(node(key="a", cmp="in", vals=["x"] * (SIZE - 1)))({"a": "x"})

@@ -139,7 +139,7 @@ def test_the_first_of_the_rules_that_fit_is_found(patterns: list[str], channel: 
     made = [ChannelRule(pattern) for pattern in patterns]
     for rule in made:
         rules.add(rule)
-    fitting = [rule for rule in made if rule.fit(channel) is not None]
+    fitting = [rule for rule in made if channel and rule.fit(channel) is not None]
     if fitting:
         assert rules.find(channel)[0] is fitting[0]
     else:
@@ -160,11 +160,11 @@ def test_names_that_were_looked_up_leave_nothing_behind() -> None:
     ("options", "says"),
     [
         ({"join_leave": True}, "needs presence"),
-        ({"history": History(size=1, ttl=math.nan)}, "ttl > 0"),
-        ({"history": History(size=1, ttl=math.inf)}, "ttl > 0"),
-        ({"history": History(size=0, ttl=1)}, "size >= 1"),
-        ({"history": History(size=1, ttl=0)}, "ttl > 0"),
-        ({"history": History(size=-1, ttl=-1)}, "size >= 1"),
+        ({"history": History(size=1, ttl=math.nan)}, "more than 0 seconds"),
+        ({"history": History(size=1, ttl=math.inf)}, "more than 0 seconds"),
+        ({"history": History(size=0, ttl=1)}, "1 publication or more"),
+        ({"history": History(size=1, ttl=0)}, "more than 0 seconds"),
+        ({"history": History(size=-1, ttl=-1)}, "1 publication or more"),
     ],
 )
 def test_options_of_a_rule_that_cannot_be_are_named(options: dict[str, Any], says: str) -> None:

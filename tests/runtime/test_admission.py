@@ -74,6 +74,9 @@ def test_requests_that_open_something_are_refused_and_others_are_not() -> None:
             http.get(server.http("/socket.io/?EIO=4&transport=polling")),
             http.post(server.http("/connection/http_stream"), content=b'{"id":1,"connect":{}}'),
             http.get(server.http("/connection/sse?cf_connect=%7B%22id%22%3A1%2C%22connect%22%3A%7B%7D%7D")),
+            http.get(server.http("/channels/log:a")),
+            http.get(server.http("/channels/log:a?wait=1")),
+            http.post(server.http("/channels/log:a"), content="1"),
         ):
             assert refused.status_code == 503
             assert int(refused.headers["Retry-After"]) >= 1
@@ -81,7 +84,7 @@ def test_requests_that_open_something_are_refused_and_others_are_not() -> None:
         assert events.status_code == 200
         assert events.text.startswith("retry: ")
         assert http.post(server.http(f"/socket.io/?EIO=4&transport=polling&sid={sid}"), content="40").text == "ok"
-        assert http.get(server.http("/channels/log:a")).status_code == 200
+        assert http.get(server.http("/channels/log:a?since=oldest")).status_code == 200  # it goes on
         assert http.get(server.http("/health/ready")).status_code == 200
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
-from freshet.session.outbox import Outbox, Turn, spread
+from freshet.session.outbox import Outbox, Turn, broadcast
 from freshet.websocket.frames import wire
 
 KIB = 1024
@@ -62,13 +62,13 @@ async def test_what_a_client_missed_may_be_larger_than_the_limit_and_what_comes_
     outbox = Outbox(Turn(), 10 * KIB)
     outbox.attach(lambda: None)
     missed = [Frame(bytes(KIB)) for _ in range(50)]
-    outbox.answer(missed[:25])
-    outbox.answer(missed[25:])
+    outbox.replay(missed[:25])
+    outbox.replay(missed[25:])
     live = [Frame(bytes(KIB)) for _ in range(10)]
     for frame in live:
         outbox.push(frame)
     assert outbox.take() == missed + live
-    outbox.answer(missed)
+    outbox.replay(missed)
     for frame in [*live, Frame(b"1")]:
         outbox.push(frame)
     assert outbox.closed is not None
@@ -280,7 +280,7 @@ def lines() -> Iterator[list[Line]]:
 async def test_what_all_get_goes_past_a_transport_in_which_nothing_waits(lines: list[Line]) -> None:
     frames = [Frame(b"%d" % number) for number in range(5)]
     for frame in frames:
-        spread([line.outbox for line in lines], frame)
+        broadcast([line.outbox for line in lines], frame)
     assert [line.woken for line in lines] == [1, 1, 1]
     assert [line.read() for line in lines] == [b"".join(map(wire, frames))] * 3
 
@@ -288,9 +288,9 @@ async def test_what_all_get_goes_past_a_transport_in_which_nothing_waits(lines: 
 async def test_what_all_get_comes_behind_what_one_was_told_before(lines: list[Line]) -> None:
     first, told, last = Frame(b"first"), Frame(b"told"), Frame(b"last")
     one, *others = lines
-    spread([line.outbox for line in lines], first)
+    broadcast([line.outbox for line in lines], first)
     one.outbox.push(told)
-    spread([line.outbox for line in lines], last)
+    broadcast([line.outbox for line in lines], last)
     await asyncio.sleep(0)
     assert one.read() == wire(first) + wire(told) + wire(last)
     assert [line.read() for line in others] == [wire(first) + wire(last)] * 2
@@ -302,7 +302,7 @@ async def test_what_the_kernel_does_not_take_comes_later_and_in_order(lines: lis
     frames = [Frame(b"%d " % number + bytes(16 * KIB)) for number in range(50)]
     got = b""
     for frame in frames:
-        spread([line.outbox for line in lines], frame)
+        broadcast([line.outbox for line in lines], frame)
         got += prompt.read()
     assert got == b"".join(map(wire, frames))
     assert late.waiting
@@ -311,10 +311,10 @@ async def test_what_the_kernel_does_not_take_comes_later_and_in_order(lines: lis
 
 async def test_nothing_goes_past_the_end(lines: list[Line]) -> None:
     one, two, three = lines
-    spread([line.outbox for line in lines], Frame(b"before"))
+    broadcast([line.outbox for line in lines], Frame(b"before"))
     one.outbox.close(Disconnect.shutdown())
     two.theirs.close()
-    spread([line.outbox for line in lines], Frame(b"after"))
+    broadcast([line.outbox for line in lines], Frame(b"after"))
     assert one.read() == wire(Frame(b"before"))
     assert two.waiting == wire(Frame(b"after"))  # which its transport will find out
     assert two.outbox.direct == -1

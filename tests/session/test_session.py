@@ -32,7 +32,7 @@ class Scene:
         self.node = self.live._node
 
     def client(self) -> Session:
-        session = self.node.open(Centrifuge(), Handshake("/"))
+        session = self.live._dispatcher.open(Centrifuge(), Handshake("/"))
         session.open()
         return session
 
@@ -175,7 +175,7 @@ async def test_a_client_that_is_there_stays_present_for_as_long_as_it_is(scene: 
         await scene.say(session, {})
         assert list(await scene.live.presence("a")) == [session.id]
     session.end(Disconnect.normal())
-    await eventually(lambda: not scene.node._tasks)
+    await eventually(lambda: not scene.node.tasks)
     assert await scene.live.presence("a") == {}
 
 
@@ -189,9 +189,11 @@ async def test_a_session_that_ended_is_held_by_nothing(scene: Scene) -> None:
         session.end(Disconnect.slow())
         assert session.ended is not None
         assert session.ended.code == 3000
-    await eventually(lambda: not scene.node._tasks and not scene.node.hub._leaving)
+    await eventually(lambda: not scene.node.tasks and not scene.node.hub._unsubscribing)
     node = scene.node
-    assert not any((node._open, node.hub.users, node.hub._channels, *node.wheel._slots))
+    assert not any(
+        (len(node.registry), node.registry.users, len(node.presence), node.hub._channels, *node.wheel._slots)
+    )
 
 
 @usual
@@ -221,7 +223,7 @@ async def test_replies_come_in_the_order_of_the_commands(scene: Scene) -> None:
 
 
 @usual
-async def test_a_client_is_congested_while_more_commands_wait_than_the_limit_and_wakes_its_transport_after(
+async def test_a_backlog_is_full_while_more_commands_wait_than_the_limit_and_the_transport_is_woken_after(
     scene: Scene,
 ) -> None:
     session, gate = scene.client(), asyncio.Event()
@@ -232,13 +234,13 @@ async def test_a_client_is_congested_while_more_commands_wait_than_the_limit_and
 
     await scene.say(session, {"id": 1, "connect": {}})
     woken: list[bool] = []
-    session.outbox.attach(lambda: woken.append(session.congested))
+    session.outbox.attach(lambda: woken.append(session.backlog_full))
     commands = [{"id": 2 + number, "rpc": {"method": "wait"}} for number in range(300)]
     session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
-    assert session.congested
+    assert session.backlog_full
     gate.set()
     await eventually(lambda: not session._busy)
-    assert not session.congested
+    assert not session.backlog_full
     assert woken[-1] is False
 
 

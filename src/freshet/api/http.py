@@ -18,9 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.api.methods import METHODS, BatchRequest, BatchResult, Failure, Method, failure
 from freshet.api.methods import MethodRequest as Parameters
+from freshet.commands.server import ServerOperations
+from freshet.config import Api
 from freshet.errors import EngineUnavailable, Refusal
-from freshet.node.node import Node
-from freshet.policy import origin
+from freshet.policy.origin import Origins
 
 log = logging.getLogger("freshet.api")
 
@@ -40,11 +41,13 @@ class Unanswered(Exception):
 
 
 class ApiEndpoint:
-    """`/api/{method}` of one node."""
+    """`/api/{method}`. key: what callers have to send; None: nobody is answered, unless all may call."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._key = node.api_key.encode() if node.api_key else b""
+    def __init__(self, server: ServerOperations, config: Api, origins: Origins, key: str | None) -> None:
+        self._server = server
+        self._config = config
+        self._origins = origins
+        self._key = key.encode() if key else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["method"]
@@ -70,13 +73,13 @@ class ApiEndpoint:
 
     def _admit(self, headers: Headers) -> None:
         """Raises `Unanswered` for a caller without the key and, where none is asked for, for a page of another site."""
-        if self._node.config.api.anonymous:
-            if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
+        if self._config.anonymous:
+            if not self._origins.allow(headers.get("origin"), headers.get("host")):
                 message = "this origin is not allowed here: see the option `origins`"
                 raise Unanswered(HTTPStatus.FORBIDDEN, 103, message)
             return
         if not self._key:
-            variable = self._node.config.api.key_env
+            variable = self._config.key_env
             message = f"the server has no API key: set {variable} or [api] key"
             raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, message)
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
@@ -87,7 +90,7 @@ class ApiEndpoint:
             raise Unanswered(HTTPStatus.UNAUTHORIZED, 101, "the key in X-API-Key is not this server's")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        limit = self._node.config.api.body_size
+        limit = self._config.body_size
         parts, size = [], 0
         async for part in Request(scope, receive).stream():
             parts.append(part)
@@ -128,7 +131,7 @@ class ApiEndpoint:
 
     async def _do(self, name: str, method: Method, parameters: Parameters) -> msgspec.Struct:
         try:
-            return await method.run(self._node, parameters)
+            return await method.run(self._server, parameters)
         except (Refusal, EngineUnavailable) as why:
             return failure(why)
         except Exception:

@@ -1,7 +1,7 @@
 """The methods of the server API: what each takes, what it answers, and what it does.
 
 The shapes are those of Centrifugo's server API, which the PyPI package `cent` and its like in other languages send.
-`api.py` reads requests by these types, and `openapi.py` describes them by the same.
+`http.py` reads requests by these types, and `openapi.py` describes them by the same.
 """
 
 from base64 import b64decode
@@ -12,12 +12,11 @@ from typing import Annotated, Any, NamedTuple, Self
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from freshet.commands import server as actions
-from freshet.commands import surveys
-from freshet.commands.subscribing import Grant
+from freshet.commands.cluster import Holding
+from freshet.commands.server import ServerOperations
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.log import ClientInfo, Kind, Position, Publication, Stream
-from freshet.node.node import Node
+from freshet.policy.base import Grant
 from freshet.rules.hooks import to_json
 
 VERSION = version("freshet")
@@ -231,7 +230,7 @@ class NodeInfo(Struct):
     uptime: Annotated[Count, Meta(description="Seconds since it started.")]
 
     @classmethod
-    def of(cls, it: surveys.Holding) -> Self:
+    def of(cls, it: Holding) -> Self:
         return cls(
             uid=it.node,
             name="freshet",
@@ -261,31 +260,31 @@ class BatchResult(Struct):
 # --------------------------------------------------------------------------------------------------------- what it does
 
 
-async def publish(node: Node, it: PublishRequest) -> PublishResult:
-    return await _publish(node, it.channel, it, it.payload())
+async def publish(server: ServerOperations, it: PublishRequest) -> PublishResult:
+    return await _publish(server, it.channel, it, it.payload())
 
 
-async def _publish(node: Node, channel: str, it: Content, payload: tuple[bytes, Kind]) -> PublishResult:
+async def _publish(server: ServerOperations, channel: str, it: Content, payload: tuple[bytes, Kind]) -> PublishResult:
     key = it.idempotency_key or None
-    position = await actions.publish(node, channel, payload, it.tags, key, it.skip_history)
+    position = await server.publish(channel, payload, it.tags, key, it.skip_history)
     return PublishResult(position.offset, position.epoch)
 
 
-async def broadcast(node: Node, it: BroadcastRequest) -> BroadcastResult:
+async def broadcast(server: ServerOperations, it: BroadcastRequest) -> BroadcastResult:
     """Where it cannot be published, the others get it all the same."""
     payload = it.payload()
     replies = []
     for channel in it.channels:
         try:
-            replies.append(PublishReply(result=await _publish(node, channel, it, payload)))
+            replies.append(PublishReply(result=await _publish(server, channel, it, payload)))
         except (Refusal, EngineUnavailable) as why:
             replies.append(PublishReply(error=failure(why)))
     return BroadcastResult(replies)
 
 
-async def history(node: Node, it: HistoryRequest) -> HistoryResult:
+async def history(server: ServerOperations, it: HistoryRequest) -> HistoryResult:
     since = it.since.position() if it.since else None
-    stream = await actions.history(node, it.channel, since, max(it.limit, -1), it.reverse)
+    stream = await server.history(it.channel, since, max(it.limit, -1), it.reverse)
     if since is not None and not stream.reaches(since, it.limit, it.reverse):
         raise Refusal.unrecoverable_position()
     return _page(stream)
@@ -304,64 +303,60 @@ def _item(it: Publication) -> HistoryItem:
     return HistoryItem(data, it.offset, it.tags, ClientItem.of(it.info) if it.info else None, encoded)
 
 
-async def history_remove(node: Node, it: ChannelRequest) -> Empty:
-    await actions.remove_history(node, it.channel)
+async def history_remove(server: ServerOperations, it: ChannelRequest) -> Empty:
+    await server.remove_history(it.channel)
     return Empty()
 
 
-async def presence(node: Node, it: ChannelRequest) -> PresenceResult:
-    clients = await actions.presence(node, it.channel)
+async def presence(server: ServerOperations, it: ChannelRequest) -> PresenceResult:
+    clients = await server.presence(it.channel)
     return PresenceResult({id: ClientItem.of(info) for id, info in clients.items()})
 
 
-async def presence_stats(node: Node, it: ChannelRequest) -> PresenceStatsResult:
-    clients = await actions.presence(node, it.channel)
+async def presence_stats(server: ServerOperations, it: ChannelRequest) -> PresenceStatsResult:
+    clients = await server.presence(it.channel)
     return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
 
 
-async def channels(node: Node, it: ChannelsRequest) -> ChannelsResult:
-    found = await surveys.channels(node, it.pattern)
+async def channels(server: ServerOperations, it: ChannelsRequest) -> ChannelsResult:
+    found = await server.channels(it.pattern)
     return ChannelsResult({name: Listened(count) for name, count in found.items()})
 
 
-async def subscribe(node: Node, it: SubscribeRequest) -> Empty:
+async def subscribe(server: ServerOperations, it: SubscribeRequest) -> Empty:
     since = it.recover_since.position() if it.recover_since else None
     grant = Grant(Raw(_on_one_line(it.info)), float(it.expire_at))
-    await actions.subscribe(node, it.user, it.channel, it.client, since, grant, _on_one_line(it.data))
+    await server.subscribe(it.user, it.channel, it.client, since, grant, _on_one_line(it.data))
     return Empty()
 
 
-async def unsubscribe(node: Node, it: UnsubscribeRequest) -> Empty:
-    await actions.unsubscribe(node, it.user, it.channel, it.client)
+async def unsubscribe(server: ServerOperations, it: UnsubscribeRequest) -> Empty:
+    await server.unsubscribe(it.user, it.channel, it.client)
     return Empty()
 
 
-async def disconnect(node: Node, it: DisconnectRequest) -> Empty:
+async def disconnect(server: ServerOperations, it: DisconnectRequest) -> Empty:
     why = Disconnect(it.disconnect.code, it.disconnect.reason) if it.disconnect else None
     if why is not None and len(why.reason.encode()) > REASON:
         raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
-    await actions.disconnect(node, it.user, why, it.client, it.whitelist)
+    await server.disconnect(it.user, why, it.client, it.whitelist)
     return Empty()
 
 
-async def refresh(node: Node, it: RefreshRequest) -> Empty:
+async def refresh(server: ServerOperations, it: RefreshRequest) -> Empty:
     if it.expired:
-        await actions.disconnect(node, it.user, Disconnect.expired(), it.client)
+        await server.disconnect(it.user, Disconnect.expired(), it.client)
     else:
-        await actions.refresh(node, it.user, float(it.expire_at), it.client)
+        await server.refresh(it.user, float(it.expire_at), it.client)
     return Empty()
 
 
-async def rpc(node: Node, it: RpcRequest) -> RpcResult:
-    hook = node.hooks.api.get(it.method)
-    if hook is None:
-        allowed = ", ".join(sorted(node.hooks.api)) or "none is registered with live.api_rpc"
-        raise Refusal.method_not_found(f"no method {it.method!r}; there are: {allowed}")
-    return RpcResult(Raw(to_json(await hook(_on_one_line(it.data)))))
+async def rpc(server: ServerOperations, it: RpcRequest) -> RpcResult:
+    return RpcResult(Raw(await server.call(it.method, _on_one_line(it.data))))
 
 
-async def info(node: Node, it: EmptyRequest) -> InfoResult:
-    return InfoResult([NodeInfo.of(holding) for holding in await surveys.holdings(node)])
+async def info(server: ServerOperations, it: EmptyRequest) -> InfoResult:
+    return InfoResult([NodeInfo.of(holding) for holding in await server.holdings()])
 
 
 def failure(why: Refusal | EngineUnavailable) -> Failure:
@@ -388,7 +383,7 @@ class Method(NamedTuple):
 
     request: type[MethodRequest]
     result: type[Struct]
-    run: Callable[[Node, Any], Awaitable[Struct]]
+    run: Callable[[ServerOperations, Any], Awaitable[Struct]]
     summary: str
 
 

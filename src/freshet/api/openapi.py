@@ -9,7 +9,6 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.api.examples import EXAMPLES
 from freshet.api.methods import METHODS, VERSION, BatchRequest, BatchResult, Failure
-from freshet.node.node import Node
 
 KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."
 WORD = "The same key behind the word `apikey` and a space."
@@ -35,10 +34,10 @@ FAILED = {
 
 
 class Description:
-    """`GET /api/openapi.json` of one node. The description holds no secret, so that it needs no key."""
+    """`GET /api/openapi.json`. It holds no secret, so that it needs no key. anonymous: nor do the methods."""
 
-    def __init__(self, node: Node) -> None:
-        self._security: dict[str, Any] = {"security": []} if node.config.api.anonymous else {}
+    def __init__(self, *, anonymous: bool) -> None:
+        self._security: dict[str, Any] = {"security": []} if anonymous else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         servers = [{"url": f"{scope.get('root_path', '')}/api"}]

@@ -1,22 +1,19 @@
 """One function per command: what happens when a client asks for it.
 
 Each answers with the event that is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends
-the session: see `dispatch`.
+the session: see `dispatch`. Whether it may has been decided by the policies; what they found out is in the context.
 """
 
-import secrets
+from collections.abc import Iterable
 
 import msgspec
 
-from freshet.commands import cluster as orders
-from freshet.commands.subscribing import enter, enter_all, resume, settle, ttl_of
-from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, ttl_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
     Connect,
     Ping,
-    Publish,
     ReadHistory,
     ReadPresence,
     ReadPresenceStats,
@@ -27,7 +24,6 @@ from freshet.model.commands import (
     Unsubscribe,
 )
 from freshet.model.events import (
-    Accepted,
     Alive,
     Answer,
     Connected,
@@ -39,210 +35,199 @@ from freshet.model.events import (
     SubscriptionRefreshed,
     Unsubscription,
 )
-from freshet.model.log import Kind, PublishOptions
-from freshet.node.node import Node, Welcome
-from freshet.policy import rights
+from freshet.node.node import Node
+from freshet.observe.counts import add
+from freshet.policy.base import Context
+from freshet.policy.rights import why_nobody
 from freshet.policy.tokens import ConnectionClaims
-from freshet.rules.filters import Wanted
-from freshet.rules.hooks import as_payload, to_json
+from freshet.rules.filters import CompiledFilter
+from freshet.rules.hooks import Hook, Welcome, to_json
+from freshet.rules.rules import ChannelRule, personal_channel
 from freshet.session.session import Session
+
+
+def _session(context: Context) -> Session:
+    assert context.session is not None  # these are clients' commands
+    return context.session
+
+
+def _rule(context: Context) -> ChannelRule:
+    assert context.rule is not None  # the dispatcher found it for a command in a channel
+    return context.rule
+
 
 # ------------------------------------------------------------------------------------------------------ the connection
 
 
-async def connect(node: Node, session: Session, command: Connect) -> Connected:
-    if session.connected:
-        raise Disconnect.bad_request("already connected")
-    namespace = node.namespace_of(session)
-    claims, welcome = await _admit(node, session, command, namespace)
-    if session.ended:
-        raise Disconnect.normal()
-    channels = [*(claims.channels if claims else ()), *welcome.channels]
-    if node.config.personal_channels and session.user:
-        channels.append(rights.personal_channel(session.user))
-    if namespace is not None:
-        channels.append(namespace.name)  # what is emitted to all of it
+async def connect(node: Node, context: Context, command: Connect) -> Connected:
+    session = _session(context)
+    welcome = await admit(node, context, command, node.hooks.connect)
+    channels = server_side(node, context, welcome)
     if command.only:
         channels = [channel for channel in channels if channel in command.only]
-    entries = await resume(node, session, command, channels)
-    if entries is None:
-        entries = await enter_all(node, session, channels, command.recover)
-        if namespace is not None and namespace.recovery:
-            node.claim(session, secrets.token_urlsafe(18))
-    elif session.pid:
-        node.spawn(orders.claim(node, session.pid))
+    entries = await enter_all(node, session, channels, command.recover)
+    return connected(node, session, command.id, welcome, entries)
+
+
+async def admit(node: Node, context: Context, command: Connect, hook: Hook | None) -> Welcome:
+    """Who it is, by its token and by what the hook says.
+
+    Raises `Disconnect` when nobody says so or the session ended meanwhile, and `Refusal`.
+    """
+    session = _session(context)
+    if session.connected:
+        raise Disconnect.bad_request("already connected")
+    claims = context.claims
+    if claims is not None:
+        _identify(session, claims)
+    returned = None
+    if hook is not None:
+        returned = await hook(session, data=command.data, request=session.handshake)
+    welcome = returned if isinstance(returned, Welcome) else Welcome()
+    if claims is None and welcome.user is None and not node.config.tokens.anonymous:
+        raise Disconnect.invalid_token(why_nobody(node.tokens))
+    if session.ended:
+        raise Disconnect.normal()
+    session.user = session.user if welcome.user is None else welcome.user
+    session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
+    session.expires = session.expires if welcome.expires is None else welcome.expires
+    return welcome
+
+
+def _identify(session: Session, claims: ConnectionClaims) -> None:
+    session.user, session.info = claims.user, claims.info
+    session.token_claims, session.expires = claims.claims, claims.expires_at or 0.0
+
+
+def server_side(node: Node, context: Context, welcome: Welcome) -> list[str]:
+    """The channels to which the server subscribes a client as it connects."""
+    session = _session(context)
+    channels = [*(context.claims.channels if context.claims else ()), *welcome.channels]
+    if node.config.personal_channels and session.user:
+        channels.append(personal_channel(session.user))
+    return channels
+
+
+def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: Iterable[Entry]) -> Connected:
+    """It is in, with all channels of `entries`. The caller pushes the answer before it gives the loop a turn."""
     session.enter()
-    node.hub.enter(session)
-    if session.pid:
-        node.spawn(node.remember(session))  # which begins behind this
+    node.registry.connected(session)
+    add(node.counts.connected, session.dialect.label)
     return Connected(
-        id=command.id,
+        id=id,
         client=session.id,
-        ping=max(1, round(node.timing.ping_interval)),
-        ttl=ttl_of(session.expires, node.now()),
+        ping=max(1, round(node.config.timing.ping_interval)),
+        ttl=ttl_of(session.expires, node.clock.wall()),
         data=b"" if welcome.data is None else to_json(welcome.data),
         subscriptions=[settle(node, entry) for entry in entries],
-        pid=session.pid,
         session=session.post,
         node=node.id if session.post else "",
     )
 
 
-async def _admit(
-    node: Node, session: Session, command: Connect, namespace: Namespace | None
-) -> tuple[ConnectionClaims | None, Welcome]:
-    """Who it is, by its token and by what the hook says. Raises `Disconnect` when nobody says so, and `Refusal`."""
-    # What an application with its own check calls a token need not be one of ours.
-    own = namespace is not None and namespace.connect is not None and node.tokens is None
-    claims = None if own else rights.identify(command.token, node.tokens)
-    if claims is not None:
-        _identify(session, claims)
-    returned = None
-    if namespace is not None and namespace.connect is not None:
-        returned = await namespace.connect(session, command.data, request=session.handshake)
-    elif node.hooks.connect is not None:
-        returned = await node.hooks.connect(session, data=command.data, request=session.handshake)
-    welcome = returned if isinstance(returned, Welcome) else Welcome()
-    if claims is None and welcome.user is None and not node.config.tokens.anonymous:
-        raise Disconnect.invalid_token(rights.why_no_token(node.tokens))
-    _identify(session, claims, welcome)
-    return claims, welcome
-
-
-def _identify(session: Session, claims: ConnectionClaims | None, welcome: Welcome | None = None) -> None:
-    if claims is not None:
-        session.user, session.info = claims.user, claims.info
-        session.token_claims, session.expires = claims.claims, claims.expires_at or 0.0
-    if welcome is not None:
-        session.user = session.user if welcome.user is None else welcome.user
-        session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
-        session.expires = session.expires if welcome.expires is None else welcome.expires
-
-
-async def refresh(node: Node, session: Session, command: Refresh) -> Refreshed:
-    claims = rights.identify(command.token, node.tokens)
+async def refresh(node: Node, context: Context, command: Refresh) -> Refreshed:
+    session, claims = _session(context), context.claims
     # The hook may have given the session another user than its token has.
     if claims is None or claims.user != session.claims.get("sub", session.user):
         raise Disconnect.invalid_token()
     session.expires = claims.expires_at or 0.0
     session.token_claims = claims.claims
-    return Refreshed(command.id, session.id, ttl_of(session.expires, node.now()))
+    return Refreshed(command.id, session.id, ttl_of(session.expires, node.clock.wall()))
 
 
-async def ping(node: Node, session: Session, command: Ping) -> Alive:
+async def ping(node: Node, context: Context, command: Ping) -> Alive:
     return Alive(command.id)
 
 
 # -------------------------------------------------------------------------------------------------------- subscriptions
 
 
-async def subscribe(node: Node, session: Session, command: Subscribe) -> Event | None:
+async def subscribe(node: Node, context: Context, command: Subscribe) -> Event | None:
+    session = _session(context)
     entry = await enter(
         node,
         session,
         command.channel,
+        _rule(context),
         command.recover,
-        command.token,
-        command.data,
+        grant=context.grant,
+        asked=Asked(context.parameters, command.data),
         delta=command.delta,
-        wanted=_wanted(command),
+        tag_filter=_compiled(command),
     )
     subscribed = settle(node, entry, command.id)
     if command.or_refuse and subscribed.recovered is False:
-        await node.unsubscribe(session, command.channel, None)
+        await node.leaving.unsubscribe(session, command.channel, None)
         raise Refusal.unrecoverable_position()
     return subscribed
 
 
-def _wanted(command: Subscribe) -> Wanted | None:
+def _compiled(command: Subscribe) -> CompiledFilter | None:
     if command.filter is None:
         return None
     if command.delta:
         raise Refusal.bad_request("a filter and delta: differences are to publications that a filter may leave out")
     try:
-        return Wanted(command.filter)
+        return CompiledFilter(command.filter)
     except ValueError as error:
         raise Refusal.bad_request(f"filter: {error}") from None
 
 
-async def unsubscribe(node: Node, session: Session, command: Unsubscribe) -> Unsubscription:
-    await node.unsubscribe(session, command.channel, None)
+async def unsubscribe(node: Node, context: Context, command: Unsubscribe) -> Unsubscription:
+    await node.leaving.unsubscribe(_session(context), command.channel, None)
     return Unsubscription(command.id)
 
 
-async def refresh_subscription(node: Node, session: Session, command: RefreshSubscription) -> SubscriptionRefreshed:
-    subscription = session.subscriptions.get(command.channel)
+async def refresh_subscription(node: Node, context: Context, command: RefreshSubscription) -> SubscriptionRefreshed:
+    subscription = _session(context).subscriptions.get(command.channel)
     if subscription is None:
         raise Refusal.permission_denied("not subscribed")
-    if node.tokens is None:
-        raise Refusal.permission_denied()
-    claims = node.tokens.subscription(command.token, command.channel, session.user)
-    subscription.expires = claims.expires_at or 0.0
-    return SubscriptionRefreshed(command.id, ttl_of(subscription.expires, node.now()))
+    subscription.expires = context.grant.expires
+    return SubscriptionRefreshed(command.id, ttl_of(subscription.expires, node.clock.wall()))
 
 
 # ------------------------------------------------------------------------------------------------------------- channels
 
 
-async def publish(node: Node, session: Session, command: Publish) -> Accepted:
-    rule, parameters = rights.rule_for(node.rules, node.config, session, command.channel)
-    if len(command.data) > node.limits.message_size:
-        raise Refusal.limit_exceeded(f"at most {node.limits.message_size} bytes of data")
-    rights.may_publish(rule, session, command.channel)
-    data, kind = command.data, command.kind
-    if rule.on_publish is not None:
-        given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data
-        returned = await rule.on_publish(session, given, **parameters)
-        if returned is not None:
-            data, kind = as_payload(returned)
-    info = session.client_info()
-    position = await node.publish(command.channel, data, PublishOptions(kind=kind, history=rule.history, info=info))
-    return Accepted(command.id, position)
-
-
-async def read_history(node: Node, session: Session, command: ReadHistory) -> HistoryPage:
-    rule, _ = rights.rule_for(node.rules, node.config, session, command.channel)
-    rights.may_read(rule, session, command.channel)
-    if rule.history is None:
+async def read_history(node: Node, context: Context, command: ReadHistory) -> HistoryPage:
+    keep, since = _rule(context).history, command.since
+    if keep is None:
         raise Refusal.not_available(f"{command.channel!r} keeps no history")
-    since = command.since
-    stream = await node.engine.history(command.channel, rule.history, since, command.limit, command.reverse)
+    stream = await node.engine.history(command.channel, keep, since, command.limit, command.reverse)
     if since is not None and not stream.reaches(since, command.limit, command.reverse):
         raise Refusal.unrecoverable_position()
     return HistoryPage(command.id, stream)
 
 
-async def read_presence(node: Node, session: Session, command: ReadPresence) -> PresenceList:
-    _readable_presence(node, session, command.channel)
+async def read_presence(node: Node, context: Context, command: ReadPresence) -> PresenceList:
+    _check_presence(context, command.channel)
     return PresenceList(command.id, await node.engine.presence(command.channel))
 
 
-async def read_presence_stats(node: Node, session: Session, command: ReadPresenceStats) -> PresenceStats:
-    _readable_presence(node, session, command.channel)
+async def read_presence_stats(node: Node, context: Context, command: ReadPresenceStats) -> PresenceStats:
+    _check_presence(context, command.channel)
     clients = await node.engine.presence(command.channel)
     return PresenceStats(command.id, len(clients), len({info.user for info in clients.values()}))
 
 
-def _readable_presence(node: Node, session: Session, channel: str) -> None:
-    rule, _ = rights.rule_for(node.rules, node.config, session, channel)
-    rights.may_read(rule, session, channel)
-    if not rule.presence:
+def _check_presence(context: Context, channel: str) -> None:
+    if not _rule(context).presence:
         raise Refusal.not_available(f"{channel!r} has no presence")
 
 
 # ------------------------------------------------------------------------------------------------ the user's functions
 
 
-async def call(node: Node, session: Session, command: Call) -> Answer:
+async def call(node: Node, context: Context, command: Call) -> Answer:
     if not node.hooks.rpc:
         raise Refusal.not_available("there are no methods to call")
     hook = node.hooks.rpc.get(command.method)
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")
-    return Answer(command.id, to_json(await hook(session, command.data)))
+    return Answer(command.id, to_json(await hook(_session(context), command.data)))
 
 
-async def send(node: Node, session: Session, command: Send) -> None:
+async def send(node: Node, context: Context, command: Send) -> None:
     if node.hooks.message is None:
         raise Disconnect.not_available("nobody takes messages here")
-    await node.hooks.message(session, command.data)
+    await node.hooks.message(_session(context), command.data)

@@ -1,27 +1,29 @@
-"""What the server does with a user's clients, on whatever nodes they are: it is done here, and told to the others."""
+"""What concerns all nodes: what the server does with a user's clients wherever they are, and what all nodes hold."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
 
 import msgspec
 
-from freshet import errors
-from freshet.commands.subscribing import Grant, enter, settle
-from freshet.errors import Refusal
+from freshet.commands.subscribing import enter, settle
+from freshet.errors import Disconnect, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.log import Position
-from freshet.node.node import Node
-from freshet.session.session import Session
+from freshet.node.node import Node, Statistics
+from freshet.policy.base import Grant
 
-log = logging.getLogger("freshet.orders")
+log = logging.getLogger("freshet.cluster")
 
-VERB = "order"
+ORDER, HOLDING, CHANNELS = "order", "holding", "channels"
+TIMEOUT = 2.0  # seconds for the replies of the others; who does not reply is missing
 
 
-class Subscribe(msgspec.Struct, tag=True, frozen=True):
-    """Clients that hear the channel already are left as they are. info, data: JSON. expires: epoch seconds, or 0."""
+class SubscribeUser(msgspec.Struct, tag=True, frozen=True):
+    """Clients that are subscribed already are left as they are. info, data: JSON. expires: epoch seconds, or 0."""
 
     user: str
     channel: str
@@ -31,30 +33,14 @@ class Subscribe(msgspec.Struct, tag=True, frozen=True):
     expires: float = 0.0
     data: bytes = b""
 
-    async def do(self, node: Node) -> None:
-        grant = Grant(msgspec.Raw(self.info), self.expires)
-        for session in _sessions(node, self.user, self.client):
-            if self.channel in session.subscriptions:
-                continue
-            try:
-                entry = await enter(node, session, self.channel, self.since, grant=grant)
-            except (Refusal, errors.Disconnect) as why:
-                log.warning("%r was not subscribed to %r: %s", session, self.channel, why)
-                continue
-            session.tell(settle(node, entry, data=self.data))
 
-
-class Unsubscribe(msgspec.Struct, tag=True, frozen=True):
+class UnsubscribeUser(msgspec.Struct, tag=True, frozen=True):
     user: str
     channel: str
     client: str = ""
 
-    async def do(self, node: Node) -> None:
-        for session in _sessions(node, self.user, self.client):
-            await node.unsubscribe(session, self.channel, Unsubscribed(self.channel))
 
-
-class Disconnect(msgspec.Struct, tag=True, frozen=True):
+class DisconnectUser(msgspec.Struct, tag=True, frozen=True):
     """keep: the ids of those clients that stay."""
 
     user: str
@@ -63,59 +49,97 @@ class Disconnect(msgspec.Struct, tag=True, frozen=True):
     client: str = ""
     keep: list[str] = []
 
-    async def do(self, node: Node) -> None:
-        for session in _sessions(node, self.user, self.client):
-            if session.id not in self.keep:
-                session.close(errors.Disconnect(self.code, self.reason))
 
-
-class Refresh(msgspec.Struct, tag=True, frozen=True):
+class RefreshUser(msgspec.Struct, tag=True, frozen=True):
     """expires: epoch seconds until when they may stay, or 0."""
 
     user: str
     expires: float
     client: str = ""
 
-    async def do(self, node: Node) -> None:
-        for session in _sessions(node, self.user, self.client):
-            session.expires = self.expires
-            node.wheel.schedule(session, 0)  # it learns when its next visit is due
+
+Order: TypeAlias = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
 
 
-class Claim(msgspec.Struct, tag=True, frozen=True):
-    """The client of `pid` has come back as a session of another node: one that still has it, on a dead line, ends."""
+class Holding(msgspec.Struct, frozen=True):
+    """What one node holds. node: its id. uptime: seconds."""
 
-    pid: str
-
-    async def do(self, node: Node) -> None:
-        node.dispossess(self.pid)
-
-
-Order: TypeAlias = Subscribe | Unsubscribe | Disconnect | Refresh | Claim
+    node: str
+    statistics: Statistics
+    uptime: float
 
 
-def _sessions(node: Node, user: str, client: str) -> Iterable[Session]:
-    """A user's clients, or only the one."""
-    return [it for it in node.hub.users.get(user, ()) if not client or it.id == client]
+class Cluster:
+    """All nodes, as one of them sees them."""
 
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._carry_out: dict[type[Any], Callable[[Any], Awaitable[None]]] = {
+            SubscribeUser: self._subscribe,
+            UnsubscribeUser: self._unsubscribe,
+            DisconnectUser: self._disconnect,
+            RefreshUser: self._refresh,
+        }
+        node.bus.handlers |= {ORDER: self._ordered, HOLDING: self._holding, CHANNELS: self._channels}
 
-async def carry_out(node: Node, order: Order) -> None:
-    """Raises EngineUnavailable if the other nodes could not be told; here it is done then."""
-    await order.do(node)
-    await node.peers.tell(VERB, msgspec.msgpack.encode(order))
+    async def carry_out(self, order: Order) -> None:
+        """On all nodes. Raises EngineUnavailable if the others could not be reached; on this one it is done then."""
+        await self._carry_out[type(order)](order)
+        await self._node.bus.broadcast(ORDER, msgspec.msgpack.encode(order))
 
+    async def holdings(self) -> list[Holding]:
+        """Of each node, this one first."""
+        replies = await self._node.bus.request_all(HOLDING, b"", TIMEOUT)
+        return [msgspec.msgpack.decode(reply, type=Holding) for reply in replies]
 
-async def claim(node: Node, pid: str) -> None:
-    """Tell the other nodes whose session `pid` is now."""
-    await node.peers.tell(VERB, msgspec.msgpack.encode(Claim(pid)))
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """The channels that have subscribers, and how many. pattern: `*` is anything, `?` one character."""
+        found: Counter[str] = Counter()
+        for reply in await self._node.bus.request_all(CHANNELS, pattern.encode(), TIMEOUT):
+            found.update(msgspec.msgpack.decode(reply, type=dict[str, int]))
+        return dict(found)
 
+    # --------------------------------------------------------------------------------------------------- on this node
 
-def listen(node: Node) -> None:
-    """Let the node do what others order."""
+    async def _subscribe(self, order: SubscribeUser) -> None:
+        node, grant = self._node, Grant(msgspec.Raw(order.info), order.expires)
+        for session in node.registry.of(order.user, order.client):
+            if order.channel in session.subscriptions:
+                continue
+            try:
+                rule, _ = node.rules.find(order.channel)
+                entry = await enter(node, session, order.channel, rule, order.since, grant=grant)
+            except (Refusal, Disconnect) as why:
+                log.warning("%r was not subscribed to %r by the server: %s", session, order.channel, why)
+                continue
+            session.push(settle(node, entry, data=order.data))
 
-    async def obey(body: bytes, gone: asyncio.Event) -> bytes:
+    async def _unsubscribe(self, order: UnsubscribeUser) -> None:
+        for session in self._node.registry.of(order.user, order.client):
+            await self._node.leaving.unsubscribe(session, order.channel, Unsubscribed(order.channel))
+
+    async def _disconnect(self, order: DisconnectUser) -> None:
+        for session in self._node.registry.of(order.user, order.client):
+            if session.id not in order.keep:
+                session.close(Disconnect(order.code, order.reason))
+
+    async def _refresh(self, order: RefreshUser) -> None:
+        for session in self._node.registry.of(order.user, order.client):
+            session.expires = order.expires
+            self._node.wheel.schedule(session, 0)  # it learns when its next visit is due
+
+    # --------------------------------------------------------------------------------------------- for the other nodes
+
+    async def _ordered(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         order: Order = msgspec.msgpack.decode(body, type=Order)
-        await order.do(node)
+        await self._carry_out[type(order)](order)
         return b""
 
-    node.peers.verbs[VERB] = obey
+    async def _holding(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        node = self._node
+        return msgspec.msgpack.encode(Holding(node.id, node.statistics(), node.uptime()))
+
+    async def _channels(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        pattern, counts = body.decode(), self._node.hub.channels()
+        matching = {name: count for name, count in counts.items() if not pattern or fnmatchcase(name, pattern)}
+        return msgspec.msgpack.encode(matching)

@@ -1,22 +1,26 @@
-"""Runs what a client asked for, whatever it is, and tells it the reply.
+"""Runs what a client asked for, whatever it is, and pushes the reply to it.
 
-A function of `commands` or `events` answers with the event that is the reply, or raises `Refusal`, which becomes the
-reply, or `Disconnect`, which ends the session. Any other exception is logged with its traceback, and the client hears
-"internal server error".
+A command passes the policies, and then the function that is registered for its type. That answers with the event that
+is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends the session. Any other exception
+is logged with its traceback, and the client gets "internal server error".
+
+An endpoint may register commands of its own.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from freshet.commands import client as commands
-from freshet.endpoints.socketio import handlers as events
+from freshet.commands import client
+from freshet.commands.publishing import publish_of_client
+from freshet.commands.subscribing import enter, settle
+from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
     Command,
     Connect,
-    Emit,
     Ping,
     Publish,
     ReadHistory,
@@ -28,52 +32,127 @@ from freshet.model.commands import (
     Subscribe,
     Unsubscribe,
 )
-from freshet.model.events import Event, Refused
+from freshet.model.events import Event, Refused, Unsubscribed
+from freshet.model.frame import Handshake
 from freshet.node.node import Node
 from freshet.observe.counts import add
+from freshet.policy.base import Context, Policy, PolicyChain
+from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.commands")
 
-Function = Callable[[Node, Session, Any], Awaitable[Event | None]]
+CommandFunction = Callable[[Node, Context, Any], Awaitable[Event | None]]
+S = TypeVar("S", bound=Session)
 
 
-async def run(node: Node, session: Session, command: Command) -> None:
-    """Run one command of one client, and tell it the reply."""
-    if not session.connected and type(command) is not Connect:
-        raise Disconnect.bad_request("the first command must be connect")
-    reply: Event | None
-    try:
-        reply = await _FUNCTIONS[type(command)](node, session, command)
-    except Refusal as why:
-        reply = _refused(node, command, why)
-    except Disconnect:
-        raise
-    except Exception:
-        log.exception("%s of %r failed", type(command).__name__, session)
-        reply = _refused(node, command, Refusal.internal())
-    if reply is not None:
-        session.tell(reply)
+class Registered(NamedTuple):
+    """run: the command's function. in_channel: it has a channel, whose rule is looked up. begins: it may come first."""
+
+    run: CommandFunction
+    in_channel: bool = False
+    begins: bool = False
 
 
-def _refused(node: Node, command: Command, why: Refusal) -> Refused | None:
-    add(node.counts.refusals, why.code)
-    id = getattr(command, "id", 0)
-    return Refused(id, why.code, why.message, why.temporary) if id else None
+class Dispatcher:
+    """Opens sessions and runs their commands. Implements `session.Host`."""
+
+    def __init__(self, node: Node, policies: Sequence[Policy]) -> None:
+        config = node.config
+        self.node = node
+        self.policies = PolicyChain(policies)
+        self.limits = config.limits
+        self.timing = config.timing
+        self.wheel = node.wheel
+        self.tasks = node.tasks
+        self.compression = config.websocket.compression
+        self._commands: dict[type[Command], Registered] = dict(COMMANDS)
+
+    def register(self, kind: type[Command], run: CommandFunction, *, begins: bool = False) -> None:
+        """Let `run` carry out commands of an endpoint's own. begins: one of them may be a session's first."""
+        self._commands[kind] = Registered(run, begins=begins)
+
+    def open(
+        self,
+        dialect: Dialect,
+        handshake: Handshake,
+        outbox: Outbox | None = None,
+        *,
+        kind: type[S] | type[Session] = Session,
+        record: Any = None,
+        posts: bool = False,
+    ) -> Session:
+        """A new session, which has to connect in time.
+
+        outbox: what it shares with others; None: one of its own. kind, record: of an endpoint's own. posts: see
+        `Session.post`.
+        """
+        session = kind(self, dialect, outbox or Outbox(self.node.turn, self.limits.outbox), handshake, record)
+        if posts:
+            session.post = secrets.token_urlsafe(18)
+        self.node.registry.opened(session)
+        return session
+
+    # --------------------------------------------------------------------------------------------------------- running
+
+    async def run(self, session: Session, command: Command) -> None:
+        """Run one command of one client, and push the reply to it."""
+        reply: Event | None
+        try:
+            reply = await self.perform(session, command)
+        except Refusal as why:
+            reply = self._refused(command, why)
+        except Disconnect:
+            raise
+        except Exception:
+            log.exception("%s of %r failed: the client got an internal server error", type(command).__name__, session)
+            reply = self._refused(command, Refusal.internal())
+        if reply is not None:
+            session.push(reply)
+
+    async def perform(self, session: Session, command: Command) -> Event | None:
+        """Run one command, and answer with the reply. Raises `Refusal`, `Disconnect`, and what a user's hook raises."""
+        run, in_channel, begins = self._commands[type(command)]
+        if not (session.connected or begins):
+            raise Disconnect.bad_request("the first command must be connect")
+        context = Context(session, *self.node.rules.find(command.channel)) if in_channel else Context(session)  # type: ignore[attr-defined]
+        pending = self.policies.check(context, command)
+        if pending is not None:
+            await pending
+        return await run(self.node, context, command)
+
+    def _refused(self, command: Command, why: Refusal) -> Refused | None:
+        add(self.node.counts.refusals, why.code)
+        id = getattr(command, "id", 0)
+        return Refused(id, why.code, why.message, why.temporary) if id else None
+
+    # ------------------------------------------------------------------------------------------------------------ Host
+
+    async def join(self, session: Session, channel: str) -> None:
+        rule, _ = self.node.rules.find(channel)
+        session.push(settle(self.node, await enter(self.node, session, channel, rule)))
+
+    async def leave(self, session: Session, channel: str) -> None:
+        await self.node.leaving.unsubscribe(session, channel, Unsubscribed(channel))
+
+    def visited(self, session: Session) -> float:
+        return self.node.expiry.check(session)
+
+    def ended(self, session: Session) -> None:
+        self.node.leaving.ended(session)
 
 
-_FUNCTIONS: dict[type[Any], Function] = {
-    Call: commands.call,
-    Connect: commands.connect,
-    Emit: events.emit,
-    Ping: commands.ping,
-    Publish: commands.publish,
-    ReadHistory: commands.read_history,
-    ReadPresence: commands.read_presence,
-    ReadPresenceStats: commands.read_presence_stats,
-    Refresh: commands.refresh,
-    RefreshSubscription: commands.refresh_subscription,
-    Send: commands.send,
-    Subscribe: commands.subscribe,
-    Unsubscribe: commands.unsubscribe,
+COMMANDS: dict[type[Command], Registered] = {
+    Call: Registered(client.call),
+    Connect: Registered(client.connect, begins=True),
+    Ping: Registered(client.ping),
+    Publish: Registered(publish_of_client, in_channel=True),
+    ReadHistory: Registered(client.read_history, in_channel=True),
+    ReadPresence: Registered(client.read_presence, in_channel=True),
+    ReadPresenceStats: Registered(client.read_presence_stats, in_channel=True),
+    Refresh: Registered(client.refresh),
+    RefreshSubscription: Registered(client.refresh_subscription),
+    Send: Registered(client.send),
+    Subscribe: Registered(client.subscribe, in_channel=True),
+    Unsubscribe: Registered(client.unsubscribe),
 }

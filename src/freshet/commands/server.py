@@ -1,62 +1,124 @@
-"""What the server does by its own will: one function per verb, behind `live.publish(...)` and `/api/publish` alike."""
+"""What the server does by its own will: one method per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from freshet.commands import cluster as orders
-from freshet.commands.subscribing import Grant, enter, settle
-from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE
+from freshet.commands.cluster import Cluster, DisconnectUser, Holding, RefreshUser, SubscribeUser, UnsubscribeUser
+from freshet.commands.publishing import publish
 from freshet.errors import Disconnect, Refusal
+from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, Subscribe, Unsubscribe
 from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions, Stream
 from freshet.node.node import Node
-from freshet.policy import rights
-from freshet.rules.hooks import as_payload
+from freshet.policy.base import Context, Grant, PolicyChain
+from freshet.rules.hooks import to_json
 from freshet.rules.rules import ChannelRule
-from freshet.session.session import Session
 
 
-def _rule(node: Node, channel: str) -> ChannelRule:
-    rule, _ = rights.rule_of(node.rules, channel, node.limits)
-    return rule
+class ServerOperations:
+    """What no client asked for. Each passes the policies that clients' commands pass, with no session in the context.
 
+    Those for clients are carried out on all nodes, and raise EngineUnavailable if the others could not be reached; on
+    this one it is done then.
+    """
 
-# ------------------------------------------------------------------------------------------------------------ channels
+    def __init__(self, node: Node, policies: PolicyChain) -> None:
+        self._node = node
+        self._policies = policies
+        self._cluster = Cluster(node)
 
+    async def _rule(self, channel: str, command: Command) -> ChannelRule:
+        """The channel's rule, if the policies let the server do that. Raises `Refusal` 102, 107, and theirs."""
+        rule, parameters = self._node.rules.find(channel)
+        if (pending := self._policies.check(Context(None, rule, parameters), command)) is not None:
+            await pending
+        return rule
 
-async def publish(
-    node: Node,
-    channel: str,
-    payload: tuple[bytes, Kind],
-    tags: Mapping[str, str] | None = None,
-    idempotency_key: str | None = None,
-    skip_history: bool = False,
-) -> Position:
-    rule = _rule(node, channel)
-    _check_tags(tags or {})
-    data, kind = payload
-    options = PublishOptions(
-        kind=kind,
-        history=None if skip_history else rule.history,
-        tags=dict(tags) if tags else None,
-        idempotency_key=idempotency_key,
-    )
-    return await node.publish(channel, data, options)
+    # ------------------------------------------------------------------------------------------------------- channels
 
+    async def publish(
+        self,
+        channel: str,
+        payload: tuple[bytes, Kind],
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        skip_history: bool = False,
+    ) -> Position:
+        data, kind = payload
+        rule = await self._rule(channel, Publish(channel, data, kind=kind))
+        _check_tags(tags or {})
+        options = PublishOptions(
+            kind=kind,
+            history=None if skip_history else rule.history,
+            tags=dict(tags) if tags else None,
+            idempotency_key=idempotency_key,
+        )
+        return await publish(self._node, rule, channel, data, options)
 
-async def emit(
-    node: Node,
-    event: str,
-    arguments: tuple[Any, ...],
-    room: str | None,
-    namespace: str,
-    tags: Mapping[str, str] | None = None,
-) -> Position:
-    """To the clients of a Socket.IO namespace, all or those in a room; and to whoever else hears the room's channel."""
-    tags = {**(tags or {}), EVENT: event, NAMESPACE: namespace}
-    if len(arguments) != 1:
-        tags[ARGUMENTS] = str(len(arguments))
-    payload = as_payload(arguments[0] if len(arguments) == 1 else arguments)
-    return await publish(node, namespace if room is None else room, payload, tags)
+    async def history(self, channel: str, since: Position | None, limit: int, reverse: bool) -> Stream:
+        keep = await self._history_of(channel)
+        return await self._node.engine.history(channel, keep, since, limit, reverse)
+
+    async def remove_history(self, channel: str) -> None:
+        await self._history_of(channel)
+        await self._node.engine.remove_history(channel)
+
+    async def _history_of(self, channel: str) -> History:
+        keep = (await self._rule(channel, ReadHistory(channel))).history
+        if keep is None:
+            raise Refusal.not_available(f"{channel!r} keeps no history")
+        return keep
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        if not (await self._rule(channel, ReadPresence(channel))).presence:
+            raise Refusal.not_available(f"{channel!r} has no presence")
+        return await self._node.engine.presence(channel)
+
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """On all nodes: the channels that have subscribers, and how many."""
+        return await self._cluster.channels(pattern)
+
+    async def holdings(self) -> list[Holding]:
+        """Of all nodes."""
+        return await self._cluster.holdings()
+
+    # -------------------------------------------------------------------------------------------------------- clients
+
+    async def subscribe(
+        self,
+        user: str,
+        channel: str,
+        client: str = "",
+        since: Position | None = None,
+        grant: Grant = Grant(),  # noqa: B008 - it is immutable
+        data: bytes = b"",
+    ) -> None:
+        """Clients that are subscribed already are left as they are."""
+        await self._rule(channel, Subscribe(channel))
+        info, expires = grant
+        await self._cluster.carry_out(SubscribeUser(user, channel, client, since, bytes(info), expires, data))
+
+    async def unsubscribe(self, user: str, channel: str, client: str = "") -> None:
+        await self._rule(channel, Unsubscribe(channel))
+        await self._cluster.carry_out(UnsubscribeUser(user, channel, client))
+
+    async def disconnect(
+        self, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
+    ) -> None:
+        why = why or Disconnect.force_no_reconnect()
+        await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep)))
+
+    async def refresh(self, user: str, expires: float | None, client: str = "") -> None:
+        await self._cluster.carry_out(RefreshUser(user, expires or 0.0, client))
+
+    # --------------------------------------------------------------------------------------------- the user's functions
+
+    async def call(self, method: str, data: bytes) -> bytes:
+        """What a function registered with `live.api_rpc` answers, as JSON. Raises `Refusal` 104, and what it raises."""
+        hook = self._node.hooks.api.get(method)
+        if hook is None:
+            allowed = ", ".join(sorted(self._node.hooks.api)) or "none is registered with live.api_rpc"
+            raise Refusal.method_not_found(f"no method {method!r}; there are: {allowed}")
+        return to_json(await hook(data))
 
 
 def _check_tags(tags: Mapping[Any, Any]) -> None:
@@ -65,65 +127,3 @@ def _check_tags(tags: Mapping[Any, Any]) -> None:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"tags: expected texts, got {name!r}: {value!r}")
         (name + value).encode()
-
-
-async def history(node: Node, channel: str, since: Position | None, limit: int, reverse: bool) -> Stream:
-    return await node.engine.history(channel, _history_of(node, channel), since, limit, reverse)
-
-
-async def remove_history(node: Node, channel: str) -> None:
-    _history_of(node, channel)
-    await node.engine.remove_history(channel)
-
-
-def _history_of(node: Node, channel: str) -> History:
-    kept = _rule(node, channel).history
-    if kept is None:
-        raise Refusal.not_available(f"{channel!r} keeps no history")
-    return kept
-
-
-async def presence(node: Node, channel: str) -> dict[str, ClientInfo]:
-    if not _rule(node, channel).presence:
-        raise Refusal.not_available(f"{channel!r} has no presence")
-    return await node.engine.presence(channel)
-
-
-# -------------------------------------------------------------------------------------------------------------- clients
-# On all nodes. Each raises EngineUnavailable if the others could not be told; on this one it is done then.
-
-
-async def subscribe(
-    node: Node,
-    user: str,
-    channel: str,
-    client: str = "",
-    since: Position | None = None,
-    grant: Grant = Grant(),  # noqa: B008 - it is immutable
-    data: bytes = b"",
-) -> None:
-    """Clients that hear the channel already are left as they are."""
-    _rule(node, channel)
-    info, expires = grant
-    await orders.carry_out(node, orders.Subscribe(user, channel, client, since, bytes(info), expires, data))
-
-
-async def unsubscribe(node: Node, user: str, channel: str, client: str = "") -> None:
-    _rule(node, channel)
-    await orders.carry_out(node, orders.Unsubscribe(user, channel, client))
-
-
-async def disconnect(
-    node: Node, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
-) -> None:
-    why = why or Disconnect.force_no_reconnect()
-    await orders.carry_out(node, orders.Disconnect(user, why.code, why.reason, client, list(keep)))
-
-
-async def refresh(node: Node, user: str, expires: float | None, client: str = "") -> None:
-    await orders.carry_out(node, orders.Refresh(user, expires or 0.0, client))
-
-
-async def join(node: Node, session: Session, channel: str) -> None:
-    """Subscribe one client. Raises as `enter`."""
-    session.tell(settle(node, await enter(node, session, channel, grant=Grant())))

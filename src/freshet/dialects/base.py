@@ -16,7 +16,6 @@ class Dialect(ABC):
 
     name: the key under which what was encoded for one client is shared with all others.
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
-    namespace: whose sessions it speaks for, where a line carries several (Socket.IO); empty: there is none.
     has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
     answers_heartbeat: a client that is there says so; otherwise only its transport can tell.
     in_order: what a session is told alone comes behind what was published before; otherwise a reply may come first.
@@ -27,7 +26,6 @@ class Dialect(ABC):
     __slots__ = ()
 
     name: str
-    namespace: str = ""
     has_heartbeat: ClassVar[bool] = True
     answers_heartbeat: ClassVar[bool] = True
     in_order: ClassVar[bool] = False

@@ -4,19 +4,16 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.channel_url import ChannelEvents, ChannelPage, Page
-from freshet.endpoints.opening import cors, handshake_of, plain, raw
-from freshet.endpoints.socketio.polling import read
+from freshet.endpoints.opening import Opening, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import Kind
-from freshet.node.node import Node
-from freshet.policy import origin
 from freshet.session.session import Session
 from freshet.transports import stream
 
@@ -28,61 +25,67 @@ STATUS = {3500: 401, 3501: 400, 3503: 403, 3507: 403, 4601: 401, 4602: 404, 4603
 class ChannelEndpoint:
     """All that HTTP can do with a channel, or with several at once as an event stream."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, opening: Opening, dispatcher: Dispatcher) -> None:
+        self._opening = opening
+        self._dispatcher = dispatcher
+        self._limits = dispatcher.limits
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        if not origin.allowed(headers.get("origin"), headers.get("host"), self._node.config.origins):
-            await plain(403, origin.REFUSAL)(scope, receive, send)
+        request = await self._opening.open(scope, receive, send, admit=False)
+        if request is None:
             return
-        allow = cors(headers)
-        request = handshake_of(scope, headers)
+        allow, channel = cors(request), scope["path_params"].get("channel", "")
         answer: Response | None
-        match scope["method"], "text/event-stream" in headers.get("accept", ""):
-            case "OPTIONS", _:
-                answer = Response(None, 204, allow)
+        match scope["method"], "text/event-stream" in request.headers.get("accept", ""):
             case "GET", True:
                 answer = await self._stream(scope, request, allow, receive, send)
             case "GET", False:
-                answer = await self._page(scope["path_params"].get("channel", ""), request, allow, receive)
+                answer = await self._page(channel, scope, request, allow, receive, send)
             case "POST", _:
-                answer = await self._publish(scope["path_params"].get("channel", ""), request, allow, receive)
+                answer = await self._publish(channel, scope, request, allow, receive, send)
             case _:
                 answer = plain(405, "Expected GET or POST.\n", {**allow, "Allow": "GET, POST, OPTIONS"})
         if answer is not None:
             await answer(scope, receive, send)
+
+    def _open(self, dialect: Dialect, request: Handshake) -> Session:
+        session = self._dispatcher.open(dialect, request)
+        session.open()
+        return session
 
     async def _stream(
         self, scope: Scope, request: Handshake, allow: Mapping[str, str], receive: Receive, send: Send
     ) -> Response | None:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         channels = [*filter(None, [scope["path_params"].get("channel", "")]), *query.get("channel", [])]
-        if not 0 < len(channels) <= self._node.limits.channels_per_client:
-            return plain(400, f"channel: expected 1 to {self._node.limits.channels_per_client} names.\n", allow)
-        if wait := self._node.admits():
-            # An EventSource never comes back from an error of HTTP; from the end of a stream it does, after `retry`.
-            retry = f"retry: {wait * 1000}\n\n"
-            return Response(retry, 200, {**allow, "Retry-After": str(wait)}, "text/event-stream")
+        if not 0 < len(channels) <= self._limits.channels_per_client:
+            return plain(400, f"channel: expected 1 to {self._limits.channels_per_client} names.\n", allow)
+        if not await self._opening.admit(request, scope, receive, send, refuse=_retry):
+            return None
         session = self._open(ChannelEvents(channels), request)
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
         return _refusal(why, allow) if why is not None else None
 
-    def _open(self, dialect: Dialect, request: Handshake) -> Session:
-        session = self._node.open(dialect, request)
-        session.open()
-        return session
-
-    async def _page(self, channel: str, request: Handshake, allow: Mapping[str, str], receive: Receive) -> Response:
+    async def _page(
+        self,
+        channel: str,
+        scope: Scope,
+        request: Handshake,
+        allow: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+    ) -> Response | None:
         try:
             wait = min(_number(request.query, "wait", 0), LONGEST_WAIT)
             limit = int(_number(request.query, "limit", PAGE))
         except ValueError as error:
             return plain(400, f"{error}\n", allow)
-        if wait and self._waiting >= self._node.limits.waiting_requests:
+        if wait and self._waiting >= self._limits.waiting_requests:
             return plain(503, "Too many requests are waiting: try again.\n", {**allow, "Retry-After": "5"})
-        patience = wait or self._node.timing.connect_timeout
+        if not await self._opening.admit(request, scope, receive, send, resumes=_resumes(request)):
+            return None
+        timeout = wait or self._dispatcher.timing.connect_timeout
         session = self._open(ChannelPage(channel, limit=limit, waits=wait > 0), request)
 
         def enough(frames: list[Frame]) -> bool:
@@ -90,7 +93,7 @@ class ChannelEndpoint:
 
         self._waiting += wait > 0
         try:
-            told = await stream.collect(session, receive, patience, enough)
+            told = await stream.collect(session, receive, timeout, enough)
         finally:
             self._waiting -= wait > 0
         if isinstance(told, Disconnect):
@@ -98,9 +101,19 @@ class ChannelEndpoint:
         first, *live = told
         return _json(_filled(first, live[:limit]) if live and _empty(first) else first.data, allow)
 
-    async def _publish(self, channel: str, request: Handshake, allow: Mapping[str, str], receive: Receive) -> Response:
-        limit = self._node.limits.message_size
-        body = await read(receive, limit)
+    async def _publish(
+        self,
+        channel: str,
+        scope: Scope,
+        request: Handshake,
+        allow: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+    ) -> Response | None:
+        if not await self._opening.admit(request, scope, receive, send):
+            return None
+        limit = self._limits.message_size
+        body = await stream.read_body(receive, limit)
         if body is None:
             return plain(413, f"At most {limit} bytes.\n", allow)
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
@@ -108,7 +121,7 @@ class ChannelEndpoint:
         if kind == "application/json" and kind_of(body)[0] is not Kind.JSON:
             return plain(400, "The body is not JSON.\n", allow)
         session = self._open(ChannelPage(channel, frame), request)
-        told = await stream.collect(session, receive, self._node.timing.connect_timeout, bool)
+        told = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
         return _refusal(told, allow) if isinstance(told, Disconnect) else _json(told[0].data, allow)
 
 
@@ -137,6 +150,16 @@ def _filled(page: Frame, live: Sequence[Frame]) -> bytes:
     read.publications = [msgspec.Raw(frame.data) for frame in live]
     read.offset = msgspec.json.decode(live[-1].data, type=_Offset).offset if live else read.offset
     return msgspec.json.encode(read)
+
+
+def _retry(status: int, text: str, headers: Mapping[str, str]) -> Response:
+    """An EventSource never comes back from an error of HTTP; from the end of a stream it does, after `retry`."""
+    return Response(f"retry: {int(headers['Retry-After']) * 1000}\n\n", 200, headers, "text/event-stream")
+
+
+def _resumes(request: Handshake) -> bool:
+    """Whether a poll goes on where one before it stopped: its client was let in then."""
+    return bool(request.query.get("since") or request.headers.get("last-event-id"))
 
 
 def _json(body: bytes, allow: Mapping[str, str]) -> Response:

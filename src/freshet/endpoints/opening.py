@@ -1,21 +1,92 @@
-"""What every endpoint does with a request that opens something: who asks, and how a WebSocket is carried."""
+"""The only way to a `Handshake`: origin, CORS, preflight, draining and admission, for every transport alike.
 
-from collections.abc import Mapping
+Every endpoint lets `Opening.open` look at a request first, and goes on with the handshake that it answers. None: the
+request has its response already.
+"""
+
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.model.frame import Handshake
-from freshet.node.node import Node
+from freshet.policy.origin import REFUSAL, Origins
+from freshet.runtime.admission import Admission
 from freshet.session.session import Carried
 from freshet.transports import asgi, native
 
 BUSY = "Too many clients come at once: try again a little later.\n"
 
+Refuse = Callable[[int, str, Mapping[str, str]], Response]
+"""How a protocol words a refusal: status, text, headers."""
 
-def handshake_of(scope: Scope, headers: Headers) -> Handshake:
+
+def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
+    return PlainTextResponse(text, status, headers)
+
+
+class Opening:
+    """origins: whose pages may connect. admission: the rate of new clients. draining: whether none is taken at all."""
+
+    def __init__(self, origins: Origins, admission: Admission, draining: Callable[[], bool]) -> None:
+        self._origins = origins
+        self._admission = admission
+        self._draining = draining
+
+    async def open(
+        self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
+    ) -> Handshake | None:
+        """What the request is, if it may go on; otherwise it is answered, and so is a preflight.
+
+        admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
+        """
+        headers = Headers(scope=scope)
+        if not self._origins.allow(headers.get("origin"), headers.get("host")):
+            await answer(refuse(403, REFUSAL, {}), scope, receive, send)
+            return None
+        handshake = _handshake_of(scope, headers)
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await Response(None, 204, cors(handshake))(scope, receive, send)
+            return None
+        if admit and not await self.admit(handshake, scope, receive, send, refuse=refuse):
+            return None
+        return handshake
+
+    async def admit(
+        self,
+        handshake: Handshake,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        resumes: bool = False,
+        refuse: Refuse = plain,
+    ) -> bool:
+        """Whether a client may come in, here and now; otherwise it is asked to come again later, or elsewhere.
+
+        resumes: it goes on with what it began before, so that it is not counted as new.
+        """
+        wait = 1 if self._draining() else 0 if resumes else self._admission.wait()
+        if not wait:
+            return True
+        headers = cors(handshake) if scope["type"] == "http" else {}
+        await answer(refuse(503, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
+        return False
+
+
+async def answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, also one for a WebSocket, with a response; a server that cannot do that closes with 1008."""
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+    await response(scope, receive, send)
+
+
+def _handshake_of(scope: Scope, headers: Headers) -> Handshake:
     joined: dict[str, str] = {}
     for name, value in headers.items():
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
@@ -40,34 +111,9 @@ async def carry_websocket(
         await asgi.converse(carried, subprotocol, receive, send)
 
 
-async def refuse_websocket(
-    status: int, text: str, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str] | None = None
-) -> None:
-    await receive()  # websocket.connect
-    if "websocket.http.response" in scope.get("extensions", {}):
-        await PlainTextResponse(text, status, headers)(scope, receive, send)
-    else:
-        await send({"type": "websocket.close", "code": 1008})
-
-
-async def turned_away(
-    node: Node, scope: Scope, receive: Receive, send: Send, allow: Mapping[str, str] | None = None
-) -> bool:
-    """Whether a new client was asked to come again later, because too many come at once or the server ends."""
-    wait = node.admits()
-    if not wait:
-        return False
-    headers = {**(allow or {}), "Retry-After": str(wait)}
-    if scope["type"] == "websocket":
-        await refuse_websocket(503, BUSY, scope, receive, send, headers)
-    else:
-        await plain(503, BUSY, headers)(scope, receive, send)
-    return True
-
-
-def cors(headers: Headers) -> dict[str, str]:
+def cors(request: Handshake) -> dict[str, str]:
     """What a browser has to hear before a page of another origin, one that is allowed, may read the answer."""
-    page = headers.get("origin")
+    page = request.headers.get("origin")
     if page is None:
         return {"Cache-Control": "no-store"}
     return {
@@ -75,7 +121,7 @@ def cors(headers: Headers) -> dict[str, str]:
         "Access-Control-Allow-Origin": page,
         "Access-Control-Allow-Credentials": "true",
         "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-        "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Content-Type"),
+        "Access-Control-Allow-Headers": request.headers.get("access-control-request-headers", "Content-Type"),
         "Vary": "Origin",
     }
 
@@ -85,7 +131,3 @@ def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [
         (name.lower().encode(), value.encode("latin-1")) for name, value in headers.items() if name != "Cache-Control"
     ]
-
-
-def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
-    return PlainTextResponse(text, status, headers)

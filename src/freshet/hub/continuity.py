@@ -1,17 +1,17 @@
-"""The live flow of one channel's log as this node hears it: no gap and no repeat, whatever happens on the way.
+"""Where a gap in a channel is noticed: what the engine delivers has to continue the log, with no gap and no repeat.
 
 What comes next in the log passes. What came before, already, is dropped. What comes too early is held, until the log
-was read for what is missing between the two; `hub.py` reads it.
+was read for the gap between the two; `hub.py` reads it.
 """
 
 from freshet.model.events import Published
 from freshet.model.log import NOWHERE, History, Position, Publication, Stream
 
 
-class Flow:
+class Continuity:
     """keep: of the channel; None: it has no log, and all passes.
 
-    held: what came too early, the last `keep.size` of it; None: nothing is missing. A flow begins in doubt: until
+    held: what came too early, the last `keep.size` of it; None: nothing is missing. It begins so: until
     `begin` says where, all is held.
     """
 
@@ -50,7 +50,7 @@ class Flow:
         return False
 
     def is_behind(self, position: Position) -> bool:
-        """Whether the log is known to have stood at `position`, and this has not."""
+        """Whether the log is known to have stood at `position`, and what passed here does not reach it."""
         return position.epoch != self.epoch or position.offset > self.offset
 
     def begin(self, position: Position) -> None:

@@ -1,8 +1,8 @@
-"""Who listens to what in this process; and the fan-out: each event encoded once per dialect, pushed to each listener.
+"""Who is subscribed to what in this process; and the fan-out: each event encoded once per dialect, pushed to each.
 
-A session that subscribes is first `Joining`: what is published while its history is read waits with it, and is merged
-by offset when it settles, so that there is neither a gap nor a repeat between the two. The live flow itself has none
-either: see `flow.py`. What it misses is read from the log.
+A session that subscribes is first `Joining`: what is published while its history is read is queued for it, and is
+merged by offset when it settles, so that there is neither a gap nor a repeat between the two. The live flow itself has
+none either: see `continuity.py`. What it missed is read from the log.
 """
 
 import asyncio
@@ -12,137 +12,131 @@ from contextlib import suppress
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.subscribers import Encoded, Joining, Listeners, Telling
+from freshet.hub.subscribers import Delta, Encoded, Joining, Subscribers
 from freshet.model.events import Delivery, Published
 from freshet.model.log import NOWHERE, Position, Stream
 from freshet.observe.counts import Counts, add
-from freshet.rules.filters import Wanted
+from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
-from freshet.session.outbox import Turn, spread
+from freshet.runtime.tasks import Tasks
+from freshet.session.outbox import Turn, broadcast
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.hub")
 
 CHECKS_AT_ONCE = 32
 TRIES = 3
-QUIET = 1.0  # seconds between two words about logs that are lost
-
-
-def _noted(task: asyncio.Task[None]) -> None:
-    """Whoever waited for the task has its exception; perhaps nobody did."""
-    if not task.cancelled() and (why := task.exception()) is not None:
-        log.warning("the engine failed: %s", why)
+LOG_INTERVAL = 1.0  # seconds between two log lines about publications that are lost
 
 
 class Hub:
     """engine: where the channels' logs are. turn: at whose end is fanned out. counts: what it adds to."""
 
     def __init__(self, engine: Engine, turn: Turn, counts: Counts | None = None) -> None:
-        self.users: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
         self.counts = counts or Counts()
         self._engine = engine
         self._turn = turn
-        self._channels: dict[str, Listeners] = {}
-        self._came: list[Listeners] = []  # those with something pending
-        self._leaving: dict[str, asyncio.Task[None]] = {}  # channels that nobody listens to any longer
+        self._channels: dict[str, Subscribers] = {}
+        self._pending: list[Subscribers] = []  # those with events of this turn
+        self._unsubscribing: dict[str, asyncio.Task[None]] = {}  # channels without subscribers
         self._checking_all: asyncio.Task[None] | None = None
-        self._doubts = 0  # of all channels
-        self._say_next = 0.0
+        self._suspicions = 0  # of all channels
+        self._log_next = 0.0
+        self._tasks = Tasks()
         turn.flush = self.flush
 
+    async def stop(self) -> None:
+        """End what is under way. The sessions are gone by then, or do not matter any more."""
+        await self._tasks.stop()
+
     def channels(self) -> dict[str, int]:
-        """How many sessions listen to each channel."""
+        """How many sessions are subscribed to each channel."""
         counts = (
             (it.channel, sum(len(group.outboxes) for group in it.groups.values())) for it in self._channels.values()
         )
         return {channel: count for channel, count in counts if count}
 
-    # ------------------------------------------------------------------------------------------------------- sessions
-
-    def enter(self, session: Session) -> None:
-        add(self.counts.connected, session.dialect.label)
-        if session.user:
-            self.users[session.user] = (*self.users.get(session.user, ()), session)
-
-    def exit(self, session: Session) -> None:
-        others = tuple(each for each in self.users.pop(session.user, ()) if each is not session)
-        if others:
-            self.users[session.user] = others
-
     # -------------------------------------------------------------------------------------------------- subscriptions
 
     async def join(
-        self, session: Session, channel: str, rule: ChannelRule, *, delta: bool = False, wanted: Wanted | None = None
+        self,
+        session: Session,
+        channel: str,
+        rule: ChannelRule,
+        *,
+        delta: bool = False,
+        tag_filter: CompiledFilter | None = None,
     ) -> Joining:
-        """The first step into a channel: from when this returns, what is published there waits with the session.
+        """The first step into a channel: from when this returns, what is published there is queued for the session.
 
-        delta: it wants to be told differences; the rule allows that. wanted: what it wants to hear; None: all.
+        delta: it wants differences; the rule allows that. tag_filter: which publications it wants; None: all.
         """
-        listeners = self._channels.get(channel)
-        if listeners is None:
-            listeners = self._channels[channel] = Listeners(channel, rule)
-        joining = Joining(session, listeners, rule, delta, wanted)
-        listeners.joining.append(joining)
+        subscribers = self._channels.get(channel)
+        if subscribers is None:
+            subscribers = self._channels[channel] = Subscribers(channel, rule)
+        joining = Joining(session, subscribers, rule, delta, tag_filter)
+        subscribers.joining.append(joining)
         try:
-            if listeners.hearing is None:
-                listeners.hearing = asyncio.get_running_loop().create_task(self._hear(listeners))
-                listeners.hearing.add_done_callback(_noted)
-            await asyncio.shield(listeners.hearing)
+            if subscribers.engine_subscription is None:
+                work = self._subscribe(subscribers)
+                subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {channel!r}")
+            await asyncio.shield(subscribers.engine_subscription)
         except BaseException:
             self.abandon(joining)
             raise
         return joining
 
-    async def _hear(self, listeners: Listeners) -> None:
+    async def _subscribe(self, subscribers: Subscribers) -> None:
         """Let the engine deliver what is published there."""
         try:
-            if (leaving := self._leaving.get(listeners.channel)) is not None:
-                await asyncio.shield(leaving)
-            listeners.flow.begin(await self._engine.subscribe(listeners.channel, listeners.flow.keep))
+            if (unsubscribing := self._unsubscribing.get(subscribers.channel)) is not None:
+                await asyncio.shield(unsubscribing)
+            keep = subscribers.continuity.keep
+            subscribers.continuity.begin(await self._engine.subscribe(subscribers.channel, keep))
         except BaseException:
-            listeners.hearing = None
+            subscribers.engine_subscription = None
             raise
-        self._release(listeners)
+        self._release(subscribers)
 
-    async def reach(self, joining: Joining, position: Position) -> None:
+    async def catch_up(self, joining: Joining, position: Position) -> None:
         """Until all up to `position` of the log has been delivered to this node, so that all behind it will be.
 
         Raises `Disconnect` if the log is lost meanwhile, and `EngineUnavailable`.
         """
-        flow = joining.listeners.flow
+        continuity = joining.subscribers.continuity
         for _ in range(TRIES):
-            if not flow.is_behind(position):
+            if not continuity.is_behind(position):
                 return
-            await self._check(joining.listeners)
-        if flow.is_behind(position):
+            await self._check(joining.subscribers)
+        if continuity.is_behind(position):
             raise Disconnect.insufficient_state()
 
     def settle(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
-        """The last step: the session now hears the live flow.
+        """The last step: the session is now subscribed to the live flow.
 
         stream: what the log held after `since`; None when the channel has no log.
-        The answer is all that the session has to be told before the live flow begins, the place where that is, and
-        whether these are all publications after `since` (None when it did not ask). The caller tells the session
-        before it gives the loop a turn.
+        The answer is all that the session has to get before the live flow begins, the position where that is, and
+        whether these are all publications after `since` (None when it did not ask). The caller pushes them to the
+        session before it gives the loop a turn.
         """
-        listeners = joining.listeners
-        # What was published in this turn goes to those who are in, and to `joining.waiting`. Who came and went is told
+        subscribers = joining.subscribers
+        # What was published in this turn goes to those who are in, and to `joining.backlog`. Who came and went goes out
         # at the turn's end, to this session too: it sees itself join.
-        news = [event for event in listeners.pending if type(event) is not Published]
-        listeners.pending = [event for event in listeners.pending if type(event) is Published]
-        self._fan_out(listeners)
-        listeners.pending = news
-        listeners.joining.remove(joining)
-        told, recovered = self._told(joining, stream, since)
-        listeners.add(joining.session, self._telling(joining, told), joining.wanted)
-        return told, recovered
+        others = [event for event in subscribers.pending if type(event) is not Published]
+        subscribers.pending = [event for event in subscribers.pending if type(event) is Published]
+        self._fan_out(subscribers)
+        subscribers.pending = others
+        subscribers.joining.remove(joining)
+        replay, recovered = self._replay(joining, stream, since)
+        subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter)
+        return replay, recovered
 
-    def _told(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
+    def _replay(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
         if stream is None:
             self.counts.unrecovered += since is not None
             return Stream([], NOWHERE), None if since is None else False
         read, (epoch, top) = stream
-        later = [publication for publication in joining.waiting if publication.offset > top]
+        later = [publication for publication in joining.backlog if publication.offset > top]
         position = Position(epoch, later[-1].offset) if later else stream.position
         if since is None:
             return Stream([], position), None
@@ -150,178 +144,182 @@ class Hub:
         self.counts.recovered += complete
         self.counts.unrecovered += not complete
         missed = read + later if complete else []
-        if (wanted := joining.wanted) is not None:
-            missed = [publication for publication in missed if wanted(publication.tags)]
+        if (tag_filter := joining.tag_filter) is not None:
+            missed = [publication for publication in missed if tag_filter(publication.tags)]
         return Stream(missed, position), complete
 
     @staticmethod
-    def _telling(joining: Joining, told: Stream) -> Telling:
+    def _delta(joining: Joining, replay: Stream) -> Delta:
         if not joining.delta:
-            return Telling.WHOLE
-        listeners = joining.listeners
-        if listeners.last is None and told.publications:
-            listeners.last = told.publications[-1]  # nobody else has been told anything that a difference could be to
-        # What it was told last is what all others have, or else it begins with a whole one.
-        up_to_date = bool(told.publications) and told.publications[-1] == listeners.last
-        return Telling.DIFFERENCE if up_to_date else Telling.FIRST
+            return Delta.NONE
+        subscribers = joining.subscribers
+        if subscribers.last is None and replay.publications:
+            subscribers.last = replay.publications[-1]  # nobody else has anything that a difference could be to
+        # What it got last is what all others have, or else it begins with a whole one.
+        up_to_date = bool(replay.publications) and replay.publications[-1] == subscribers.last
+        return Delta.ON if up_to_date else Delta.FIRST
 
     def abandon(self, joining: Joining) -> None:
         """It comes to nothing."""
-        joining.listeners.joining.remove(joining)
-        self._forget_if_empty(joining.listeners)
+        joining.subscribers.joining.remove(joining)
+        self._forget_if_empty(joining.subscribers)
 
     def leave(self, session: Session, channel: str) -> None:
-        listeners = self._channels.get(channel)
-        if listeners is not None and listeners.remove(session):
-            self._forget_if_empty(listeners)
+        subscribers = self._channels.get(channel)
+        if subscribers is not None and subscribers.remove(session):
+            self._forget_if_empty(subscribers)
 
-    def _forget_if_empty(self, listeners: Listeners) -> None:
-        if listeners or self._channels.get(listeners.channel) is not listeners:
+    def _forget_if_empty(self, subscribers: Subscribers) -> None:
+        channel = subscribers.channel
+        if subscribers or self._channels.get(channel) is not subscribers:
             return
-        del self._channels[listeners.channel]
-        self._leaving[listeners.channel] = asyncio.get_running_loop().create_task(self._lose_interest(listeners))
+        del self._channels[channel]
+        work = self._unsubscribe(subscribers)
+        self._unsubscribing[channel] = self._tasks.start(work, f"hub: unsubscribe from {channel!r}")
 
-    async def _lose_interest(self, listeners: Listeners) -> None:
-        channel = listeners.channel
+    async def _unsubscribe(self, subscribers: Subscribers) -> None:
+        channel = subscribers.channel
         try:
-            if listeners.hearing is not None and not listeners.hearing.done():
-                await asyncio.wait([listeners.hearing])
+            if subscribers.engine_subscription is not None and not subscribers.engine_subscription.done():
+                await asyncio.wait([subscribers.engine_subscription])
             if channel not in self._channels:
                 await self._engine.unsubscribe(channel)
-        except EngineUnavailable as why:
-            log.warning("still listening to %r: %s", channel, why)
         finally:
-            if self._leaving.get(channel) is asyncio.current_task():
-                del self._leaving[channel]
+            if self._unsubscribing.get(channel) is asyncio.current_task():
+                del self._unsubscribing[channel]
 
-    # -------------------------------------------------------------------------------------------------------- fan-out
+    # ----------------------------------------------------------------------------------------------------------- gaps
 
     def deliver(self, event: Delivery) -> None:
         """What the engine calls, once per node. It is collected, and leaves at the end of the loop's turn."""
-        listeners = self._channels.get(event.channel)
-        if listeners is None or (type(event) is not Published and not listeners.announces):
+        subscribers = self._channels.get(event.channel)
+        if subscribers is None or (type(event) is not Published and not subscribers.join_leave):
             return
-        if type(event) is Published and not listeners.flow.passes(event):
-            if listeners.flow.hold(event):
-                self._begin_check(listeners)
+        if type(event) is Published and not subscribers.continuity.passes(event):
+            if subscribers.continuity.hold(event):
+                self._begin_check(subscribers)
             return
-        if not listeners.pending:
-            self._came.append(listeners)
+        if not subscribers.pending:
+            self._pending.append(subscribers)
             self._turn.schedule()
-        listeners.pending.append(event)
-
-    # ------------------------------------------------------------------------------------------------- no silent loss
+        subscribers.pending.append(event)
 
     def suspect(self, channel: str) -> None:
         """What the engine calls when publications may have been lost on the way here; "": in any channel."""
         if channel:
-            if (listeners := self._channels.get(channel)) is not None:
-                self._begin_check(listeners)
+            if (subscribers := self._channels.get(channel)) is not None:
+                self._begin_check(subscribers)
             return
-        self._doubts += 1
+        self._suspicions += 1
         if self._checking_all is None:
-            self._checking_all = asyncio.get_running_loop().create_task(self._check_all())
+            self._checking_all = self._tasks.start(self._check_all(), "hub: gap check of all channels")
 
     async def _check_all(self) -> None:
         done = 0
         try:
-            while done < self._doubts:
-                done = self._doubts
-                waiting = iter(list(self._channels.values()))
-                await asyncio.gather(*(self._check_each(waiting) for _ in range(CHECKS_AT_ONCE)))
+            while done < self._suspicions:
+                done = self._suspicions
+                left = iter(list(self._channels.values()))
+                await asyncio.gather(*(self._check_each(left) for _ in range(CHECKS_AT_ONCE)))
         finally:
             self._checking_all = None
 
-    async def _check_each(self, waiting: Iterator[Listeners]) -> None:
-        for listeners in waiting:
-            with suppress(EngineUnavailable):  # there will be another doubt when it is back
-                await self._check(listeners)
+    async def _check_each(self, left: Iterator[Subscribers]) -> None:
+        for subscribers in left:
+            with suppress(EngineUnavailable):  # all are suspected again when it is back
+                await self._check(subscribers)
 
-    def _begin_check(self, listeners: Listeners) -> asyncio.Task[None]:
-        if listeners.checking is None:
-            listeners.checking = asyncio.get_running_loop().create_task(self._compare(listeners))
-            listeners.checking.add_done_callback(_noted)
-        return listeners.checking
+    def _begin_check(self, subscribers: Subscribers) -> asyncio.Task[None]:
+        if subscribers.gap_check is None:
+            work = self._fill_gap(subscribers)
+            subscribers.gap_check = self._tasks.start(work, f"hub: gap check of {subscribers.channel!r}")
+        return subscribers.gap_check
 
-    async def _check(self, listeners: Listeners) -> None:
-        await asyncio.shield(self._begin_check(listeners))
+    async def _check(self, subscribers: Subscribers) -> None:
+        await asyncio.shield(self._begin_check(subscribers))
 
-    async def _compare(self, listeners: Listeners) -> None:
-        """With the log. What did not pass is delivered now; or it is lost, and the listeners are told."""
-        flow = listeners.flow
+    async def _fill_gap(self, subscribers: Subscribers) -> None:
+        """Compare with the log. What did not pass is delivered now; or it is lost, and the subscribers are evicted."""
+        continuity = subscribers.continuity
         try:
-            if flow.keep is None or listeners.hearing is None:
+            if continuity.keep is None or subscribers.engine_subscription is None:
                 return
-            await asyncio.shield(listeners.hearing)
-            stream = await self._engine.history(listeners.channel, flow.keep, flow.position)
-            missing = flow.missing(stream)
+            await asyncio.shield(subscribers.engine_subscription)
+            stream = await self._engine.history(subscribers.channel, continuity.keep, continuity.position)
+            missing = continuity.missing(stream)
             if missing is None:
                 self.counts.losses += 1
-                self._say_lost(listeners.channel)
-                self._own_up(listeners)
-                flow.begin(stream.position)
+                self._warn_of_loss(subscribers.channel)
+                self._evict(subscribers)
+                continuity.begin(stream.position)
             else:
                 self.counts.gaps += bool(missing)
-                held, flow.held = flow.held, None
+                held, continuity.held = continuity.held, None
                 for publication in missing:
-                    self.deliver(Published(listeners.channel, publication, stream.position.epoch))
-                flow.held = held
+                    self.deliver(Published(subscribers.channel, publication, stream.position.epoch))
+                continuity.held = held
         finally:
-            listeners.checking = None
-        self._release(listeners)
+            subscribers.gap_check = None
+        self._release(subscribers)
 
-    def _release(self, listeners: Listeners) -> None:
-        for event in listeners.flow.release():
+    def _release(self, subscribers: Subscribers) -> None:
+        for event in subscribers.continuity.release():
             self.deliver(event)
 
-    def _say_lost(self, channel: str) -> None:
+    def _warn_of_loss(self, channel: str) -> None:
         """Not of each: when an engine has lost its logs, all are."""
         now = asyncio.get_running_loop().time()
-        if now >= self._say_next:
-            self._say_next = now + QUIET
-            log.warning("%r is behind its log by more than that keeps: its listeners come back", channel)
-
-    def flush(self) -> None:
-        came, self._came = self._came, []
-        for listeners in came:
-            try:
-                self._fan_out(listeners, alone=len(came) == 1)
-            except Exception:
-                log.exception("could not tell what happened in %r", listeners.channel)
-                self._own_up(listeners)
+        if now >= self._log_next:
+            self._log_next = now + LOG_INTERVAL
+            log.warning(
+                "gap in %r that its log cannot fill (history too short, or the engine lost it): its subscribers were "
+                "disconnected with 3010, and reconnect",
+                channel,
+            )
 
     @staticmethod
-    def _own_up(listeners: Listeners) -> None:
-        """What cannot be told is not kept quiet: these clients come back and ask what they missed."""
-        for group in listeners.groups.values():
+    def _evict(subscribers: Subscribers) -> None:
+        """What cannot be delivered is not kept quiet: these clients reconnect and ask what they missed."""
+        for group in subscribers.groups.values():
             for outbox in group.outboxes.values():
                 outbox.close(Disconnect.insufficient_state())
-        for joining in listeners.joining:
+        for joining in subscribers.joining:
             joining.session.outbox.close(Disconnect.insufficient_state())
 
-    def _fan_out(self, listeners: Listeners, *, alone: bool = False) -> None:
+    # -------------------------------------------------------------------------------------------------------- fan-out
+
+    def flush(self) -> None:
+        pending, self._pending = self._pending, []
+        for subscribers in pending:
+            try:
+                self._fan_out(subscribers, alone=len(pending) == 1)
+            except Exception:
+                log.exception("fan-out in %r failed: its subscribers were disconnected", subscribers.channel)
+                self._evict(subscribers)
+
+    def _fan_out(self, subscribers: Subscribers, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""
-        events, listeners.pending = listeners.pending, []
+        events, subscribers.pending = subscribers.pending, []
         if not events:
             return
         self.counts.fanned_out += len(events)
-        for joining in listeners.joining:
-            joining.wait(events)
+        for joining in subscribers.joining:
+            joining.queue(events)
         whole: Encoded = {}
-        for group in listeners.groups.values():
-            if listeners.slow != "disconnect":
-                told = group.offer(listeners.channel, events, whole, keyed=listeners.slow == "latest")
-                add(self.counts.delivered, group.label, told * len(group.outboxes))
+        for group in subscribers.groups.values():
+            if subscribers.slow != "disconnect":
+                pushed = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
+                add(self.counts.delivered, group.label, pushed * len(group.outboxes))
                 continue
-            each = group.encode(events, listeners.last, whole)
+            each = group.encode(events, subscribers.last, whole)
             add(self.counts.delivered, group.label, len(each) * len(group.outboxes))
             frames = group.dialect.join(each)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(frames) == 1:
-                spread(group.outboxes.values(), frames[0])
+                broadcast(group.outboxes.values(), frames[0])
             else:
                 for frame in frames:
                     for outbox in group.outboxes.values():
                         outbox.push(frame)
-        if listeners.delta:
-            listeners.told(events)
+        if subscribers.delta:
+            subscribers.fanned_out(events)

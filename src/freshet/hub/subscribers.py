@@ -1,78 +1,78 @@
-"""Who listens to one channel in this process, in groups that are told the same bytes; and who is on the way in."""
+"""The subscribers of one channel in this process, in groups that get the same bytes; and those on their way in."""
 
 import asyncio
 from enum import Enum
 
 from freshet.dialects.base import Dialect
-from freshet.hub.continuity import Flow
+from freshet.hub.continuity import Continuity
 from freshet.model.events import Delivery, Published
 from freshet.model.frame import Frame
 from freshet.model.log import Publication
-from freshet.rules.filters import Wanted
+from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 
 
-class Telling(Enum):
-    """How a publication is told to a listener."""
+class Delta(Enum):
+    """How a publication goes to a subscriber."""
 
-    WHOLE = "whole"
+    NONE = "none"  # whole
     FIRST = "first"  # whole, and from the next one on as a difference
-    DIFFERENCE = "difference"  # to the last one that was fanned out, which this listener has
+    ON = "on"  # as the difference to the last one that was fanned out, which this subscriber has
 
 
 Encoded = dict[str, list[Frame | None]]
-"""What happened in a turn, by dialect."""
+"""The events of a turn, by dialect."""
 
 
 class Group:
-    """Those listeners of a channel who are told the same bytes: their outboxes by session. label: see `Dialect`."""
+    """Those subscribers of a channel who get the same bytes: their outboxes by session. label: see `Dialect`."""
 
-    __slots__ = ("dialect", "label", "outboxes", "telling", "wanted")
+    __slots__ = ("delta", "dialect", "label", "outboxes", "tag_filter")
 
-    def __init__(self, dialect: Dialect, telling: Telling, wanted: Wanted | None) -> None:
+    def __init__(self, dialect: Dialect, delta: Delta, tag_filter: CompiledFilter | None) -> None:
         self.dialect = dialect
         self.label = dialect.label
-        self.telling = telling
-        self.wanted = wanted
+        self.delta = delta
+        self.tag_filter = tag_filter
         self.outboxes: dict[Session, Outbox] = {}
 
     def encode(self, events: list[Delivery], before: Publication | None, whole: Encoded) -> list[Frame]:
-        """What each is told, not joined yet.
+        """The frames for each of them, not joined yet.
 
         before: the last publication that was fanned out. whole: what other groups have encoded already.
         """
-        if self.telling is not Telling.WHOLE:
-            frames = self._differences(events, before if self.telling is Telling.DIFFERENCE else None)
+        if self.delta is not Delta.NONE:
+            frames = self._differences(events, before if self.delta is Delta.ON else None)
         else:
             known = whole.get(self.dialect.name)
             if known is None:
                 known = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
-            frames = known if self.wanted is None else self._chosen(self.wanted, events, known)
+            frames = known if self.tag_filter is None else self._chosen(self.tag_filter, events, known)
         return [frame for frame in frames if frame is not None]
 
-    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, keyed: bool) -> int:
-        """Tell what may be dropped, if it is a publication, and answer how much each was told.
+    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> int:
+        """Push what may be dropped, if it is a publication, and answer how many each of them got.
 
-        keyed: it is dropped by a later one of the same tag `key`.
+        conflate: a later one of the same tag `key` takes its place.
         """
-        told = 0
+        pushed = 0
         frames = whole.get(self.dialect.name)
         if frames is None:
             frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
         for event, frame in zip(events, frames, strict=True):
-            if frame is None or (self.wanted is not None and not _wants(self.wanted, event)):
+            if frame is None or (self.tag_filter is not None and not _passes(self.tag_filter, event)):
                 continue
-            told += 1
+            pushed += 1
             if type(event) is not Published:
                 for outbox in self.outboxes.values():
                     outbox.push(frame)
                 continue
-            key = (channel, (event.publication.tags or {}).get("key", "")) if keyed else frame
+            key = (channel, (event.publication.tags or {}).get("key", "")) if conflate else frame
             for outbox in self.outboxes.values():
                 outbox.offer(frame, key)
-        return told
+        return pushed
 
     def _differences(self, events: list[Delivery], before: Publication | None) -> list[Frame | None]:
         frames: list[Frame | None] = []
@@ -85,32 +85,32 @@ class Group:
         return frames
 
     @staticmethod
-    def _chosen(wanted: Wanted, events: list[Delivery], frames: list[Frame | None]) -> list[Frame | None]:
-        return [frame for event, frame in zip(events, frames, strict=True) if _wants(wanted, event)]
+    def _chosen(tag_filter: CompiledFilter, events: list[Delivery], frames: list[Frame | None]) -> list[Frame | None]:
+        return [frame for event, frame in zip(events, frames, strict=True) if _passes(tag_filter, event)]
 
 
-def _wants(wanted: Wanted, event: Delivery) -> bool:
-    return type(event) is not Published or wanted(event.publication.tags)
+def _passes(tag_filter: CompiledFilter, event: Delivery) -> bool:
+    return type(event) is not Published or tag_filter(event.publication.tags)
 
 
-class Listeners:
-    """Who listens to one channel.
+class Subscribers:
+    """The subscribers of one channel.
 
-    groups: by dialect, how they are told and what they want. choosy: those who do not want all. pending: what came in
-    this turn. announces: they are told who comes and goes. last: the publication that was fanned out last, where
-    listeners may be told the difference to it. hearing: the engine is told that this node listens; None: not yet, or in
-    vain. checking: the log is read.
+    groups: by dialect, delta and filter. filtered: those with a filter. pending: what came in this turn. join_leave:
+    they are notified of who comes and goes. last: the publication that was fanned out last, where subscribers may get
+    the difference to it. engine_subscription: the engine is told that this node wants the channel; None: not yet, or
+    that failed. gap_check: the log is being read.
     """
 
     __slots__ = (
-        "announces",
         "channel",
-        "checking",
-        "choosy",
+        "continuity",
         "delta",
-        "flow",
+        "engine_subscription",
+        "filtered",
+        "gap_check",
         "groups",
-        "hearing",
+        "join_leave",
         "joining",
         "last",
         "pending",
@@ -119,34 +119,34 @@ class Listeners:
 
     def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
-        self.announces = rule.join_leave
+        self.join_leave = rule.join_leave
         self.delta = rule.delta
         self.slow = rule.slow
         self.last: Publication | None = None
-        self.groups: dict[tuple[str, Telling, Wanted | None], Group] = {}
-        self.choosy: dict[Session, Wanted] = {}
-        self.flow = Flow(rule.history)
-        self.hearing: asyncio.Task[None] | None = None
-        self.checking: asyncio.Task[None] | None = None
+        self.groups: dict[tuple[str, Delta, CompiledFilter | None], Group] = {}
+        self.filtered: dict[Session, CompiledFilter] = {}
+        self.continuity = Continuity(rule.history)
+        self.engine_subscription: asyncio.Task[None] | None = None
+        self.gap_check: asyncio.Task[None] | None = None
         self.joining: list[Joining] = []
         self.pending: list[Delivery] = []
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.joining)
 
-    def add(self, session: Session, telling: Telling, wanted: Wanted | None = None) -> None:
-        key = (session.dialect.name, telling, wanted)
+    def add(self, session: Session, delta: Delta, tag_filter: CompiledFilter | None = None) -> None:
+        key = (session.dialect.name, delta, tag_filter)
         if key not in self.groups:
-            self.groups[key] = Group(session.dialect, telling, wanted)
+            self.groups[key] = Group(session.dialect, delta, tag_filter)
         self.groups[key].outboxes[session] = session.outbox
-        if wanted is not None:
-            self.choosy[session] = wanted
+        if tag_filter is not None:
+            self.filtered[session] = tag_filter
 
     def remove(self, session: Session) -> bool:
         """Whether it was there."""
-        wanted = self.choosy.pop(session, None)
-        for telling in Telling if self.delta else (Telling.WHOLE,):
-            key = (session.dialect.name, telling, wanted)
+        tag_filter = self.filtered.pop(session, None)
+        for delta in Delta if self.delta else (Delta.NONE,):
+            key = (session.dialect.name, delta, tag_filter)
             group = self.groups.get(key)
             if group is not None and group.outboxes.pop(session, None) is not None:
                 if not group.outboxes:
@@ -154,39 +154,44 @@ class Listeners:
                 return True
         return False
 
-    def told(self, events: list[Delivery]) -> None:
-        """Who was told one of these whole is told differences from now on."""
+    def fanned_out(self, events: list[Delivery]) -> None:
+        """Who got one of these whole gets differences from now on."""
         published = [event.publication for event in events if type(event) is Published]
         if not published:
             return
         self.last = published[-1]
         for key, group in list(self.groups.items()):
-            if group.telling is Telling.FIRST:
+            if group.delta is Delta.FIRST:
                 del self.groups[key]
                 for session in group.outboxes:
-                    self.add(session, Telling.DIFFERENCE)
+                    self.add(session, Delta.ON)
 
 
 class Joining:
     """A session on its way into a channel.
 
-    waiting: the last `limit` of what was published since it began. delta: it wants to be told differences.
-    wanted: what it wants to hear; None: all.
+    backlog: the last `limit` of what was published since it began. delta: it wants differences.
+    tag_filter: which publications it wants; None: all.
     """
 
-    __slots__ = ("channel", "delta", "limit", "listeners", "session", "waiting", "wanted")
+    __slots__ = ("backlog", "channel", "delta", "limit", "session", "subscribers", "tag_filter")
 
     def __init__(
-        self, session: Session, listeners: Listeners, rule: ChannelRule, delta: bool, wanted: Wanted | None
+        self,
+        session: Session,
+        subscribers: Subscribers,
+        rule: ChannelRule,
+        delta: bool,
+        tag_filter: CompiledFilter | None,
     ) -> None:
         self.session = session
-        self.channel = listeners.channel
-        self.listeners = listeners
+        self.channel = subscribers.channel
+        self.subscribers = subscribers
         self.limit = rule.history.size if rule.history else 0
         self.delta = delta
-        self.wanted = wanted
-        self.waiting: list[Publication] = []
+        self.tag_filter = tag_filter
+        self.backlog: list[Publication] = []
 
-    def wait(self, events: list[Delivery]) -> None:
-        self.waiting += [event.publication for event in events if type(event) is Published]
-        del self.waiting[: max(0, len(self.waiting) - self.limit)]
+    def queue(self, events: list[Delivery]) -> None:
+        self.backlog += [event.publication for event in events if type(event) is Published]
+        del self.backlog[: max(0, len(self.backlog) - self.limit)]

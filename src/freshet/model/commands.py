@@ -1,17 +1,16 @@
 """What a client asks: frozen values that every dialect makes and `commands/` carries out."""
 
-from typing import Any, TypeAlias
-
 import msgspec
 
 from freshet.model.log import Kind, Position
 
 
-class Connect(msgspec.Struct, frozen=True):
-    """only: the channels that the client can hear: the server subscribes it to no others. Empty: it hears all.
+class Command(msgspec.Struct, frozen=True):
+    """What a client asks. An endpoint may bring commands of its own: see `commands.dispatch`."""
 
-    pid, stamp: the session that was cut off, as which the client comes back, and what it received last (Socket.IO).
-    """
+
+class Connect(Command, frozen=True):
+    """only: the channels whose events the client can be told: the server subscribes it to no others. Empty: all."""
 
     id: int = 0
     token: str = ""
@@ -20,8 +19,6 @@ class Connect(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
     only: tuple[str, ...] = ()
-    pid: str = ""
-    stamp: str = ""
 
 
 class TagFilter(msgspec.Struct, frozen=True):
@@ -35,10 +32,10 @@ class TagFilter(msgspec.Struct, frozen=True):
     nodes: tuple["TagFilter", ...] = ()
 
 
-class Subscribe(msgspec.Struct, frozen=True):
-    """recover: where the client stands. or_refuse: it wants a refusal when it cannot be told all that it missed.
+class Subscribe(Command, frozen=True):
+    """recover: where the client stands. or_refuse: it wants a refusal when not all that it missed can be replayed.
 
-    delta: it knows how to apply the difference between a publication and the one before. filter: what it wants to hear.
+    delta: it knows how to apply the difference between a publication and the one before. filter: which it wants.
     """
 
     channel: str
@@ -51,19 +48,19 @@ class Subscribe(msgspec.Struct, frozen=True):
     filter: TagFilter | None = None
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class Unsubscribe(Command, frozen=True):
     channel: str
     id: int = 0
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(Command, frozen=True):
     channel: str
     data: bytes
     id: int = 0
     kind: Kind = Kind.JSON
 
 
-class ReadHistory(msgspec.Struct, frozen=True):
+class ReadHistory(Command, frozen=True):
     """limit: 0 asks for the position alone, below 0 for all."""
 
     channel: str
@@ -73,70 +70,44 @@ class ReadHistory(msgspec.Struct, frozen=True):
     reverse: bool = False
 
 
-class ReadPresence(msgspec.Struct, frozen=True):
+class ReadPresence(Command, frozen=True):
     channel: str
     id: int = 0
 
 
-class ReadPresenceStats(msgspec.Struct, frozen=True):
+class ReadPresenceStats(Command, frozen=True):
     channel: str
     id: int = 0
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(Command, frozen=True):
     method: str
     data: bytes = b""
     id: int = 0
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(Command, frozen=True):
     """A message to the server that wants no reply."""
 
     data: bytes
 
 
-class Refresh(msgspec.Struct, frozen=True):
+class Refresh(Command, frozen=True):
     token: str
     id: int = 0
 
 
-class RefreshSubscription(msgspec.Struct, frozen=True):
+class RefreshSubscription(Command, frozen=True):
     channel: str
     token: str
     id: int = 0
 
 
-class Emit(msgspec.Struct, frozen=True):
-    """A client has an event for the server's functions. id: 0 when it wants no acknowledgement."""
-
-    event: str
-    arguments: list[Any]
-    id: int = 0
-
-
-class Ping(msgspec.Struct, frozen=True):
+class Ping(Command, frozen=True):
     """A client asks whether the server is there."""
 
     id: int = 0
 
 
-class Pong(msgspec.Struct, frozen=True):
+class Pong(Command, frozen=True):
     """A client answers the server's `Heartbeat`."""
-
-
-Command: TypeAlias = (
-    Connect
-    | Subscribe
-    | Unsubscribe
-    | Publish
-    | ReadHistory
-    | ReadPresence
-    | ReadPresenceStats
-    | Call
-    | Send
-    | Emit
-    | Refresh
-    | RefreshSubscription
-    | Ping
-    | Pong
-)

@@ -1,13 +1,17 @@
 """What a client is told: frozen values that `commands/` and the hub make and every dialect encodes."""
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, Stream
 
 
-class Published(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True):
+    """What a client is told. An endpoint may bring events of its own, for which its dialect alone has words."""
+
+
+class Published(Event, frozen=True):
     """epoch: that of the log which gave the publication its offset."""
 
     channel: str
@@ -15,17 +19,17 @@ class Published(msgspec.Struct, frozen=True):
     epoch: str = ""
 
 
-class Joined(msgspec.Struct, frozen=True):
+class Joined(Event, frozen=True):
     channel: str
     info: ClientInfo
 
 
-class Left(msgspec.Struct, frozen=True):
+class Left(Event, frozen=True):
     channel: str
     info: ClientInfo
 
 
-class Subscribed(msgspec.Struct, frozen=True):
+class Subscribed(Event, frozen=True):
     """The answer to `Subscribe`, and with id 0 the news that the server subscribed this client.
 
     recovered: None when the client did not ask; True: `publications` are all that it missed; False: they could not be
@@ -45,11 +49,10 @@ class Subscribed(msgspec.Struct, frozen=True):
     delta: bool = False
 
 
-class Connected(msgspec.Struct, frozen=True):
+class Connected(Event, frozen=True):
     """ttl: seconds until the connection's token has to be refreshed; None: never. ping: seconds between heartbeats.
 
-    pid: with which the client can come back as this session; the same as before if it did.
-    session, node: where requests of their own bring what the client says; empty: it says it where it hears.
+    session, node: where requests of their own bring what the client says; empty: it says it on its own connection.
     """
 
     id: int
@@ -60,10 +63,9 @@ class Connected(msgspec.Struct, frozen=True):
     subscriptions: list[Subscribed] = []
     session: str = ""
     node: str = ""
-    pid: str = ""
 
 
-class Unsubscribed(msgspec.Struct, frozen=True):
+class Unsubscribed(Event, frozen=True):
     """The server ended a subscription. Codes from 2500 on ask the client to subscribe again."""
 
     channel: str
@@ -71,43 +73,43 @@ class Unsubscribed(msgspec.Struct, frozen=True):
     reason: str = "server unsubscribe"
 
 
-class Unsubscription(msgspec.Struct, frozen=True):
+class Unsubscription(Event, frozen=True):
     """The answer to `Unsubscribe`."""
 
     id: int
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(Event, frozen=True):
     """The answer to `Publish`."""
 
     id: int
     position: Position
 
 
-class HistoryPage(msgspec.Struct, frozen=True):
+class HistoryPage(Event, frozen=True):
     id: int
     stream: Stream
 
 
-class PresenceList(msgspec.Struct, frozen=True):
+class PresenceList(Event, frozen=True):
     id: int
     clients: dict[str, ClientInfo]
 
 
-class PresenceStats(msgspec.Struct, frozen=True):
+class PresenceStats(Event, frozen=True):
     id: int
     clients: int
     users: int
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(Event, frozen=True):
     """The answer to `Call`."""
 
     id: int
     data: bytes
 
 
-class Refreshed(msgspec.Struct, frozen=True):
+class Refreshed(Event, frozen=True):
     """The answer to `Refresh`."""
 
     id: int
@@ -115,19 +117,19 @@ class Refreshed(msgspec.Struct, frozen=True):
     ttl: int | None
 
 
-class SubscriptionRefreshed(msgspec.Struct, frozen=True):
+class SubscriptionRefreshed(Event, frozen=True):
     id: int
     ttl: int | None
 
 
-class Alive(msgspec.Struct, frozen=True):
+class Alive(Event, frozen=True):
     """The answer to `Ping`."""
 
     id: int
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """A command was refused. `command` is its type's name, for dialects that must tell them apart."""
+class Refused(Event, frozen=True):
+    """A command was refused. id: the command's, by which a dialect that has several under way knows which."""
 
     id: int
     code: int
@@ -135,66 +137,28 @@ class Refused(msgspec.Struct, frozen=True):
     temporary: bool = False
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(Event, frozen=True):
     """The server tells one client something that belongs to no channel."""
 
     data: bytes
 
 
-class Emitted(msgspec.Struct, frozen=True):
-    """The server has an event for one client. id: 0 when it wants no acknowledgement."""
-
-    event: str
-    arguments: list[Any]
-    id: int = 0
-
-
-class Acknowledged(msgspec.Struct, frozen=True):
-    """The answer to `Emit`."""
-
-    id: int
-    arguments: list[Any]
-
-
-class Disconnected(msgspec.Struct, frozen=True):
+class Disconnected(Event, frozen=True):
     """The server ends the session: the last news, where the transport has no word of its own for it."""
 
     code: int
     reason: str
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class Heartbeat(Event, frozen=True):
     """The server is there, and asks whether the client is."""
 
 
 Delivery: TypeAlias = Published | Joined | Left
 
 
-Event: TypeAlias = (
-    Delivery
-    | Subscribed
-    | Connected
-    | Unsubscribed
-    | Unsubscription
-    | Accepted
-    | HistoryPage
-    | PresenceList
-    | PresenceStats
-    | Answer
-    | Refreshed
-    | SubscriptionRefreshed
-    | Alive
-    | Refused
-    | Message
-    | Emitted
-    | Acknowledged
-    | Disconnected
-    | Heartbeat
-)
-
-
 def begun_by(event: Event) -> list[Subscribed]:
     """The subscriptions that begin with what a client is told."""
-    if type(event) is Connected:
+    if isinstance(event, Connected):
         return event.subscriptions
     return [event] if type(event) is Subscribed else []

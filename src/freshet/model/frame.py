@@ -9,7 +9,7 @@ class Frame:
     One frame is shared by every client that it goes to, so it also keeps its wire forms: a transport that serialises
     it once leaves the result here for the others.
 
-    tail: what has to follow with nothing between: the attachments of a Socket.IO packet are frames of their own.
+    tail: what has to follow with nothing between, such as a packet's binary attachments, which are frames of their own.
     """
 
     __slots__ = ("binary", "data", "deflated", "tail", "wire")

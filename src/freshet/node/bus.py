@@ -1,105 +1,104 @@
-"""What the nodes that share an engine say to each other over it: orders for all, and questions that one answers."""
+"""The messages between the nodes that share an engine: broadcasts to all, and requests that one of them answers.
+
+A request waits for its reply until a deadline; meanwhile the node that was asked is probed, so that the death of a node
+is noticed within seconds where a reply may take longer (a poll that is passed on waits for half a minute).
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from freshet.engines.base import Engine
 from freshet.errors import EngineUnavailable
+from freshet.runtime.tasks import Tasks
 
-log = logging.getLogger("freshet.peers")
+log = logging.getLogger("freshet.bus")
 
-ANSWER, FAILED, GONE, THERE = "answer", "failed", "gone", "there"
-CAME, LEFT = "came", "left"
-MOST, LONGEST = 1000, 64  # nodes that are known, and bytes of a name
-LOOK = 1.0  # seconds from one look at a node that is asked something to the next
-LIFE = 5.0  # seconds in which a node has to say that it is there
+REPLY, FAILURE, CANCEL, PROBE = "reply", "failure", "cancel", "probe"
+JOIN, LEAVE = "join", "leave"
+KNOWN_NODES, NODE_NAME = 1000, 64  # nodes that are remembered, and bytes of a name
+PROBE_INTERVAL = 1.0  # seconds between probes of a node that is asked something
+PROBE_TIMEOUT = 5.0  # seconds in which a node has to answer a probe
 
-Verb = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
-"""What is done when another node says a word: with what it said, and an event that is set when it no longer waits."""
+Handler = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
+"""Answers a request: the body, and an event that is set when the node that asked no longer waits."""
 
 
-class Said(msgspec.Struct, array_like=True):
-    """number, asker: of a question, for its answer; 0 when none is expected."""
+class BusMessage(msgspec.Struct, array_like=True):
+    """correlation_id, sender: of a request, for its reply; 0 when none is expected."""
 
-    verb: str
+    kind: str
     body: bytes = b""
-    number: int = 0
-    asker: str = ""
+    correlation_id: int = 0
+    sender: str = ""
 
 
-class _Question(NamedTuple):
+class _PendingRequest(NamedTuple):
     node: str
-    answer: asyncio.Future[bytes]
+    reply: asyncio.Future[bytes]
 
 
-class _Silent(EngineUnavailable):
-    """A node did not answer, though it could be told."""
+class _NoReply(EngineUnavailable):
+    """A node did not reply, though the message could be sent."""
 
 
-class Peers:
-    """The other nodes, as one node sees them. verbs: what it does at their word. others: those that said they came."""
+class Bus:
+    """One node's end of it. handlers: by the kind of request. peers: the other nodes that have announced themselves."""
 
     def __init__(self, node: str, engine: Engine) -> None:
-        self.verbs: dict[str, Verb] = {THERE: self._here, CAME: self._came, LEFT: self._left}
-        self.others: set[str] = set()
-        self.garbage = 0  # messages that nobody here understands
+        self.handlers: dict[str, Handler] = {PROBE: self._probed, JOIN: self._joined, LEAVE: self._left}
+        self.peers: set[str] = set()
+        self.unreadable = 0  # messages that nobody here understands
         self._node = node
         self._engine = engine
-        self._numbers = count(1)
-        self._asked: dict[int, _Question] = {}
-        self._watched: set[str] = set()
-        self._answering: dict[tuple[str, int], asyncio.Event] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._correlation_ids = count(1)
+        self._requests: dict[int, _PendingRequest] = {}
+        self._probing: set[str] = set()
+        self._handling: dict[tuple[str, int], asyncio.Event] = {}
+        self._tasks = Tasks()
 
-    def knows(self, node: str) -> bool:
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    def may_reach(self, node: str) -> bool:
         """Whether there may be such a node beside this one."""
         return self._engine.shared and bool(node) and node != self._node
 
-    async def tell(self, verb: str, body: bytes) -> None:
-        """To all others. Raises EngineUnavailable."""
+    # -------------------------------------------------------------------------------------------------------- sending
+
+    async def broadcast(self, kind: str, body: bytes) -> None:
+        """To all other nodes. Raises EngineUnavailable."""
         if self._engine.shared:
-            await self._engine.tell(None, msgspec.msgpack.encode(Said(verb, body)))
+            await self._engine.tell(None, msgspec.msgpack.encode(BusMessage(kind, body)))
 
-    async def announce(self, *, end: bool = False) -> None:
-        """Say to all others that this node is there, or that it ends. Now and then again: it may have been lost."""
+    async def announce(self, *, leaving: bool = False) -> None:
+        """Let all others know that this node is there, or that it ends. Repeated now and then: one may be lost."""
         with suppress(EngineUnavailable):
-            await self.tell(LEFT if end else CAME, self._node.encode())
+            await self.broadcast(LEAVE if leaving else JOIN, self._node.encode())
 
-    async def _came(self, body: bytes, gone: asyncio.Event) -> bytes:
-        node = body[:LONGEST].decode(errors="replace")
-        if node not in self.others and self.knows(node) and len(self.others) < MOST:
-            self.others.add(node)
-            await self._say(node, Said(CAME, self._node.encode()))  # it may not know of this one
-        return b""
+    async def request(self, node: str, kind: str, body: bytes, timeout: float) -> bytes:  # noqa: ASYNC109 - of the reply
+        """One node's reply.
 
-    async def _left(self, body: bytes, gone: asyncio.Event) -> bytes:
-        self.others.discard(body.decode(errors="replace"))
-        return b""
-
-    async def ask_all(self, verb: str, body: bytes, patience: float) -> list[bytes]:
-        """What this node and all others answer. Who does not answer is no longer known, until it says that it is."""
-        nodes = [self._node, *sorted(self.others)]
-        answers = await asyncio.gather(*(self._answer_of(node, verb, body, patience) for node in nodes))
-        return [answer for answer in answers if answer is not None]
-
-    async def ask(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
-        """One node's answer.
-
-        Raises EngineUnavailable: the engine is, there is no answer in `patience` seconds, or the node is gone.
+        Raises EngineUnavailable: the engine is, there is no reply within `timeout` seconds, or the node is gone.
         """
-        if node not in self._watched:
-            self._watched.add(node)
-            self._spawn(self._watch(node))
-        return await self._question(node, verb, body, patience)
+        if node not in self._probing:
+            self._probing.add(node)
+            self._tasks.start(self._probe(node), f"bus: probe of {node}")
+        return await self._request(node, kind, body, timeout)
 
-    async def ask_neighbours(self, verb: str, body: bytes, patience: float) -> dict[int, bytes]:
-        """What this node and those that share its port answer, by their places; who does not answer is missing.
+    async def request_all(self, kind: str, body: bytes, timeout: float) -> list[bytes]:  # noqa: ASYNC109 - of each reply
+        """The replies of this node and all others. One that does not reply is forgotten until it announces itself."""
+        nodes = [self._node, *sorted(self.peers)]
+        replies = await asyncio.gather(*(self._reply_of(node, kind, body, timeout) for node in nodes))
+        return [reply for reply in replies if reply is not None]
+
+    async def request_neighbours(self, kind: str, body: bytes, timeout: float) -> dict[int, bytes]:  # noqa: ASYNC109
+        """The replies of this node and those that share its port, by their places; who does not reply is missing.
 
         See `Engine.neighbours`.
         """
@@ -108,113 +107,120 @@ class Peers:
         except EngineUnavailable:
             nodes = []
         places = {place: node for place, node in enumerate(nodes or [self._node]) if node}
-        asking = (self._answer_of(node, verb, body, patience) for node in places.values())
-        answers = zip(places, await asyncio.gather(*asking), strict=True)
-        return {place: answer for place, answer in answers if answer is not None}
+        replies = await asyncio.gather(*(self._reply_of(node, kind, body, timeout) for node in places.values()))
+        return {place: reply for place, reply in zip(places, replies, strict=True) if reply is not None}
 
-    async def _answer_of(self, node: str, verb: str, body: bytes, patience: float) -> bytes | None:
+    async def _reply_of(self, node: str, kind: str, body: bytes, timeout: float) -> bytes | None:  # noqa: ASYNC109
         if node == self._node:
-            return await self.verbs[verb](body, asyncio.Event())
+            return await self.handlers[kind](body, asyncio.Event())
         try:
-            return await self.ask(node, verb, body, patience)
+            return await self.request(node, kind, body, timeout)
         except EngineUnavailable as why:
-            log.warning("%s: %s", verb, why)
-            if isinstance(why, _Silent):
-                self.others.discard(node)
+            log.warning("bus: no reply of node %s to %r, it is left out: %s", node, kind, why)
+            if isinstance(why, _NoReply):
+                self.peers.discard(node)
             return None
 
-    async def _question(self, node: str, verb: str, body: bytes, patience: float) -> bytes:
-        number = next(self._numbers)
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asked[number] = _Question(node, answer)
+    async def _request(self, node: str, kind: str, body: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
+        correlation_id = next(self._correlation_ids)
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._requests[correlation_id] = _PendingRequest(node, reply)
+        message = BusMessage(kind, body, correlation_id, self._node)
         try:
-            await self._engine.tell(node, msgspec.msgpack.encode(Said(verb, body, number, self._node)))
-            async with asyncio.timeout(patience):
-                return await answer
+            await self._engine.tell(node, msgspec.msgpack.encode(message))
+            async with asyncio.timeout(timeout):
+                return await reply
         except TimeoutError:
-            raise _Silent(f"node {node} does not answer") from None
+            raise _NoReply(f"node {node} does not reply") from None
         finally:
-            del self._asked[number]
-            if answer.cancelled():
-                self._spawn(self._say(node, Said(GONE, b"", number, self._node)))
+            del self._requests[correlation_id]
+            if reply.cancelled():
+                cancel = BusMessage(CANCEL, b"", correlation_id, self._node)
+                self._tasks.start(self._send(node, cancel), "bus: cancel a request")
 
-    async def _watch(self, node: str) -> None:
-        """Look at a node while it is asked something: a poll waits long, and the node that has it may die meanwhile."""
+    async def _send(self, node: str, message: BusMessage) -> None:
         try:
-            await asyncio.sleep(LOOK)  # most are answered by then
-            while any(asked.node == node for asked in self._asked.values()):
+            await self._engine.tell(node, msgspec.msgpack.encode(message))
+        except EngineUnavailable as why:
+            log.warning("bus: could not send %r to node %s: %s", message.kind, node, why)
+
+    # ------------------------------------------------------------------------------------------------ failure detector
+
+    async def _probe(self, node: str) -> None:
+        """As long as a node is asked something; the requests to one that does not answer probes fail."""
+        try:
+            await asyncio.sleep(PROBE_INTERVAL)  # most are answered by then
+            while any(request.node == node for request in self._requests.values()):
                 try:
-                    await self._question(node, THERE, b"", LIFE)
-                except _Silent as why:
-                    self._bury(node, why)
+                    await self._request(node, PROBE, b"", PROBE_TIMEOUT)
+                except _NoReply as why:
+                    self._fail_requests(node, why)
                 except EngineUnavailable:
-                    pass  # nobody can be told anything, which says nothing about the node
-                await asyncio.sleep(LOOK)
+                    pass  # nothing can be sent to anybody, which says nothing about the node
+                await asyncio.sleep(PROBE_INTERVAL)
         finally:
-            self._watched.discard(node)
+            self._probing.discard(node)
 
-    def _bury(self, node: str, why: _Silent) -> None:
-        for asked in self._asked.values():
-            if asked.node == node and not asked.answer.done():
-                asked.answer.set_exception(_Silent(str(why)))
+    def _fail_requests(self, node: str, why: _NoReply) -> None:
+        for request in self._requests.values():
+            if request.node == node and not request.reply.done():
+                request.reply.set_exception(_NoReply(str(why)))
 
-    async def _here(self, body: bytes, gone: asyncio.Event) -> bytes:
-        return b""
+    # ------------------------------------------------------------------------------------------------------ receiving
 
-    def hear(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """What the engine calls. Whatever the message holds, nothing is raised."""
         try:
-            said = msgspec.msgpack.decode(message, type=Said)
+            it = msgspec.msgpack.decode(message, type=BusMessage)
         except (ValueError, RecursionError):
-            said = Said("")
-        if said.verb in (ANSWER, FAILED):
-            self._answered(said)
-        elif said.verb == GONE:
-            if (gone := self._answering.get((said.asker, said.number))) is not None:
-                gone.set()
-        elif (verb := self.verbs.get(said.verb)) is not None:
-            self._spawn(self._do(verb, said))
+            it = BusMessage("")
+        if it.kind in (REPLY, FAILURE):
+            self._replied(it)
+        elif it.kind == CANCEL:
+            if (cancelled := self._handling.get((it.sender, it.correlation_id))) is not None:
+                cancelled.set()
+        elif (handler := self.handlers.get(it.kind)) is not None:
+            self._tasks.start(self._handle(handler, it), f"bus: {it.kind}")
         else:
-            self.garbage += 1
-            if self.garbage & (self.garbage - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
-                log.warning("%d messages from other nodes made no sense", self.garbage)
+            self.unreadable += 1
+            if self.unreadable & (self.unreadable - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+                log.warning(
+                    "bus: %d messages so far could not be read: do all nodes run this version?", self.unreadable
+                )
 
-    def _answered(self, said: Said) -> None:
-        asked = self._asked.get(said.number)
-        if asked is None or asked.answer.done():
+    def _replied(self, it: BusMessage) -> None:
+        request = self._requests.get(it.correlation_id)
+        if request is None or request.reply.done():
             return
-        if said.verb == ANSWER:
-            asked.answer.set_result(said.body)
+        if it.kind == REPLY:
+            request.reply.set_result(it.body)
         else:
-            asked.answer.set_exception(EngineUnavailable("the other node failed"))
+            request.reply.set_exception(EngineUnavailable("the other node failed"))
 
-    async def _do(self, verb: Verb, said: Said) -> None:
-        key, gone = (said.asker, said.number), asyncio.Event()
-        if said.number:
-            self._answering[key] = gone
+    async def _handle(self, handler: Handler, it: BusMessage) -> None:
+        key, cancelled = (it.sender, it.correlation_id), asyncio.Event()
+        if it.correlation_id:
+            self._handling[key] = cancelled
         try:
-            answer = Said(ANSWER, await verb(said.body, gone), said.number)
+            reply = BusMessage(REPLY, await handler(it.body, cancelled), it.correlation_id)
         except Exception:
-            log.exception("%s, which another node asked for, failed", said.verb)
-            answer = Said(FAILED, b"", said.number)
+            log.exception("bus: %r of node %s failed", it.kind, it.sender)
+            reply = BusMessage(FAILURE, b"", it.correlation_id)
         finally:
-            self._answering.pop(key, None)
-        if said.number:
-            await self._say(said.asker, answer)
+            self._handling.pop(key, None)
+        if it.correlation_id:
+            await self._send(it.sender, reply)
 
-    async def _say(self, node: str, said: Said) -> None:
-        try:
-            await self._engine.tell(node, msgspec.msgpack.encode(said))
-        except EngineUnavailable as why:
-            log.warning("could not tell node %s: %s", node, why)
+    async def _probed(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        return b""
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _joined(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        node = body[:NODE_NAME].decode(errors="replace")
+        if node not in self.peers and self.may_reach(node) and len(self.peers) < KNOWN_NODES:
+            self.peers.add(node)
+            await self._send(node, BusMessage(JOIN, self._node.encode()))  # it may not know of this one
+        return b""
 
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    async def _left(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        self.peers.discard(body.decode(errors="replace"))
+        return b""

@@ -60,6 +60,6 @@ class Snapshot(msgspec.Struct):
     channels: int
     subscriptions: int
     turned_away: int
-    cpu: float
-    memory: int
     uptime: float
+    cpu: float = 0.0
+    memory: int = 0

@@ -4,23 +4,23 @@ Not whether the engine can be reached: that is the same for all nodes, and to ta
 Clients that are here keep what they have while it is away, and whoever publishes is told.
 """
 
+from collections.abc import Callable
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-
-from freshet.node.node import Node
 
 _HEADERS = {"Cache-Control": "no-store"}
 
 
 class Health:
-    """Answers both. `ready` is 503 before the node has begun, and from when it sends its clients away."""
+    """Answers both. state: `ready`; anything else is 503: before the node has begun, and from when it drains."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, state: Callable[[], str]) -> None:
+        self._state = state
 
     async def live(self, _: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
 
     async def ready(self, _: Request) -> JSONResponse:
-        state = self._node.state
+        state = self._state()
         return JSONResponse({"status": state}, 200 if state == "ready" else 503, _HEADERS)

@@ -8,30 +8,33 @@ import asyncio
 import hmac
 import os
 import resource
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from freshet.node.node import Node
+from freshet.config import Metrics
+from freshet.node.bus import Bus
 from freshet.observe.counts import Snapshot
 from freshet.observe.exposition import exposition
 
-VERB = "metrics"
-PATIENCE = 2.0  # seconds for the other workers; who does not answer is missing
+SNAPSHOT = "metrics"
+TIMEOUT = 2.0  # seconds for the other workers; who does not reply is missing
 NO_KEY = "There is no key for metrics: set {} or [metrics] key.\n"
 WRONG = "A key is required: Authorization: Bearer ...\n"
 
 
 class MetricsEndpoint:
-    """key: None: nobody is answered, unless all may ask."""
+    """snapshot: of this node. key: None: nobody is answered, unless the configuration lets everybody ask."""
 
-    def __init__(self, node: Node, key: str | None) -> None:
-        self._node = node
+    def __init__(self, snapshot: Callable[[], Snapshot], bus: Bus, config: Metrics, key: str | None) -> None:
+        self._snapshot = snapshot
+        self._bus = bus
+        self._config = config
         self._key = key
-        node.peers.verbs[VERB] = self._asked
+        bus.handlers[SNAPSHOT] = self._handle
 
     async def __call__(self, request: Request) -> Response:
         if (why := self._refusal(request)) is not None:
@@ -40,36 +43,24 @@ class MetricsEndpoint:
         return Response(text, media_type=media_type, headers={"Cache-Control": "no-store"})
 
     def _refusal(self, request: Request) -> str | None:
-        config = self._node.config.metrics
-        if config.anonymous:
+        if self._config.anonymous:
             return None
         if not self._key:
-            return NO_KEY.format(config.key_env)
+            return NO_KEY.format(self._config.key_env)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._key.encode())
         return None if scheme.lower() == "bearer" and right else WRONG
 
     async def _all(self) -> dict[str, Snapshot]:
         """By the place of the worker, which the one that follows it has, too."""
-        answers = await self._node.peers.ask_neighbours(VERB, b"", PATIENCE)
-        return {str(place): msgspec.msgpack.decode(answer, type=Snapshot) for place, answer in answers.items()}
+        replies = await self._bus.request_neighbours(SNAPSHOT, b"", TIMEOUT)
+        return {str(place): msgspec.msgpack.decode(reply, type=Snapshot) for place, reply in replies.items()}
 
-    async def _asked(self, body: bytes, gone: asyncio.Event) -> bytes:
-        node, used = self._node, resource.getrusage(resource.RUSAGE_SELF)
-        statistics = node.statistics()
-        own = Snapshot(
-            counts=node.counts,
-            state=node.state,
-            clients=dict(Counter(it.dialect.label for it in node.sessions() if it.connected)),
-            users=statistics.users,
-            channels=statistics.channels,
-            subscriptions=statistics.subscriptions,
-            turned_away=node.admission.refused,
-            cpu=used.ru_utime + used.ru_stime,
-            memory=_resident(),
-            uptime=node.uptime(),
-        )
-        return msgspec.msgpack.encode(own)
+    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        snapshot, used = self._snapshot(), resource.getrusage(resource.RUSAGE_SELF)
+        snapshot.cpu = used.ru_utime + used.ru_stime
+        snapshot.memory = _resident()
+        return msgspec.msgpack.encode(snapshot)
 
 
 def _resident() -> int:

@@ -1,88 +1,140 @@
-"""Who may do what: the checks that run before a command does."""
+"""Who may do what: tokens, and what a channel's rule says of it."""
 
-import msgspec
+from collections.abc import Awaitable
+from typing import Any
 
-from freshet.config import Config, Limits
 from freshet.errors import Disconnect, Refusal
-from freshet.policy.tokens import ConnectionClaims, TokenVerifier
-from freshet.rules.rules import ChannelRule, ChannelRules
+from freshet.model.commands import (
+    Command,
+    Connect,
+    Publish,
+    ReadHistory,
+    ReadPresence,
+    ReadPresenceStats,
+    Refresh,
+    RefreshSubscription,
+    Subscribe,
+)
+from freshet.policy.base import Context, Grant, Policy
+from freshet.policy.tokens import ConnectionClaims, SubscriptionClaims, Verifier
+from freshet.rules.rules import ChannelRule, personal_channel
 from freshet.session.session import Session
 
-
-def identify(token: str, tokens: TokenVerifier | None) -> ConnectionClaims | None:
-    """Who a connection's token says it is; None when there is no token.
-
-    Raises `Refusal` 109 for one that has expired, so that the client gets a new one, `Disconnect` 3500 for any other
-    that is not right.
-    """
-    if not token:
-        return None
-    if tokens is None:
-        raise Disconnect.invalid_token(why_no_token(tokens))
-    return tokens.connection(token)
+Pending = Awaitable[None] | None
 
 
-def why_no_token(tokens: TokenVerifier | None) -> str:
-    """What is missing when a client without a valid token is sent away."""
+def why_nobody(tokens: Verifier | None) -> str:
+    """What is missing when a client without a valid token is disconnected."""
     if tokens is None:
         return "the server has no secret: set FRESHET_SECRET or [tokens] secret"
     return "a token is required"
 
 
-def rule_of(rules: ChannelRules, channel: str, limits: Limits) -> tuple[ChannelRule, dict[str, str]]:
-    """The first rule that matches, and the parameters of its pattern.
+class Rights(Policy):
+    """The first policy of all. The server itself may do everything.
 
-    Raises `Refusal` 102 when there is none, 107 for what cannot be a channel's name.
+    tokens: None when there is no secret, so that no token can be right. personal_channels: the option of that name.
     """
-    if not channel:
-        raise Refusal.bad_request("channel: expected a name")
-    if len(channel) > limits.channel_length or len(channel.encode(errors="replace")) > limits.channel_length:
-        raise Refusal.bad_request(f"channel: at most {limits.channel_length} bytes")
-    return rules.find(channel)
 
+    def __init__(self, tokens: Verifier | None, *, personal_channels: bool) -> None:
+        self._tokens = tokens
+        self._personal_channels = personal_channels
+        self._checks: dict[type[Command], Any] = {
+            Connect: self._connect,
+            Publish: self._publish,
+            ReadHistory: self._read,
+            ReadPresence: self._read,
+            ReadPresenceStats: self._read,
+            Refresh: self._connect,
+            RefreshSubscription: self._refresh_subscription,
+            Subscribe: self._subscribe,
+        }
 
-def personal_channel(user: str) -> str:
-    """The channel that belongs to one user alone."""
-    return f"#{user}"
+    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Pending:
+        session = context.session
+        if session is None:
+            return None
+        if rule is not None and self._personal_channels:
+            _only_ones_own(session, getattr(command, "channel", ""))
+        check = self._checks.get(type(command))
+        pending: Pending = check(context, session, command) if check is not None else None
+        return pending
 
+    # --------------------------------------------------------------------------------------------------- tokens
 
-def rule_for(rules: ChannelRules, config: Config, session: Session, channel: str) -> tuple[ChannelRule, dict[str, str]]:
-    """As `rule_of`, for what a client asks itself: nobody has business in another's personal channel."""
-    if config.personal_channels and channel.startswith("#") and channel != personal_channel(session.user):
-        raise Refusal.permission_denied(f"{channel!r} belongs to another user")
-    return rule_of(rules, channel, config.limits)
+    def _connect(self, context: Context, session: Session, command: Connect | Refresh) -> Pending:
+        """Raises `Refusal` 109 for a token that has expired, so that the client gets a new one; else `Disconnect`."""
+        if not command.token:
+            return None
+        if self._tokens is None:
+            raise Disconnect.invalid_token(why_nobody(None))
+        claims = self._tokens.connection(command.token)
+        if isinstance(claims, ConnectionClaims):
+            context.claims = claims
+            return None
+        return _later_connection(context, claims)
 
-
-def may_subscribe(
-    rule: ChannelRule, session: Session, channel: str, token: str, tokens: TokenVerifier | None
-) -> tuple[msgspec.Raw, float]:
-    """The info that a subscription token gives, and when it expires (epoch seconds, or 0).
-
-    Raises `Refusal` 103, or 109 for a token that has expired.
-    """
-    if token:
-        if tokens is None:
+    def _subscription(self, context: Context, session: Session, command: Subscribe | RefreshSubscription) -> Pending:
+        """Raises `Refusal` 103, or 109 for a token that has expired."""
+        if self._tokens is None:
             raise Refusal.permission_denied("the server has no secret to check the token with")
-        claims = tokens.subscription(token, channel, session.user)
-        return claims.info, claims.expires_at or 0.0
-    if rule.subscribe == "token":
-        raise Refusal.permission_denied(f"{channel!r} needs a subscription token")
-    if rule.subscribe == "nobody":
-        raise Refusal.permission_denied(f"only the server subscribes to {channel!r}")
-    return msgspec.Raw(), 0.0
+        claims = self._tokens.subscription(command.token, command.channel, session.user)
+        if isinstance(claims, SubscriptionClaims):
+            context.grant = _grant(claims)
+            return None
+        return _later_subscription(context, claims)
+
+    def _refresh_subscription(self, context: Context, session: Session, command: RefreshSubscription) -> Pending:
+        if command.channel not in session.subscriptions:
+            raise Refusal.permission_denied("not subscribed")
+        return self._subscription(context, session, command)
+
+    # --------------------------------------------------------------------------------------------------- rules
+
+    def _subscribe(self, context: Context, session: Session, command: Subscribe) -> Pending:
+        rule = context.rule
+        assert rule is not None
+        if command.token:
+            return self._subscription(context, session, command)
+        if rule.subscribe == "token":
+            raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
+        if rule.subscribe == "nobody":
+            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
+        return None
+
+    def _publish(self, context: Context, session: Session, command: Publish) -> Pending:
+        assert context.rule is not None
+        _allow(context.rule.publish, session, command.channel, "publish in")
+        return None
+
+    def _read(
+        self, context: Context, session: Session, command: ReadHistory | ReadPresence | ReadPresenceStats
+    ) -> Pending:
+        """History and presence."""
+        assert context.rule is not None
+        _allow(context.rule.read, session, command.channel, "read")
+        return None
 
 
-def may_publish(rule: ChannelRule, session: Session, channel: str) -> None:
-    """Raises `Refusal` 103."""
-    _allowed(rule.publish, session, channel, "publish in")
+async def _later_connection(context: Context, claims: Awaitable[ConnectionClaims]) -> None:
+    context.claims = await claims
 
 
-def may_read(rule: ChannelRule, session: Session, channel: str) -> None:
-    """History and presence. Raises `Refusal` 103."""
-    _allowed(rule.read, session, channel, "read")
+async def _later_subscription(context: Context, claims: Awaitable[SubscriptionClaims]) -> None:
+    context.grant = _grant(await claims)
 
 
-def _allowed(who: str, session: Session, channel: str, deed: str) -> None:
+def _grant(claims: SubscriptionClaims) -> Grant:
+    return Grant(claims.info, claims.expires_at or 0.0)
+
+
+def _only_ones_own(session: Session, channel: str) -> None:
+    """Nobody has business in another's personal channel."""
+    if channel.startswith("#") and channel != personal_channel(session.user):
+        raise Refusal.permission_denied(f"{channel!r} belongs to another user")
+
+
+def _allow(who: str, session: Session, channel: str, deed: str) -> None:
     if who == "client" or (who == "subscriber" and channel in session.subscriptions):
         return
     if who == "subscriber":

@@ -6,9 +6,9 @@ the other.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 import msgspec
@@ -93,6 +93,16 @@ def _signatures(algorithms: Sequence[str]) -> jwt.PyJWS:
         if name not in jws.get_algorithms():
             jws.register_algorithm(name, _Hmac(HASHES[name][0]))
     return jws
+
+
+class Verifier(Protocol):
+    """What checks clients' tokens. One that has to wait, for a key that it fetches, answers with an awaitable."""
+
+    def connection(self, token: str) -> ConnectionClaims | Awaitable[ConnectionClaims]:
+        """Raises, now or when it is awaited, as `TokenVerifier.connection`."""
+
+    def subscription(self, token: str, channel: str, user: str) -> SubscriptionClaims | Awaitable[SubscriptionClaims]:
+        """Raises, now or when it is awaited, as `TokenVerifier.subscription`."""
 
 
 class TokenVerifier:

@@ -1,6 +1,6 @@
-"""Which publications of a channel a client wants to hear, by their tags: a `TagFilter`, checked once.
+"""Which publications of a channel a subscriber wants, by their tags: a `TagFilter`, checked once.
 
-A filter saves bandwidth; it keeps no secret, since whoever may hear a channel may hear all of it.
+A filter saves bandwidth; it keeps no secret, since whoever may subscribe to a channel may get all of it.
 """
 
 import re
@@ -33,8 +33,8 @@ _OPPOSITE = {"neq": "eq", "nin": "in", "nex": "ex"}
 COMPARISONS = sorted([*_TEXT, *_NUMBER, *_OPPOSITE, "in", "ex"])
 
 
-class Wanted:
-    """A filter that makes sense. Equal filters are equal, so that those who want the same are told together.
+class CompiledFilter:
+    """A filter that makes sense. Equal filters are equal, so that subscribers with the same one share an encoding.
 
     Raises ValueError, which says what is wrong, for one that does not.
     """
@@ -53,7 +53,7 @@ class Wanted:
         return self._test(tags or {})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Wanted) and self.node == other.node
+        return isinstance(other, CompiledFilter) and self.node == other.node
 
     def __hash__(self) -> int:
         return self._hash

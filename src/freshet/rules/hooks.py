@@ -66,9 +66,11 @@ class Hook:
     async def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the function. `data` among the arguments is JSON, given to it converted.
 
+        What the function takes by position may be among `named` too.
+
         Raises what the function raises, and `Refusal` 107 when the data does not fit its type.
         """
-        given = list(arguments)
+        given = [*arguments, *(named[name] for name in self._positional[len(arguments) :])]
         if "data" in self._positional:
             at = self._positional.index("data")
             given[at] = self._convert(given[at])
@@ -89,6 +91,33 @@ class Hook:
             return msgspec.json.decode(data, type=self._data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refusal.bad_request(f"data: {error}") from None
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """What the hook `on_connect` may return: who the client is, and what it starts with.
+
+    user: replaces the token's. info: what others in a channel see of it. channels: it is subscribed to them by the
+    server. data: goes to the client with the reply. expires: epoch seconds.
+    """
+
+    user: str | None = None
+    info: Any = None
+    channels: list[str] = []
+    data: Any = None
+    expires: float | None = None
+
+
+class Hooks:
+    """The user's functions that belong to no channel rule."""
+
+    __slots__ = ("api", "connect", "disconnect", "message", "rpc")
+
+    def __init__(self) -> None:
+        self.connect: Hook | None = None
+        self.disconnect: Hook | None = None
+        self.message: Hook | None = None
+        self.rpc: dict[str, Hook] = {}  # of clients
+        self.api: dict[str, Hook] = {}  # of callers of the server API
 
 
 def to_json(value: Any) -> bytes:

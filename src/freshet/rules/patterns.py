@@ -13,7 +13,7 @@ from freshet.errors import ConfigError
 _PIECE = re.compile(r"\{([^{}]*)\}|(\*)")
 
 
-Fit = Callable[[str], dict[str, str] | None]
+Match = Callable[[str], dict[str, str] | None]
 
 
 class Step(NamedTuple):
@@ -49,7 +49,7 @@ def _settled(steps: Sequence[Step]) -> bool:
     )
 
 
-def compile_pattern(steps: Sequence[Step]) -> Fit:
+def compile_pattern(steps: Sequence[Step]) -> Match:
     """What tells the parameters of a name, or None when it does not fit.
 
     An expression that never goes back is fastest. One that has to try takes time with a power of the name's length.

@@ -12,7 +12,7 @@ import sys
 import uvicorn
 from starlette.types import ASGIApp
 
-from freshet.node.node import RUNNING
+from freshet.runtime.shutdown import DRAINS, Drain
 from freshet.serving.supervisor import Inherited, listening
 from freshet.transports.hosting import HostedWebSocket
 
@@ -45,15 +45,18 @@ def serve(
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    _Server(config, inherited).run([listening(host, inherited.port, BACKLOG)] if inherited else None)
+    drains: list[Drain] = []
+    DRAINS.set(drains)
+    _Server(config, inherited, drains).run([listening(host, inherited.port, BACKLOG)] if inherited else None)
 
 
 class _Server(uvicorn.Server):
-    """Sends all clients away, at a pace, before it waits for the end of all requests: streams never end else."""
+    """Lets all nodes drain before it waits for the end of all requests: streams never end else."""
 
-    def __init__(self, config: uvicorn.Config, inherited: Inherited | None) -> None:
+    def __init__(self, config: uvicorn.Config, inherited: Inherited | None, drains: list[Drain]) -> None:
         super().__init__(config)
         self._inherited = inherited
+        self._drains = drains
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -63,7 +66,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()  # nobody new comes
-        draining = asyncio.gather(*(node.drain() for node in list(RUNNING)))
+        draining = asyncio.gather(*(drain() for drain in self._drains))
         while not draining.done() and not self.force_exit:  # which a second signal asks for
             await asyncio.wait([draining], timeout=0.1)
         await super().shutdown(sockets)

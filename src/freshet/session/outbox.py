@@ -94,8 +94,8 @@ class Outbox:
         if not turn.scheduled:
             turn.schedule()
 
-    def answer(self, frames: list[Frame]) -> None:
-        """Let all that this client missed wait. It asked for that: the limit is for what comes besides."""
+    def replay(self, frames: list[Frame]) -> None:
+        """Queue all that this client missed. It asked for that: the limit is for what comes besides."""
         if self.closed or not frames:
             return
         first, *others = frames
@@ -195,7 +195,7 @@ class Outbox:
         self.turn.schedule()
 
 
-def spread(outboxes: Iterable[Outbox], frame: Frame) -> None:
+def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
     """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
 
     Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox

@@ -1,10 +1,9 @@
-"""One client: who it is, what it may, what it listens to.
+"""One client: who it is, what it may, what it is subscribed to.
 
 Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and
 no timer. All that depends on time happens when the wheel visits.
 """
 
-import asyncio
 import logging
 import secrets
 from collections import deque
@@ -17,9 +16,11 @@ from freshet.config import Limits, Timing
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Pong
-from freshet.model.events import Connected, Emitted, Event, Heartbeat, Published, begun_by
+from freshet.model.events import Event, Heartbeat, Published, begun_by
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import Claims, ClientInfo
+from freshet.rules.hooks import Hook
+from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
 from freshet.session.subscription import Subscription
@@ -35,22 +36,20 @@ class Host(Protocol):
     limits: Limits
     timing: Timing
     wheel: Wheel
+    tasks: Tasks
     compression: bool  # whether a WebSocket that offers permessage-deflate gets it
 
     def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
         """Run one command to its end. Raises `Disconnect` when it ends the session."""
 
-    def join(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+    async def join(self, session: "Session", channel: str) -> None:
         """Subscribe it by the server's will. Raises `Refusal`."""
 
-    def leave(self, session: "Session", channel: str) -> Coroutine[Any, Any, None]:
+    async def leave(self, session: "Session", channel: str) -> None:
         """End a subscription by the server's will."""
 
-    def forget(self, session: "Session") -> None:
-        """It is over for good: nothing is kept with which its client could go on."""
-
-    def visited(self, session: "Session", now: float) -> float:
-        """The wheel came by a connected session: expiry, presence. The answer: seconds until the next expiry."""
+    def visited(self, session: "Session") -> float:
+        """The wheel came by a connected session: what expires there? The answer: seconds until the next expiry."""
 
     def ended(self, session: "Session") -> None:
         """The session is over: let go of all that is kept for it."""
@@ -65,7 +64,7 @@ class Carried(Protocol):
     def host(self) -> Host: ...
 
     @property
-    def congested(self) -> bool: ...
+    def backlog_full(self) -> bool: ...
 
     def open(self) -> None: ...
 
@@ -84,16 +83,14 @@ class Session:
     id: random, told to the client. user: empty until connected, and for the anonymous.
     info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
     which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
-    bring what it says; empty: none do. pid: the secret with which its client goes on after a cut (Socket.IO).
+    bring what it says; empty: none do. record: what the endpoint that opened it keeps for it.
     """
 
     __slots__ = (
         "_backlog",
         "_busy",
-        "_calls",
-        "_early",
-        "_heard",
         "_next_ping",
+        "_pong_received",
         "connected",
         "dialect",
         "ended",
@@ -103,23 +100,23 @@ class Session:
         "id",
         "info",
         "outbox",
-        "pid",
         "post",
+        "record",
         "slot",
         "subscriptions",
         "token_claims",
         "user",
     )
 
-    def __init__(self, host: Host, dialect: Dialect, outbox: Outbox, handshake: Handshake) -> None:
+    def __init__(self, host: Host, dialect: Dialect, outbox: Outbox, handshake: Handshake, record: Any = None) -> None:
         self.host = host
         self.dialect = dialect
         self.outbox = outbox
         self.handshake: Handshake | None = handshake  # until connected
+        self.record = record
         self.id = secrets.token_hex(12)
         self.user = ""
         self.token_claims = b""
-        self.pid = ""
         self.post = ""
         self.info = msgspec.Raw()
         self.expires = 0.0
@@ -129,16 +126,12 @@ class Session:
         self.slot = -1
         self._backlog: deque[Command] | None = None
         self._busy = False
-        self._calls: dict[int, asyncio.Future[list[Any]]] | None = (
-            None  # what the client was asked and has not answered
-        )
-        self._early: list[Emitted] | None = None  # emitted before the client knows that it is connected
-        self._heard = True
+        self._pong_received = True
         self._next_ping = 0.0
         host.wheel.schedule(self, host.timing.connect_timeout)
 
     def __repr__(self) -> str:
-        return f"<Session {self.id} user={self.user!r} {self.dialect.name}>"
+        return f"<{type(self).__name__} {self.id} user={self.user!r} {self.dialect.name}>"
 
     # ------------------------------------------------------------------------------------------------ from the client
 
@@ -161,16 +154,16 @@ class Session:
 
     def alive(self) -> None:
         """The client was heard, by whatever means its transport has."""
-        self._heard = True
+        self._pong_received = True
 
     @property
-    def congested(self) -> bool:
-        """More waits than the limit allows: a transport stops reading, and looks again when it is woken."""
+    def backlog_full(self) -> bool:
+        """Backpressure: a transport stops reading, and looks again when the outbox wakes it."""
         return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
 
     def do(self, commands: list[Command]) -> None:
         """Run commands, behind those that came before."""
-        self._heard = True
+        self._pong_received = True
         for command in commands:
             if type(command) is Pong:
                 continue
@@ -179,12 +172,10 @@ class Session:
             self._backlog.append(command)
         if self._backlog and not self._busy:
             self._busy = True
-            task = asyncio.get_running_loop().create_task(self._work())
-            _working.add(task)
-            task.add_done_callback(_working.discard)
+            self.host.tasks.start(self._work(), "session: commands")
 
     async def _work(self) -> None:
-        congested = self.congested
+        was_full = self.backlog_full
         try:
             while self._backlog and not self.ended and not self.outbox.closed:
                 await self.host.run(self, self._backlog.popleft())
@@ -196,13 +187,13 @@ class Session:
         finally:
             self._backlog = None
             self._busy = False
-        if congested:
+        if was_full:
             self.outbox.wake()
 
     # -------------------------------------------------------------------------------------------------- to the client
 
-    def tell(self, event: Event, *, volatile: bool = False) -> None:
-        """Tell this client alone. volatile: it may be dropped for want of room."""
+    def push(self, event: Event, *, volatile: bool = False) -> None:
+        """Let this client alone have an event. volatile: it may be dropped for want of room."""
         if self.dialect.in_order:
             self.outbox.turn.flush()
         try:
@@ -215,11 +206,7 @@ class Session:
         elif frame is not None:
             self.outbox.push(frame)
         if not self.dialect.tells_missed:
-            self.outbox.answer(self._missed(event))
-        if self._early is not None and type(event) is Connected:
-            early, self._early = self._early, None
-            for each in early:
-                self.tell(each)
+            self.outbox.replay(self._missed(event))
 
     def _missed(self, event: Event) -> list[Frame]:
         missed = (
@@ -239,14 +226,12 @@ class Session:
             self.ended = self.outbox.closed or why
             self.outbox.close(why)
             self.host.wheel.cancel(self)
-            for call in (self._calls or {}).values():
-                call.cancel()
             self.host.ended(self)
 
     # -------------------------------------------------------------------------------------- for the server's functions
 
     async def join(self, channel: str) -> None:
-        """Subscribe this client. Raises `Refusal` 102 when no rule matches; a channel that it hears already is fine."""
+        """Subscribe this client, if it is not subscribed already. Raises `Refusal` 102 when no rule matches."""
         if channel not in self.subscriptions:
             await self.host.join(self, channel)
 
@@ -254,53 +239,16 @@ class Session:
         """End this client's subscription."""
         await self.host.leave(self, channel)
 
-    async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
-        """Tell this client alone: an event, for a client that has events (Socket.IO).
-
-        volatile: it may be dropped, the oldest first, if the client does not read in time.
-        """
-        emitted = Emitted(event, list(arguments))
-        if self.connected:
-            self.tell(emitted, volatile=volatile)
-        elif len(self._early or ()) < self.host.limits.backlog:
-            self._early = [*(self._early or ()), emitted]  # behind the answer to its connect
-        else:
-            raise Disconnect.slow()
-
-    async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
-        """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.
-
-        Raises TimeoutError after `timeout` seconds, and `Disconnect` when the client is gone.
-        """
-        if self._calls is None:
-            self._calls = {}
-        if self.ended or len(self._calls) >= self.host.limits.backlog:
-            raise self.ended or Disconnect.slow()
-        id = max(self._calls, default=0) + 1
-        answer = self._calls[id] = asyncio.get_running_loop().create_future()
-        self.tell(Emitted(event, list(arguments), id))
-        try:
-            async with asyncio.timeout(timeout):
-                values = await answer
-        except asyncio.CancelledError:
-            if self.ended and answer.cancelled():
-                raise self.ended from None
-            raise
-        finally:
-            self._calls.pop(id, None)
-        return values[0] if len(values) == 1 else tuple(values) or None
-
-    def acknowledge(self, id: int, values: list[Any]) -> None:
-        """The client answered a call. An answer that nobody waits for is let go."""
-        answer = (self._calls or {}).get(id)
-        if answer is not None and not answer.done():
-            answer.set_result(values)
-
     async def disconnect(self, why: Disconnect | None = None) -> None:
-        """Send this client away; without `why`, for good (3503)."""
+        """Disconnect this client; without `why`, for good (3503)."""
         self.close(why or Disconnect.force_no_reconnect())
 
     # ------------------------------------------------------------------------------------------------------- who it is
+
+    @property
+    def on_disconnect(self) -> Hook | None:
+        """The hook for its end, where its endpoint has one of its own."""
+        return None
 
     @property
     def claims(self) -> Claims:
@@ -319,7 +267,7 @@ class Session:
         # The first heartbeat comes at a place in the interval that differs from client to client.
         delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
         self._next_ping = now + delay
-        due = self.host.visited(self, now)
+        due = self.host.visited(self)
         self.host.wheel.schedule(self, min(delay, due) if self.dialect.has_heartbeat else due)
 
     def visit(self, now: float) -> float:
@@ -330,21 +278,18 @@ class Session:
             self.close(Disconnect.stale())
             return 0
         if not self.dialect.has_heartbeat:
-            return self.host.visited(self, now)
-        if not self._heard and now >= self._pong_by:
+            return self.host.visited(self)
+        if not self._pong_received and now >= self._pong_by:
             self.close(Disconnect.no_pong())
             return 0
         if now >= self._next_ping:
             self._next_ping = now + self.host.timing.ping_interval
-            self._heard = not self.dialect.answers_heartbeat
-            self.tell(_HEARTBEAT)
-        due = self._next_ping if self._heard else self._pong_by
-        return min(max(0.1, due - now), self.host.visited(self, now))
+            self._pong_received = not self.dialect.answers_heartbeat
+            self.push(_HEARTBEAT)
+        due = self._next_ping if self._pong_received else self._pong_by
+        return min(max(0.1, due - now), self.host.visited(self))
 
     @property
     def _pong_by(self) -> float:
         """When the answer to the last heartbeat is overdue."""
         return self._next_ping - self.host.timing.ping_interval + self.host.timing.pong_timeout
-
-
-_working: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly

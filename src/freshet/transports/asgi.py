@@ -31,7 +31,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
         while (message := await receive())["type"] == "websocket.receive":
             await shell.receive(message)
     except asyncio.CancelledError:
-        why = shell.goodbye
+        why = shell.close_reason
         if why is None:
             raise
         reader.uncancel()  # it was our own: what is around this call must not take it for theirs
@@ -42,12 +42,12 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
 
 
 class _Shell:
-    """goodbye: why this side ends it. The reader says so: some servers close only once nobody reads any more."""
+    """close_reason: why this side ends it. The reader says so: some servers close only once nobody reads any more."""
 
-    __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "goodbye")
+    __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "close_reason")
 
     def __init__(self, session: Carried, send: Send, reader: asyncio.Task[Any]) -> None:
-        self.goodbye: Disconnect | None = None
+        self.close_reason: Disconnect | None = None
         self._reader = reader
         self._session = session
         self._send = send
@@ -62,7 +62,7 @@ class _Shell:
             self._session.close(Disconnect(1009, "message too big"))
             return
         self._session.receive(frame)
-        while self._session.congested and not self._ended:
+        while self._session.backlog_full and not self._ended:
             self._room = asyncio.Event()
             await self._room.wait()
 
@@ -70,7 +70,7 @@ class _Shell:
         if self._room is not None:
             self._room.set()
         if self._writer is None and not self._ended:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
+            self._writer = self._session.host.tasks.start(self._write(), "websocket: write")
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -80,7 +80,7 @@ class _Shell:
                     await self._write_one(frame)
             if outbox.closed and not self._ended:
                 self._ended = True
-                self.goodbye = outbox.closed
+                self.close_reason = outbox.closed
                 self._reader.cancel()
         except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
             self._ended = True

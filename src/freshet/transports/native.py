@@ -41,9 +41,9 @@ class SessionSocket(asyncio.Protocol):
         "_decoder",
         "_deflate",
         "_descriptor",
-        "_held",
         "_outbox",
         "_paused",
+        "_reading_paused",
         "_session",
         "_transport",
         "slot",
@@ -60,7 +60,7 @@ class SessionSocket(asyncio.Protocol):
         self._deflate = deflate
         self._decoder = Decoder(_limits(limits.message_size, limits.fragments), deflate=deflate)
         self._paused = False  # the transport takes no more for now
-        self._held = False  # reading waits until the session has caught up
+        self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
         self._descriptor = _descriptor(transport)
         self.slot = -1
@@ -87,8 +87,8 @@ class SessionSocket(asyncio.Protocol):
                     self._write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
             self._fail(decoder.error.code, decoder.error.reason)
-        elif session.congested and not self._held:
-            self._held = True
+        elif session.backlog_full and not self._reading_paused:
+            self._reading_paused = True
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -119,8 +119,8 @@ class SessionSocket(asyncio.Protocol):
                 self._write(self._joined(outbox.take()))
         if outbox.closed:
             self._close(outbox.closed)
-        elif self._held and not self._session.congested:
-            self._held = False
+        elif self._reading_paused and not self._session.backlog_full:
+            self._reading_paused = False
             self._transport.resume_reading()
 
     def _joined(self, frames: list[Frame]) -> bytes:
@@ -139,7 +139,7 @@ class SessionSocket(asyncio.Protocol):
             self._outbox.direct = self._descriptor
         return drained
 
-    def _hang_up(self) -> None:
+    def _shut(self) -> None:
         """Nothing is written from now on."""
         self._descriptor = self._outbox.direct = -1
         self._transport.close()
@@ -170,7 +170,7 @@ class SessionSocket(asyncio.Protocol):
             # it received."
             self._write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
             self._session.end(Disconnect.normal())
-        self._hang_up()
+        self._shut()
 
     def _fail(self, code: int, reason: str) -> None:
         """RFC 6455, 7.1.7: fail the WebSocket connection."""
@@ -178,7 +178,7 @@ class SessionSocket(asyncio.Protocol):
             self._closing = True
             self._write(encode(Opcode.CLOSE, close_payload(code, reason)))
             self._session.end(Disconnect(code, reason))
-        self._hang_up()
+        self._shut()
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time."""
@@ -193,7 +193,7 @@ class SessionSocket(asyncio.Protocol):
         self._closing = True
         self._descriptor = self._outbox.direct = -1  # the number is soon another file's
         self._connections.discard(self)
-        self._session.outbox.attach(_nothing)
+        self._session.outbox.attach(_detached)
         self._session.host.wheel.cancel(self)
         self._session.end(Disconnect.normal())
 
@@ -206,7 +206,7 @@ def _descriptor(transport: asyncio.Transport) -> int:
     return found.fileno() if found is not None else -1
 
 
-def _nothing() -> None:
+def _detached() -> None:
     """There is no transport any more."""
 
 

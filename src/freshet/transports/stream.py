@@ -1,4 +1,5 @@
-"""A session over one HTTP response that does not end, on any ASGI server: HTTP streaming and server-sent events.
+"""Sessions over HTTP, on any ASGI server: a response that does not end (HTTP streaming, server-sent events), or one
+that is complete once there is enough for it (long polling).
 
 What the client says comes by requests of its own. The call waits until the client is gone; there is no task that waits
 to write: one is made when the outbox has something, and ends when it is empty.
@@ -83,7 +84,7 @@ class _Writer:
 
     def wake(self) -> None:
         if self._task is None and not self.ended:
-            self._task = asyncio.get_running_loop().create_task(self._write())
+            self._task = self._session.host.tasks.start(self._write(), "stream: write")
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -138,7 +139,7 @@ async def collect(
             done.set_result(None)
 
     session.outbox.attach(wake)
-    gone = asyncio.get_running_loop().create_task(_gone(receive))
+    gone = session.host.tasks.start(client_gone(receive), "request: disconnect")
     try:
         await asyncio.wait((done, gone), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -148,6 +149,24 @@ async def collect(
     return frames or closed or Disconnect.normal()
 
 
-async def _gone(receive: Receive) -> None:
+async def client_gone(receive: Receive) -> None:
+    """Until the client of a request is no longer there."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """A request's body; None when it is larger than `limit` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)

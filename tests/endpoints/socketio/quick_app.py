@@ -1,18 +1,21 @@
 """What the protocols' own suites ask of a server: echoes, acknowledgements, a second namespace, quick heartbeats.
 
-`/socket.io/` is Socket.IO; `/engine.io/` is a bare Engine.IO line, on which every message comes back.
+`/socket.io/` is Socket.IO; `/engine.io/` is a bare Engine.IO session, on which every message comes back.
 """
 
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from freshet import Freshet, Session
+from freshet import Freshet
 from freshet.config import parse
+from freshet.endpoints.opening import Opening
 from freshet.endpoints.socketio.endpoint import EngineEndpoint
-from freshet.endpoints.socketio.engine import Line
+from freshet.endpoints.socketio.engine import EngineSession
+from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.policy.origin import Origins
 
 live = Freshet(
     config=parse(
@@ -30,17 +33,17 @@ main, custom = live.namespace("/"), live.namespace("/custom")
 
 @main.on_connect
 @custom.on_connect
-async def connected(session: Session, auth: Any) -> None:
+async def connected(session: SocketSession, auth: Any) -> None:
     await session.emit("auth", auth)
 
 
 @main.on("message")
-async def message(session: Session, *arguments: Any) -> None:
+async def message(session: SocketSession, *arguments: Any) -> None:
     await session.emit("message-back", *arguments)
 
 
 @main.on("message-with-ack")
-async def message_with_ack(session: Session, *arguments: Any) -> tuple[Any, ...]:
+async def message_with_ack(session: SocketSession, *arguments: Any) -> tuple[Any, ...]:
     return arguments
 
 
@@ -48,22 +51,22 @@ class Echo:
     """Every message comes back."""
 
     settled = True
-    congested = False
+    backlog_full = False
 
-    def __init__(self, line: Line, handshake: Handshake) -> None:
-        self._line = line
+    def __init__(self, session: EngineSession, handshake: Handshake) -> None:
+        self._session = session
 
     def receive(self, frame: Frame) -> None:
-        self._line.outbox.push(frame)
+        self._session.outbox.push(frame)
 
     def alive(self) -> None:
-        """Nobody above the line asks."""
+        """Nobody asks."""
 
     def ended(self, why: Disconnect) -> None:
         """Nothing is kept."""
 
 
-echo = EngineEndpoint(live._node, Echo)
+echo = EngineEndpoint(Opening(Origins(["*"]), live._node.admission, lambda: False), live._dispatcher, Echo)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -350,7 +350,7 @@ def reply_of(event: Event, payload: Payload) -> dict[str, object] | None:
         return {"id": id, name: write(event, payload)}
     if type(event) in PUSHES:
         name, write = PUSHES[type(event)]
-        return {"push": {"channel": event.channel, name: write(event, payload)}}  # type: ignore[union-attr]
+        return {"push": {"channel": event.channel, name: write(event, payload)}}  # type: ignore[attr-defined]
     return None
 
 

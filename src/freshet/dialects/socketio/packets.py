@@ -14,8 +14,8 @@ import msgspec
 
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
-from freshet.model.commands import Command, Connect, Emit
-from freshet.model.events import Acknowledged, Connected, Emitted, Event, Message, Published, Refused, Unsubscribed
+from freshet.model.commands import Command, Connect
+from freshet.model.events import Connected, Event, Message, Published, Refused, Unsubscribed
 from freshet.model.frame import Frame
 from freshet.model.log import Kind, Publication
 
@@ -34,6 +34,47 @@ _HEAD = re.compile(rb"4([0-6])(?:(\d{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?(\d{1,1
 _OURS = ("token", "pid", "offset")  # of what a client sends along as it connects
 
 _json = msgspec.json.Encoder().encode
+
+
+class ConnectNamespace(Command, frozen=True):
+    """A client wants a session in a namespace.
+
+    pid, stamp: the session that was cut off, as which it comes back, and what it received last.
+    """
+
+    connect: Connect
+    pid: str = ""
+    stamp: str = ""
+    id: int = 1
+
+
+class Emit(Command, frozen=True):
+    """A client has an event for the server's functions. id: 0 when it wants no acknowledgement."""
+
+    event: str
+    arguments: list[Any]
+    id: int = 0
+
+
+class NamespaceConnected(Connected, frozen=True):
+    """pid: with which the client can come back as this session; the same as before if it did; empty: it cannot."""
+
+    pid: str = ""
+
+
+class Emitted(Event, frozen=True):
+    """The server has an event for one client. id: 0 when it wants no acknowledgement."""
+
+    event: str
+    arguments: list[Any]
+    id: int = 0
+
+
+class Acknowledged(Event, frozen=True):
+    """The answer to `Emit`."""
+
+    id: int
+    arguments: list[Any]
 
 
 class Type(IntEnum):
@@ -221,7 +262,7 @@ class SocketIO(Dialect):
         if packet.type is Type.CONNECT:
             auth = packet.data or {}
             token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _OURS)
-            return [Connect(1, token, _json(auth), pid=pid, stamp=stamp)]
+            return [ConnectNamespace(Connect(1, token, _json(auth)), pid, stamp)]
         if packet.type in (Type.EVENT, Type.BINARY_EVENT):
             event, *arguments = packet.data
             return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1)]
@@ -260,7 +301,7 @@ def _refused(namespace: str, event: Refused) -> Frame | None:
 
 _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
     Acknowledged: lambda ns, it: encode_packet(Type.ACK, ns, it.id - 1, it.arguments),
-    Connected: lambda ns, it: encode_packet(
+    NamespaceConnected: lambda ns, it: encode_packet(
         Type.CONNECT, ns, None, {"sid": it.client} | ({"pid": it.pid} if it.pid else {})
     ),
     Emitted: lambda ns, it: encode_packet(Type.EVENT, ns, it.id - 1 if it.id else None, [it.event, *it.arguments]),

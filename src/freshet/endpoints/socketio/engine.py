@@ -1,7 +1,8 @@
-"""An Engine.IO line: what carries Socket.IO, over HTTP polls, over a WebSocket, or first the one and then the other.
+"""An Engine.IO session: what carries Socket.IO, over HTTP polls, over a WebSocket, or first one and then the other.
 
-A `Line` has the outbox that its transport of the moment drains. A WebSocket brings a `Socket`, which probes the way
-and then takes the line over: what waits moves into its outbox, so that nothing is lost or overtaken.
+An `EngineSession` has the outbox that its transport of the moment drains. A WebSocket brings an `EngineWebSocket`,
+which probes the way and then takes the session over: its backlog moves into the WebSocket's outbox, so that nothing is
+lost or overtaken.
 """
 
 import asyncio
@@ -16,57 +17,57 @@ from freshet.session.outbox import Outbox, Turn
 from freshet.session.session import Host
 
 PACKETS_PER_POLL = 16
-"""The Python client takes no more: it would close the line."""
+"""The Python client takes no more: it would close the session."""
 
 
-class Upper(Protocol):
-    """What is spoken over a line. settled: it has come to something, so that the line may stay."""
+class MessageLayer(Protocol):
+    """What is spoken over a session. settled: it has come to something, so that the session may stay."""
 
     settled: bool
 
     @property
-    def congested(self) -> bool: ...
+    def backlog_full(self) -> bool: ...
 
     def receive(self, frame: Frame) -> None:
-        """A message. Raises `Disconnect` for what ends the line."""
+        """A message. Raises `Disconnect` for what ends the session."""
 
     def alive(self) -> None:
         """The client was heard."""
 
     def ended(self, why: Disconnect) -> None:
-        """The line is over. Called once."""
+        """The session is over. Called once."""
 
 
-class Lines:
-    """The lines of a process, by their secret `sid`, which begins with the name of the node."""
+class EngineSessions:
+    """The sessions of a process, by their secret `sid`, which begins with the name of the node."""
 
     def __init__(self, host: Host, turn: Turn, node: str) -> None:
         self.host = host
         self.node = node
         self._turn = turn
-        self._by_sid: dict[str, Line] = {}
+        self._by_sid: dict[str, EngineSession] = {}
 
     def outbox(self) -> Outbox:
         return Outbox(self._turn, self.host.limits.outbox)
 
-    def open(self, upper: Callable[["Line"], Upper]) -> "Line":
-        line = Line(self, upper)
-        self._by_sid[line.sid] = line
-        return line
+    def open(self, messages: Callable[["EngineSession"], MessageLayer]) -> "EngineSession":
+        session = EngineSession(self, messages)
+        self._by_sid[session.sid] = session
+        return session
 
-    def find(self, sid: str) -> "Line | None":
-        """The line, if it is there: one whose client is overdue is not, even if the wheel comes only later."""
-        line = self._by_sid.get(sid)
-        if line is not None and line.overdue:
-            line.end(Disconnect.no_pong())
-        return line if line is not None and line.ended is None else None
+    def find(self, sid: str) -> "EngineSession | None":
+        """The session, if it is there: one whose client is overdue is not, even if the wheel comes only later."""
+        session = self._by_sid.get(sid)
+        if session is not None and session.overdue:
+            session.end(Disconnect.no_pong())
+        return session if session is not None and session.ended is None else None
 
-    def close(self, line: "Line") -> None:
-        self._by_sid.pop(line.sid, None)
+    def close(self, session: "EngineSession") -> None:
+        self._by_sid.pop(session.sid, None)
 
 
-class Line:
-    """One client's line.
+class EngineSession:
+    """One client's session.
 
     socket: the WebSocket that carries it; None while it polls. probing: one is trying to take over. poll: the request
     that waits, which is answered with what waits then and the packet that is its result. posting: a request brings
@@ -74,13 +75,14 @@ class Line:
     """
 
     __slots__ = (
-        "_heard",
-        "_lines",
         "_next_ping",
+        "_pong_received",
+        "_sessions",
         "_settle_by",
         "ended",
         "held",
         "host",
+        "messages",
         "outbox",
         "poll",
         "posting",
@@ -89,16 +91,15 @@ class Line:
         "sid",
         "slot",
         "socket",
-        "upper",
     )
 
-    def __init__(self, lines: Lines, upper: Callable[["Line"], Upper]) -> None:
-        self.host = lines.host
-        self._lines = lines
-        self.sid = f"{lines.node}.{secrets.token_urlsafe(15)}"
-        self.outbox = lines.outbox()
+    def __init__(self, sessions: EngineSessions, messages: Callable[["EngineSession"], MessageLayer]) -> None:
+        self.host = sessions.host
+        self._sessions = sessions
+        self.sid = f"{sessions.node}.{secrets.token_urlsafe(15)}"
+        self.outbox = sessions.outbox()
         self.outbox.attach(self._answer_poll)
-        self.socket: Socket | None = None
+        self.socket: EngineWebSocket | None = None
         self.probing = False
         self.poll: asyncio.Future[Frame | None] | None = None
         self.posting = False
@@ -106,12 +107,12 @@ class Line:
         self.room: asyncio.Future[None] | None = None  # a request waits until the client's sessions take more
         self.ended: Disconnect | None = None
         self.slot = -1
-        self.upper = upper(self)
+        self.messages = messages(self)
         timing, now = self.host.timing, self._now()
         self._settle_by = now + timing.connect_timeout
         # The first ping comes at a place in the interval that differs from client to client.
         self._next_ping = now + timing.ping_interval * (0.5 + secrets.randbelow(450) / 1024)
-        self._heard = True
+        self._pong_received = True
         self.host.wheel.schedule(self, min(self._next_ping - now, timing.connect_timeout))
 
     def _now(self) -> float:
@@ -129,13 +130,13 @@ class Line:
         """A packet, by whatever transport. Whatever it holds, nothing is raised."""
         if self.ended or self.outbox.closed:
             return
-        self._heard = True
+        self._pong_received = True
         kind = frame.data[:1]
         try:
             if frame.binary or kind == b"4":
-                self.upper.receive(frame)
+                self.messages.receive(frame)
             elif kind == b"3":
-                self.upper.alive()
+                self.messages.alive()
             elif kind == b"1":
                 self._left()
             elif kind != b"6":
@@ -157,7 +158,7 @@ class Line:
         """What wakes the outbox while the client polls."""
         if self.poll is not None and not self.poll.done() and (last or self.outbox.first):
             self.poll.set_result(last)
-        if self.room is not None and not self.room.done() and not self.upper.congested:
+        if self.room is not None and not self.room.done() and not self.messages.backlog_full:
             self.room.set_result(None)
         if self.outbox.closed:
             self.end(self.outbox.closed)
@@ -174,14 +175,14 @@ class Line:
         """It is over. Later calls do nothing."""
         if self.ended is None:
             self.ended = self.outbox.closed or why
-            self._lines.close(self)
+            self._sessions.close(self)
             self.host.wheel.cancel(self)
             self.outbox.close(why)
             if self.poll is not None and not self.poll.done():
                 self.poll.set_result(engineio.CLOSE)
             if self.room is not None and not self.room.done():
                 self.room.set_result(None)
-            self.upper.ended(self.ended)
+            self.messages.ended(self.ended)
 
     def probe(self) -> None:
         """A WebSocket may take over: the poll that waits is answered, so that the client can stop polling."""
@@ -189,7 +190,7 @@ class Line:
         if self.poll is not None and not self.poll.done():
             self.poll.set_result(engineio.NOOP)
 
-    def carry(self, socket: "Socket") -> None:
+    def upgrade(self, socket: "EngineWebSocket") -> None:
         """From now on the WebSocket is the transport."""
         waiting, self.outbox = self.outbox, socket.outbox
         self.probing = False
@@ -198,7 +199,7 @@ class Line:
             self.outbox.push(frame)
         self.held = []
 
-    def portion(self) -> list[Frame]:
+    def take_portion(self) -> list[Frame]:
         """What waits, for one poll: whole frames, and not more packets than a client takes at once."""
         if self.socket is not None:
             return []  # it took over meanwhile, and what waits with it
@@ -216,11 +217,11 @@ class Line:
 
     @property
     def overdue(self) -> bool:
-        """The answer to a ping did not come in time, or nothing ever came of the line."""
+        """The answer to a ping did not come in time, or nothing ever came of the session."""
         now, timing = self._now(), self.host.timing
-        if not self.upper.settled and now >= self._settle_by:
+        if not self.messages.settled and now >= self._settle_by:
             return True
-        if self._heard:
+        if self._pong_received:
             # A ping that the wheel has not sent yet counts from when it was due.
             return self.socket is None and now >= self._next_ping + timing.pong_timeout
         return now >= self._next_ping - timing.ping_interval + timing.pong_timeout
@@ -231,51 +232,51 @@ class Line:
         if self.ended or self.outbox.closed:
             return 0
         if self.overdue:
-            self.close(Disconnect.no_pong() if self.upper.settled else Disconnect.stale())
+            self.close(Disconnect.no_pong() if self.messages.settled else Disconnect.stale())
             return 0
         if now >= self._next_ping:
             self._next_ping += timing.ping_interval * max(1, (now - self._next_ping) // timing.ping_interval)
-            self._heard = False
+            self._pong_received = False
             self.outbox.push(engineio.PING)
-        due = self._next_ping if self._heard else self._next_ping - timing.ping_interval + timing.pong_timeout
-        if not self.upper.settled:
+        due = self._next_ping if self._pong_received else self._next_ping - timing.ping_interval + timing.pong_timeout
+        if not self.messages.settled:
             due = min(due, self._settle_by)
         return max(0.01, due - now)
 
 
-class Socket:
-    """A WebSocket of a line. probes: it comes to a line that polls, and has to show first that it gets through."""
+class EngineWebSocket:
+    """A WebSocket of a session. probes: it comes to one that polls, and has to show first that it gets through."""
 
-    __slots__ = ("_line", "_probed", "_probes", "host", "outbox")
+    __slots__ = ("_probed", "_probes", "_session", "host", "outbox")
 
-    def __init__(self, line: Line, lines: Lines, *, probes: bool) -> None:
-        self._line = line
+    def __init__(self, session: EngineSession, sessions: EngineSessions, *, probes: bool) -> None:
+        self._session = session
         self._probes = probes
         self._probed = False
-        self.host = line.host
-        self.outbox = lines.outbox()
+        self.host = session.host
+        self.outbox = sessions.outbox()
 
     @property
-    def congested(self) -> bool:
-        return self._line.upper.congested
+    def backlog_full(self) -> bool:
+        return self._session.messages.backlog_full
 
     def open(self) -> None:
         if not self._probes:
-            self._line.carry(self)
-            self.outbox.push(self._line.opening([]))
-        elif self._line.socket is not None or self._line.probing:
-            self.outbox.close(Disconnect.bad_request("the line has a WebSocket"))
+            self._session.upgrade(self)
+            self.outbox.push(self._session.opening([]))
+        elif self._session.socket is not None or self._session.probing:
+            self.outbox.close(Disconnect.bad_request("the session has a WebSocket"))
 
     def receive(self, frame: Frame) -> None:
         if not self._probes:
-            self._line.receive(frame)
-        elif frame.data == engineio.PROBE and self._line.ended is None:
+            self._session.receive(frame)
+        elif frame.data == engineio.PROBE and self._session.ended is None:
             self._probed = True
             self.outbox.push(engineio.PROBED)
-            self._line.probe()
-        elif frame.data == engineio.UPGRADE and self._probed and self._line.ended is None:
+            self._session.probe()
+        elif frame.data == engineio.UPGRADE and self._probed and self._session.ended is None:
             self._probes = False
-            self._line.carry(self)
+            self._session.upgrade(self)
         else:
             self.outbox.close(Disconnect.bad_request("expected a probe"))
 
@@ -287,6 +288,6 @@ class Socket:
 
     def end(self, why: Disconnect) -> None:
         if self._probes:
-            self._line.probing = False
+            self._session.probing = False
         else:
-            self._line.end(why)
+            self._session.end(why)

@@ -1,78 +1,208 @@
-"""What happens when a Socket.IO client emits an event: the user's function, a method of `rpc`, or one of our own.
+"""What happens when a client connects to a namespace, and when it emits an event.
 
-Our own: `subscribe(channel, options)`, `unsubscribe(channel)` and `publish(channel, data)`, each as the rule of the
-channel allows. Whatever the event, an acknowledgement that was asked for comes: what the function returned, or
-`{"error": {"code", "message"}}`.
+An event is answered by the user's function, by a method of `rpc`, or by one of our own: `subscribe(channel, options)`,
+`unsubscribe(channel)` and `publish(channel, data)`, each as the rule of the channel allows. Whatever the event, an
+acknowledgement that was asked for comes: what the function returned, or `{"error": {"code", "message"}}`.
 """
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from freshet.commands import client as commands
+from freshet.commands import client
+from freshet.commands.dispatch import Dispatcher
+from freshet.commands.subscribing import Asked, Entry, abandon_all, enter, enter_all
+from freshet.dialects.socketio.packets import Acknowledged, ConnectNamespace, Emit, NamespaceConnected
 from freshet.endpoints.socketio.namespaces import EventHook
+from freshet.endpoints.socketio.resume import Resumption, positions
+from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, Refusal
-from freshet.model.commands import Emit, Publish, Subscribe, Unsubscribe
-from freshet.model.events import Acknowledged, Subscribed
+from freshet.model.commands import Publish, Subscribe, Unsubscribe
+from freshet.model.events import Accepted, Subscribed
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
 from freshet.observe.counts import add
+from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload, to_json
-from freshet.session.session import Session
 
 log = logging.getLogger("freshet.events")
 
 
-async def emit(node: Node, session: Session, command: Emit) -> Acknowledged | None:
-    """Run what answers an event. Raises `Disconnect` when that ends the session."""
-    namespace = node.namespace_of(session)
-    hook = namespace.events.get(command.event) if namespace else None
-    if hook is not None and hook.concurrent:
-        node.spawn(_later(node, session, command, hook))
+class SubscribeOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What `subscribe` may be given. epoch, offset: where the client stands."""
+
+    token: str = ""
+    data: Any = None
+    epoch: str | None = None
+    offset: int = 0
+
+
+class Handlers:
+    """The commands that this endpoint brings to the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, resumption: Resumption) -> None:
+        self._dispatcher = dispatcher
+        self._resumption = resumption
+        self._own: dict[str, Callable[[SocketSession, Emit], Awaitable[list[Any] | None]]] = {
+            "publish": self._publish,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+        }
+        dispatcher.register(ConnectNamespace, self.connect, begins=True)
+        dispatcher.register(Emit, self.emit)
+
+    # ------------------------------------------------------------------------------------------------------- connecting
+
+    async def connect(self, node: Node, context: Context, command: ConnectNamespace) -> NamespaceConnected:
+        session = context.session
+        assert isinstance(session, SocketSession)
+        namespace = session.record.namespace
+        # What an application with its own check calls a token need not be one of ours.
+        if not (namespace.connect is not None and node.tokens is None):
+            pending = self._dispatcher.policies.check(context, command.connect)
+            if pending is not None:
+                await pending
+        welcome = await client.admit(node, context, command.connect, namespace.connect or node.hooks.connect)
+        channels = [*client.server_side(node, context, welcome), namespace.name]  # what is emitted to all of it
+        entries = await self._resume(node, session, command, channels)
+        if entries is None:
+            entries = await enter_all(node, session, channels, {})
+            if namespace.recovery:
+                self._resumption.claim(session, secrets.token_urlsafe(18))
+        elif session.record.pid:
+            node.tasks.start(self._resumption.take_over(session.record.pid), "socket.io: takeover")
+        connected = client.connected(node, session, command.id, welcome, entries)
+        if session.record.pid:
+            node.tasks.start(self._resumption.remember(session), "socket.io: remember a session")
+        fields = {name: getattr(connected, name) for name in connected.__struct_fields__}
+        return NamespaceConnected(**fields, pid=session.record.pid)
+
+    async def _resume(
+        self, node: Node, session: SocketSession, command: ConnectNamespace, channels: list[str]
+    ) -> list[Entry] | None:
+        """Into all the rooms of the session that was cut off, as that session; None: not without a loss.
+
+        Rooms that a client may enter by itself are asked for again, by their rules and hooks.
+        """
+        recovery = session.record.namespace.recovery
+        if not recovery or not command.pid:
+            return None
+        state = await self._resumption.recall(command.pid, recovery)
+        if state is None or state.user != session.user:
+            return None
+        since, fresh = positions(state, command.stamp), session.id
+        self._resumption.claim(session, command.pid)
+        session.id = state.sid
+        entries: list[Entry] = []
+        complete = True
+        try:
+            for channel in dict.fromkeys([*channels, *state.rooms]):
+                by_server = channel in channels
+                entries.append(await self._enter_again(node, session, channel, since.get(channel), by_server))
+                complete = complete and entries[-1].is_complete
+        except Refusal:
+            complete = False
+        if complete:
+            return entries
+        abandon_all(node, session, entries)
+        self._resumption.forget(session)
+        session.id = fresh
         return None
-    try:
-        values = await _answer(node, session, command, hook)
-    except Refusal as why:
-        values = _error(node, why)
-    except Disconnect:
-        raise
-    except Exception:
-        log.exception("%r of %r failed", command.event, session)
-        values = _error(node, Refusal.internal())
-    return Acknowledged(command.id, values) if command.id and values is not None else None
 
+    async def _enter_again(
+        self, node: Node, session: SocketSession, channel: str, since: Position | None, by_server: bool
+    ) -> Entry:
+        rule, parameters = node.rules.find(channel)
+        if by_server or rule.subscribe != "client":
+            return await enter(node, session, channel, rule, since)
+        context = Context(session, rule, parameters)
+        pending = self._dispatcher.policies.check(context, Subscribe(channel, recover=since))
+        if pending is not None:
+            await pending
+        return await enter(node, session, channel, rule, since, grant=context.grant, asked=Asked(parameters))
 
-async def _later(node: Node, session: Session, command: Emit, hook: EventHook) -> None:
-    try:
-        values = await _answer(node, session, command, hook)
-    except Disconnect as why:
-        session.close(why)
-        return
-    except Refusal as refusal:
-        values = _error(node, refusal)
-    if command.id and values is not None and not session.ended:
-        session.tell(Acknowledged(command.id, values))
+    # ----------------------------------------------------------------------------------------------------------- events
 
+    async def emit(self, node: Node, context: Context, command: Emit) -> Acknowledged | None:
+        """Run what answers an event. Raises `Disconnect` when that ends the session."""
+        session = context.session
+        assert isinstance(session, SocketSession)
+        hook = session.record.namespace.events.get(command.event)
+        if hook is not None and hook.concurrent:
+            node.tasks.start(self._later(session, command, hook), f"event {command.event!r}")
+            return None
+        return await self._acknowledged(session, command, hook)
 
-def _error(node: Node, why: Refusal) -> list[Any]:
-    add(node.counts.refusals, why.code)
-    return [{"error": {"code": why.code, "message": why.message}}]
+    async def _later(self, session: SocketSession, command: Emit, hook: EventHook) -> None:
+        try:
+            acknowledged = await self._acknowledged(session, command, hook)
+        except Disconnect as why:
+            session.close(why)
+            return
+        if acknowledged is not None and not session.ended:
+            session.push(acknowledged)
 
+    async def _acknowledged(self, session: SocketSession, command: Emit, hook: EventHook | None) -> Acknowledged | None:
+        values: list[Any] | None
+        try:
+            values = await self._answer(session, command, hook)
+        except Refusal as why:
+            values = self._error(why)
+        except Disconnect:
+            raise
+        except Exception:
+            log.exception("the event %r of %r failed: the client got an internal server error", command.event, session)
+            values = self._error(Refusal.internal())
+        return Acknowledged(command.id, values) if command.id and values is not None else None
 
-async def _answer(node: Node, session: Session, command: Emit, hook: EventHook | None) -> list[Any] | None:
-    """The values of the acknowledgement. None: it is on its way already."""
-    if hook is not None:
-        return _values(await hook(session, command.arguments))
-    own = _OWN.get(command.event)
-    if own is not None:
-        return await own(node, session, command)
-    method = node.hooks.rpc.get(command.event)
-    if method is not None:
-        data = to_json(command.arguments[0]) if command.arguments else b""
-        return _values(await method(session, data))
-    raise Refusal.method_not_found(f"nothing answers the event {command.event!r}")
+    def _error(self, why: Refusal) -> list[Any]:
+        add(self._dispatcher.node.counts.refusals, why.code)
+        return [{"error": {"code": why.code, "message": why.message}}]
+
+    async def _answer(self, session: SocketSession, command: Emit, hook: EventHook | None) -> list[Any] | None:
+        """The values of the acknowledgement. None: it is on its way already."""
+        if hook is not None:
+            return _values(await hook(session, command.arguments))
+        own = self._own.get(command.event)
+        if own is not None:
+            return await own(session, command)
+        method = self._dispatcher.node.hooks.rpc.get(command.event)
+        if method is not None:
+            data = to_json(command.arguments[0]) if command.arguments else b""
+            return _values(await method(session, data))
+        raise Refusal.method_not_found(f"nothing answers the event {command.event!r}")
+
+    # ------------------------------------------------------------------------------------------------ events of our own
+
+    async def _subscribe(self, session: SocketSession, command: Emit) -> None:
+        channel = _channel(command, "a channel and options", 2)
+        try:
+            options = msgspec.convert(command.arguments[1] if len(command.arguments) > 1 else {}, SubscribeOptions)
+        except msgspec.ValidationError as error:
+            raise Refusal.bad_request(f"subscribe: {error}") from None
+        since = Position(options.epoch, options.offset) if options.epoch is not None else None
+        data = b"" if options.data is None else to_json(options.data)
+        subscribed = await self._dispatcher.perform(session, Subscribe(channel, 1, options.token, data, since))
+        assert type(subscribed) is Subscribed
+        if command.id:
+            session.push(Acknowledged(command.id, [_described(subscribed)]))
+        session.push(subscribed)  # which is what was missed
+        await self._resumption.remember(session)
+
+    async def _unsubscribe(self, session: SocketSession, command: Emit) -> list[Any]:
+        await self._dispatcher.perform(session, Unsubscribe(_channel(command, "a channel", 1)))
+        await self._resumption.remember(session)
+        return []
+
+    async def _publish(self, session: SocketSession, command: Emit) -> list[Any]:
+        channel = _channel(command, "a channel and data", 2)
+        data, kind = as_payload(command.arguments[1] if len(command.arguments) > 1 else None)
+        accepted = await self._dispatcher.perform(session, Publish(channel, data, 1, kind))
+        assert type(accepted) is Accepted
+        return [{"epoch": accepted.position.epoch, "offset": accepted.position.offset}]
 
 
 def _values(result: Any) -> list[Any]:
@@ -82,18 +212,6 @@ def _values(result: Any) -> list[Any]:
     return list(result) if isinstance(result, tuple) else [result]
 
 
-# ------------------------------------------------------------------------------------------------------------- our own
-
-
-class _Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What `subscribe` may be given. epoch, offset: where the client stands."""
-
-    token: str = ""
-    data: Any = None
-    epoch: str | None = None
-    offset: int = 0
-
-
 def _channel(command: Emit, expected: str, most: int) -> str:
     given = command.arguments
     if not given or not isinstance(given[0], str) or len(given) > most:
@@ -101,46 +219,10 @@ def _channel(command: Emit, expected: str, most: int) -> str:
     return given[0]
 
 
-async def _subscribe(node: Node, session: Session, command: Emit) -> None:
-    channel = _channel(command, "a channel and options", 2)
-    try:
-        options = msgspec.convert(command.arguments[1] if len(command.arguments) > 1 else {}, _Options)
-    except msgspec.ValidationError as error:
-        raise Refusal.bad_request(f"subscribe: {error}") from None
-    since = Position(options.epoch, options.offset) if options.epoch is not None else None
-    data = b"" if options.data is None else to_json(options.data)
-    told = await commands.subscribe(node, session, Subscribe(channel, 1, options.token, data, since))
-    assert type(told) is Subscribed
-    if command.id:
-        session.tell(Acknowledged(command.id, [_described(told)]))
-    session.tell(told)  # which is what was missed
-    await node.remember(session)
-
-
-def _described(told: Subscribed) -> dict[str, Any]:
-    described: dict[str, Any] = {"channel": told.channel}
-    if told.position != NOWHERE:
-        described |= {"epoch": told.position.epoch, "offset": told.position.offset}
-    if told.recovered is not None:
-        described["recovered"] = told.recovered
+def _described(subscribed: Subscribed) -> dict[str, Any]:
+    described: dict[str, Any] = {"channel": subscribed.channel}
+    if subscribed.position != NOWHERE:
+        described |= {"epoch": subscribed.position.epoch, "offset": subscribed.position.offset}
+    if subscribed.recovered is not None:
+        described["recovered"] = subscribed.recovered
     return described
-
-
-async def _unsubscribe(node: Node, session: Session, command: Emit) -> list[Any]:
-    await commands.unsubscribe(node, session, Unsubscribe(_channel(command, "a channel", 1)))
-    await node.remember(session)
-    return []
-
-
-async def _publish(node: Node, session: Session, command: Emit) -> list[Any]:
-    channel = _channel(command, "a channel and data", 2)
-    data, kind = as_payload(command.arguments[1] if len(command.arguments) > 1 else None)
-    accepted = await commands.publish(node, session, Publish(channel, data, 1, kind))
-    return [{"epoch": accepted.position.epoch, "offset": accepted.position.offset}]
-
-
-_OWN: dict[str, Callable[[Node, Session, Emit], Awaitable[list[Any] | None]]] = {
-    "publish": _publish,
-    "subscribe": _subscribe,
-    "unsubscribe": _unsubscribe,
-}

@@ -1,16 +1,19 @@
 """Socket.IO's side of the application: namespaces, and the functions that answer the events of their clients."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from freshet.dialects.socketio.packets import SocketIO
+from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, SocketIO
 from freshet.errors import Refusal
-from freshet.rules.hooks import Function, Hook
+from freshet.model.log import History, Kind, Position
+from freshet.rules.hooks import Function, Hook, as_payload
+from freshet.rules.rules import ChannelRule, ChannelRules
 
 F = TypeVar("F", bound=Function)
+ServerPublish = Callable[[str, tuple[bytes, Kind], Mapping[str, str] | None], Awaitable[Position]]
 _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -69,14 +72,14 @@ class Namespace:
     recovery: seconds for which a client that was cut off may come back as the same session; 0: it may not.
     """
 
-    def __init__(self, name: str, emit: Callable[..., Any], recovery: float = 0) -> None:
+    def __init__(self, name: str, publish: ServerPublish, recovery: float = 0) -> None:
         self.name = name
         self.recovery = recovery
         self.dialect = SocketIO(name, recovers=recovery > 0)
         self.connect: Hook | None = None
         self.disconnect: Hook | None = None
         self.events: dict[str, EventHook] = {}
-        self._emit = emit
+        self._publish = publish
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name}>"
@@ -112,6 +115,36 @@ class Namespace:
 
     async def emit(
         self, event: str, *arguments: Any, room: str | None = None, tags: Mapping[str, str] | None = None
-    ) -> Any:
+    ) -> Position:
         """See `Freshet.emit`."""
-        return await self._emit(event, *arguments, room=room, namespace=self.name, tags=tags)
+        tags = {**(tags or {}), EVENT: event, NAMESPACE: self.name}
+        if len(arguments) != 1:
+            tags[ARGUMENTS] = str(len(arguments))
+        payload = as_payload(arguments[0] if len(arguments) == 1 else arguments)
+        return await self._publish(self.name if room is None else room, payload, tags)
+
+
+class Namespaces:
+    """All namespaces of an application. publish: as the server. rules: a namespace has a channel of its own."""
+
+    def __init__(self, publish: ServerPublish, rules: ChannelRules) -> None:
+        self._publish = publish
+        self._rules = rules
+        self._by_name: dict[str, Namespace] = {}
+        self.add("/")
+
+    def get(self, name: str) -> Namespace | None:
+        return self._by_name.get(name)
+
+    def add(self, name: str, recovery: float = 0) -> Namespace:
+        """The namespace of that name; made, if there is none or only one with a shorter recovery. Raises ValueError."""
+        if not name.startswith("/") or set(name) & set(",?*{}"):
+            raise ValueError(f"a namespace begins with / and has none of , ? * {{ }}, got {name!r}")
+        known = self._by_name.get(name)
+        if known is None or recovery > known.recovery:
+            made = self._by_name[name] = Namespace(name, self._publish, recovery)
+            if known is not None:
+                made.take_over(known)
+            history = History(size=100, ttl=recovery) if recovery else None
+            self._rules.add_first(ChannelRule(name, subscribe="nobody", history=history))
+        return self._by_name[name]

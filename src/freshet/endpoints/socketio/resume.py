@@ -1,10 +1,11 @@
-"""Connection state recovery of Socket.IO: a client that was cut off comes back as the same session, and misses nothing.
+"""Connection state recovery: a client that was cut off comes back as the same session, and misses nothing.
 
 What the client received is in the stamp that its events carry (where it stands in each room), and in the rooms' logs
 is what it missed. What the server has to know beside is who it was and in which rooms: that is the last item of a small
 log of its own, so that it is wherever the logs are, on any node and after a restart if the engine keeps them.
 """
 
+import asyncio
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -12,10 +13,14 @@ import msgspec
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect
 from freshet.model.log import History, Position, PublishOptions
+from freshet.node.bus import Bus
+from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
+TAKEOVER = "takeover"
 
-class State(msgspec.Struct, frozen=True):
+
+class ResumeState(msgspec.Struct, frozen=True):
     """rooms: of each, where the session came in."""
 
     sid: str
@@ -23,39 +28,83 @@ class State(msgspec.Struct, frozen=True):
     rooms: dict[str, Position]
 
 
+class Resumption:
+    """The sessions of this node that can be resumed, by the secret `pid` in the record of each."""
+
+    def __init__(self, engine: Engine, bus: Bus, tasks: Tasks) -> None:
+        self._engine = engine
+        self._bus = bus
+        self._tasks = tasks
+        self._by_pid: dict[str, Session] = {}
+        bus.handlers[TAKEOVER] = self._handle
+
+    async def remember(self, session: Session) -> None:
+        """Keep what is needed to go on, from now for as long as its namespace says. Raises EngineUnavailable."""
+        pid = session.record.pid
+        if pid and not session.ended:
+            rooms = {channel: it.position for channel, it in session.subscriptions.items()}
+            state = ResumeState(session.id, session.user, rooms)
+            options = PublishOptions(history=History(1, session.record.namespace.recovery))
+            await self._engine.publish(_channel(pid), msgspec.json.encode(state), options)
+
+    async def recall(self, pid: str, ttl: float) -> ResumeState | None:
+        """What was kept, if it still is. Raises EngineUnavailable."""
+        stream = await self._engine.history(_channel(pid), History(1, ttl), limit=1, reverse=True)
+        if not stream.publications or not stream.publications[0].data:
+            return None
+        return msgspec.json.decode(stream.publications[0].data, type=ResumeState)
+
+    def forget(self, session: Session) -> None:
+        """It is over for good: nothing is kept with which its client could go on."""
+        pid, session.record.pid = session.record.pid, ""
+        if pid:
+            self._by_pid.pop(pid, None)
+            self._tasks.start(self._engine.remove_history(_channel(pid)), "socket.io: forget a session")
+
+    def claim(self, session: Session, pid: str) -> None:
+        """The client of `pid` is this session from now on."""
+        if self._by_pid.get(pid) is not session:
+            self._evict(pid)
+        session.record.pid = pid
+        self._by_pid[pid] = session
+
+    async def take_over(self, pid: str) -> None:
+        """Let the other nodes evict the session of `pid` that one of them may still have. Raises EngineUnavailable."""
+        await self._bus.broadcast(TAKEOVER, pid.encode())
+
+    def ended(self, session: Session) -> None:
+        """A session is over: for good, or its client may come back."""
+        if session.ended is not None and not session.ended.reconnect:
+            self.forget(session)
+        elif self._by_pid.get(session.record.pid) is session:
+            del self._by_pid[session.record.pid]
+
+    def _evict(self, pid: str) -> None:
+        """The client of `pid` has come back as another session: the one here, on a dead connection, ends."""
+        before = self._by_pid.pop(pid, None)
+        if before is not None:
+            before.record.pid = ""
+            before.close(Disconnect.force_reconnect())
+            before.end(Disconnect.force_reconnect())
+
+    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        self._evict(body.decode(errors="replace"))
+        return b""
+
+
 def _channel(pid: str) -> str:
     return f"\0recovery:{pid}"  # no client can name it: a name of theirs is matched by a rule first
 
 
-async def remember(engine: Engine, session: Session, ttl: float) -> None:
-    """Keep what is needed to go on, for `ttl` seconds from now. Raises EngineUnavailable."""
-    rooms = {channel: it.position for channel, it in session.subscriptions.items()}
-    state = State(session.id, session.user, rooms)
-    options = PublishOptions(history=History(1, ttl))
-    await engine.publish(_channel(session.pid), msgspec.json.encode(state), options)
-
-
-async def recall(engine: Engine, pid: str, ttl: float) -> State | None:
-    """What was kept, if it still is. Raises EngineUnavailable."""
-    stream = await engine.history(_channel(pid), History(1, ttl), limit=1, reverse=True)
-    if not stream.publications or not stream.publications[0].data:
-        return None
-    return msgspec.json.decode(stream.publications[0].data, type=State)
-
-
-async def forget(engine: Engine, pid: str) -> None:
-    await engine.remove_history(_channel(pid))
-
-
-def places(state: State, stamp: str) -> dict[str, Position]:
+def positions(state: ResumeState, stamp: str) -> dict[str, Position]:
     """Where the client stands in each of its rooms: as it says, otherwise where it came in.
 
     Raises `Disconnect` for what is no stamp.
     """
     since = dict(state.rooms)
     try:
-        for channel, place in parse_qsl(stamp, max_num_fields=len(since)):
-            epoch, _, offset = place.rpartition(":")
+        for channel, position in parse_qsl(stamp, max_num_fields=len(since)):
+            epoch, _, offset = position.rpartition(":")
             if channel in since:
                 since[channel] = Position(epoch, int(offset))
     except ValueError:

@@ -1,54 +1,169 @@
-"""Socket.IO over an Engine.IO line: a session for each namespace, all of which share the line and its outbox."""
+"""Socket.IO over an Engine.IO session: a session for each namespace, all of which share its outbox."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from freshet.dialects.socketio.packets import Packet, PacketDecoder, SocketIO, Stamped, Type, encode_packet
-from freshet.endpoints.socketio.engine import Line
+from freshet.dialects.socketio.packets import (
+    ConnectNamespace,
+    Emitted,
+    NamespaceConnected,
+    Packet,
+    PacketDecoder,
+    SocketIO,
+    Stamped,
+    Type,
+    encode_packet,
+)
+from freshet.endpoints.socketio.engine import EngineSession
+from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.endpoints.socketio.resume import Resumption
 from freshet.errors import Disconnect
-from freshet.model.commands import Command, Connect
+from freshet.model.commands import Command
+from freshet.model.events import Event
 from freshet.model.frame import Frame, Handshake
+from freshet.rules.hooks import Hook
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 
-Open = Callable[[SocketIO, Handshake, Outbox], Session]
-"""Opens a session with a share of an outbox."""
 
+class SocketRecord:
+    """What a session has beside that of other dialects.
 
-class Branch(Outbox):
-    """A session's share of its line's outbox. Its end is a packet, not the end of the line."""
+    pid: the secret with which its client goes on after a cut; empty: it cannot. calls: what the client was asked and
+    has not acknowledged. early: emitted before the client knows that it is connected.
+    """
 
-    __slots__ = ("_line", "_places", "_sockets", "_stamp", "namespace")
+    __slots__ = ("calls", "early", "namespace", "pid", "resumption")
 
-    def __init__(self, line: Line, sockets: "Sockets", namespace: str) -> None:
-        super().__init__(line.outbox.turn, line.outbox.limit)
-        self._line = line
-        self._sockets = sockets
+    def __init__(self, namespace: Namespace, resumption: Resumption) -> None:
         self.namespace = namespace
-        self.wake = self._room
+        self.resumption = resumption
+        self.pid = ""
+        self.calls: dict[int, asyncio.Future[list[Any]]] = {}
+        self.early: list[Emitted] = []
+
+
+class SocketSession(Session):
+    """One client in one namespace."""
+
+    __slots__ = ()
+
+    record: SocketRecord
+
+    # -------------------------------------------------------------------------------------- for the server's functions
+
+    async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
+        """Let this client alone have an event.
+
+        volatile: it may be dropped, the oldest first, if the client does not read in time.
+        """
+        emitted = Emitted(event, list(arguments))
+        if self.connected:
+            self.push(emitted, volatile=volatile)
+        elif len(self.record.early) < self.host.limits.backlog:
+            self.record.early.append(emitted)  # behind the answer to its connect
+        else:
+            raise Disconnect.slow()
+
+    async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
+        """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.
+
+        Raises TimeoutError after `timeout` seconds, and `Disconnect` when the client is gone.
+        """
+        calls = self.record.calls
+        if self.ended or len(calls) >= self.host.limits.backlog:
+            raise self.ended or Disconnect.slow()
+        id = max(calls, default=0) + 1
+        answer = calls[id] = asyncio.get_running_loop().create_future()
+        self.push(Emitted(event, list(arguments), id))
+        try:
+            async with asyncio.timeout(timeout):
+                values = await answer
+        except asyncio.CancelledError:
+            if self.ended and answer.cancelled():
+                raise self.ended from None
+            raise
+        finally:
+            calls.pop(id, None)
+        return values[0] if len(values) == 1 else tuple(values) or None
+
+    async def join(self, channel: str) -> None:
+        await super().join(channel)
+        await self.record.resumption.remember(self)
+
+    async def leave(self, channel: str) -> None:
+        await super().leave(channel)
+        await self.record.resumption.remember(self)
+
+    # ---------------------------------------------------------------------------------------------------- how it lives
+
+    @property
+    def on_disconnect(self) -> Hook | None:
+        return self.record.namespace.disconnect
+
+    def push(self, event: Event, *, volatile: bool = False) -> None:
+        super().push(event, volatile=volatile)
+        if type(event) is NamespaceConnected:
+            early, self.record.early = self.record.early, []
+            for emitted in early:
+                super().push(emitted)
+
+    def acknowledge(self, id: int, values: list[Any]) -> None:
+        """The client answered a call. An answer that nobody waits for is let go."""
+        answer = self.record.calls.get(id)
+        if answer is not None and not answer.done():
+            answer.set_result(values)
+
+    def visit(self, now: float) -> float:
+        due = super().visit(now)
+        if self.record.pid and due:
+            self.host.tasks.start(self.record.resumption.remember(self), "socket.io: remember a session")
+        return due
+
+    def end(self, why: Disconnect) -> None:
+        if self.ended is None:
+            super().end(why)
+            for call in self.record.calls.values():
+                call.cancel()
+            self.record.resumption.ended(self)
+
+
+class NamespaceOutbox(Outbox):
+    """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that."""
+
+    __slots__ = ("_engine", "_places", "_sessions", "_stamp", "namespace")
+
+    def __init__(self, engine: EngineSession, sessions: "NamespaceSessions", namespace: str) -> None:
+        super().__init__(engine.outbox.turn, engine.outbox.limit)
+        self._engine = engine
+        self._sessions = sessions
+        self.namespace = namespace
+        self.wake = self._wake
         self._places: dict[str, str] = {}
         self._stamp = b""
 
-    def _room(self) -> None:
-        self._line.outbox.wake()
+    def _wake(self) -> None:
+        self._engine.outbox.wake()
 
     def push(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.push(self._stamped(frame))
+            self._engine.outbox.push(self._stamped(frame))
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._line.outbox.send(self._stamped(frame))
+            self._engine.outbox.send(self._stamped(frame))
 
     def offer(self, frame: Frame, key: object) -> None:
         if self.closed is None:
-            self._line.outbox.offer(self._stamped(frame), (self.namespace, key))
+            self._engine.outbox.offer(self._stamped(frame), (self.namespace, key))
 
-    def answer(self, frames: list[Frame]) -> None:
+    def replay(self, frames: list[Frame]) -> None:
         if self.closed is None:
-            self._line.outbox.answer([self._stamped(frame) for frame in frames])
+            self._engine.outbox.replay([self._stamped(frame) for frame in frames])
 
     def _stamped(self, frame: Frame) -> Frame:
         """With where this session stands in each of its rooms, if it is one to say so."""
@@ -62,31 +177,29 @@ class Branch(Outbox):
     def close(self, why: Disconnect) -> None:
         if self.closed is None:
             self.closed = why
-            self._sockets.closed(self.namespace, why)
+            self._sessions.closed(self.namespace, why)
 
 
-class Sockets:
-    """The sessions of one line, by namespace. dialects: those that there are.
+Open = Callable[[str, Handshake, NamespaceOutbox], SocketSession | None]
+"""Opens a session of a namespace with a share of an outbox; None: there is no such namespace."""
 
-    Implements `engineio.Upper`.
-    """
 
-    __slots__ = ("_decoder", "_dialects", "_handshake", "_line", "_open", "_sessions", "settled")
+class NamespaceSessions:
+    """The sessions of one Engine.IO session, by namespace. Implements `engine.MessageLayer`."""
 
-    def __init__(
-        self, line: Line, open_session: Open, dialects: Callable[[str], SocketIO | None], handshake: Handshake
-    ) -> None:
-        self._line = line
+    __slots__ = ("_decoder", "_engine", "_handshake", "_open", "_sessions", "settled")
+
+    def __init__(self, engine: EngineSession, open_session: Open, handshake: Handshake) -> None:
+        self._engine = engine
         self._open = open_session
-        self._dialects = dialects
         self._handshake = handshake
-        self._decoder = PacketDecoder(line.host.limits.message_size)
-        self._sessions: dict[str, Session] = {}
+        self._decoder = PacketDecoder(engine.host.limits.message_size)
+        self._sessions: dict[str, SocketSession] = {}
         self.settled = False
 
     @property
-    def congested(self) -> bool:
-        return any(session.congested for session in self._sessions.values())
+    def backlog_full(self) -> bool:
+        return any(session.backlog_full for session in self._sessions.values())
 
     def receive(self, frame: Frame) -> None:
         packet = self._decoder.feed(frame)
@@ -100,29 +213,37 @@ class Sockets:
             return  # on its way when the server ended the session: the client will hear of it
         elif packet.type is Type.DISCONNECT:
             self._sessions.pop(packet.namespace)
-            session.host.forget(session)
+            session.record.resumption.forget(session)
             session.end(Disconnect.normal())
         elif packet.type in (Type.ACK, Type.BINARY_ACK):
             # Past the commands that wait: one of them may be what waits for it.
             session.acknowledge(0 if packet.id is None else packet.id + 1, packet.data)
         else:
-            session.do(session.dialect.command(packet))  # type: ignore[attr-defined]
+            session.do(self._commands(session, packet))
 
     def _connect(self, packet: Packet) -> None:
-        dialect = self._dialects(packet.namespace)
-        if dialect is None or len(self._sessions) >= self._line.host.limits.channels_per_client:
-            message = "Invalid namespace" if dialect is None else "Too many namespaces"
-            self._line.outbox.push(encode_packet(Type.CONNECT_ERROR, packet.namespace, None, {"message": message}))
+        namespace, session = packet.namespace, None
+        full = len(self._sessions) >= self._engine.host.limits.channels_per_client
+        if not full:
+            session = self._open(namespace, self._handshake, NamespaceOutbox(self._engine, self, namespace))
+        if session is None:
+            message = "Too many namespaces" if full else "Invalid namespace"
+            self._engine.outbox.push(encode_packet(Type.CONNECT_ERROR, namespace, None, {"message": message}))
             return
         self.settled = True
-        session = self._open(dialect, self._handshake, Branch(self._line, self, packet.namespace))
-        self._sessions[packet.namespace] = session
-        session.do([self._with_token(command) for command in dialect.command(packet)])
+        self._sessions[namespace] = session
+        session.do([self._with_token(command) for command in self._commands(session, packet)])
+
+    @staticmethod
+    def _commands(session: SocketSession, packet: Packet) -> list[Command]:
+        dialect = session.dialect
+        assert isinstance(dialect, SocketIO)
+        return dialect.command(packet)
 
     def _with_token(self, command: Command) -> Command:
-        """The token may also come with the request that opened the line."""
-        if type(command) is Connect and not command.token and (token := self._handshake.token):
-            return msgspec.structs.replace(command, token=token)
+        """The token may also come with the request that opened the Engine.IO session."""
+        if type(command) is ConnectNamespace and not command.connect.token and (token := self._handshake.token):
+            return msgspec.structs.replace(command, connect=msgspec.structs.replace(command.connect, token=token))
         return command
 
     def alive(self) -> None:
@@ -130,18 +251,18 @@ class Sockets:
             session.alive()
 
     def closed(self, namespace: str, why: Disconnect) -> None:
-        """The server ended a session. A client that is to come back comes back by a line of its own."""
+        """The server ended a session. A client that is to come back comes back by an Engine.IO session of its own."""
         session = self._sessions.pop(namespace, None)
-        if session is None or self._line.ended:
+        if session is None or self._engine.ended:
             return
         if not session.connected:
             error = {"message": why.reason, "data": {"code": why.code}}
-            self._line.outbox.push(encode_packet(Type.CONNECT_ERROR, namespace, None, error))
+            self._engine.outbox.push(encode_packet(Type.CONNECT_ERROR, namespace, None, error))
         elif not why.reconnect:
-            self._line.outbox.push(encode_packet(Type.DISCONNECT, namespace, None))
+            self._engine.outbox.push(encode_packet(Type.DISCONNECT, namespace, None))
         session.end(why)
         if session.connected and why.reconnect:
-            self._line.close(why)
+            self._engine.close(why)
 
     def ended(self, why: Disconnect) -> None:
         sessions, self._sessions = self._sessions, {}

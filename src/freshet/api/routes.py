@@ -1,0 +1,15 @@
+"""The URLs of the server API: its methods, their description, and the page to try them."""
+
+from starlette.routing import BaseRoute, Route
+
+from freshet.api.explorer import FILES, ExplorerFile
+from freshet.api.http import ApiEndpoint
+from freshet.api.openapi import Description
+
+
+def routes(api: ApiEndpoint, description: Description) -> list[BaseRoute]:
+    return [
+        *(Route(f"/api/{name}", ExplorerFile(path), methods=["GET"]) for name, path in FILES.items()),
+        Route("/api/openapi.json", description, methods=["GET"]),
+        Route("/api/{method:path}", api),
+    ]

@@ -1,0 +1,49 @@
+"""Where clients' and the server's publications meet: the owner of a channel takes each, and gives it its position."""
+
+from collections.abc import Awaitable, Callable
+
+from freshet.errors import EngineUnavailable, Refusal
+from freshet.model.commands import Publish
+from freshet.model.events import Accepted
+from freshet.model.log import Kind, Position, PublishOptions
+from freshet.node.node import Node
+from freshet.policy.base import Context
+from freshet.rules.hooks import as_payload
+from freshet.rules.rules import ChannelRule, Owner
+
+
+async def publish_of_client(node: Node, context: Context, command: Publish) -> Accepted:
+    """What a client publishes, as the rule's hook wants it."""
+    session, rule, size = context.session, context.rule, node.config.limits.message_size
+    assert session is not None  # it is a client's command
+    assert rule is not None  # in a channel
+    if len(command.data) > size:
+        raise Refusal.limit_exceeded(f"at most {size} bytes of data")
+    data, kind = command.data, command.kind
+    if rule.on_publish is not None:
+        given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data
+        returned = await rule.on_publish(session, given, **context.parameters)
+        if returned is not None:
+            data, kind = as_payload(returned)
+    options = PublishOptions(kind=kind, history=rule.history, info=session.client_info())
+    return Accepted(command.id, await publish(node, rule, command.channel, data, options))
+
+
+async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:
+    """Hand a publication to whoever owns the channel by its rule. Raises as `Engine.publish`."""
+    try:
+        position = await OWNERS[rule.owner](node, channel, data, options)
+    except EngineUnavailable:
+        node.counts.unpublished += 1
+        raise
+    node.counts.published += 1
+    return position
+
+
+def _append_to_log(node: Node, channel: str, data: bytes, options: PublishOptions) -> Awaitable[Position]:
+    """The channel is a log and nothing else: the engine has it."""
+    return node.engine.publish(channel, data, options)
+
+
+OWNERS: dict[Owner, Callable[[Node, str, bytes, PublishOptions], Awaitable[Position]]] = {"log": _append_to_log}
+"""By `ChannelRule.owner`."""

@@ -1,0 +1,42 @@
+"""The end of what has a time limit: a client's token, and the tokens of its subscriptions.
+
+A client has a grace in which it may refresh a token that is over. Nothing has a timer of its own: the wheel visits.
+"""
+
+from collections.abc import Callable
+
+from freshet.config import Timing
+from freshet.errors import Disconnect
+from freshet.model.events import Unsubscribed
+from freshet.node.leaving import Leaving
+from freshet.runtime.tasks import Tasks
+from freshet.session.session import Session
+
+
+class Expiry:
+    """wall: seconds since 1970."""
+
+    def __init__(self, timing: Timing, leaving: Leaving, tasks: Tasks, wall: Callable[[], float]) -> None:
+        self._timing = timing
+        self._leaving = leaving
+        self._tasks = tasks
+        self._wall = wall
+
+    def check(self, session: Session) -> float:
+        """End what is over. The answer: seconds until the next end, or until it is worth looking again."""
+        wall, grace = self._wall(), self._timing.expiry_grace
+        due = self._timing.ping_interval
+        if session.expires:
+            if wall >= session.expires + grace:
+                session.close(Disconnect.expired())
+                return due
+            due = min(due, session.expires + grace - wall)
+        for channel, subscription in list(session.subscriptions.items()):
+            if not subscription.expires:
+                continue
+            if wall >= subscription.expires + grace:
+                event = Unsubscribed(channel, 2501, "subscription expired")
+                self._tasks.start(self._leaving.unsubscribe(session, channel, event), "expiry: subscription")
+            else:
+                due = min(due, subscription.expires + grace - wall)
+        return max(due, 0.1)

@@ -1,0 +1,71 @@
+"""The sessions of this process: all that are open, and those that are connected, by their user."""
+
+import asyncio
+from collections.abc import Iterator
+
+from freshet.errors import Disconnect
+from freshet.session.session import Session
+
+DRAIN_RATE = 500  # clients per second that are disconnected at least, when a node drains
+DRAIN_STEP = 0.1  # seconds
+
+
+class Registry:
+    """Which sessions there are. It holds them; when they begin and end is decided elsewhere."""
+
+    def __init__(self) -> None:
+        self._open: set[Session] = set()
+        self._by_user: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
+        self._by_post: dict[str, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        """All that are open, also those that have not connected yet."""
+        return iter(self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def users(self) -> int:
+        """How many users have a session here."""
+        return len(self._by_user)
+
+    def of(self, user: str, client: str = "") -> list[Session]:
+        """A user's connected sessions, or only the one with the id `client`."""
+        return [session for session in self._by_user.get(user, ()) if not client or session.id == client]
+
+    def posting(self, post: str) -> Session | None:
+        """The session for which requests of their own bring what its client says."""
+        return self._by_post.get(post)
+
+    def opened(self, session: Session) -> None:
+        self._open.add(session)
+        if session.post:
+            self._by_post[session.post] = session
+
+    def connected(self, session: Session) -> None:
+        if session.user:
+            self._by_user[session.user] = (*self._by_user.get(session.user, ()), session)
+
+    def ended(self, session: Session) -> None:
+        self._open.discard(session)
+        self._by_post.pop(session.post, None)
+        if session.connected:
+            others = tuple(each for each in self._by_user.pop(session.user, ()) if each is not session)
+            if others:
+                self._by_user[session.user] = others
+
+    def disconnect_all(self) -> None:
+        """Disconnect every client with 3001: they reconnect, elsewhere or when there is a server again."""
+        for session in list(self._open):
+            session.close(Disconnect.shutdown())
+
+    async def drain(self, seconds: float) -> None:
+        """As `disconnect_all`, at a pace at which other nodes, or this one when it is back, can take them."""
+        sessions = list(self._open)
+        batch = max(DRAIN_RATE * DRAIN_STEP, len(sessions) * DRAIN_STEP / seconds)
+        for number in range(0, len(sessions), round(batch)):
+            for session in sessions[number : number + round(batch)]:
+                session.close(Disconnect.shutdown())
+            await asyncio.sleep(DRAIN_STEP if number + batch < len(sessions) else 0)
+        self.disconnect_all()

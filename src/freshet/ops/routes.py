@@ -1,0 +1,14 @@
+"""The URLs of operators and their tools."""
+
+from starlette.routing import BaseRoute, Route
+
+from freshet.ops.health import Health
+from freshet.ops.metrics import MetricsEndpoint
+
+
+def routes(health: Health, metrics: MetricsEndpoint) -> list[BaseRoute]:
+    return [
+        Route("/health/live", health.live, methods=["GET"]),
+        Route("/health/ready", health.ready, methods=["GET"]),
+        Route("/metrics", metrics.__call__, methods=["GET"]),
+    ]

@@ -1,0 +1,73 @@
+"""What a check before a command is, and the chain of them that every command and every server operation passes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from freshet.model.commands import Command
+from freshet.policy.tokens import ConnectionClaims
+from freshet.rules.rules import ChannelRule
+from freshet.session.session import Session
+
+
+class Grant(NamedTuple):
+    """What a subscription gets beside the rule's options, from its token or from the server.
+
+    info: JSON that others in the channel see. expires: epoch seconds, or 0.
+    """
+
+    info: msgspec.Raw = msgspec.Raw()
+    expires: float = 0.0
+
+
+class Context:
+    """One command on its way: who asks, and what the policies found out.
+
+    session: the client; None: the server itself. rule, parameters: of the command's channel, if it has one.
+    claims: what a connection's token says. grant: what a subscription's token says.
+    """
+
+    __slots__ = ("claims", "grant", "parameters", "rule", "session")
+
+    def __init__(
+        self, session: Session | None, rule: ChannelRule | None = None, parameters: Mapping[str, str] | None = None
+    ) -> None:
+        self.session = session
+        self.rule = rule
+        self.parameters = parameters or {}
+        self.claims: ConnectionClaims | None = None
+        self.grant = Grant()
+
+
+class Policy(ABC):
+    """One check: rights, a limit, a webhook. In a tuple, run in order; the first refusal ends it."""
+
+    @abstractmethod
+    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Awaitable[None] | None:
+        """May this run? None: decided without waiting, the common case, which costs no coroutine.
+
+        Raises `Refusal`, which becomes the reply, or `Disconnect`; so does what it answers, when that is awaited.
+        """
+
+
+class PolicyChain:
+    """The one place that clients' commands and the server's operations pass before they run."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = tuple(policies)
+
+    def check(self, context: Context, command: Command) -> Awaitable[None] | None:
+        """As `Policy.check`, by all of them in order."""
+        for number, policy in enumerate(self._policies):
+            pending = policy.check(context, command, context.rule)
+            if pending is not None:
+                return self._wait(pending, number + 1, context, command)
+        return None
+
+    async def _wait(self, pending: Awaitable[None], number: int, context: Context, command: Command) -> None:
+        await pending
+        for policy in self._policies[number:]:
+            if (waits := policy.check(context, command, context.rule)) is not None:
+                await waits

@@ -1,0 +1,64 @@
+"""Who owns a task: it has a name, its failure is logged, and it ends with its owner.
+
+The event loop itself holds tasks only weakly, and nobody hears of one that fails. So every task that outlives the call
+that began it belongs to a `Tasks`, and whoever has a `stop()` stops his own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from freshet.errors import FreshetError
+
+log = logging.getLogger("freshet.tasks")
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """The tasks of one owner, which may live in one event loop after another."""
+
+    __slots__ = ("_running",)
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        """How many have not ended."""
+        return len(self._running)
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Begin `work` as a task. Whoever awaits the task has its result and its exception; a failure is logged anyway.
+
+        name: for logs and debuggers, such as `hub: gap check`.
+        """
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, FreshetError):  # expected: a client or a broker is away
+            log.warning("%s: %s", task.get_name(), error)
+        else:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Give what runs `grace` seconds to end, cancel the rest, and return when nothing runs any more.
+
+        What a task that is ending starts here is ended too. The task that calls this is left alone.
+        """
+        running = self._others()
+        if running and grace > 0:
+            await asyncio.wait(running, timeout=grace)
+        while running := self._others():
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        return self._running - {asyncio.current_task()}
