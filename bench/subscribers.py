@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from freshet.dialects.centrifuge.wire import field, varint
+from freshet.dialects.centrifuge.client_pb2 import Command
+from freshet.dialects.centrifuge.protobuf import varint
 
 MARK = b'"mark"'
 BEGIN = b"GET %b HTTP/1.1\r\nHost: bench\r\n%b\r\n"
@@ -18,9 +19,8 @@ UPGRADE = (
 )
 EVENTS = b"Accept: text/event-stream\r\n"
 LINES = b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"bench"}}'
-_connect = b"\x08\x01" + field(4, b"")
-_subscribe = b"\x08\x02" + field(5, field(1, b"bench"))
-MESSAGES = varint(len(_connect)) + _connect + varint(len(_subscribe)) + _subscribe
+_commands = [Command(id=1, connect={}), Command(id=2, subscribe={"channel": "bench"})]
+MESSAGES = b"".join(varint(command.ByteSize()) + command.SerializeToString() for command in _commands)
 
 
 def framed(data: bytes, opcode: int = 1) -> bytes:

@@ -1,4 +1,4 @@
-"""A channel as a URL, with clients that know nothing but WebSocket."""
+"""A channel as a URL: its dialects keep the contract, and clients that know nothing but WebSocket understand it."""
 
 import asyncio
 import json
@@ -8,11 +8,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from selenium import webdriver
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from freshet.dialects.base import Dialect
+from freshet.dialects.channel_url import ChannelEvents, ChannelPage, ChannelUrl
+from freshet.errors import Disconnect
+from freshet.model.commands import Connect, Publish, Subscribe
+from freshet.model.events import Accepted, Connected, Published, Refused, Subscribed, Unsubscribed
+from freshet.model.frame import Frame, Handshake
+from freshet.model.log import NOWHERE, OLDEST, Kind, Position, Publication
 from freshet.policy.tokens import issue
+from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
+from tests.dialects.centrifuge.official import JSON_VALUES
 from tests.tools.browser import console_errors
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server, serving
@@ -31,6 +42,201 @@ publish = "client"
 [[channels]]
 match = "read-only"
 """
+
+
+DIALECTS: dict[str, tuple[Dialect, list[bytes]]] = {
+    "channel_url": (ChannelUrl("room:a"), [b'{"a": 1}', b"plain text", b"", b'{\n"a": 1\n}', "é".encode()]),
+    "channel_events": (ChannelEvents(["room:a"]), []),
+    "channels_events": (ChannelEvents(["a", "b"]), []),
+    "channel_page": (ChannelPage("room:a"), []),
+}
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    return DIALECTS[request.param][0]
+
+
+@pytest.fixture
+def valid(dialect: Dialect) -> list[bytes]:
+    return next(valid for it, valid in DIALECTS.values() if it is dialect)
+
+
+@given(st.text(max_size=60) | JSON_VALUES.map(lambda value: json.dumps(value, indent=1)))
+def test_a_frame_for_a_channel_is_json_in_one_line_or_what_it_was(text: str) -> None:
+    frame = Frame(text.encode(errors="replace"))
+    [command] = ChannelUrl("a").receive(frame)
+    assert isinstance(command, Publish)
+    if command.kind is Kind.JSON:
+        assert b"\n" not in command.data
+        assert json.loads(command.data) == json.loads(frame.data)
+    else:
+        assert (command.kind, command.data) == (Kind.TEXT, frame.data)
+
+
+def test_bytes_stay_bytes_even_if_they_look_like_json() -> None:
+    [command] = ChannelUrl("a").receive(Frame(b"{}", binary=True))
+    assert command == Publish("a", b"{}", 3, Kind.BYTES)
+
+
+@pytest.mark.parametrize(
+    ("since", "position"),
+    [("e:0", Position("e", 0)), ("a:b:12", Position("a:b", 12)), (":5", Position("", 5)), ("", None)],
+)
+def test_a_url_names_the_position_of_its_reader(since: str, position: Position | None) -> None:
+    for request in (Handshake("", query={"since": since}), Handshake("", headers={"last-event-id": since})):
+        assert ChannelUrl("a").opened(request)[1] == Subscribe("a", 2, recover=position)
+
+
+@pytest.mark.parametrize("since", ["5", "e:", "e:-1", "e:x", "e:٣", "e:1.0", "e:" + "9" * 20, ":", "e:1 "])
+def test_a_position_that_cannot_be_ends_the_session(since: str) -> None:
+    with pytest.raises(Disconnect) as why:
+        ChannelUrl("a").opened(Handshake("", query={"since": since}))
+    assert why.value.code == 3501
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [
+        (Refused(1, 103, "no"), 4603),
+        (Refused(1, 100, "later", temporary=True), 4100),
+        (Refused(1, 4294967295, "far"), 4999),
+        (Refused(1, 5000, "far, later", temporary=True), 4499),
+    ],
+)
+def test_on_a_channels_url_a_refusal_ends_the_session_within_the_range_of_its_sort(refused: Refused, code: int) -> None:
+    with pytest.raises(Disconnect) as why:
+        ChannelUrl("a").encode(refused)
+    assert why.value.code == code
+    assert why.value.reconnect is refused.temporary
+
+
+def test_on_a_channels_url_a_gap_that_cannot_be_recovered_ends_the_session() -> None:
+    assert ChannelUrl("a").encode(Subscribed("a", 2, recovered=True)) is None
+    with pytest.raises(Disconnect) as why:
+        ChannelUrl("a").encode(Subscribed("a", 2, recovered=False))
+    assert not why.value.reconnect
+
+
+# ----------------------------------------------------------------------------------------------- streams and pages
+
+
+def events_of(frame: Frame | None) -> list[dict[str, str]]:
+    """The events of a stream, as an `EventSource` reads them."""
+    text = frame.data.decode() if frame is not None else ""
+    return [dict(line.split(": ", 1) for line in event.splitlines()) for event in text.split("\n\n") if event]
+
+
+def test_the_events_of_a_stream_have_the_position_to_go_on_from() -> None:
+    stream = ChannelEvents(["a"])
+    [subscribed] = events_of(stream.encode(Subscribed("a", 2, Position("e", 7), True, True, [Publication(b"1", 7)])))
+    assert (subscribed["event"], subscribed["id"]) == ("subscribed", "e:6")
+    [published] = events_of(stream.encode(Published("a", Publication(b"1", 7, tags={"event": "price"}), "e")))
+    assert published == {"id": "e:7", "event": "price", "data": "1"}
+    [lost] = events_of(stream.encode(Subscribed("a", 2, Position("e", 9), True, False)))
+    assert (lost["event"], lost["id"]) == ("unrecoverable", "e:9")
+
+
+def test_a_stream_of_several_channels_has_the_position_of_each() -> None:
+    stream = ChannelEvents(["a", "b c"])
+    stream.encode(Subscribed("a", 2, Position("e", 1), True))
+    [second] = events_of(stream.encode(Subscribed("b c", 3, Position("f", 5), True)))
+    assert second["id"] == "a=e%3A1&b+c=f%3A5"
+    again = ChannelEvents(["a", "b c"])
+    commands = again.opened(Handshake("", headers={"last-event-id": second["id"]}))
+    assert commands[1:] == [Subscribe("a", 2, recover=Position("e", 1)), Subscribe("b c", 3, recover=Position("f", 5))]
+    for elsewhere in ("other=e:1", "a", "a=e:1&b+c=f:5&a=x:1"):
+        with pytest.raises(Disconnect):
+            again.opened(Handshake("", query={"since": elsewhere}))
+
+
+def test_a_refusal_of_one_of_several_channels_waits_for_a_first_subscription() -> None:
+    stream = ChannelEvents(["a", "b", "c"])
+    assert stream.encode(Refused(2, 103, "permission denied")) is None
+    events = events_of(stream.encode(Subscribed("b", 3)))
+    assert [event["event"] for event in events] == ["refused", "subscribed"]
+    assert json.loads(events[0]["data"]) == {"channel": "a", "code": 103, "reason": "permission denied"}
+    [refused] = events_of(stream.encode(Refused(4, 103, "permission denied")))
+    assert refused["event"] == "refused"
+    assert stream.encode(Unsubscribed("a")) is None, "it is no part of the stream"
+    with pytest.raises(Disconnect):
+        stream.encode(Unsubscribed("b"))
+
+
+def test_a_stream_ends_when_every_channel_is_refused() -> None:
+    stream = ChannelEvents(["a", "b"])
+    assert stream.encode(Refused(2, 103, "no")) is None
+    with pytest.raises(Disconnect) as why:
+        stream.encode(Refused(3, 103, "no"))
+    assert why.value.code == 4603
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "lines"),
+    [("price\nid: 9", None, [b"1"]), ("price", "price", [b"a", b"b", b"", b"c"])],
+)
+def test_a_payload_or_a_tag_cannot_write_fields_of_its_own(event: str, name: str | None, lines: list[bytes]) -> None:
+    publication = Publication(b"\n".join(lines), 0, Kind.TEXT, tags={"event": event})
+    frame = ChannelEvents(["a"]).encode(Published("a", publication))
+    assert frame is not None
+    written = frame.data.removesuffix(b"\n\n").split(b"\n")
+    expected = [b"event: " + name.encode()] if name else []
+    assert written == [*expected, *(b"data: " + line for line in lines)]
+
+
+PAGES = [Publication(str(offset).encode(), offset) for offset in range(3, 9)]
+BEGUN = Subscribed("a", 2, Position("e", 8), True, True, PAGES)
+
+
+@pytest.mark.parametrize(
+    ("query", "limit", "offsets", "stands"),
+    [
+        ({"since": "e:2"}, 2, [3, 4], 4),
+        ({"since": "e:2"}, 100, [3, 4, 5, 6, 7, 8], 8),
+        ({"since": "e:2"}, 0, [], 2),
+        ({}, 2, [7, 8], 8),
+        ({}, 0, [], 8),
+        ({"since": "oldest"}, 1, [3], 3),
+    ],
+)
+def test_a_page_ends_where_the_next_one_begins(
+    query: dict[str, str], limit: int, offsets: list[int], stands: int
+) -> None:
+    page = ChannelPage("a", limit=limit)
+    page.opened(Handshake("", query=query))
+    frame = page.encode(BEGUN)
+    assert frame is not None
+    read = json.loads(frame.data)
+    assert [each["offset"] for each in read["publications"]] == offsets
+    assert (read["epoch"], read["offset"], read["recovered"]) == ("e", stands, True)
+
+
+def test_a_reader_that_waits_starts_at_the_end_of_the_log() -> None:
+    commands = ChannelPage("a", limit=5, waits=True).opened(Handshake("", query={"token": "t"}))
+    assert commands == [Connect(1, "t", only=("a",)), Subscribe("a", 2)]
+    commands = ChannelPage("a", limit=5).opened(Handshake(""))
+    assert commands == [Connect(1, recover={"a": OLDEST}, only=("a",)), Subscribe("a", 2, recover=OLDEST)]
+
+
+def test_a_request_with_a_body_publishes_it_and_is_answered_by_its_position() -> None:
+    page = ChannelPage("a", Frame(b'{"a":1}'))
+    assert page.opened(Handshake(""))[1:] == [Publish("a", b'{"a":1}', 3)]
+    assert page.encode(Connected(1, "c", 25)) is None
+    frame = page.encode(Accepted(3, Position("e", 4)))
+    assert frame is not None
+    assert json.loads(frame.data) == {"epoch": "e", "offset": 4}
+    with pytest.raises(Disconnect):
+        page.receive(Frame(b"more"))
+
+
+def test_a_channel_without_a_log_has_no_position_to_go_on_from() -> None:
+    [subscribed] = events_of(ChannelEvents(["a"]).encode(Subscribed("a", 2, NOWHERE)))
+    assert "id" not in subscribed
+    [published] = events_of(ChannelEvents(["a"]).encode(Published("a", Publication(b"1"))))
+    assert published == {"data": "1"}
+
+
+# ------------------------------------------------------------------------------------------------- real clients
 
 
 @pytest.fixture(scope="module")

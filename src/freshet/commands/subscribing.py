@@ -74,7 +74,7 @@ async def enter(
         await rule.on_subscribe(session, data=asked.data, **asked.parameters)
         _check_room(node, session, channel)  # somebody else may have subscribed it meanwhile
     subscription = session.subscriptions[channel] = Subscription(
-        rule, grant.info, grant.expires, present=rule.presence and session.dialect.is_seen
+        rule, grant.info, grant.expires, present=rule.presence and session.dialect.has_presence
     )
     try:
         joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)

@@ -1,4 +1,4 @@
-"""What a client protocol is to Freshet."""
+"""The interface of a client protocol: frames to commands, events to frames, without I/O."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,13 +14,14 @@ from freshet.model.log import ClientInfo, Kind, Publication
 class Dialect(ABC):
     """A client protocol. No I/O, no clock, no knowledge of sessions.
 
-    name: the key under which what was encoded for one client is shared with all others.
+    name: the key under which an encoded publication is cached and shared by all sessions of this dialect.
     subprotocol: the WebSocket subprotocol that selects it; empty: none.
-    has_heartbeat: the server asks each session whether its client is there; otherwise what carries the session does.
-    answers_heartbeat: a client that is there says so; otherwise only its transport can tell.
-    in_order: what a session is told alone comes behind what was published before; otherwise a reply may come first.
-    is_seen: its clients stay, so that others in a channel may see them; otherwise they come and go with each request.
-    tells_missed: the answer to `Subscribe` holds what the client missed; otherwise each is told as `Published`.
+    has_heartbeat: the server sends `Heartbeat` to each session; otherwise what carries the session has its own.
+    answers_heartbeat: the client answers with `Pong`; otherwise only its transport shows that it is alive.
+    in_order: an event for one session leaves behind what was published before it; otherwise a reply may overtake.
+    has_presence: its clients stay and count in the presence of a channel; otherwise a session is one request.
+    replays_in_reply: the reply to `Subscribe` holds the publications that were missed; otherwise each is replayed as
+        `Published` behind it.
     """
 
     __slots__ = ()
@@ -29,9 +30,9 @@ class Dialect(ABC):
     has_heartbeat: ClassVar[bool] = True
     answers_heartbeat: ClassVar[bool] = True
     in_order: ClassVar[bool] = False
-    is_seen: ClassVar[bool] = True
+    has_presence: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
-    tells_missed: ClassVar[bool] = True
+    replays_in_reply: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
@@ -39,7 +40,7 @@ class Dialect(ABC):
         return self.name.partition(":")[0]
 
     def opened(self, request: Handshake) -> list[Command]:
-        """What the opening request itself asks for."""
+        """The commands that the opening request stands for, such as a URL that names a channel. Raises `Disconnect`."""
         return []
 
     @abstractmethod
@@ -48,31 +49,31 @@ class Dialect(ABC):
 
     @abstractmethod
     def encode(self, event: Event) -> Frame | None:
-        """An event as a frame; None: this dialect has no word for it.
+        """An event as a frame; None: this dialect has no message for it.
 
-        For a `Delivery` the result depends on (name, event) alone: it is shared by all sessions. For what only one
-        session is told it may raise `Disconnect`: in this dialect that news ends the session.
+        For a `Delivery` the result depends on (name, event) alone: it is shared by all sessions. For an event of one
+        session it may raise `Disconnect`: in this dialect that event ends the session.
         """
 
     def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
-        """A publication for a client that asked for differences (`Subscribe.delta`).
+        """A publication for a client that asked for deltas (`Subscribe.delta`).
 
-        before: the one that it was told before this; None: this is the first. Shared as what `encode` gives.
+        before: the publication that it has; None: this is its first. The result is shared as that of `encode` is.
         """
         return self.encode(event)
 
     def join(self, frames: list[Frame]) -> list[Frame]:
-        """Fewer frames that say the same, where the protocol allows it."""
+        """The same messages in fewer frames, in their order, where the protocol allows it."""
         return frames
 
 
 HEARTBEAT = Frame(b"")
 HEARTBEAT.wire = HEARTBEAT.deflated = b"\x89\x00"
-"""What a dialect encodes as `Heartbeat` when it leaves that to the transport: an unsolicited WebSocket ping."""
+"""The `Heartbeat` of a dialect that has no message for it: a WebSocket ping frame, sent as it is."""
 
 
 def info_of(info: ClientInfo) -> dict[str, object]:
-    """Who a client is, as JSON: what is not known is left out."""
+    """Who a client is, as a JSON object; what is empty is left out."""
     wire: dict[str, object] = {"user": info.user, "client": info.client}
     if info.conn_info:
         wire["conn_info"] = info.conn_info
@@ -86,13 +87,13 @@ _valid = msgspec.json.Decoder(msgspec.Raw).decode
 
 def kind_of(data: bytes) -> tuple[Kind, bytes]:
     """What a client's bytes are, and the bytes as they are passed on: JSON in one line, as `Kind` says."""
+    if not data.isascii():
+        try:
+            data.decode()  # the decoder of `Raw` does not look into strings
+        except UnicodeDecodeError:
+            return Kind.BYTES, data
     try:
         _valid(data)
         return Kind.JSON, msgspec.json.format(data, indent=-1) if b"\n" in data else data
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return Kind.BYTES, data
-    return Kind.TEXT, data
+    except (msgspec.DecodeError, RecursionError):
+        return Kind.TEXT, data

@@ -1,8 +1,9 @@
-"""A channel is a URL: a bare WebSocket, an event stream, or a request and its answer; no client library is needed.
+"""A channel is a URL: a bare WebSocket, an event stream, or a request and its response; no client library is needed.
 
-On a WebSocket every frame that comes in is published, every publication goes out as it is. The query says the rest:
-`token`, and `since=epoch:offset` (or the header `Last-Event-ID`) to go on where an earlier client stopped, or
-`since=oldest` for all that the log still keeps.
+On a WebSocket every frame that comes in is published, and every publication goes out as it is. The query has the rest:
+`token`, and `since=epoch:offset` (or the header `Last-Event-ID`) to recover from the position where an earlier client
+stopped, or `since=oldest` for all that the log still keeps. Sources: RFC 6455 for WebSocket, section 9.2 of the HTML
+standard (server-sent events) for event streams; the rest is Freshet's own.
 """
 
 import re
@@ -29,11 +30,11 @@ from freshet.model.events import (
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import OLDEST, Kind, Position, Publication
 
-ALREADY = Refusal.already_subscribed().code  # the server subscribed it before it asked
+ALREADY = Refusal.already_subscribed().code  # the server subscribed the client before its request
 
 
 def position(text: str) -> Position | None:
-    """A position from `epoch:offset` or `oldest`. Raises `Disconnect` for anything else but an empty text."""
+    """A position from `epoch:offset` or `oldest`; None for an empty text. Raises `Disconnect` for anything else."""
     if not text:
         return None
     if text == "oldest":
@@ -45,35 +46,35 @@ def position(text: str) -> Position | None:
 
 
 def _since(request: Handshake) -> str:
-    """Where the client stands, as it says. A page cannot set headers on an `EventSource`, so that both will do."""
+    """The position that the client gives. A page cannot set headers on an `EventSource`, so the query counts too."""
     query, headers = request.query, request.headers
     return headers.get("last-event-id") or query.get("lastEventId") or query.get("since") or ""
 
 
 def _refuse(refused: Refused) -> None:
-    """There is no reply to hang a refusal on: it ends the session, with the refusal's code and reason."""
+    """The protocol has no reply that could carry a refusal: it ends the session, with its code and reason."""
     if refused.code != ALREADY:
         raise Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
 
 
-def _leave(ended: Unsubscribed) -> Disconnect:
-    """What is left of a client whose only channel the server took away: nothing that it could wait for."""
+def _disconnect_for(ended: Unsubscribed) -> Disconnect:
+    """The end of a session whose only subscription the server ended."""
     return Disconnect.subscription_expired() if ended.code >= 2500 else Disconnect.force_no_reconnect()
 
 
 class ChannelUrl(Dialect):
-    """channel: the one that the URL names."""
+    """One channel on a WebSocket: frames are publications, both ways. channel: the one that the URL names."""
 
     __slots__ = ("channel",)
     name = "channel_url"
-    tells_missed = False
+    replays_in_reply = False
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
 
     def opened(self, request: Handshake) -> list[Command]:
         since = position(_since(request))
-        recover = {self.channel: since} if since else {}  # in case the server subscribes it by itself
+        recover = {self.channel: since} if since else {}  # in case the server subscribes the client by itself
         connect = Connect(id=1, token=request.token, recover=recover, only=(self.channel,))
         return [connect, Subscribe(self.channel, id=2, recover=since)]
 
@@ -89,18 +90,18 @@ class ChannelUrl(Dialect):
         if type(event) is Refused:
             _refuse(event)
         if type(event) is Unsubscribed and event.channel == self.channel:
-            raise _leave(event)
+            raise _disconnect_for(event)
         if any(each.recovered is False for each in begun_by(event)):
             raise Disconnect(4612, "unrecoverable position")
         return None
 
 
-RETRY = 2000  # milliseconds after which an EventSource comes back
+RETRY = 2000  # milliseconds after which an EventSource reconnects
 _LINES = re.compile(rb"\r\n|\n|\r")
 
 
 def _event(data: bytes, id: str = "", event: str = "") -> bytes:
-    """One event of an event stream. What cannot be in a field's line is left out."""
+    """One event of an event stream. An id or a name that does not fit on one line is left out."""
     lines = [b"id: " + id.encode()] if id and _one_line(id) else []
     if event and _one_line(event):
         lines.append(b"event: " + event.encode())
@@ -118,24 +119,25 @@ def _text(publication: Publication) -> bytes:
 
 
 class ChannelEvents(Dialect):
-    """An event stream (server-sent events) of one channel, or of several, whose data then say from which they come.
+    """An event stream (server-sent events) of one channel, or of several, whose events then name their channel.
 
-    Every event has as its id the place of the stream, so that an `EventSource` goes on from there by itself:
-    `epoch:offset`, and of several channels a query string with one for each. Those streams share no encoding, since
-    each stands at a place of its own.
+    Every event has as its id the position of the stream, so that an `EventSource` recovers from there by itself:
+    `epoch:offset`, and of several channels a query string with one for each. Streams of several channels share no
+    encoding, since each has positions of its own.
 
-    A refusal ends the stream of one channel. Of several each is told, as an event, and the others go on.
+    A refusal ends the stream of one channel. On a stream of several it is an event, and the other channels go on.
     """
 
-    __slots__ = ("_left", "_places", "_unsaid", "channels", "name")
-    tells_missed = False
+    __slots__ = ("_active", "_held", "_positions", "channels", "name")
+    replays_in_reply = False
     answers_heartbeat = False
 
     def __init__(self, channels: Sequence[str]) -> None:
         self.channels = tuple(dict.fromkeys(channels))
-        self._places: dict[str, str] = {}  # of several channels
-        self._left = set(self.channels)  # those that are not refused, and not ended
-        self._unsaid: bytes | None = b""  # refusals, until there is something to hear; None: there was
+        self._positions: dict[str, str] = {}  # by channel, as in an id; of several channels
+        self._active = set(self.channels)  # those that are not refused, and not ended
+        # Refusals, until a first subscription: without one, the refusal ends the session. None: there was one.
+        self._held: bytes | None = b""
         self.name = "channel_events" if len(self.channels) == 1 else f"channel_events:{id(self)}"
 
     def opened(self, request: Handshake) -> list[Command]:
@@ -148,19 +150,19 @@ class ChannelEvents(Dialect):
 
     def _since(self, text: str) -> dict[str, Position]:
         if len(self.channels) == 1 or text in ("", "oldest"):
-            told = dict.fromkeys(self.channels, text) if text else {}
+            given = dict.fromkeys(self.channels, text) if text else {}
         else:
             try:
-                told = dict(parse_qsl(text, strict_parsing=True, max_num_fields=len(self.channels)))
+                given = dict(parse_qsl(text, strict_parsing=True, max_num_fields=len(self.channels)))
             except ValueError:
-                told = {"": text}
-            if not told.keys() <= set(self.channels):
+                given = {"": text}
+            if not given.keys() <= set(self.channels):
                 raise Disconnect.bad_request("since: expected channel=epoch:offset, joined by &")
-        self._places = told  # a stream that is cut before all have begun still knows where each goes on
-        return {name: place for name in told if (place := position(told[name]))}
+        self._positions = given  # so that the ids of a stream which is cut before all have begun name every channel
+        return {name: place for name in given if (place := position(given[name]))}
 
     def receive(self, frame: Frame) -> list[Command]:
-        raise Disconnect.bad_request("nothing is said on an event stream")
+        raise Disconnect.bad_request("an event stream takes no commands")
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
@@ -178,31 +180,32 @@ class ChannelEvents(Dialect):
         began = b"".join([self._began(each) for each in begun_by(event)])
         if not began:
             return None
-        unsaid, self._unsaid = self._unsaid or b"", None
-        return Frame(unsaid + began)
+        held, self._held = self._held or b"", None
+        return Frame(held + began)
 
     def _refused(self, refused: Refused) -> Frame | None:
         if refused.code == ALREADY:
             return None
         channel = self.channels[refused.id - 2] if 0 <= refused.id - 2 < len(self.channels) else ""
-        self._left.discard(channel)
-        if refused.temporary or not channel or not self._left:
+        self._active.discard(channel)
+        if refused.temporary or not channel or not self._active:
             _refuse(refused)
-        return self._without(channel, "refused", refused.code, refused.message)
+        return self._lost(channel, "refused", refused.code, refused.message)
 
     def _ended(self, ended: Unsubscribed) -> Frame | None:
-        if ended.channel not in self._left:
+        if ended.channel not in self._active:
             return None
-        self._left.discard(ended.channel)
-        if not self._left or ended.code >= 2500:  # coming back is worth while
-            raise _leave(ended)
-        return self._without(ended.channel, "unsubscribed", ended.code, ended.reason)
+        self._active.discard(ended.channel)
+        if not self._active or ended.code >= 2500:  # the client is to subscribe again, for which it has to reconnect
+            raise _disconnect_for(ended)
+        return self._lost(ended.channel, "unsubscribed", ended.code, ended.reason)
 
-    def _without(self, channel: str, event: str, code: int, reason: str) -> Frame | None:
-        news = _event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), event=event)
-        if self._unsaid is None:
-            return Frame(news)
-        self._unsaid += news
+    def _lost(self, channel: str, name: str, code: int, reason: str) -> Frame | None:
+        """The event that a channel is no longer part of the stream; None: it is held back for now."""
+        event = _event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), event=name)
+        if self._held is None:
+            return Frame(event)
+        self._held += event
         return None
 
     def _id(self, channel: str, epoch: str, offset: int) -> str:
@@ -210,8 +213,8 @@ class ChannelEvents(Dialect):
             return ""
         if len(self.channels) == 1:
             return f"{epoch}:{offset}"
-        self._places[channel] = f"{epoch}:{offset}"
-        return urlencode(self._places)
+        self._positions[channel] = f"{epoch}:{offset}"
+        return urlencode(self._positions)
 
     def _published(self, event: Published) -> bytes:
         publication = event.publication
@@ -223,7 +226,7 @@ class ChannelEvents(Dialect):
         return _event(data, self._id(event.channel, event.epoch, publication.offset) if publication.offset else "", tag)
 
     def _began(self, subscribed: Subscribed) -> bytes:
-        """An event that says where the stream stands, with the id of the place before what it is told next."""
+        """The event that a subscription began, with the id of the position before the first publication behind it."""
         missed, (epoch, offset) = subscribed.publications, subscribed.position
         id = self._id(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
         place = msgspec.json.encode({"channel": subscribed.channel, "epoch": epoch, "offset": offset})
@@ -232,7 +235,7 @@ class ChannelEvents(Dialect):
 
 
 class Page(msgspec.Struct):
-    """Part of a log, and where its reader stands behind it. publications: JSON."""
+    """Part of a log, and the position behind it, from which the reader goes on. publications: JSON objects."""
 
     epoch: str
     offset: int
@@ -241,16 +244,16 @@ class Page(msgspec.Struct):
 
 
 class ChannelPage(Dialect):
-    """One request and its answer: what a channel holds after a place, or something to publish.
+    """One request and its response: a part of a channel's log, or something to publish.
 
-    A reader gets one frame, a `Page` of at most `limit` publications; one that `waits`, and got an empty one, then gets
-    what is published, a frame each. body: what to publish; None: it is a reader.
+    A reader gets one frame, a `Page` of at most `limit` publications; one that `waits` and got an empty page then gets
+    what is published, a frame each (long polling). body: what to publish; None: it is a reader.
     """
 
     __slots__ = ("_newest", "body", "channel", "limit", "waits")
     name = "channel_page"
     answers_heartbeat = False
-    is_seen = False
+    has_presence = False
 
     def __init__(self, channel: str, body: Frame | None = None, *, limit: int = 0, waits: bool = False) -> None:
         self.channel = channel
@@ -270,7 +273,7 @@ class ChannelPage(Dialect):
         return [msgspec.structs.replace(connect, recover=recover), Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
-        raise Disconnect.bad_request("there is nothing more to say")
+        raise Disconnect.bad_request("a request holds one command")
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
@@ -280,7 +283,7 @@ class ChannelPage(Dialect):
         if type(event) is Refused:
             _refuse(event)
         if type(event) is Unsubscribed and event.channel == self.channel:
-            raise _leave(event)
+            raise _disconnect_for(event)
         for begun in begun_by(event):
             return Frame(msgspec.json.encode(self._page(begun)))
         return None

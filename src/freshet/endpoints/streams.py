@@ -14,8 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
-from freshet.dialects.centrifuge.protobuf import EMULATION
-from freshet.dialects.centrifuge.wire import decode
+from freshet.dialects.centrifuge.protobuf import parse_emulation
 from freshet.endpoints.opening import Opening, cors, plain, raw
 from freshet.errors import EngineUnavailable
 from freshet.model.frame import Frame, Handshake
@@ -64,17 +63,28 @@ class StreamEndpoint:
 
 
 class _Emulation(msgspec.Struct):
+    """The body of a request in JSON. data: commands, one a line."""
+
     node: str
     session: str
     data: str
 
 
 class _Posted(NamedTuple):
-    """The same in Protobuf."""
+    """The same of either encoding: commands for a session of a node."""
 
-    node: str = ""
-    session: str = ""
-    data: bytes = b""
+    node: str
+    session: str
+    data: bytes
+
+
+def _decode(body: bytes, binary: bool) -> _Posted:
+    """Raises ValueError or RecursionError when the body is none of that encoding."""
+    if binary:
+        message = parse_emulation(body)
+        return _Posted(message.node, message.session, message.data)
+    decoded = msgspec.json.decode(body, type=_Emulation)
+    return _Posted(decoded.node, decoded.session, decoded.data.encode())
 
 
 class _PassedCommands(msgspec.Struct, array_like=True):
@@ -112,15 +122,13 @@ class EmulationEndpoint:
         if body is None:
             return 413, f"At most {self._limit} bytes.\n"
         try:
-            said: _Posted | _Emulation
-            said = _Posted(**decode(EMULATION, body)) if binary else msgspec.json.decode(body, type=_Emulation)
+            posted = _decode(body, binary)
         except (ValueError, RecursionError) as error:
             return 400, f"Expected node, session and data: {error}.\n"
-        data = said.data if isinstance(said.data, bytes) else said.data.encode()
-        commands = _PassedCommands(said.session, data, binary)
-        if self._node.bus.may_reach(said.node):
-            return await self._pass_on(said.node, commands)
-        return await self._give(commands) if said.node == self._node.id else NO_SESSION
+        commands = _PassedCommands(posted.session, posted.data, binary)
+        if self._node.bus.may_reach(posted.node):
+            return await self._pass_on(posted.node, commands)
+        return await self._give(commands) if posted.node == self._node.id else NO_SESSION
 
     async def _give(self, it: _PassedCommands) -> tuple[int, str]:
         session = self._node.registry.posting(it.session)

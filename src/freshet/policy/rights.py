@@ -94,6 +94,8 @@ class Rights(Policy):
     def _subscribe(self, context: Context, session: Session, command: Subscribe) -> Pending:
         rule = context.rule
         assert rule is not None
+        if command.channel in session.subscriptions:
+            return None  # which the command itself refuses
         if command.token:
             return self._subscription(context, session, command)
         if rule.subscribe == "token":

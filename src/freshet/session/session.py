@@ -205,7 +205,7 @@ class Session:
             self.outbox.offer(frame, frame)
         elif frame is not None:
             self.outbox.push(frame)
-        if not self.dialect.tells_missed:
+        if not self.dialect.replays_in_reply:
             self.outbox.replay(self._missed(event))
 
     def _missed(self, event: Event) -> list[Frame]:

@@ -11,11 +11,12 @@ import pytest
 from centrifuge import Filter
 from websockets.asyncio.client import connect
 
-from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
-from freshet.dialects.centrifuge.wire import field, varint
+from freshet.dialects.centrifuge.client_pb2 import FilterNode
+from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf, varint
+from freshet.errors import Disconnect
 from freshet.model.commands import Subscribe
 from freshet.model.frame import Frame
-from freshet.rules.filters import DEPTH, Wanted
+from freshet.rules.filters import DEPTH, CompiledFilter
 from tests.tools.clients import CONFIG, Listener, connected, soon, token
 from tests.tools.need import require
 from tests.tools.patience import seconds
@@ -95,18 +96,24 @@ async def test_a_filter_that_makes_no_sense_is_refused_and_the_session_goes_on(
         assert reason in replies[2]["error"]["message"]
 
 
-@pytest.mark.parametrize("levels", [1, DEPTH, DEPTH + 1, DEPTH + 2, 10_000])
+@pytest.mark.parametrize("levels", [1, DEPTH, DEPTH + 1, DEPTH + 2, 98, 10_000])
 def test_filters_within_filters_are_read_as_deep_as_they_may_be(levels: int) -> None:
-    """What is deeper is refused, and never read as less than it says."""
-    tree = field(2, b"a") + field(3, b"ex")
+    """What is deeper is refused, or ends the session; it is never read as less than it says."""
+    tree = FilterNode(key="a", cmp="ex").SerializeToString()
     for _ in range(levels - 1):
-        tree = field(1, b"not") + field(6, tree)
-    command = b"\x08\x01" + field(5, field(1, b"channel") + field(13, tree))
-    [subscribe] = CentrifugeProtobuf().receive(Frame(varint(len(command)) + command, binary=True))
-    assert isinstance(subscribe, Subscribe)
-    assert subscribe.filter is not None
+        tree = FilterNode(op="not").SerializeToString() + b"\x32" + varint(len(tree)) + tree
+    subscribe = b"\x0a\x01a\x6a" + varint(len(tree)) + tree
+    command = b"\x08\x01\x2a" + varint(len(subscribe)) + subscribe
+    frame = Frame(varint(len(command)) + command, binary=True)
+    if levels > 100:
+        with pytest.raises(Disconnect, match="malformed command"):
+            CentrifugeProtobuf().receive(frame)
+        return
+    [received] = CentrifugeProtobuf().receive(frame)
+    assert isinstance(received, Subscribe)
+    assert received.filter is not None
     if levels <= DEPTH:
-        assert Wanted(subscribe.filter)({"a": ""}) is (levels % 2 == 1)
+        assert CompiledFilter(received.filter)({"a": ""}) is (levels % 2 == 1)
     else:
         with pytest.raises(ValueError, match=f"at most {DEPTH} deep"):
-            Wanted(subscribe.filter)
+            CompiledFilter(received.filter)

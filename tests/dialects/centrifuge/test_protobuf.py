@@ -1,28 +1,31 @@
 """The Centrifugal protocol as Protobuf: it keeps the contract of dialects, and official clients understand it."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from centrifuge.protocol.client_pb2 import Command, Reply
+from centrifuge.protocol.client_pb2 import Command, EmulationRequest, Reply
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from freshet.dialects.base import Dialect
-from freshet.dialects.centrifuge import wire as protobuf
-from freshet.dialects.centrifuge.json import COMMANDS_PER_FRAME
-from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
-from freshet.dialects.centrifuge.wire import Scalar, decode, encode, read_delimited, read_varint, varint
+from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME
+from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf, parse_emulation, read_delimited, varint
 from freshet.errors import Disconnect
-from freshet.model.commands import Connect, Pong, Publish, ReadHistory, Subscribe
+from freshet.model.commands import Call, Connect, Pong, Publish, ReadHistory, Subscribe
 from freshet.model.events import Published, Subscribed
 from freshet.model.frame import Frame
 from freshet.model.log import Kind, Position, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
-from tests.contracts.dialect import EVENTS, FULL
+from tests.contracts.dialect import EVENTS, FULL, holds
+from tests.dialects.centrifuge import official
 from tests.tools.clients import CONFIG, Listener, connected, soon, token
 from tests.tools.need import require
 from tests.tools.patience import seconds
@@ -31,19 +34,12 @@ from tests.tools.serving import Server, serving
 
 def framed(**command: Any) -> bytes:
     """As an official client sends it."""
-    data = ParseDict(command, Command()).SerializeToString()
-    return varint(len(data)) + data
+    return official.framed(ParseDict(command, Command()))
 
 
 def read(frame: Frame | None) -> list[dict[str, Any]]:
     """As an official client reads it."""
-    assert frame is not None
-    assert frame.binary
-    replies, at = [], 0
-    while at < len(frame.data):
-        data, at = read_delimited(frame.data, at)
-        replies.append(MessageToDict(Reply.FromString(data), preserving_proto_field_name=True))
-    return replies
+    return [MessageToDict(reply, preserving_proto_field_name=True) for reply in official.messages(frame)]
 
 
 @pytest.fixture
@@ -58,15 +54,18 @@ def between() -> bytes:
 
 @pytest.fixture
 def valid() -> list[bytes]:
-    return [
-        framed(id=1, connect={"token": "t", "subs": {"a": {"recover": True, "epoch": "e", "offset": "3"}}}),
-        framed(id=2, subscribe={"channel": "a", "recover": True, "epoch": "e", "offset": "7"}),
-        framed(id=3, publish={"channel": "a", "data": "eyJhIjoxfQ=="}),
-        framed(id=4, history={"channel": "a", "limit": -1, "since": {"offset": "3", "epoch": "e"}, "reverse": True}),
-        framed(id=5, rpc={"method": "m", "data": ""}),
-        framed(send={"data": "e30="}),
-        framed(),
-    ]
+    return VALID
+
+
+VALID = [
+    framed(id=1, connect={"token": "t", "subs": {"a": {"recover": True, "epoch": "e", "offset": "3"}}}),
+    framed(id=2, subscribe={"channel": "a", "recover": True, "epoch": "e", "offset": "7"}),
+    framed(id=3, publish={"channel": "a", "data": "eyJhIjoxfQ=="}),
+    framed(id=4, history={"channel": "a", "limit": -1, "since": {"offset": "3", "epoch": "e"}, "reverse": True}),
+    framed(id=5, rpc={"method": "m", "data": ""}),
+    framed(send={"data": "e30="}),
+    framed(),
+]
 
 
 def test_commands_are_those_of_the_official_client(dialect: Dialect, valid: list[bytes]) -> None:
@@ -94,16 +93,16 @@ def test_payloads_go_out_as_they_are(dialect: Dialect) -> None:
 
 
 def test_a_publication_says_who_and_with_which_tags(dialect: Dialect) -> None:
-    [told] = read(dialect.encode(Published("room", FULL)))
-    assert told["push"]["pub"]["tags"] == {"event": "price"}
-    assert told["push"]["pub"]["info"]["user"] == "alice"
+    [reply] = read(dialect.encode(Published("room", FULL)))
+    assert reply["push"]["pub"]["tags"] == {"event": "price"}
+    assert reply["push"]["pub"]["info"]["user"] == "alice"
 
 
 def test_an_answer_brings_what_was_missed(dialect: Dialect) -> None:
     event = Subscribed("a", 1, Position("e", 6), True, True, [Publication(b"1", 5), FULL], 60)
-    [told] = read(dialect.encode(event))
-    assert told["subscribe"]["recovered"] is True
-    assert [each["offset"] for each in told["subscribe"]["publications"]] == ["5", "4"]
+    [reply] = read(dialect.encode(event))
+    assert reply["subscribe"]["recovered"] is True
+    assert [each["offset"] for each in reply["subscribe"]["publications"]] == ["5", "4"]
 
 
 def test_what_is_published_is_what_it_looks_like(dialect: Dialect) -> None:
@@ -129,23 +128,206 @@ def test_a_frame_holds_a_limited_number_of_commands(dialect: Dialect, count: int
             dialect.receive(frame)
 
 
-@given(st.integers(0, 2**64 - 1))
-def test_a_number_is_read_as_it_was_written(number: int) -> None:
-    assert read_varint(varint(number), 0) == (number, len(varint(number)))
+@given(st.binary(max_size=20_000), st.binary(max_size=5))
+def test_a_message_is_found_behind_its_length(message: bytes, rest: bytes) -> None:
+    framed = varint(len(message)) + message
+    assert read_delimited(framed + rest, 0) == (message, len(framed))
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.text(st.characters(exclude_categories=["Cs"])), st.binary(), st.booleans())
-def test_a_message_is_read_as_it_was_written(number: int, text: str, data: bytes, flag: bool) -> None:
-    fields = {
-        "number": (1, Scalar.INT),
-        "text": (2, Scalar.TEXT),
-        "data": (300, Scalar.BYTES),
-        "flag": (4, Scalar.BOOL),
-    }
-    message = protobuf.Message(**fields, inner=(5, protobuf.Message()))
-    value = {"number": number, "text": text, "data": data, "flag": flag}
-    there = {name: each for name, each in value.items() if each}
-    assert decode(message, encode(message, {**value, "inner": {}})) == {**there, "inner": {}}
+# ------------------------------------------------------------------------------------------------------ hostile bytes
+
+ENDLESS = b"\xff" * 11  # a varint has at most ten bytes
+
+
+def message(*parts: bytes) -> bytes:
+    """Bytes behind their length."""
+    data = b"".join(parts)
+    return varint(len(data)) + data
+
+
+def field(number: int, wire_type: int, value: bytes) -> bytes:
+    return varint(number << 3 | wire_type) + value
+
+
+def group(depth: int) -> bytes:
+    return field(99, 3, b"") * depth + field(99, 4, b"") * depth
+
+
+FILTER = b""
+for _ in range(2000):
+    FILTER = field(6, 2, message(FILTER))
+
+HOSTILE_MESSAGES = {
+    "its length is missing": b"\x80",
+    "its length is over the end": b"\x05\x08\x01",
+    "its length is endless": ENDLESS + b"\x08\x01",
+    "its length is padded to eleven bytes": b"\x80" * 10 + b"\x00",
+    "its length is 2**63": varint(2**63) + b"\x08\x01",
+    "its length is 2**70": varint(2**70) + b"\x08\x01",
+    "a tag is cut off": message(b"\x80"),
+    "a tag is endless": message(ENDLESS),
+    "a field has the number 0": message(field(0, 0, b"\x01")),
+    "a number is cut off": message(b"\x08\x80"),
+    "a number is endless": message(b"\x08" + ENDLESS),
+    "a wire type is unknown": message(field(1, 6, b"\x01")),
+    "a group never ends": message(field(99, 3, b"") * 10),
+    "a group never began": message(field(99, 4, b"")),
+    "groups within groups": message(group(5000)),
+    "a field is over the end": message(b"\x08\x01", field(7, 2, b"\x7f")),
+    "a field's length is 2**64 - 1": message(b"\x08\x01", field(7, 2, varint(2**64 - 1))),
+    "a fixed number is cut off": message(b"\x08\x01", field(99, 1, b"\x01")),
+    "filters within filters": message(b"\x08\x01", field(5, 2, message(field(13, 2, message(FILTER))))),
+    "a channel is no UTF-8": message(b"\x08\x01", field(7, 2, message(field(1, 2, message(b"\xff"))))),
+    "a channel is half a surrogate": message(b"\x08\x01", field(7, 2, message(field(1, 2, message(b"\xed\xa0\x80"))))),
+    "a token is no UTF-8": message(b"\x08\x01", field(4, 2, message(field(1, 2, message(b"\xc3"))))),
+    "the key of a map is no UTF-8": message(
+        b"\x08\x01", field(4, 2, message(field(3, 2, message(field(1, 2, message(b"\xff"))))))
+    ),
+    "a value of a filter is no UTF-8": message(
+        b"\x08\x01", field(5, 2, message(field(13, 2, message(field(5, 2, message(b"\xff"))))))
+    ),
+    "text instead of a message": b'{"id":1,"connect":{}}',
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE_MESSAGES.values(), ids=HOSTILE_MESSAGES)
+def test_a_malformed_message_ends_the_session(dialect: Dialect, data: bytes) -> None:
+    for frame in (data, framed(id=1, ping={}) + data):
+        with pytest.raises(Disconnect, match="malformed command") as why:
+            dialect.receive(Frame(frame, binary=True))
+        assert why.value.code == 3501
+
+
+def test_a_malformed_message_ends_the_session_also_without_the_extension_module() -> None:
+    """Where no wheel fits, protobuf runs as Python, whose errors are others."""
+    script = f"""
+from google.protobuf.internal import api_implementation
+from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf, parse_emulation
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame
+
+assert api_implementation.Type() == "python"
+for data in {list(HOSTILE_MESSAGES.values())!r}:
+    try:
+        CentrifugeProtobuf().receive(Frame(data, binary=True))
+    except Disconnect as why:
+        assert why.code == 3501
+    else:
+        raise AssertionError(data)
+commands = CentrifugeProtobuf().receive(Frame({b"".join(VALID)!r}, binary=True))
+print([type(command).__name__ for command in commands])
+"""
+    env = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=seconds(30), check=False, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'Connect', 'Subscribe', 'Publish', 'ReadHistory', 'Call', 'Send', 'Pong'" in done.stdout
+
+
+@pytest.mark.parametrize("data", VALID[:-1], ids=lambda data: str(len(data)))
+def test_a_command_that_is_cut_anywhere_ends_the_session(dialect: Dialect, data: bytes) -> None:
+    for end in range(1, len(data)):
+        with pytest.raises(Disconnect):
+            dialect.receive(Frame(data[:end], binary=True))
+
+
+@pytest.mark.parametrize("wire_type", [0, 1, 2, 5])
+@pytest.mark.parametrize("number", range(1, 20))
+def test_a_field_of_any_number_and_any_wire_type_is_read_or_passed_over(
+    dialect: Dialect, number: int, wire_type: int
+) -> None:
+    value = {0: b"\x01", 1: bytes(8), 2: b"\x00", 5: bytes(4)}[wire_type]
+    holds(dialect, Frame(message(b"\x08\x01", field(number, wire_type, value)), binary=True))
+    for request in range(4, 16):
+        inner = message(field(number, wire_type, value))
+        holds(dialect, Frame(message(b"\x08\x01", field(request, 2, inner)), binary=True))
+
+
+def test_a_field_of_another_wire_type_counts_as_unknown(dialect: Dialect) -> None:
+    with pytest.raises(Disconnect, match="unknown command"):
+        dialect.receive(Frame(message(b"\x08\x01", field(7, 0, b"\x01")), binary=True))
+    with pytest.raises(Disconnect, match="command without a valid id"):
+        dialect.receive(Frame(message(field(1, 5, bytes(4)), field(11, 2, b"\x00")), binary=True))
+
+
+@given(data=st.binary(max_size=60), number=st.integers(1, 20), name=st.sampled_from([4, 5, 7, 10, 12, 13]))
+def test_any_bytes_within_a_command_give_commands_or_a_disconnect(data: bytes, number: int, name: int) -> None:
+    for inner in (data, field(number, 2, message(data)), field(number, 0, data)):
+        holds(CentrifugeProtobuf(), Frame(message(b"\x08\x01", field(name, 2, message(inner))), binary=True))
+
+
+def test_what_a_client_of_a_later_version_adds_is_passed_over(dialect: Dialect) -> None:
+    connect = message(field(1, 2, message(b"t")), field(6, 2, message(b"")), field(1000, 5, bytes(4)))
+    later = message(b"\x08\x01", field(99, 2, message(b"later")), field(4, 2, connect), group(3))
+    assert dialect.receive(Frame(later, binary=True)) == [Connect(1, "t")]
+
+
+def test_of_several_requests_in_one_command_the_last_is_carried_out(dialect: Dialect) -> None:
+    command = message(b"\x08\x01", field(11, 2, b"\x00"), field(13, 2, message(field(2, 2, message(b"m")))))
+    assert dialect.receive(Frame(command, binary=True)) == [Call("m", b"", 1)]
+
+
+def test_a_payload_of_the_largest_size_is_taken_as_it_is(dialect: Dialect) -> None:
+    data = bytes(range(256)) * 4096
+    command = Command(id=1, publish={"channel": "a", "data": data})
+    [publish] = dialect.receive(Frame(official.framed(command), binary=True))
+    assert publish == Publish("a", data, 1, Kind.BYTES)
+    frame = dialect.encode(Published("a", Publication(data, 2**64 - 1, Kind.BYTES)))
+    [reply] = official.messages(frame)
+    assert (reply.push.pub.data, reply.push.pub.offset) == (data, 2**64 - 1)
+
+
+@given(frames=st.lists(st.sampled_from(VALID), min_size=1, max_size=20))
+def test_messages_of_one_frame_are_commands_in_their_order(frames: list[bytes]) -> None:
+    commands = CentrifugeProtobuf().receive(Frame(b"".join(frames), binary=True))
+    assert commands == [CentrifugeProtobuf().receive(Frame(frame, binary=True))[0] for frame in frames]
+
+
+@given(
+    name=official.TEXT,
+    data=st.binary(max_size=300),
+    offset=st.integers(0, 2**64 - 1),
+    tags=st.sampled_from([None, {}, {"a": "b"}]),
+)
+def test_the_common_publication_is_encoded_as_any_other(
+    name: str, data: bytes, offset: int, tags: dict[str, str] | None
+) -> None:
+    """It has a way of its own, which is faster; an empty set of tags goes the other one."""
+    frame = CentrifugeProtobuf().encode(Published(name, Publication(data, offset, Kind.BYTES, tags)))
+    pub = {"data": data, "offset": offset, "tags": tags or {}}
+    assert official.messages(frame) == [Reply(push={"channel": name, "pub": pub})]
+
+
+# --------------------------------------------------------------------------------------------------------- emulation
+
+
+@given(node=official.TEXT, session=official.TEXT, data=st.binary(max_size=100))
+def test_what_the_client_of_a_stream_posts_is_read_as_it_was_written(node: str, session: str, data: bytes) -> None:
+    posted = parse_emulation(EmulationRequest(node=node, session=session, data=data).SerializeToString())
+    assert (posted.node, posted.session, posted.data) == (node, session, data)
+
+
+@given(st.binary(max_size=100))
+@example(b"\x0a\x01\xff")
+@example(ENDLESS)
+@example(group(5000))
+def test_a_malformed_post_is_a_value_error_and_nothing_else(body: bytes) -> None:
+    with suppress(ValueError):
+        parse_emulation(body)
+
+
+async def test_the_status_says_why_a_post_was_not_taken(server: Server) -> None:
+    headers = {"content-type": "application/octet-stream"}
+    elsewhere = EmulationRequest(node="another", session="x", data=framed(id=1, ping={})).SerializeToString()
+    async with httpx.AsyncClient() as http:
+        for body, status, word in (
+            (b"\xff", 400, "malformed"),
+            (b"", 404, "No such session"),
+            (elsewhere, 404, "over"),
+        ):
+            answer = await http.post(server.http("/emulation"), content=body, headers=headers)
+            assert (answer.status_code, word in answer.text) == (status, True)
 
 
 # --------------------------------------------------------------------------------------------------- official clients

@@ -129,25 +129,6 @@ def test_what_is_sent_is_what_is_read(values: list[Any], id: int | None, namespa
     assert (packet.namespace, packet.id, packet.data) == (namespace, id, ["event", *values])
 
 
-@given(st.lists(st.binary(max_size=30) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=6))
-def test_a_body_holds_packets_in_their_order(contents: list[Any]) -> None:
-    given = [
-        Frame(content, binary=True)
-        if isinstance(content, bytes)
-        else Frame(b"4" + content.replace("\x1e", "").encode())
-        for content in contents
-    ]
-    if given:
-        read_back = engineio.packets(engineio.body(given))
-        assert [(frame.data, frame.binary) for frame in read_back] == [(frame.data, frame.binary) for frame in given]
-
-
-@pytest.mark.parametrize("data", [b"", b"abc", b"b!", b"ba", b"4\xff", b"4a\x1e", b"\x1e".join([b"2"] * 1025), b"7"])
-def test_a_malformed_body_is_refused(data: bytes) -> None:
-    with pytest.raises(Disconnect):
-        engineio.packets(data)
-
-
 @pytest.mark.parametrize("count", [ATTACHMENTS, ATTACHMENTS + 1, 1_000_000])
 def test_attachments_are_limited_in_number(count: int) -> None:
     decoder = PacketDecoder(LIMIT)

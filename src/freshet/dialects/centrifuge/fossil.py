@@ -3,18 +3,18 @@
 A delta is the length of the target, pieces that are copied from the source (`length@offset,`) or are new
 (`length:bytes`), and a checksum of the target. Source: the page "Delta Format" of the Fossil documentation.
 
-The time is linear in both values, and so is the memory.
+Time and memory are linear in the size of both values.
 """
 
 import struct
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 BLOCK = 16
-"""Bytes of the pieces by which the source is known: what is the same and shorter than that is not looked for."""
+"""Bytes of the blocks by which the source is indexed: a common piece that is shorter may not be found."""
 
 
 def create(source: bytes, target: bytes) -> bytes:
-    """What turns `source` into `target`.
+    """The delta that turns `source` into `target`.
 
     No new piece begins or ends within a character of UTF-8, so that a delta of two texts is a text too.
     """
@@ -33,7 +33,7 @@ def create(source: bytes, target: bytes) -> bytes:
 
 
 def checksum(data: bytes) -> int:
-    """The sum of the big-endian words of 32 bits; the last one is filled up with zeros."""
+    """The sum, modulo 2**32, of the big-endian words of 32 bits; the last one is padded with zeros."""
     count = -(-len(data) // 4)
     words: tuple[int, ...] = struct.unpack(f">{count}I", data.ljust(4 * count, b"\0"))
     return sum(words) & 0xFFFFFFFF
@@ -44,7 +44,7 @@ def _search(out: list[bytes], source: bytes, target: bytes, at: int, end: int) -
     if end - at < BLOCK:
         return _insert(out, target[at:end])
     blocks = {source[place : place + BLOCK]: place for place in range(0, len(source) - BLOCK + 1, BLOCK)}
-    new = at  # from here on it is not yet said
+    new = at  # the target from here on is not in the delta yet
     while at <= end - BLOCK:
         place = blocks.get(target[at : at + BLOCK])
         if place is None:
@@ -62,7 +62,7 @@ def _search(out: list[bytes], source: bytes, target: bytes, at: int, end: int) -
 
 
 def _back(source: bytes, place: int, target: bytes, at: int, most: int) -> int:
-    """How many bytes before the two places are the same; those of a block or more were found before."""
+    """How many bytes before the two places are equal: less than a block, since a whole one was found already."""
     back = 0
     while back < min(most, place, BLOCK) and source[place - back - 1] == target[at - back - 1]:
         back += 1
@@ -70,7 +70,7 @@ def _back(source: bytes, place: int, target: bytes, at: int, most: int) -> int:
 
 
 def _common(source: bytes, place: int, target: bytes, at: int) -> int:
-    """How many bytes from the two places on are the same. What is read grows with what was."""
+    """How many bytes from the two places on are equal, compared in steps that double."""
     same, step = 0, 64
     while True:
         one, other = source[place + same : place + same + step], target[at + same : at + same + step]
@@ -83,7 +83,7 @@ def _common(source: bytes, place: int, target: bytes, at: int) -> int:
 
 
 def _common_end(one: bytes, other: bytes) -> int:
-    """How many bytes at the two ends are the same."""
+    """How many bytes at the two ends are equal."""
     return _common(one[::-1], 0, other[::-1], 0)
 
 
@@ -96,7 +96,7 @@ def _continued(target: bytes, at: int) -> int:
 
 
 def _within(target: bytes, end: int) -> int:
-    """The last place up to here at which no character of UTF-8 is in two."""
+    """The last place up to `end` that cuts no character of UTF-8."""
     for place in range(end, max(-1, end - 4), -1):
         if place == len(target) or target[place] & 0xC0 != 0x80:
             return place

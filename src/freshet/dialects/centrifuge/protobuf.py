@@ -1,193 +1,118 @@
 """The Centrifugal client protocol, version 2, as Protobuf: what the mobile clients speak.
 
-The same commands and replies as in JSON, each behind its length; payloads are bytes of any sort. An empty message is
-the server's ping and the client's pong. Source of the numbers: `definitions/client.proto` of centrifugal/protocol.
+The same commands and replies as in JSON, each behind its length as a varint; payloads are bytes of any sort. An empty
+message is the server's ping and the client's pong. The messages are generated from client.proto, beside this file.
+Source: `definitions/client.proto` of centrifugal/protocol, and the encoding guide of protobuf.dev.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
-from msgspec import Raw
+from google.protobuf.message import DecodeError
 
 from freshet.dialects.base import Dialect, kind_of
-from freshet.dialects.centrifuge.json import (
+from freshet.dialects.centrifuge import client_pb2
+from freshet.dialects.centrifuge.messages import (
     COMMANDS_PER_FRAME,
     PONG,
-    ChannelMessage,
-    ConnectMessage,
-    EmptyMessage,
-    HistoryMessage,
+    READ,
     Payload,
-    PublishMessage,
-    RefreshMessage,
-    RpcMessage,
-    SendMessage,
-    SinceMessage,
-    SubRefreshMessage,
-    SubscribeMessage,
-    WireCommand,
+    Read,
     command_of,
     push_after,
+    read_history,
     reply_of,
-)
-from freshet.dialects.centrifuge.wire import (
-    Kind,
-    Many,
-    Map,
-    Message,
-    Scalar,
-    decode,
-    encode,
-    field,
-    read_delimited,
-    varint,
+    subscribe,
 )
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Publish, TagFilter
 from freshet.model.events import Event, Heartbeat, Published
 from freshet.model.frame import Frame
 from freshet.model.log import Publication
-from freshet.rules.filters import DEPTH
 
-INT, UINT, BOOL, TEXT, BYTES = Scalar.INT, Scalar.UINT, Scalar.BOOL, Scalar.TEXT, Scalar.BYTES
+_MALFORMED = (DecodeError, ValueError, RecursionError)  # ValueError: invalid UTF-8, where protobuf runs without upb
 
-# --------------------------------------------------------------------------------------------------- what comes in
-
-
-def _filter(vals: Sequence[str] = (), nodes: Sequence[TagFilter] = (), **texts: str) -> TagFilter:
-    return TagFilter(vals=tuple(vals), nodes=tuple(nodes), **texts)
+# ------------------------------------------------------------------------------------------------- from the client
 
 
-def _filters(depth: int) -> Message:
-    """A table for filters within filters. One more than is allowed, so that what is too deep is not passed over."""
-    texts: dict[str, tuple[int, Kind]] = {"op": (1, TEXT), "key": (2, TEXT), "cmp": (3, TEXT), "val": (4, TEXT)}
-    nodes: dict[str, tuple[int, Kind]] = {"nodes": (6, Many(_filters(depth - 1)))} if depth else {}
-    return Message(_filter, **texts, vals=(5, Many(TEXT)), **nodes)
+def varint(number: int) -> bytes:
+    """A number that is not negative, as the format writes it: seven bits a byte, the lowest first."""
+    if number < 0x80:
+        return bytes((number,))
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
-_SUBSCRIBE = Message(
-    SubscribeMessage,
-    channel=(1, TEXT),
-    token=(2, TEXT),
-    recover=(3, BOOL),
-    epoch=(6, TEXT),
-    offset=(7, UINT),
-    data=(8, BYTES),
-    flag=(14, INT),
-    delta=(12, TEXT),
-    tf=(13, _filters(DEPTH)),
-)
-_CONNECT = Message(
-    ConnectMessage,
-    token=(1, TEXT),
-    data=(2, BYTES),
-    subs=(3, Map(_SUBSCRIBE)),
-    name=(4, TEXT),
-    version=(5, TEXT),
-)
-_CHANNEL = Message(partial(ChannelMessage, channel=""), channel=(1, TEXT))
-_COMMAND = Message(
-    WireCommand,
-    id=(1, UINT),
-    connect=(4, _CONNECT),
-    subscribe=(5, _SUBSCRIBE),
-    unsubscribe=(6, _CHANNEL),
-    publish=(7, Message(partial(PublishMessage, channel="", data=Raw()), channel=(1, TEXT), data=(2, BYTES))),
-    presence=(8, _CHANNEL),
-    presence_stats=(9, _CHANNEL),
-    history=(
-        10,
-        Message(
-            partial(HistoryMessage, channel=""),
-            channel=(1, TEXT),
-            limit=(7, INT),
-            since=(8, Message(SinceMessage, offset=(1, UINT), epoch=(2, TEXT))),
-            reverse=(9, BOOL),
-        ),
-    ),
-    ping=(11, Message(EmptyMessage)),
-    send=(12, Message(SendMessage, data=(1, BYTES))),
-    rpc=(13, Message(RpcMessage, data=(1, BYTES), method=(2, TEXT))),
-    refresh=(14, Message(RefreshMessage, token=(1, TEXT))),
-    sub_refresh=(15, Message(partial(SubRefreshMessage, channel=""), channel=(1, TEXT), token=(2, TEXT))),
-)
+def read_delimited(data: bytes, at: int) -> tuple[bytes, int]:
+    """The message behind its length, and where the next one begins. Raises ValueError when the data end before that."""
+    length = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:  # a varint has at most ten bytes
+            raise ValueError("malformed length")
+        byte = data[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    end = at + length
+    if end > len(data):
+        raise ValueError("a message is longer than its frame")
+    return data[at:end], end
 
-EMULATION = Message(node=(1, TEXT), session=(2, TEXT), data=(3, BYTES))
-"""What the client of a stream posts."""
 
-# -------------------------------------------------------------------------------------------------- what goes out
+def _filter(node: client_pb2.FilterNode) -> TagFilter:
+    """Nodes within nodes are as deep as the parser lets them be, which is 100."""
+    nodes = tuple([_filter(each) for each in node.nodes])
+    return TagFilter(node.op, node.key, node.cmp, node.val, tuple(node.vals), nodes)
 
-_INFO = Message(user=(1, TEXT), client=(2, TEXT), conn_info=(3, BYTES), chan_info=(4, BYTES))
-_PUBLICATION = Message(data=(4, BYTES), info=(5, _INFO), offset=(6, UINT), tags=(7, Map(TEXT)), delta=(8, BOOL))
-_PUBLICATIONS = Many(_PUBLICATION)
-_SUBSCRIBED = Message(
-    expires=(1, BOOL),
-    ttl=(2, UINT),
-    recoverable=(3, BOOL),
-    epoch=(6, TEXT),
-    publications=(7, _PUBLICATIONS),
-    recovered=(8, BOOL),
-    offset=(9, UINT),
-    positioned=(10, BOOL),
-    data=(11, BYTES),
-    was_recovering=(12, BOOL),
-    delta=(13, BOOL),
-)
-_CONNECTED = Message(
-    client=(1, TEXT),
-    version=(2, TEXT),
-    expires=(3, BOOL),
-    ttl=(4, UINT),
-    data=(5, BYTES),
-    subs=(6, Map(_SUBSCRIBED)),
-    ping=(7, UINT),
-    pong=(8, BOOL),
-    session=(9, TEXT),
-    node=(10, TEXT),
-)
-_EXPIRY = Message(expires=(1, BOOL), ttl=(2, UINT))
-_REASON = Message(code=(2, UINT), reason=(3, TEXT))
-_PUSH = Message(
-    channel=(2, TEXT),
-    pub=(4, _PUBLICATION),
-    join=(5, Message(info=(1, _INFO))),
-    leave=(6, Message(info=(1, _INFO))),
-    unsubscribe=(7, _REASON),
-    message=(8, Message(data=(1, BYTES))),
-    subscribe=(
-        9,
-        Message(
-            recoverable=(1, BOOL),
-            epoch=(4, TEXT),
-            offset=(5, UINT),
-            positioned=(6, BOOL),
-            data=(7, BYTES),
-        ),
-    ),
-    disconnect=(11, Message(code=(1, UINT), reason=(2, TEXT), reconnect=(3, BOOL))),
-)
-_REPLY = Message(
-    id=(1, UINT),
-    error=(2, Message(code=(1, UINT), message=(2, TEXT), temporary=(3, BOOL))),
-    push=(4, _PUSH),
-    connect=(5, _CONNECTED),
-    subscribe=(6, _SUBSCRIBED),
-    unsubscribe=(7, Message()),
-    publish=(8, Message()),
-    presence=(9, Message(presence=(1, Map(_INFO)))),
-    presence_stats=(10, Message(num_clients=(1, UINT), num_users=(2, UINT))),
-    history=(11, Message(publications=(1, _PUBLICATIONS), epoch=(2, TEXT), offset=(3, UINT))),
-    ping=(12, Message()),
-    rpc=(13, Message(data=(1, BYTES))),
-    refresh=(14, Message(client=(1, TEXT), version=(2, TEXT), expires=(3, BOOL), ttl=(4, UINT))),
-    sub_refresh=(15, _EXPIRY),
-)
 
+def _publish(id: int, it: Any) -> Publish:
+    kind, data = kind_of(it.data)
+    return Publish(it.channel, data, id, kind)
+
+
+_READ: dict[str, Read] = {
+    **READ,
+    # A message within a message is never None: whether it was sent has to be asked.
+    "subscribe": lambda id, it: subscribe(id, it, _filter(it.tf) if it.HasField("tf") else None),
+    "history": lambda id, it: read_history(id, it, it.since if it.HasField("since") else None),
+    "publish": _publish,
+}
+
+_parse = client_pb2.Command.FromString
+
+
+def _read(data: bytes) -> Command:
+    """Raises `Disconnect`, or one of `_MALFORMED`."""
+    if not data:
+        return PONG
+    wire = _parse(data)
+    name = wire.WhichOneof("request")
+    return command_of(wire.id, name or "", getattr(wire, name) if name else None, _READ)
+
+
+def parse_emulation(body: bytes) -> client_pb2.Emulation:
+    """What the client of a stream posts. Raises ValueError, whatever the bytes."""
+    message = client_pb2.Emulation()
+    try:
+        message.ParseFromString(body)
+    except _MALFORMED:
+        raise ValueError("malformed message") from None
+    return message
+
+
+# --------------------------------------------------------------------------------------------------- to the client
+
+_PAYLOAD = Payload(lambda publication: publication.data, bytes, bytes)
 _HEARTBEAT = Frame(b"\0", binary=True)
 
 
 class CentrifugeProtobuf(Dialect):
-    """Holds nothing, so that all sessions share one."""
+    """The dialect that all clients of the Protobuf encoding share: it holds no state."""
 
     __slots__ = ()
     name = "centrifuge_protobuf"
@@ -202,7 +127,7 @@ class CentrifugeProtobuf(Dialect):
                     raise Disconnect.bad_request(f"a frame holds 1 to {COMMANDS_PER_FRAME} commands")
                 data, at = read_delimited(frame.data, at)
                 commands.append(_read(data))
-        except ValueError:
+        except _MALFORMED:
             raise Disconnect.bad_request("malformed command") from None
         if not commands:
             raise Disconnect.bad_request(f"a frame holds 1 to {COMMANDS_PER_FRAME} commands")
@@ -213,38 +138,31 @@ class CentrifugeProtobuf(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
-        wire = reply_of(event, _PAYLOAD)
-        return _frame(wire) if wire is not None else None
+        fields = reply_of(event, _PAYLOAD)
+        return _frame(client_pb2.Reply(**fields)) if fields is not None else None
 
     def encode_after(self, event: Published, before: Publication | None) -> Frame:
-        return _frame(push_after(event, before, _PAYLOAD))
+        return _frame(client_pb2.Reply(**push_after(event, before, _PAYLOAD)))
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all messages."""
         return [Frame(b"".join([frame.data for frame in frames]), binary=True)] if len(frames) > 1 else frames
 
 
-def _read(data: bytes) -> Command:
-    if not data:
-        return PONG
-    command = command_of(decode(_COMMAND, data))
-    if type(command) is not Publish:
-        return command
-    kind, payload = kind_of(command.data)
-    return Publish(command.channel, payload, command.id, kind)
-
-
-_PAYLOAD = Payload(lambda publication: publication.data, bytes)
-
-
-def _frame(wire: dict[str, object]) -> Frame:
-    reply = encode(_REPLY, wire)
-    return Frame(varint(len(reply)) + reply, binary=True)
+def _frame(reply: client_pb2.Reply) -> Frame:
+    data = reply.SerializeToString()
+    return Frame(varint(len(data)) + data, binary=True)
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:
-    """The common case, without a table."""
-    offset = b"\x30" + varint(publication.offset) if publication.offset else b""
-    push = field(2, channel.encode()) + field(4, field(4, publication.data) + offset)
-    reply = field(4, push)
-    return Frame(varint(len(reply)) + reply, binary=True)
+    """The common case, set field by field.
+
+    Measured per publication of 120 bytes: so 1.2 us, from a dictionary 1.5, put together from bytes 1.3 to 2.4.
+    """
+    reply = client_pb2.Reply()
+    push = reply.push
+    push.channel = channel
+    pub = push.pub
+    pub.data = publication.data
+    pub.offset = publication.offset
+    return _frame(reply)

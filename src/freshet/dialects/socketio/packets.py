@@ -1,4 +1,4 @@
-"""Socket.IO, version 5, without I/O: events with acknowledgements, in namespaces that share one line.
+"""Socket.IO, version 5, without I/O: events with acknowledgements, in namespaces that share one connection.
 
 A packet is `<type>[<attachments>-][<namespace>,][<id>][<JSON>]`; binary values in it are frames of their own, behind
 it. A frame here begins with the `4` of the Engine.IO message that carries it. A channel is a room: its publications are
@@ -26,12 +26,12 @@ DEPTH = 64
 """How deep arrays and objects with binary values may be nested."""
 
 EVENT, NAMESPACE, ARGUMENTS = "event", "namespace", "arguments"
-"""Tags of a publication: the event's name, the namespace in which alone it is told, and that its data are several."""
+"""Tags of a publication: the event's name, the one namespace that gets it, and that its data are several arguments."""
 
 _RESERVED = frozenset({"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"})
 _HEAD = re.compile(rb"4([0-6])(?:(\d{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?(\d{1,15})?", re.DOTALL)
 
-_OURS = ("token", "pid", "offset")  # of what a client sends along as it connects
+_AUTH = ("token", "pid", "offset")  # what Freshet reads of the `auth` object of a CONNECT packet
 
 _json = msgspec.json.Encoder().encode
 
@@ -78,6 +78,8 @@ class Acknowledged(Event, frozen=True):
 
 
 class Type(IntEnum):
+    """The packet types of the protocol, by their number on the wire."""
+
     CONNECT = 0
     DISCONNECT = 1
     EVENT = 2
@@ -97,7 +99,7 @@ class Packet(NamedTuple):
 
 
 class PacketDecoder:
-    """Frames to packets, for one line. attachments_size: bytes that the attachments of one packet may have."""
+    """Frames to packets, for one connection. attachments_size: bytes that the attachments of a packet may have."""
 
     __slots__ = ("_attachments", "_limit", "_pending", "_size", "_wanted")
 
@@ -170,7 +172,7 @@ def _check(packet: Packet) -> None:
 
 
 def _complete(packet: Packet, attachments: list[bytes]) -> Packet:
-    """With the attachments in the places of their placeholders, each used once at most."""
+    """The packet with its attachments in place of their placeholders, each used once at most."""
     left = dict(enumerate(attachments))
 
     def fill(value: Any, depth: int) -> Any:
@@ -221,9 +223,9 @@ def _extract(value: Any, attachments: list[bytes], depth: int) -> Any:
 
 
 class Stamped(Frame):
-    """An event to which each session adds, as the last argument, where it stands then: what recovery goes on from.
+    """An event to which each session appends its position as the last argument: the client recovers from there.
 
-    channel, place: what it moves; empty: nothing.
+    channel, place: the channel whose position this event moves, and `epoch:offset`; empty: it moves none.
     """
 
     __slots__ = ("channel", "place")
@@ -234,17 +236,18 @@ class Stamped(Frame):
         self.place = place
 
     def stamped(self, stamp: bytes) -> Frame:
+        """The event with a session's position. stamp: the text that the client gives back when it reconnects."""
         return Frame(b"%b,%b]" % (self.data[:-1], _json(stamp.decode())), tail=self.tail)
 
 
 class SocketIO(Dialect):
-    """One namespace, whose sessions share it. name: differs by namespace, since what is encoded does.
+    """The dialect of one namespace, which its sessions share. name: differs by namespace, as the encoding does.
 
-    recovers: its clients can go on where they stopped, so that events are `Stamped`.
+    recovers: its clients can recover their connection, so that events are `Stamped`.
     """
 
     __slots__ = ("name", "namespace", "recovers")
-    tells_missed = False
+    replays_in_reply = False
     has_heartbeat = False
     in_order = True
 
@@ -258,10 +261,10 @@ class SocketIO(Dialect):
         return self.command(packet) if packet is not None else []
 
     def command(self, packet: Packet) -> list[Command]:
-        """What a packet of this namespace asks for. An acknowledgement asks for nothing."""
+        """The commands that a packet of this namespace stands for. An acknowledgement is none."""
         if packet.type is Type.CONNECT:
             auth = packet.data or {}
-            token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _OURS)
+            token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _AUTH)
             return [ConnectNamespace(Connect(1, token, _json(auth)), pid, stamp)]
         if packet.type in (Type.EVENT, Type.BINARY_EVENT):
             event, *arguments = packet.data
@@ -271,8 +274,9 @@ class SocketIO(Dialect):
     def encode(self, event: Event) -> Frame | None:
         write = _WRITE.get(type(event))
         frame = write(self.namespace, event) if write is not None else None
-        asks = type(event) is Emitted and event.id  # then its last argument is not looked at
-        if frame is None or not self.recovers or type(event) not in _STAMPED or asks:
+        # A client does not read a position behind an event that wants an acknowledgement.
+        wants_ack = type(event) is Emitted and event.id
+        if frame is None or not self.recovers or type(event) not in _STAMPED or wants_ack:
             return frame
         if type(event) is Published and event.publication.offset:
             return Stamped(frame, event.channel, f"{event.epoch}:{event.publication.offset}")
@@ -295,7 +299,7 @@ def _published(namespace: str, event: Published) -> Frame | None:
 
 
 def _refused(namespace: str, event: Refused) -> Frame | None:
-    """Only `Connect` can be refused like that: an event has its acknowledgement."""
+    """Only a refused `Connect` comes here: the refusal of an event is its acknowledgement."""
     raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
 
 
@@ -314,3 +318,4 @@ _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
 }
 
 _STAMPED = frozenset({Emitted, Message, Published, Unsubscribed})
+"""The events that go out as an EVENT packet, to which a position can be appended."""

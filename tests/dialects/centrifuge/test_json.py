@@ -1,0 +1,196 @@
+"""The Centrifugal protocol as JSON: it keeps the contract of dialects, and a line is what a client of it can read."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freshet.dialects.base import Dialect
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME
+from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
+from freshet.errors import Disconnect
+from freshet.model.commands import Connect, Ping, Pong, Publish, Send
+from freshet.model.events import Heartbeat, Published
+from freshet.model.frame import Frame
+from freshet.model.log import Kind, Publication
+from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
+from tests.contracts.dialect import DEEP, EVENTS, HOSTILE
+from tests.dialects.centrifuge.official import JSON_VALUES, without_empty
+
+IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected)]
+COMMANDS = [
+    b'{"id":1,"connect":{"token":"t","data":{"a":[1]},"subs":{"a":{"recover":true,"epoch":"e","offset":3}}}}',
+    b'{"id":2,"subscribe":{"channel":"a","recover":true,"epoch":"e","offset":7,"flag":3}}',
+    b'{"id":3,"unsubscribe":{"channel":"a"}}',
+    b'{"id":4,"publish":{"channel":"a","data":{"text":"\xc3\xa9"}}}',
+    b'{"id":5,"presence":{"channel":"a"}}',
+    b'{"id":6,"presence_stats":{"channel":"a"}}',
+    b'{"id":7,"history":{"channel":"a","limit":-1,"since":{"offset":3,"epoch":"e"},"reverse":true}}',
+    b'{"id":8,"ping":{}}',
+    b'{"send":{"data":{"a":1}}}',
+    b'{"id":9,"rpc":{"method":"m","data":null}}',
+    b'{"id":10,"refresh":{"token":"t"}}',
+    b'{"id":11,"sub_refresh":{"channel":"a","token":"t"}}',
+    b"{}",
+]
+
+
+@pytest.fixture
+def dialect() -> Dialect:
+    return Centrifuge()
+
+
+@pytest.fixture
+def valid() -> list[bytes]:
+    return COMMANDS
+
+
+def receive(data: bytes, binary: bool = False) -> list[Any]:
+    return Centrifuge().receive(Frame(data, binary))
+
+
+def line(event: Any) -> Any:
+    """What a client reads of one event."""
+    frame = Centrifuge().encode(event)
+    assert frame is not None
+    assert b"\n" not in frame.data
+    assert not frame.binary
+    return json.loads(frame.data)
+
+
+@pytest.mark.parametrize("event", IN_PROTOCOL, ids=lambda event: type(event).__name__)
+def test_every_event_is_one_line_of_json(event: Any) -> None:
+    assert isinstance(line(event), dict)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_text_that_is_no_json_becomes_a_string(text: str) -> None:
+    assert line(Published("a", Publication(text.encode(), 1, Kind.TEXT)))["push"]["pub"]["data"] == text
+
+
+def test_a_line_that_is_taken_for_json_can_be_read_by_every_client() -> None:
+    """Payloads are passed on unread: what is no JSON, or no UTF-8, would end everyone who gets it."""
+    for data in HOSTILE:
+        try:
+            [command] = Centrifuge().receive(Frame(b'{"id":1,"publish":{"channel":"a","data":%b}}' % data))
+        except (Disconnect, ValueError):
+            continue
+        assert isinstance(command, Publish)
+        assert b"\n" not in command.data
+        command.data.decode()
+
+
+def test_lines_of_one_frame_are_commands_in_their_order() -> None:
+    commands = Centrifuge().receive(Frame(b'{"id":1,"connect":{}}\n\n{"id":2,"ping":{}}\n{}\n'))
+    assert commands == [Connect(1), Ping(2), Pong()]
+
+
+@pytest.mark.parametrize("count", [COMMANDS_PER_FRAME, COMMANDS_PER_FRAME + 1])
+def test_a_frame_holds_a_limited_number_of_commands(count: int) -> None:
+    frame = Frame(b"\n".join([b"{}"] * count))
+    if count <= COMMANDS_PER_FRAME:
+        assert len(Centrifuge().receive(frame)) == count
+    else:
+        with pytest.raises(Disconnect, match="1 to 1024"):
+            Centrifuge().receive(frame)
+
+
+@pytest.mark.parametrize("id", ["0", "-1", "4294967296", "1.5", '"1"', "true", "[]"])
+def test_a_command_that_wants_a_reply_has_an_id_in_the_range_of_the_protocol(id: str) -> None:
+    for command in ('"connect":{}', '"subscribe":{"channel":"a"}', '"rpc":{}', '"ping":{}'):
+        with pytest.raises(Disconnect) as why:
+            Centrifuge().receive(Frame(f'{{"id":{id},{command}}}'.encode()))
+        assert why.value.code == 3501
+
+
+@pytest.mark.parametrize("id", ["0", "-1", "4294967296"])
+def test_a_publication_needs_an_id_too(id: str) -> None:
+    with pytest.raises(Disconnect, match="command without a valid id"):
+        receive(f'{{"id":{id},"publish":{{"channel":"a","data":1}}}}'.encode())
+
+
+@pytest.mark.parametrize("event", IN_PROTOCOL, ids=lambda event: type(event).__name__)
+def test_a_line_has_no_field_that_the_protocol_does_not_know(event: Any) -> None:
+    assert without_empty(line(event)) or isinstance(event, Heartbeat)
+
+
+@given(value=JSON_VALUES, indent=st.sampled_from([None, 0, 2]), escaped=st.booleans())
+def test_a_payload_is_passed_on_as_it_came(value: Any, indent: int | None, escaped: bool) -> None:
+    data = json.dumps(value, indent=indent, ensure_ascii=escaped)
+    if "\n" in data:  # a line ends a command
+        with pytest.raises(Disconnect):
+            receive(f'{{"id":1,"publish":{{"channel":"a","data":{data}}}}}'.encode())
+        return
+    [publish] = receive(f'{{"id":1,"publish":{{"channel":"a","data":{data}}}}}'.encode())
+    assert publish == Publish("a", data.encode(), 1)
+    [send] = receive(f'{{"send":{{"data":{data}}}}}'.encode())
+    assert send == Send(data.encode())
+
+
+@given(data=st.binary(max_size=50))
+def test_bytes_reach_a_client_of_json_as_base64(data: bytes) -> None:
+    from base64 import b64decode
+
+    assert b64decode(line(Published("a", Publication(data, 1, Kind.BYTES)))["push"]["pub"]["data"]) == data
+
+
+def test_what_a_client_of_a_later_version_adds_is_passed_over() -> None:
+    commands = receive(b'{"id":1,"later":{},"connect":{"token":"t","headers":{"a":"b"},"flag":1,"data":{}}}')
+    assert commands == [Connect(1, "t", b"{}")]
+
+
+def test_of_several_requests_in_one_command_one_is_carried_out() -> None:
+    both = b'{"id":1,"ping":{},"publish":{"channel":"a","data":1}}'
+    assert receive(both) == [Publish("a", b"1", 1)]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        *('"publish":{"channel":"a"}', '"publish":{"data":1}', '"publish":{"channel":1,"data":1}', '"publish":[]'),
+        *('"subscribe":{"channel":["a"]}', '"subscribe":{"offset":"3"}', '"subscribe":{"recover":1}', '"subscribe":7'),
+        *('"subscribe":{"tf":[]}', '"subscribe":{"tf":{"nodes":{}}}', '"subscribe":{"tf":{"vals":[1]}}'),
+        *('"connect":{"token":null}', '"connect":{"subs":[]}', '"connect":{"subs":{"a":null}}', '"connect":"{}"'),
+        *('"history":{}', '"history":{"channel":"a","limit":1.5}', '"history":{"channel":"a","since":[]}'),
+        *('"presence":{}', '"presence_stats":{}', '"unsubscribe":{}', '"sub_refresh":{}', '"rpc":{"method":{}}'),
+    ],
+)
+def test_a_request_of_another_shape_ends_the_session(request_: str) -> None:
+    with pytest.raises(Disconnect, match="malformed command") as why:
+        receive(f'{{"id":1,{request_}}}'.encode())
+    assert why.value.code == 3501
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"id":1,"subscribe":{"channel":"a","tf":' + b'{"nodes":[' * DEEP + b"]}" * DEEP + b"}}",
+        b'{"id":1,"publish":{"channel":"a","data":' + b"[" * DEEP + b"]" * DEEP + b"}}",
+        b'{"id":1,"rpc":{"data":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}}",
+    ],
+    ids=["filters", "arrays", "objects"],
+)
+def test_what_is_nested_too_deeply_ends_the_session(data: bytes) -> None:
+    with pytest.raises(Disconnect, match="malformed command"):
+        receive(data)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b'{"id":1,"rpc":{"data":"\xc3"}}', b'{"send":{"data":"\xed\xa0\x80"}}'])
+def test_a_binary_frame_is_utf_8_too(data: bytes) -> None:
+    """A payload goes out in a text frame, which ends the connection of a client that finds invalid UTF-8 in it."""
+    with pytest.raises(Disconnect):
+        receive(data, binary=True)
+    assert receive(b'{"send":{"data":"\xc3\xa9"}}', binary=True) == [Send(b'"\xc3\xa9"')]
+
+
+def test_one_good_command_does_not_save_a_bad_one() -> None:
+    with pytest.raises(Disconnect):
+        receive(b'{"id":1,"ping":{}}\nnonsense\n{"id":2,"ping":{}}')
+
+
+def test_the_servers_ping_is_the_clients_pong() -> None:
+    assert line(Heartbeat()) == {}
+    assert receive(b"{}") == [Pong()]
