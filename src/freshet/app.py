@@ -19,7 +19,7 @@ from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
-from freshet.config import HUB, ChannelOptions, Config, api_key_of, develop, load, metrics_key_of, secret_of
+from freshet.config import ChannelOptions, Config, api_key_of, develop, load, metrics_key_of, secret_of
 from freshet.endpoints.in_process import Client, Lease
 from freshet.endpoints.opening import Opening
 from freshet.endpoints.router import routes as client_routes
@@ -45,7 +45,7 @@ from freshet.policy.tokens import TokenVerifier
 from freshet.rules.hooks import Function, Hook, as_payload
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
-from freshet.runtime.shutdown import DRAINS
+from freshet.runtime.server import SERVER
 
 log = logging.getLogger("freshet")
 
@@ -98,8 +98,8 @@ class Channel:
         return function
 
 
-def engine_of(config: Config, environment: Mapping[str, str] = MappingProxyType({}), clock: Clock = SYSTEM) -> Engine:
-    """The engine that a configuration names; in a worker, what leads to the hub of its host if it has no broker.
+def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
+    """The engine that a configuration names; in one of several workers, what leads to the hub that has it.
 
     Raises ConfigError.
     """
@@ -107,8 +107,9 @@ def engine_of(config: Config, environment: Mapping[str, str] = MappingProxyType(
     if scheme not in ENGINES:
         raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
     engine = ENGINES[scheme](config, clock)
-    if not engine.shared and (hub := environment.get(HUB)):
-        return LocalEngine(hub, config.engine, config.timing.presence_ttl)
+    server = SERVER.get()
+    if not engine.shared and server is not None and server.hub:
+        return LocalEngine(server.hub, config.engine, config.timing.presence_ttl)
     return engine
 
 
@@ -139,7 +140,7 @@ class Freshet:
         if key is None and dev:
             key = secrets.token_hex(32)  # so that `token` works; until the next start
         tokens = TokenVerifier.from_config(config.tokens, key, clock) if key else None
-        self._node = node = Node(config, engine_of(config, environment, clock), tokens, clock)
+        self._node = node = Node(config, engine_of(config, clock), tokens, clock)
         self._hooks, self._rules = node.hooks, node.rules
         dispatcher = Dispatcher(node, [Rights(tokens, personal_channels=config.personal_channels)])
         self._server = ServerOperations(node, dispatcher.policies)
@@ -379,8 +380,8 @@ class Freshet:
         finally:
             await self._node.stop()
             self._starting = None
-            if (drains := DRAINS.get()) is not None and self._node.drain in drains:
-                drains.remove(self._node.drain)
+            if (server := SERVER.get()) is not None and self._node.drain in server.drains:
+                server.drains.remove(self._node.drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -402,8 +403,8 @@ class Freshet:
                 self._configured = True
                 self._rules.extend_from(self.config)  # behind those that the program made until now
             self._starting = self._node.tasks.start(self._node.start(), "node: start")
-            if (drains := DRAINS.get()) is not None:
-                drains.append(self._node.drain)
+            if (server := SERVER.get()) is not None:
+                server.drains.append(self._node.drain)
         starting = self._starting
         try:
             await asyncio.shield(starting)

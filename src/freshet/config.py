@@ -26,9 +26,8 @@ SECONDS = 1
 MINUTES = 60 * SECONDS
 
 PREFIX = "FRESHET_"
-HUB = "FRESHET_HUB"  # the socket of the hub through which this process shares its channels, if it is a worker
 OTHER_NAMES = frozenset(  # of ours that are no options
-    {HUB, "FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
+    {"FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
 )
 
 _RATE = {"unit": "a second"}

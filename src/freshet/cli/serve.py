@@ -13,7 +13,7 @@ from freshet.app import Freshet
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.errors import ConfigError
-from freshet.serving.server import log_to_stderr
+from freshet.serving.server import announce, log_to_stderr
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, reserve, supervise
 
@@ -44,6 +44,7 @@ def serve(
       freshet serve app:api --workers 4
     """
     inherited = Inherited.of(os.environ)
+    announce(inherited)
     if workers > 1 and inherited is None:
         raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level))
     if target is not None:

@@ -12,7 +12,7 @@ import sys
 import uvicorn
 from starlette.types import ASGIApp
 
-from freshet.runtime.shutdown import DRAINS, Drain
+from freshet.runtime.server import SERVER, RunningServer
 from freshet.serving.supervisor import Inherited, listening
 from freshet.transports.hosting import HostedWebSocket
 
@@ -45,18 +45,27 @@ def serve(
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    drains: list[Drain] = []
-    DRAINS.set(drains)
-    _Server(config, inherited, drains).run([listening(host, inherited.port, BACKLOG)] if inherited else None)
+    _Server(config, inherited, announce(inherited)).run(
+        [listening(host, inherited.port, BACKLOG)] if inherited else None
+    )
+
+
+def announce(inherited: Inherited | None) -> RunningServer:
+    """Let what is imported and run from now on know that this server runs it. May be called before `serve`, too."""
+    running = SERVER.get()
+    if running is None:
+        running = RunningServer(inherited.hub if inherited else "")
+        SERVER.set(running)
+    return running
 
 
 class _Server(uvicorn.Server):
     """Lets all nodes drain before it waits for the end of all requests: streams never end else."""
 
-    def __init__(self, config: uvicorn.Config, inherited: Inherited | None, drains: list[Drain]) -> None:
+    def __init__(self, config: uvicorn.Config, inherited: Inherited | None, running: RunningServer) -> None:
         super().__init__(config)
         self._inherited = inherited
-        self._drains = drains
+        self._running = running
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -66,7 +75,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()  # nobody new comes
-        draining = asyncio.gather(*(drain() for drain in self._drains))
+        draining = asyncio.gather(*(drain() for drain in self._running.drains))
         while not draining.done() and not self.force_exit:  # which a second signal asks for
             await asyncio.wait([draining], timeout=0.1)
         await super().shutdown(sockets)

@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from freshet.app import ENGINES
-from freshet.config import HUB, Config, Timing
+from freshet.app import engine_of
+from freshet.config import Config, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub
-from freshet.runtime.clock import SYSTEM
 
 log = logging.getLogger("freshet.workers")
 
@@ -31,16 +30,22 @@ PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 
 
 class Inherited(NamedTuple):
-    """What a worker has from its parent. port: to listen on. alive: an open file that ends when the parent does."""
+    """What a worker has from its parent.
+
+    port: to listen on. alive: an open file that ends when the parent does. hub: the socket of the hub of this host.
+    """
 
     port: int
     alive: int
+    hub: str
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Inherited | None":
         """None: this process is no worker."""
         text = environment.get(INHERITED, "")
-        return cls(*map(int, text.split(","))) if text else None
+        port, _, rest = text.partition(",")
+        alive, _, hub = rest.partition(",")
+        return cls(int(port), int(alive), hub) if text else None
 
 
 def reserve(host: str, port: int) -> socket.socket:
@@ -77,7 +82,7 @@ def supervise(arguments: Sequence[str], count: int, port: socket.socket) -> int:
 
 def _engine(url: str, presence_time: float) -> Engine:
     config = Config(engine=url, timing=Timing(presence_ttl=presence_time))
-    return ENGINES[url.partition(":")[0]](config, SYSTEM)
+    return engine_of(config)
 
 
 class _Parent:
@@ -97,12 +102,11 @@ class _Parent:
         with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
             hub = HostHub(str(Path(folder) / "hub"), _engine)
             await hub.start()
-            inherited = Inherited(self._port.getsockname()[1], alive)
+            inherited = Inherited(self._port.getsockname()[1], alive, str(Path(folder) / "hub"))
             one_secret = {"FRESHET_SECRET": secrets.token_hex(32)} if "--dev" in self._command else {}
             environment = {
                 **one_secret,
                 **os.environ,
-                HUB: str(Path(folder) / "hub"),
                 INHERITED: ",".join(map(str, inherited)),
             }
             keeping = [asyncio.create_task(self._keep(inherited, environment)) for _ in range(self._count)]
