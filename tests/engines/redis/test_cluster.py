@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from freshet.engines.redis.engine import RedisEngine
+from freshet.errors import EngineUnavailable
 from freshet.model.events import Published
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
 from tests.engines.redis.node import node_at, succeeds
+from tests.tools.certificates import certify
 from tests.tools.patience import eventually
 from tests.tools.redis import Redis, cluster
-from tests.tools.serving import HOST
+from tests.tools.serving import HOST, free_port
 
 
 def url_of(servers: list[Redis]) -> str:
@@ -117,3 +120,27 @@ async def outlive(pairs: list[Redis], engine: RedisEngine, delivered: Delivered)
     await eventually(
         lambda: {event.channel for event in delivered if event.publication.data == b"2"} == set(names), 10, "all"
     )
+
+
+async def test_a_cluster_over_tls_is_reached_by_a_certificate_of_its_own_and_by_any_server(tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path)
+    with cluster(tls=(certificate, key)) as servers:
+        ports = [server.cli("CONFIG", "GET", "tls-port").split()[1] for server in servers]
+        places = f"{HOST}:{free_port()},{HOST}:{ports[2]}"  # nobody is at the first
+        async with node_at(f"rediss+cluster://{places}?ssl_ca_certs={certificate}") as (engine, delivered):
+            for index in range(10):
+                await engine.subscribe(f"channel-{index}", KEEP)
+                await engine.publish(f"channel-{index}", b"1", LOGGED)
+            await delivered.count(10)
+        with pytest.raises(EngineUnavailable, match="no server of the cluster says who has which slot"):
+            await RedisEngine(f"rediss+cluster://{places}").start("node", Delivered().receiver)
+
+
+async def test_the_addresses_of_the_url_are_asked_again_when_all_that_were_found_are_away(
+    pairs: list[Redis],
+) -> None:
+    async with node_at(url_of(pairs)) as (engine, _):
+        nodes = engine._servers._nodes
+        nodes.startup_nodes.clear()
+        assert await engine._servers._refresh() is False
+        assert len(nodes.startup_nodes) >= 3

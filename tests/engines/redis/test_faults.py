@@ -137,7 +137,7 @@ async def test_a_node_that_hears_nothing_of_a_silent_server_notices(server: Redi
     async with node_at(f"{server.url}?timeout=1") as (engine, delivered):
         await engine.subscribe("a", KEEP)
         server.pause()
-        await eventually(lambda: engine._servers._link.is_up is False, 5, "the loss of the line")
+        await eventually(lambda: engine._servers.link(0).is_up is False, 5, "the loss of the line")
         server.go_on()
         await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
 
@@ -212,7 +212,7 @@ async def test_it_goes_on_when_redis_has_forgotten_the_scripts(server: Redis) ->
 async def test_what_a_dead_node_left_behind_leaves_once_after_the_presence_time(
     server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freshet.engines.sweeping.SWEEP", 0.1)
+    monkeypatch.setattr("freshet.engines.presence_sweep.SWEEP", 0.1)
     async with (
         node_at(server.url, "one", presence_time=0.5) as (one, told_one),
         node_at(server.url, "two", presence_time=0.5) as (two, told_two),
@@ -238,7 +238,7 @@ async def empty(engine: RedisEngine) -> bool:
 
 
 async def test_too_many_calls_that_wait_are_refused(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freshet.engines.redis_line.WAITING_BYTES", 200_000)
+    monkeypatch.setattr("freshet.engines.redis.batch.BACKLOG_BYTES", 200_000)
     async with node_at(server.url) as (engine, _):
         server.pause()
         calls = [asyncio.ensure_future(engine.publish("a", b"x" * 1000, LOGGED)) for _ in range(1000)]

@@ -1,13 +1,15 @@
 """What the Redis engine leaves in Redis and for how long, how it gets there, and what its URL may say."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from freshet.engines.redis.access import parse
 from freshet.engines.redis.engine import RedisEngine
-from freshet.engines.redis.topology import parse
 from freshet.errors import ConfigError
 from freshet.model.log import History, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED
@@ -152,7 +154,14 @@ def test_an_url_says_where_redis_is_and_its_secrets_are_in_no_log() -> None:
     assert "hid" not in repr(where)
 
 
-def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freshet.engines.redis_line.hiredis", None)
-    with pytest.raises(ConfigError, match=r"pip install freshet\[redis\]"):
-        RedisEngine("redis://")
+@pytest.mark.parametrize("package", ["redis", "hiredis"])
+def test_without_the_package_the_error_names_the_extra(package: str) -> None:
+    program = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "import freshet\n"
+        "from freshet.engines.redis.engine import RedisEngine\n"
+        "try: RedisEngine('redis://')\n"
+        "except freshet.ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "pip install freshet[redis]" in done.stdout

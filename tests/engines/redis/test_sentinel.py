@@ -48,3 +48,28 @@ async def test_a_service_that_the_sentinels_do_not_know_is_named(group: tuple[li
     engine = RedisEngine(url_of(group[1], "other"))
     with pytest.raises(EngineUnavailable, match="the Sentinels know no 'other'"):
         await engine.start("node", Delivered().receiver)
+
+
+async def test_sentinels_that_are_away_are_passed_over_and_told_when_none_is_left(
+    group: tuple[list[Redis], list[Redis]],
+) -> None:
+    watchers = group[1]
+    watchers[0].kill()
+    watchers[1].pause()
+    async with node_at(url_of(watchers)) as (engine, _):
+        await engine.publish("a", b"1", LOGGED)
+    watchers[2].kill()
+    with pytest.raises(EngineUnavailable, match="not all of them answer"):
+        await RedisEngine(url_of(watchers)).start("node", Delivered().receiver)
+    watchers[1].go_on()
+
+
+async def test_sentinels_and_servers_ask_for_passwords_of_their_own() -> None:
+    with sentinels(password="right") as (_, watchers):
+        url = url_of(watchers).replace("://", "://:right@")
+        async with node_at(f"{url}&sentinel_password=right") as (engine, _):
+            await engine.publish("a", b"1", LOGGED)
+        for wrong in ("", "&sentinel_password=wrong-secret"):
+            with pytest.raises(EngineUnavailable, match="check sentinel_username and sentinel_password") as error:
+                await RedisEngine(url + wrong).start("node", Delivered().receiver)
+            assert "wrong-secret" not in str(error.value)

@@ -1,1 +1,1 @@
-"""The engine over Redis: logs in streams, spread by publish/subscribe."""
+"""The engine over Redis: logs in streams, broadcast by publish/subscribe."""

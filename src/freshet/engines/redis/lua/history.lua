@@ -1,8 +1,8 @@
--- Reads a part of a log, and where it stands.
+-- Reads a part of a log, and its position.
 --
--- ARGV[3..]: an epoch for a new log, the time of its epoch in ms, XRANGE or XREVRANGE (empty: the place alone), from,
+-- ARGV[3..]: an epoch for a new log, the time of its epoch in ms, XRANGE or XREVRANGE (empty: the position alone), from,
 -- to, at most how many.
--- Answers epoch, offset, entries.
+-- Replies epoch, offset, entries.
 local epoch, offset = open_log(ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if ARGV[5] == '' then

@@ -1,10 +1,10 @@
--- Appends a publication and spreads it, or answers with the place that it has when it was published before.
+-- Appends a publication and broadcasts it, or replies the position that it has when it was published before.
 --
--- KEYS[3]: the place of what was published under the idempotency key, if there is one.
+-- KEYS[3]: the position of what was published under the idempotency key, if there is one.
 -- ARGV[3..]: topic, PUBLISH or SPUBLISH, body, an epoch for a new log, the log's size (0: there is none), its time,
 -- the time of its epoch, the time of the idempotency key; times in ms.
--- Answers epoch, offset.
-local topic, spread, body, candidate = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- Replies epoch, offset.
+local topic, broadcast, body, candidate = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 if KEYS[3] then
     local known = redis.call('GET', KEYS[3])
@@ -25,5 +25,5 @@ end
 if KEYS[3] then
     redis.call('SET', KEYS[3], offset .. ':' .. epoch, 'PX', ARGV[10])
 end
-redis.call(spread, topic, 'p' .. offset .. ':' .. epoch .. ':' .. body)
+redis.call(broadcast, topic, 'p' .. offset .. ':' .. epoch .. ':' .. body)
 return { epoch, offset }
