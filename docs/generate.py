@@ -200,7 +200,7 @@ def python() -> str:
         parts += [f"## {name}", *_class(name, getattr(freshet, name))]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
-    for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.Event, testing.ManualClock):
+    for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.ClientEvent, testing.ManualClock):
         name = f"testing.{kind.__name__}"
         parts += [f"## {name}", *_class(name, kind)]
     return "\n\n".join(parts)

@@ -1,15 +1,18 @@
 """Who may import whom in `src/freshet`, how long files and functions are, and what the package shows to its users."""
 
 import inspect
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.tools.architecture import RULES, Layout, Source, long_files, long_functions
+from tests.tools.architecture import RULES, Layout, Level, Source, fans, floors, long_files, long_functions, with_table
 from tests.tools.need import ROOT
 
+PACKAGE = ROOT / "src" / "freshet"
+PAGE = ROOT / "CONTRIBUTING.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # An import name, where it is not that of the distribution in pyproject.toml.
@@ -23,64 +26,65 @@ IMPORT_NAMES = {
 IO = frozenset(
     {"asyncio", "http.client", "http.server", "select", "selectors", "socket", "ssl", "threading", "urllib.request"}
 )
-FOR_OURSELVES = {"docs", "test", "dev"}  # extras that the package itself does not use
+BEHIND = ("dialects", "engines")  # known above by their interfaces, until endpoints and the application choose
+FOR_OURSELVES = {"docs", "test", "dev", "bench"}  # extras that the package itself does not use
 
 
 def import_names(requirements: list[str]) -> frozenset[str]:
-    names = (requirement.partition(";")[0].partition("[")[0].partition(">")[0].strip() for requirement in requirements)
-    return frozenset(IMPORT_NAMES.get(name, name) for name in names)
+    names = (re.match(r"[A-Za-z0-9_.-]+", requirement) for requirement in requirements)
+    return frozenset(IMPORT_NAMES.get(name[0], name[0]) for name in names if name)
 
 
 LAYOUT = Layout(
     package="freshet",
-    # A new module is entered here, as low as what it imports allows: an import goes down.
     levels=(
-        frozenset({"errors", "model"}),
-        frozenset({"admission", "channels", "clock", "config", "filters", "flow", "hooks", "websocket", "wheel"}),
-        frozenset({"dialects", "engines", "observe", "outbox", "stores"}),
-        frozenset({"hub", "listeners", "reading", "session"}),
-        frozenset({"policy", "rooms", "transports"}),
-        frozenset(
-            {
-                *("actions", "commands", "dispatch", "events", "kits", "namespaces", "node", "orders", "peers"),
-                *("recovery", "subscribing", "surveys"),
-            }
+        Level(
+            names=("errors", "model", "runtime", "observe"),
+            about="the values that every layer speaks; time, tasks, admission; what a node counts",
         ),
-        frozenset({"testing", "web"}),
-        frozenset({"app"}),
-        frozenset({"__main__", "cli", "demos", "pytest_plugin", "server", "workers"}),
+        Level(
+            names=("config", "websocket", "rules"),
+            about="options, and the rules of channels made of them; the WebSocket codec without I/O",
+        ),
+        Level(
+            names=("dialects", "engines"),
+            apart=True,
+            about="client protocols without I/O; the logs behind channels. A folder within sees itself and what stands "
+            "flat beside it",
+        ),
+        Level(
+            names=("session",),
+            interfaces=BEHIND,
+            about="one client, and what waits for it. Knows interfaces only",
+        ),
+        Level(
+            names=("transports", "hub", "policy"),
+            apart=True,
+            interfaces=BEHIND,
+            about="the network; who is subscribed to what, and the fan-out; may this run?",
+        ),
+        Level(
+            names=("node",),
+            interfaces=BEHIND,
+            about="one process: its parts, and the bus to the other nodes",
+        ),
+        Level(
+            names=("commands",),
+            interfaces=BEHIND,
+            about="one function per command, and what runs them",
+        ),
+        Level(
+            names=("endpoints", "api", "ops"),
+            apart=True,
+            about="what hangs on URLs: clients' protocols, the server API, health and metrics. Given what they need, "
+            "never the application",
+        ),
+        Level(names=("app",), about="wires all below, and is the ASGI callable"),
+        Level(names=("demos",), public=True, about="written as users write: they see the public names"),
+        Level(names=("testing", "serving", "cli", "__main__", "pytest_plugin"), about="what runs it, and tests it"),
     ),
-    sealed=frozenset({0, 2, 4}),
-    interfaces_only=frozenset({3}),
-    # What the files of a folder on a sealed level share beside their base.
-    common={
-        "dialects": frozenset({"centrifuge", "engineio", "fossil", "protobuf"}),
-        "observe": frozenset({"counts"}),
-        "engines": frozenset(
-            {
-                "info",
-                "local_wire",
-                "memory",
-                "nats_access",
-                "nats_form",
-                "nats_line",
-                "nats_link",
-                "nats_logs",
-                "nats_presence",
-                "nats_streams",
-                "redis_line",
-                "redis_servers",
-                "staying",
-                "sweeping",
-                "tls",
-            }
-        ),
-        "policy": frozenset({"tokens"}),
-        "transports": frozenset({"engineio", "native"}),
-    },
-    pure=frozenset({"channels", "dialects", "errors", "model", "websocket"}),
+    pure=frozenset({"rules", "dialects", "errors", "model", "websocket"}),
     io=IO | {"uvicorn", "uvloop"},
-    programs=frozenset({"demos"}),
     required=import_names(PROJECT["dependencies"]),
     optional=import_names(
         [
@@ -94,11 +98,17 @@ LAYOUT = Layout(
 )
 FILE_LINES = 500
 FUNCTION_LINES = 50
+FLAT = 8  # modules at the root of the package
+FLOORS = 14
+NODE_USERS = 8
+
+# Where Socket.IO may be named: its own folders, and the tables that register it.
+WING = re.compile(r"/socketio/|endpoints/router\.py|/app\.py|demos/|cli/|__init__\.py")
 
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return Source(ROOT / "src" / "freshet", "freshet")
+    return Source(PACKAGE, "freshet")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -107,10 +117,28 @@ def test_the_package_has_no(rule: Callable, source: Source) -> None:
     assert not complaints, "\n" + "\n".join(complaints)
 
 
+def test_the_house_is_not_higher_and_its_ground_floor_not_wider_than_planned(source: Source) -> None:
+    assert max(floors(source).values()) <= FLOORS
+    assert len(list(PACKAGE.glob("*.py"))) <= FLAT
+    assert len(fans(source)["node.node"]) <= NODE_USERS
+
+
+def test_one_client_protocol_is_named_in_its_own_wing_only() -> None:
+    named = re.compile(r"socket\.?io|engine\.?io", re.IGNORECASE)
+    files = [path for path in PACKAGE.rglob("*.py") if named.search(path.read_text())]
+    assert [str(path) for path in files if not WING.search(str(path))] == []
+
+
+def test_contributing_shows_the_levels_as_they_are_tested() -> None:
+    page = PAGE.read_text()
+    assert page == with_table(page, LAYOUT), "python -m tests.tools.architecture --write"
+
+
 @pytest.mark.parametrize("folder", ["src", "tests", "bench"])
 def test_files_and_functions_stay_short(folder: str) -> None:
     files = [path for path in sorted((ROOT / folder).rglob("*.py")) if "node_modules" not in path.parts]
-    complaints = [*long_files(files, FILE_LINES), *long_functions(files, FUNCTION_LINES)]
+    written = [path for path in files if not path.name.endswith("_pb2.py")]  # not generated
+    complaints = [*long_files(written, FILE_LINES), *long_functions(written, FUNCTION_LINES)]
     assert not complaints, "\n" + "\n".join(complaints)
 
 
@@ -126,19 +154,16 @@ def test_all_is_sorted_and_equals_the_public_names() -> None:
 TOY = Layout(
     package="toy",
     levels=(
-        frozenset({"model"}),
-        frozenset({"config", "options"}),
-        frozenset({"engines", "dialects"}),
-        frozenset({"hub"}),
-        frozenset({"app"}),
-        frozenset({"shows"}),
+        Level(names=("model", "errors"), about=""),
+        Level(names=("config", "options"), about=""),
+        Level(names=("engines", "dialects"), about="", apart=True),
+        Level(names=("hub",), about="", interfaces=("engines",)),
+        Level(names=("web", "api"), about="", apart=True),
+        Level(names=("app",), about=""),
+        Level(names=("shows",), about="", public=True),
     ),
-    sealed=frozenset({0, 2}),
-    interfaces_only=frozenset({3}),
-    common={"dialects": frozenset({"shared"})},
     pure=frozenset({"dialects"}),
     io=frozenset({"asyncio", "http.client"}),
-    programs=frozenset({"shows"}),
     required=frozenset({"msgspec"}),
     optional=frozenset({"redis"}),
     table="TOY",
@@ -146,17 +171,23 @@ TOY = Layout(
 SOUND = {
     "__init__": "from toy.app import App",
     "model": "import dataclasses",
+    "errors": "import toy.model",
     "config": "import toy.model",
     "options": "from toy import config",
     "engines/base": "from toy.model import X",
     "engines/memory": "from toy.engines.base import Engine\nimport asyncio",
-    "engines/remote": "import redis.asyncio, msgspec\nfrom . import base",
+    "engines/disk": "from toy.engines.memory import Memory\nclass Disk: ...",
+    "engines/far/__init__": "",
+    "engines/far/engine": "from . import wire\nfrom toy.engines import base, memory\nimport redis",
+    "engines/far/wire": "import redis.asyncio, msgspec",
+    "engines/near/engine": "from toy.engines.base import Engine",
     "dialects/__init__": "from toy.dialects.plain import Plain",
     "dialects/base": "from http import HTTPStatus",
-    "dialects/shared": "",
-    "dialects/plain": "from toy.dialects import base, shared\nfrom toy.engines.base import Engine",
+    "dialects/plain": "from toy.dialects import base",
     "hub": "from toy.engines.base import Engine\nfrom toy.config import Config",
-    "app": "from toy.engines.memory import Memory\nfrom toy.hub import Hub",
+    "web": "from toy.dialects.plain import Plain\nfrom toy.hub import Hub",
+    "api": "from toy.hub import Hub",
+    "app": "from toy.engines.far.engine import Engine\nfrom toy.hub import Hub\nimport toy.web",
     "shows/clock": "from toy import App\nfrom toy.shows.face import Face",
     "shows/face": "",
 }
@@ -186,19 +217,30 @@ def test_a_sound_tree_is_accepted(tmp_path: Path) -> None:
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from toy.hub import Hub",
             "config:3 imports hub: level 1 does not see level 3",
         ),
-        ("hub", "from . import app", "hub:1 imports app: level 3 does not see level 4"),
-        ("engines/memory", "from ..app import App", "engines.memory:1 imports app: level 2 does not see level 4"),
-        ("engines/__init__", "from ..app import App", "engines:1 imports app: level 2 does not see level 4"),
+        ("hub", "from . import app", "hub:1 imports app: level 3 does not see level 5"),
+        ("engines/memory", "from ..app import App", "engines.memory:1 imports app: level 2 does not see level 5"),
+        ("engines/base", "import toy.app", "engines.base:1 imports app: level 2 does not see level 5"),
         (
             "engines/memory",
             "from toy.dialects.plain import Plain",
             "engines.memory:1 imports dialects.plain: members of level 2 do not see each other",
         ),
         (
-            "engines/memory",
-            "from toy.engines import remote",
-            "engines.memory:1 imports engines.remote: files of one folder see only its base, and what `common` lists",
+            "dialects/plain",
+            "from toy.engines.base import Engine",
+            "dialects.plain:1 imports engines.base: members of level 2 do not see each other",
         ),
+        (
+            "engines/near/engine",
+            "from toy.engines.far.wire import Wire",
+            "engines.near.engine:1 imports engines.far.wire: folders within a folder do not see each other",
+        ),
+        (
+            "engines/memory",
+            "from toy.engines.far.wire import Wire",
+            "engines.memory:1 imports engines.far.wire: folders within a folder do not see each other",
+        ),
+        ("web", "import toy.api", "web:1 imports api: members of level 4 do not see each other"),
         (
             "hub",
             "from toy.engines.memory import Memory",
@@ -212,11 +254,12 @@ def test_a_sound_tree_is_accepted(tmp_path: Path) -> None:
         (
             "shows/face",
             "from toy.app import App",
-            "shows.face:1 imports app: shows sees the package as its users do, by its public names",
+            "shows.face:1 imports app: it sees the package as its users do, by its public names",
         ),
         ("config", "import toy.options", "cycle: config -> options -> config"),
         ("engines/base", "import toy.engines.memory", "cycle: engines.base -> engines.memory -> engines.base"),
         ("hub", "import toy.hub", "cycle: hub -> hub"),
+        ("hub", "class Disk: ...", "class Disk is defined by engines.disk, hub: a name belongs to one"),
         ("dialects/base", "import asyncio.queues", "dialects.base:1 imports asyncio.queues: dialects does no I/O"),
         ("dialects/base", "from http.client import X", "dialects.base:1 imports http.client.X: dialects does no I/O"),
         (
@@ -224,11 +267,21 @@ def test_a_sound_tree_is_accepted(tmp_path: Path) -> None:
             "import flask.json",
             "app:1 imports flask.json: flask is neither a dependency nor an extra in pyproject.toml",
         ),
-        ("app", "from redis import Redis", "redis is optional: one file imports it, not app, engines.remote"),
+        ("app", "from redis import Redis", "redis is optional: one place imports it, not app, engines.far"),
     ],
 )
 def test_a_broken_tree_is_refused(tmp_path: Path, module: str, text: str, complaint: str) -> None:
     assert complaint in complaints_about(tmp_path, {module: text})
+
+
+def test_the_highest_floor_is_that_of_the_longest_way_down(tmp_path: Path) -> None:
+    complaints_about(tmp_path, {})
+    found = floors(Source(tmp_path, "toy"))
+    assert found["model"] == 1
+    assert found["hub"] == 3
+    assert found["app"] == 5
+    assert found[""] == 6
+    assert found["shows"] == 7
 
 
 def test_folders_that_see_each_other_are_refused(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-from freshet.endpoints.in_process import Client, Event, Received, SubscribeResult, settle
+from freshet.endpoints.in_process import Client, ClientEvent, Received, SubscribeResult, settle
 from freshet.runtime import clock
 
-__all__ = ["Client", "Event", "ManualClock", "Received", "SubscribeResult"]
+__all__ = ["Client", "ClientEvent", "ManualClock", "Received", "SubscribeResult"]
 
 
 class ManualClock(clock.Clock):

@@ -1,10 +1,31 @@
-"""Reads a package's imports and sizes, without running it, and says what breaks the rules of a `Layout`."""
+"""Reads a package's imports, classes and sizes, without running it, and says what breaks the rules of a `Layout`.
+
+`python -m tests.tools.architecture` prints the floors of the house and its widest fans; with `--write` it writes the
+table of levels into CONTRIBUTING.md.
+"""
 
 import ast
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level of the house: folders and flat modules, which import from the levels below and from one another.
+
+    apart: its members do not see each other. siblings: nor do the folders in one of them: each sees itself and what
+    stands flat beside it. interfaces: folders below of which it sees only the module `base`.
+    public: it sees the package as its users do, by its public names. about: for people.
+    """
+
+    names: tuple[str, ...]
+    about: str
+    apart: bool = False
+    interfaces: tuple[str, ...] = ()
+    public: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,26 +33,22 @@ class Layout:
     """The rules, as data. Names are those of modules within the package: `hub`, `dialects.base`."""
 
     package: str
-    levels: tuple[frozenset[str], ...]
-    """The top-level modules and folders, lowest first: an import goes down."""
-    sealed: frozenset[int] = frozenset()
-    """Levels whose members do not see each other, and in whose folders the files do not either."""
-    interfaces_only: frozenset[int] = frozenset()
-    """Levels that see of a folder with a `base` only that."""
-    common: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """What the files of a folder on a sealed level share beside their `base`."""
+    levels: tuple[Level, ...]
+    """Lowest first: an import goes down."""
     pure: frozenset[str] = frozenset()
     """Where nothing of `io` is imported."""
     io: frozenset[str] = frozenset()
     """Modules that do input or output; with each, those below it."""
-    programs: frozenset[str] = frozenset()
-    """Folders written as users write: of the rest they import the public names, from the package itself."""
     required: frozenset[str] = frozenset()
     """Third-party packages that are always there."""
     optional: frozenset[str] = frozenset()
-    """Third-party packages that one file each may import."""
+    """Third-party packages that one folder, or one flat module, each may import."""
     table: str = "the table of levels"
     """Where a new module is entered, for the message."""
+
+    def level_of(self, name: str) -> int | None:
+        """The number of the level that a flat module or a folder is on."""
+        return next((number for number, level in enumerate(self.levels) if name in level.names), None)
 
 
 @dataclass(frozen=True)
@@ -53,10 +70,11 @@ class Source:
     def __init__(self, folder: Path, package: str) -> None:
         self.package = package
         self.files = {_module_name(path, folder): path for path in sorted(folder.rglob("*.py"))}
+        self.trees = {module: ast.parse(path.read_text()) for module, path in self.files.items()}
         self.imports = list(dict.fromkeys(found for module in self.files for found in self._imports_of(module)))
 
     def tops(self) -> set[str]:
-        return {module.partition(".")[0] for module in self.files if module}
+        return {_top(module) for module in self.files if module}
 
     def inside(self) -> list[Import]:
         return [found for found in self.imports if found.inside]
@@ -65,8 +83,7 @@ class Source:
         return [found for found in self.imports if not found.inside]
 
     def _imports_of(self, module: str) -> Iterator[Import]:
-        tree = ast.parse(self.files[module].read_text())
-        for node in ast.walk(tree):
+        for node in ast.walk(self.trees[module]):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield self._import(module, node.lineno, alias.name)
@@ -97,58 +114,67 @@ def _module_name(path: Path, folder: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- rules
+
+
 def unknown_modules(source: Source, layout: Layout) -> Iterator[str]:
     """A module without a level, which every other rule would overlook."""
-    for top in sorted(source.tops() - set().union(*layout.levels)):
-        yield f"{top} has no level: add it to {layout.table}, as low as what it imports allows"
+    for top in sorted(source.tops()):
+        if layout.level_of(top) is None:
+            yield f"{top} has no level: add it to {layout.table}, as low as what it imports allows"
 
 
 def wrong_directions(source: Source, layout: Layout) -> Iterator[str]:
     """Imports that go up, sideways, or behind an interface. One for types only obeys the same order."""
-    level_of = {name: level for level, names in enumerate(layout.levels) for name in names}
     for found in source.inside():
-        here, there = (name.partition(".")[0] for name in (found.module, found.target))
-        if not found.module or here not in level_of:
+        here, there = layout.level_of(_top(found.module)), layout.level_of(_top(found.target))
+        if not found.module or here is None:
             continue
-        if here in layout.programs:
-            if found.target and here != there:
-                yield f"{found}: {here} sees the package as its users do, by its public names"
-        elif not found.target:
-            yield f"{found}: import from the module that defines the name"
-        elif here == there:
-            if level_of[here] in layout.sealed and not _shared(found, layout):
-                yield f"{found}: files of one folder see only its base, and what `common` lists"
-        elif there in level_of:
-            complaint = _complaint(found, level_of[here], level_of[there], source, layout)
-            if complaint:
-                yield f"{found}: {complaint}"
+        complaint = _complaint(found, here, there, source, layout)
+        if complaint:
+            yield f"{found}: {complaint}"
 
 
-def _complaint(found: Import, here: int, there: int, source: Source, layout: Layout) -> str | None:
-    folder, _, rest = found.target.partition(".")
+def _complaint(found: Import, here: int, there: int | None, source: Source, layout: Layout) -> str | None:
+    level, same = layout.levels[here], _top(found.module) == _top(found.target)
+    if level.public:
+        return None if same or not found.target else "it sees the package as its users do, by its public names"
+    if not found.target:
+        return "import from the module that defines the name"
+    if same:
+        return "folders within a folder do not see each other" if _across(found, source) else None
+    if there is None:
+        return None
     if there > here:
         return f"level {here} does not see level {there}"
-    if there == here and here in layout.sealed and rest != "base":
-        return f"members of level {here} do not see each other"
-    if here in layout.interfaces_only and f"{folder}.base" in source.files and rest != "base":
-        return f"level {here} sees interfaces only, {folder}.base"
+    if there == here:
+        return f"members of level {here} do not see each other" if level.apart else None
+    if _top(found.target) in level.interfaces and found.target != f"{_top(found.target)}.base":
+        return f"level {here} sees interfaces only, {_top(found.target)}.base"
     return None
 
 
-def _shared(found: Import, layout: Layout) -> bool:
-    """Whether a file may see another one of its own folder."""
+def _across(found: Import, source: Source) -> bool:
+    """Whether a folder within a folder sees another one beside it. The folder's own __init__ sees all of it."""
     here, there = found.module.split("."), found.target.split(".")
-    if len(here) == 1:  # the folder's __init__ sees all of it
-        return True
-    # A folder within the folder is free within itself.
-    return len(there) > 1 and there[1] in {"base", here[1], *layout.common.get(here[0], ())}
+    if len(there) < 2 or not _is_folder(".".join(there[:2]), source):
+        return False
+    return len(here) < 2 or here[1] != there[1]
+
+
+def _is_folder(module: str, source: Source) -> bool:
+    return any(other.startswith(f"{module}.") for other in source.files)
 
 
 def cycles(source: Source, layout: Layout) -> Iterator[str]:
     """Modules that import each other, in any number of steps; then folders that do."""
     edges = {(found.module, found.target) for found in source.inside() if found.module}
     yield from _loops(edges)
-    tops = {(here.partition(".")[0], there.partition(".")[0]) for here, there in edges}
+    tops = {(_top(here), _top(there)) for here, there in edges}
     yield from _loops({(here, there) for here, there in tops if here != there})
 
 
@@ -178,27 +204,40 @@ def _way_back(start: str, after: Mapping[str, list[str]]) -> list[str] | None:
     return None
 
 
+def names_that_mean_two_things(source: Source, layout: Layout) -> Iterator[str]:
+    """A class name that two modules define: a reader who searches for it finds the wrong one."""
+    defined: defaultdict[str, list[str]] = defaultdict(list)
+    for module, tree in source.trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                defined[node.name].append(module)
+    for name, modules in sorted(defined.items()):
+        if len(modules) > 1:
+            yield f"class {name} is defined by {', '.join(sorted(modules))}: a name belongs to one"
+
+
 def impure_modules(source: Source, layout: Layout) -> Iterator[str]:
     """Input and output where there is to be none."""
     for found in source.outside():
-        top = found.module.partition(".")[0]
+        top = _top(found.module)
         if {found.module, top} & layout.pure and any(f"{found.target}.".startswith(f"{name}.") for name in layout.io):
             yield f"{found}: {top} does no I/O"
 
 
 def stray_packages(source: Source, layout: Layout) -> Iterator[str]:
-    """Third-party packages that nobody declared, and optional ones that more than one file imports."""
-    users: dict[str, set[str]] = {}
+    """Third-party packages that nobody declared, and optional ones that more than one place imports."""
+    users: defaultdict[str, set[str]] = defaultdict(set)
     for found in source.outside():
         package = found.target.partition(".")[0]
         if package in sys.stdlib_module_names or package in layout.required:
             continue
         if package not in layout.optional:
             yield f"{found}: {package} is neither a dependency nor an extra in pyproject.toml"
-        users.setdefault(package, set()).add(found.module)
-    for package, modules in sorted(users.items()):
-        if len(modules) > 1:
-            yield f"{package} is optional: one file imports it, not {', '.join(sorted(modules))}"
+        folder = found.module.rpartition(".")[0]
+        users[package].add(folder if "." in folder else found.module)  # a folder within a folder is one place
+    for package, places in sorted(users.items()):
+        if len(places) > 1:
+            yield f"{package} is optional: one place imports it, not {', '.join(sorted(places))}"
 
 
 def long_files(files: list[Path], limit: int) -> Iterator[str]:
@@ -222,4 +261,79 @@ def _lines(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-RULES = (unknown_modules, wrong_directions, cycles, impure_modules, stray_packages)
+RULES = (
+    unknown_modules,
+    wrong_directions,
+    cycles,
+    names_that_mean_two_things,
+    impure_modules,
+    stray_packages,
+)
+
+
+# ---------------------------------------------------------------------------------------------------------- measures
+
+
+def floors(source: Source) -> dict[str, int]:
+    """How high each folder or flat module stands: 1 + the highest of those that it imports. There are no cycles."""
+    after: defaultdict[str, set[str]] = defaultdict(set)
+    for found in source.inside():
+        here, there = _top(found.module), _top(found.target)
+        if here != there:
+            after[here].add(there)
+    known: dict[str, int] = {}
+
+    def floor(name: str) -> int:
+        if name not in known:
+            known[name] = 1 + max((floor(other) for other in sorted(after[name])), default=0)
+        return known[name]
+
+    return {name: floor(name) for name in sorted({*source.tops(), ""})}
+
+
+def fans(source: Source) -> dict[str, set[str]]:
+    """Of each module, those that import it."""
+    users: defaultdict[str, set[str]] = defaultdict(set)
+    for found in source.inside():
+        if found.target and found.target != found.module:
+            users[found.target].add(found.module)
+    return users
+
+
+def table(layout: Layout) -> str:
+    """The levels as a table of Markdown."""
+    rows = ["| level | folders and modules | what is there |", "|---|---|---|"]
+    for number, level in enumerate(layout.levels):
+        names = " ".join(f"`{name}`" for name in level.names)
+        rows.append(f"| {number} | {names} | {level.about} |")
+    return "\n".join(rows)
+
+
+BEGIN, END = "<!-- levels: python -m tests.tools.architecture --write -->\n", "\n<!-- levels end -->"
+
+
+def with_table(page: str, layout: Layout) -> str:
+    """A page with the table of today between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}{table(layout)}{END}{rest.partition(END)[2]}"
+
+
+def main() -> None:
+    from tests.test_architecture import LAYOUT, PACKAGE, PAGE
+
+    if "--write" in sys.argv:
+        PAGE.write_text(with_table(PAGE.read_text(), LAYOUT))
+        return
+    source = Source(PACKAGE, "freshet")
+    by_floor: defaultdict[int, list[str]] = defaultdict(list)
+    for name, floor in floors(source).items():
+        by_floor[floor].append(name or "freshet")
+    for floor in sorted(by_floor, reverse=True):
+        print(f"{floor:3}  {' '.join(by_floor[floor])}")
+    print("\nimported by most:")
+    for module, users in sorted(fans(source).items(), key=lambda each: -len(each[1]))[:12]:
+        print(f"{len(users):3}  {module}")
+
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,7 @@ class SubscribeResult(NamedTuple):
     data: Any
 
 
-class Event(NamedTuple):
+class ClientEvent(NamedTuple):
     """Something else that a client was told. kind: join, leave, subscribe, unsubscribe or message."""
 
     kind: str
@@ -78,7 +78,7 @@ class Client:
         self._ids = count(1)
         self._replies: dict[int, dict[str, Any]] = {}
         self._publications: deque[Received] = deque()
-        self._events: deque[Event] = deque()
+        self._events: deque[ClientEvent] = deque()
         self._places: dict[str, Position | None] = {}  # where it stands; None: in a channel without a log
         self._news = asyncio.Event()
 
@@ -110,7 +110,7 @@ class Client:
         reply = await self._ask("connect", self._request)
         self.id, self.data = reply["client"], reply.get("data")
         for channel, told in reply.get("subs", {}).items():
-            self._events.append(Event("subscribe", channel, told))
+            self._events.append(ClientEvent("subscribe", channel, told))
             self._entered(channel, told)
         for channel, place in list(self._places.items()):
             if channel not in reply.get("subs", {}):
@@ -178,7 +178,7 @@ class Client:
         what = f"a publication in {channel!r}" if channel else "a publication"
         return await self._until(lambda: _next(self._publications, "channel", channel), what, within)
 
-    async def event(self, kind: str, *, within: float = TIMEOUT) -> Event:
+    async def event(self, kind: str, *, within: float = TIMEOUT) -> ClientEvent:
         """The next event of a kind: join, leave, subscribe, unsubscribe or message."""
         return await self._until(lambda: _next(self._events, "kind", kind), f"the event {kind!r}", within)
 
@@ -241,7 +241,7 @@ class Client:
                 self._entered(channel, data)
             elif kind == "unsubscribe":
                 self._places.pop(channel, None)
-            self._events.append(Event(kind, channel, data))
+            self._events.append(ClientEvent(kind, channel, data))
 
     def _entered(self, channel: str, told: dict[str, Any]) -> SubscribeResult:
         position = Position(told.get("epoch", ""), told.get("offset", 0))
