@@ -267,11 +267,11 @@ class Freshet:
         idempotency_key: str | None = None,
         skip_history: bool = False,
     ) -> Position:
-        """Publish once; everyone who listens to `channel` gets it. The answer is its place in the channel's log.
+        """Publish once; every subscriber of `channel` gets it. The answer is its position in the channel's log.
 
         data: bytes go out as they are; anything else as JSON (what msgspec knows, and pydantic models).
         idempotency_key: a second publication with the same key within 5 minutes is not made.
-        skip_history: only those who listen now get it; its position is `NOWHERE`.
+        skip_history: only those who are subscribed now get it; its position is `NOWHERE`.
 
         Raises Refusal 102 when no rule matches. Raises EngineUnavailable when the engine could not be asked or did not
         answer: then nobody knows whether it was made, and to publish again with the same key is safe.
@@ -303,7 +303,7 @@ class Freshet:
     ) -> Position:
         """Emit an event to the Socket.IO clients of a namespace, to all of them or to those in `room`.
 
-        A room is a channel: others who hear it get the argument as data, with the tag `event`. Several arguments are
+        A room is a channel: its other subscribers get the argument as data, with the tag `event`. Several arguments are
         one list. Raises as `publish`.
         """
         return await self._namespaces.add(namespace).emit(event, *arguments, room=room, tags=tags)
@@ -329,7 +329,7 @@ class Freshet:
     async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
         """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
 
-        since: they are told what they missed since then.
+        since: they get what they missed since then.
         """
         await self._server.subscribe(user, channel, client, since)
 

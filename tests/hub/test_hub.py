@@ -290,7 +290,7 @@ async def test_a_channel_that_everyone_left_is_forgotten_here_and_by_the_engine(
     hub.leave(session, "a")
     await asyncio.sleep(0)
     assert len(hub.channels()) == 0
-    assert engine._listening == set()
+    assert engine._subscribed == set()
     await engine.stop()
 
 
@@ -318,7 +318,7 @@ async def test_a_way_into_a_channel_that_comes_to_nothing_leaves_nothing() -> No
     hub.abandon(await hub.join(session, "a", rule))
     await eventually(lambda: not hub._unsubscribing)
     assert len(hub.channels()) == 0
-    assert engine._listening == set()
+    assert engine._subscribed == set()
     await engine.stop()
 
 
@@ -366,7 +366,7 @@ async def test_one_who_comes_while_the_last_one_goes_hears_everything() -> None:
     hub.leave(last, "a")
     hub.settle(await hub.join(following, "a", rule), await engine.history("a", KEEP), None)
     await eventually(lambda: not hub._unsubscribing)
-    assert engine._listening == {"a"}
+    assert engine._subscribed == {"a"}
     await engine.publish("a", b"1", PublishOptions(history=KEEP))
     turn.end()
     assert offsets(following.outbox) == [1]

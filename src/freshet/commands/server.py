@@ -122,7 +122,7 @@ class ServerOperations:
 
 
 def _check_tags(tags: Mapping[Any, Any]) -> None:
-    """Raises TypeError or ValueError, before the log has what no client could be told."""
+    """Raises TypeError or ValueError, before the log has what no client could get."""
     for name, value in tags.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"tags: expected texts, got {name!r}: {value!r}")

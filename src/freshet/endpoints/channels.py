@@ -93,12 +93,12 @@ class ChannelEndpoint:
 
         self._waiting += wait > 0
         try:
-            told = await stream.collect(session, receive, timeout, enough)
+            frames = await stream.collect(session, receive, timeout, enough)
         finally:
             self._waiting -= wait > 0
-        if isinstance(told, Disconnect):
-            return _refusal(told, allow)
-        first, *live = told
+        if isinstance(frames, Disconnect):
+            return _refusal(frames, allow)
+        first, *live = frames
         return _json(_filled(first, live[:limit]) if live and _empty(first) else first.data, allow)
 
     async def _publish(
@@ -121,8 +121,8 @@ class ChannelEndpoint:
         if kind == "application/json" and kind_of(body)[0] is not Kind.JSON:
             return plain(400, "The body is not JSON.\n", allow)
         session = self._open(ChannelPage(channel, frame), request)
-        told = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
-        return _refusal(told, allow) if isinstance(told, Disconnect) else _json(told[0].data, allow)
+        frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
+        return _refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
 
 
 def _number(query: Mapping[str, str], name: str, default: float) -> float:
@@ -139,7 +139,7 @@ class _Offset(msgspec.Struct):
 
 
 def _empty(page: Frame) -> bool:
-    """Whether a reader may wait for more: it is told at once what it missed, and that it missed what is lost."""
+    """Whether a reader may wait for more: what it missed goes to it at once, and that something is lost, too."""
     read = msgspec.json.decode(page.data, type=Page)
     return read.recovered and not read.publications
 

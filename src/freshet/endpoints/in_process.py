@@ -50,7 +50,7 @@ class SubscribeResult(NamedTuple):
 
 
 class ClientEvent(NamedTuple):
-    """Something else that a client was told. kind: join, leave, subscribe, unsubscribe or message."""
+    """Another event for a client. kind: join, leave, subscribe, unsubscribe or message."""
 
     kind: str
     channel: str
@@ -109,9 +109,9 @@ class Client:
         self._session.open()
         reply = await self._ask("connect", self._request)
         self.id, self.data = reply["client"], reply.get("data")
-        for channel, told in reply.get("subs", {}).items():
-            self._events.append(ClientEvent("subscribe", channel, told))
-            self._entered(channel, told)
+        for channel, wire in reply.get("subs", {}).items():
+            self._events.append(ClientEvent("subscribe", channel, wire))
+            self._entered(channel, wire)
         for channel, place in list(self._places.items()):
             if channel not in reply.get("subs", {}):
                 self._publications += (await self.subscribe(channel, since=place)).missed
@@ -138,8 +138,8 @@ class Client:
             request |= {"recover": True, "epoch": since.epoch, "offset": since.offset}
         if data is not None:
             request["data"] = data
-        told = await self._ask("subscribe", request)
-        return self._entered(channel, told)
+        wire = await self._ask("subscribe", request)
+        return self._entered(channel, wire)
 
     async def unsubscribe(self, channel: str) -> None:
         await self._ask("unsubscribe", {"channel": channel})
@@ -171,7 +171,7 @@ class Client:
     async def refresh(self, token: str) -> None:
         await self._ask("refresh", {"token": token})
 
-    # -------------------------------------------------------------------------------------------------- what it is told
+    # ------------------------------------------------------------------------------------------------- what comes to it
 
     async def receive(self, channel: str = "", *, within: float = TIMEOUT) -> Received:
         """The next publication (in `channel`), within so many seconds."""
@@ -243,12 +243,12 @@ class Client:
                 self._places.pop(channel, None)
             self._events.append(ClientEvent(kind, channel, data))
 
-    def _entered(self, channel: str, told: dict[str, Any]) -> SubscribeResult:
-        position = Position(told.get("epoch", ""), told.get("offset", 0))
-        self._places[channel] = position if told.get("recoverable") else None
-        missed = [_publication(channel, each) for each in told.get("publications", [])]
-        recovered = told.get("recovered", False) if "was_recovering" in told else None
-        return SubscribeResult(position, recovered, missed, told.get("data"))
+    def _entered(self, channel: str, wire: dict[str, Any]) -> SubscribeResult:
+        position = Position(wire.get("epoch", ""), wire.get("offset", 0))
+        self._places[channel] = position if wire.get("recoverable") else None
+        missed = [_publication(channel, each) for each in wire.get("publications", [])]
+        recovered = wire.get("recovered", False) if "was_recovering" in wire else None
+        return SubscribeResult(position, recovered, missed, wire.get("data"))
 
     async def _until(self, find: Callable[[], T | None], what: str, within: float) -> T:
         """What `find` finds, as soon as it does. Raises TimeoutError, and `Disconnect` when the session ends before."""

@@ -112,7 +112,7 @@ async def carry_websocket(
 
 
 def cors(request: Handshake) -> dict[str, str]:
-    """What a browser has to hear before a page of another origin, one that is allowed, may read the answer."""
+    """What a browser wants to see before a page of another origin, one that is allowed, may read the answer."""
     page = request.headers.get("origin")
     if page is None:
         return {"Cache-Control": "no-store"}

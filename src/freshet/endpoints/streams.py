@@ -1,4 +1,4 @@
-"""The Centrifugal protocol over HTTP: a stream tells the client, and its commands come by requests of their own.
+"""The Centrifugal protocol over HTTP: replies and pushes go by a stream, commands come by requests of their own.
 
 Those may reach any node: they name the one that has the session. Nothing needs sticky sessions.
 """
@@ -88,7 +88,7 @@ def _decode(body: bytes, binary: bool) -> _Posted:
 
 
 class _PassedCommands(msgspec.Struct, array_like=True):
-    """What a client said, from the node that its request reached to the one that has its session."""
+    """A client's commands, from the node that its request reached to the one that has its session."""
 
     session: str
     data: bytes
@@ -96,7 +96,7 @@ class _PassedCommands(msgspec.Struct, array_like=True):
 
 
 class EmulationEndpoint:
-    """Takes what the client of a stream says: 204 when it is on its way, otherwise why not.
+    """Takes the commands of a stream's client: 204 when they are on their way, otherwise why not.
 
     What belongs to a session of another node is passed on to it.
     """

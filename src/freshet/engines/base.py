@@ -41,12 +41,12 @@ class Engine(ABC):
     """The log behind channels: publish, history, presence, and messages between nodes.
 
     Any method but `start` and `stop` raises `EngineUnavailable`, in a bounded time, when the engine cannot be reached.
-    What was asked then did not happen; or, if the line broke before the answer, nobody knows: to publish again is safe
-    with the same idempotency key.
+    What was asked then did not happen; or, if the connection broke before the reply, nobody knows: to publish again is
+    safe with the same idempotency key.
 
     Why a position has an epoch: a log that holds 1, 2, 3 is lost in a restart, and a new one under the same name
     reaches 5. A client that stopped at 3 would take 4 and 5 of the new log for all that it missed. The epochs differ,
-    so it is told that it cannot recover.
+    so the server answers that it cannot recover.
 
     shared: several nodes may use the same place. What one publishes can be lost on the way to another, so that each
     compares what came with the logs.
@@ -64,23 +64,23 @@ class Engine(ABC):
 
     @abstractmethod
     async def subscribe(self, channel: str, keep: History | None) -> Position:
-        """This node listens to `channel`. All that is published behind the position that this answers is delivered.
+        """This node subscribes to `channel`. All that is published behind the position that this answers is delivered.
 
         keep: as for `history`; None: the channel has no log, and the answer is `NOWHERE`.
-        What was published before may be delivered too, if that was on its way. While a node listens, a log keeps its
-        epoch and its offset; a node that listens for long calls `history` within an hour.
+        What was published before may be delivered too, if that was on its way. While a node is subscribed, a log keeps
+        its epoch and its offset; a node that is subscribed for long calls `history` within an hour.
         """
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None:
-        """This node no longer listens to `channel`."""
+        """This node is no longer subscribed to `channel`."""
 
     @abstractmethod
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        """Append `data` to the channel's log and spread it to every node that listens.
+        """Append `data` to the channel's log and broadcast it to every node that is subscribed.
 
-        The offset, the append and the spread are one step: no subscriber sees offset n+1 before n. Without
-        `options.history` there is no log: it is spread at once and the position is `NOWHERE`.
+        The offset, the append and the broadcast are one step: no subscriber sees offset n+1 before n. Without
+        `options.history` there is no log: it is broadcast at once and the position is `NOWHERE`.
 
         data: the payload as it goes to clients, of `options.kind`; never decoded here.
         """
@@ -91,7 +91,7 @@ class Engine(ABC):
     ) -> Stream:
         """The publications after `since` (before it, newest first, when `reverse`), and where the log stands.
 
-        A log that does not exist yet is begun, so that its epoch can be told, and is kept as `keep` says.
+        A log that does not exist yet is begun, so that it has an epoch, and is kept as `keep` says.
 
         since: None: from the oldest that is kept, or the newest when `reverse`.
         limit: at most so many; 0: the position alone; below 0: all.
@@ -113,7 +113,7 @@ class Engine(ABC):
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
         """Say that a client is there (again), or with None that it left.
 
-        The first of it spreads `Joined`, the end `Left`. A client that is not set again within the engine's presence
+        The first of it broadcasts `Joined`, the end `Left`. A client that is not set again within the engine's presence
         time is taken for gone.
         """
 
@@ -134,4 +134,4 @@ class Engine(ABC):
 
     @abstractmethod
     async def tell(self, node: str | None, message: bytes) -> None:
-        """Send a control message to one node, or to all others. One that is not there does not hear it."""
+        """Send a control message to one node, or to all others. One that is not there does not get it."""

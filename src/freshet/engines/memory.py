@@ -1,7 +1,7 @@
 """The engine of one process: logs in its memory, gone when it ends.
 
-What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last publication, read or listener, presence
-after the presence time, idempotency keys after 5 minutes.
+What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last publication, read or subscription,
+presence after the presence time, idempotency keys after 5 minutes.
 """
 
 from collections import OrderedDict, deque
@@ -62,7 +62,7 @@ class MemoryEngine(Engine):
         self._clock = clock.monotonic
         self._call_later = clock.call_later
         self._deliver: Callable[[Delivery], None] = lambda delivery: None
-        self._listening: set[str] = set()
+        self._subscribed: set[str] = set()
         self._logs: dict[str, Log] = {}
         self._expiry: list[tuple[float, str]] = []  # heap, one entry per log
         self._presence: dict[str, dict[str, ClientInfo]] = {}
@@ -79,7 +79,7 @@ class MemoryEngine(Engine):
             self._timer.cancel()
             self._timer = None
         for held in (
-            self._listening,
+            self._subscribed,
             self._logs,
             self._expiry,
             self._presence,
@@ -89,11 +89,11 @@ class MemoryEngine(Engine):
             held.clear()
 
     async def subscribe(self, channel: str, keep: History | None) -> Position:
-        self._listening.add(channel)
+        self._subscribed.add(channel)
         return self._log(channel, keep).position if keep is not None else NOWHERE
 
     async def unsubscribe(self, channel: str) -> None:
-        self._listening.discard(channel)
+        self._subscribed.discard(channel)
         if channel in self._logs:
             self._touch(channel, self._logs[channel])
 
@@ -121,7 +121,7 @@ class MemoryEngine(Engine):
             it.append(publication, keep.size)
         if key is not None:
             self._idempotency[channel, key] = (self._clock() + IDEMPOTENCY_TIME, position)
-        if channel in self._listening:
+        if channel in self._subscribed:
             self._deliver(Published(channel, publication, position.epoch))
         return position
 
@@ -148,7 +148,7 @@ class MemoryEngine(Engine):
         here[client] = info
         self._presence_until[channel, client] = self._clock() + self._presence_time
         self._presence_until.move_to_end((channel, client))
-        if joined and channel in self._listening:
+        if joined and channel in self._subscribed:
             self._deliver(Joined(channel, info))
 
     async def tell(self, node: str | None, message: bytes) -> None:
@@ -159,7 +159,7 @@ class MemoryEngine(Engine):
     def _log(self, channel: str, keep: History) -> Log:
         it = self._logs.get(channel)
         now = self._clock()
-        if it is not None and it.until <= now and channel not in self._listening:
+        if it is not None and it.until <= now and channel not in self._subscribed:
             self.sweep()
             it = None
         if it is None:
@@ -182,7 +182,7 @@ class MemoryEngine(Engine):
         self._presence_until.pop((channel, client), None)
         if not here:
             del self._presence[channel]
-        if channel in self._listening:
+        if channel in self._subscribed:
             self._deliver(Left(channel, info))
 
     def _tick(self) -> None:
@@ -197,7 +197,7 @@ class MemoryEngine(Engine):
             it = self._logs[channel]
             if it.entries and it.entries_until <= now:
                 it.entries.clear()
-            if channel in self._listening:
+            if channel in self._subscribed:
                 heappush(self._expiry, (now + it.ttl, channel))
             elif it.until > now:
                 heappush(self._expiry, (it.until, channel))

@@ -22,14 +22,15 @@ from freshet.engines.memory import IDEMPOTENCY_TIME, Log, MemoryEngine
 from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model.log import ClientInfo, History, Kind, Position, Publication, PublishOptions
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.sqlite")
 
 SCHEME = "sqlite:///"
 APPLICATION = 0x46726573  # "Fres": whose file it is
 VERSION = 1
-WAITING = 20_000  # publications that wait for the disk
-LOOK = 30  # seconds between looks for what is over
+BACKLOG = 20_000  # publications that wait for the disk
+EXPIRY_INTERVAL = 30  # seconds between sweeps of the file
 SCHEMA = """
 CREATE TABLE logs (channel TEXT PRIMARY KEY, epoch TEXT, offset INTEGER, ttl REAL, until REAL, entries_until REAL);
 CREATE TABLE entries (channel TEXT, offset INTEGER, kind TEXT, data BLOB, tags TEXT, info TEXT,
@@ -49,7 +50,7 @@ IN_USE = (
 T = TypeVar("T")
 
 
-class _Waiting(NamedTuple):
+class _Unwritten(NamedTuple):
     """A publication that is not on the disk yet."""
 
     channel: str
@@ -79,10 +80,11 @@ class SqliteEngine(MemoryEngine):
             raise ConfigError("engine", f"expected {SCHEME} and a path, such as {SCHEME}freshet.db, got {url!r}")
         self._path = Path(path)
         self._wall = clock.wall
-        self._waiting: list[_Waiting] = []
+        self._backlog: list[_Unwritten] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._looked = 0.0
+        self._expiring: asyncio.Task[None] | None = None
+        self._expired_at = 0.0
+        self._tasks = Tasks()
         self._disk: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
 
@@ -94,17 +96,17 @@ class SqliteEngine(MemoryEngine):
             self._thread.shutdown()
             raise
         self._load(*rows)
-        self._looked = self._clock()
+        self._expired_at = self._clock()
         await super().start(node, receiver)
 
     async def stop(self) -> None:
         if self._disk is None or self._thread is None:
             return
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])
-        if self._looking is not None:
-            await asyncio.wait([self._looking])
-        await self._look()
+        for task in (self._flushing, self._expiring):  # what is under way is written
+            if task is not None:
+                await asyncio.wait([task])
+        await self._expire()
+        await self._tasks.stop()
         await self._on_disk(self._disk.close)
         self._thread.shutdown()
         self._disk = self._thread = None
@@ -185,19 +187,19 @@ class SqliteEngine(MemoryEngine):
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         if options.history is None:
             return await super().publish(channel, data, options)
-        if len(self._waiting) >= WAITING:
-            raise EngineUnavailable(f"{WAITING} publications wait for the disk")
+        if len(self._backlog) >= BACKLOG:
+            raise EngineUnavailable(f"{BACKLOG} publications wait for the disk")
         done: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(channel, data, options, done))
+        self._backlog.append(_Unwritten(channel, data, options, done))
         if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+            self._flushing = self._tasks.start(self._flush(), "sqlite: write")
         return await done
 
     async def _flush(self) -> None:
         """One transaction after the other, until nothing waits."""
         try:
-            while self._waiting:
-                waiting, self._waiting = self._waiting, []
+            while self._backlog:
+                waiting, self._backlog = self._backlog, []
                 batch = self._number(waiting)
                 try:
                     await self._on_disk(lambda batch=batch: self._commit([it for it, _ in batch]))  # type: ignore[misc]
@@ -211,7 +213,7 @@ class SqliteEngine(MemoryEngine):
         finally:
             self._flushing = None
 
-    def _number(self, waiting: list[_Waiting]) -> list[tuple[_Numbered, list["asyncio.Future[Position]"]]]:
+    def _number(self, waiting: list[_Unwritten]) -> list[tuple[_Numbered, list["asyncio.Future[Position]"]]]:
         """Those with a known key are answered, or wait for the first that has it."""
         batch: list[tuple[_Numbered, list[asyncio.Future[Position]]]] = []
         tops: dict[str, int] = {}
@@ -278,17 +280,17 @@ class SqliteEngine(MemoryEngine):
 
     def _tick(self) -> None:
         super()._tick()
-        if self._clock() - self._looked >= LOOK and (self._looking is None or self._looking.done()):
-            self._looked = self._clock()
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+        if self._clock() - self._expired_at >= EXPIRY_INTERVAL and (self._expiring is None or self._expiring.done()):
+            self._expired_at = self._clock()
+            self._expiring = self._tasks.start(self._expire(), "sqlite: expiry")
 
-    async def _look(self) -> None:
+    async def _expire(self) -> None:
         """Keep on the disk which logs are still in use, and forget there what is over."""
         disk, ahead = self._disk, self._wall() - self._clock()
         assert disk is not None
         rows: list[tuple[str, str, int, float, float, float]] = []
         for channel, it in self._logs.items():
-            until = self._clock() + it.ttl if channel in self._listening else it.until
+            until = self._clock() + it.ttl if channel in self._subscribed else it.until
             rows.append((channel, it.epoch, it.offset, it.ttl, until + ahead, it.entries_until + ahead))
 
         def work() -> None:
@@ -301,7 +303,7 @@ class SqliteEngine(MemoryEngine):
         try:
             await self._on_disk(work)
         except EngineUnavailable as error:
-            log.warning("what is over was not forgotten: %s", error)
+            log.warning("sqlite: expired entries stay in the file, trying again in %d s: %s", EXPIRY_INTERVAL, error)
 
 
 def _settle(futures: Iterable["asyncio.Future[Position]"], what: Position | EngineUnavailable) -> None:

@@ -98,7 +98,7 @@ class Subscribers:
 
     groups: by dialect, delta and filter. filtered: those with a filter. pending: what came in this turn. join_leave:
     they are notified of who comes and goes. last: the publication that was fanned out last, where subscribers may get
-    the difference to it. engine_subscription: the engine is told that this node wants the channel; None: not yet, or
+    the difference to it. engine_subscription: the engine knows that this node wants the channel; None: not yet, or
     that failed. gap_check: the log is being read.
     """
 

@@ -10,7 +10,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Connect(Command, frozen=True):
-    """only: the channels whose events the client can be told: the server subscribes it to no others. Empty: all."""
+    """only: the channels of which the client can get events: the server subscribes it to no others. Empty: all."""
 
     id: int = 0
     token: str = ""

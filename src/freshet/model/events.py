@@ -1,4 +1,4 @@
-"""What a client is told: frozen values that `commands/` and the hub make and every dialect encodes."""
+"""What goes to a client: frozen values that `commands/` and the hub make and every dialect encodes."""
 
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, Stream
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What a client is told. An endpoint may bring events of its own, for which its dialect alone has words."""
+    """What goes to a client. An endpoint may bring events of its own, which its dialect alone can encode."""
 
 
 class Published(Event, frozen=True):
@@ -30,12 +30,12 @@ class Left(Event, frozen=True):
 
 
 class Subscribed(Event, frozen=True):
-    """The answer to `Subscribe`, and with id 0 the news that the server subscribed this client.
+    """The answer to `Subscribe`, and with id 0 the notification that the server subscribed this client.
 
-    recovered: None when the client did not ask; True: `publications` are all that it missed; False: they could not be
-        told, and `position` is where the log stands now.
+    recovered: None when the client did not ask; True: `publications` are all that it missed; False: they cannot
+        be replayed, and `position` is where the log stands now.
     ttl: seconds until the subscription's token has to be refreshed; None: never.
-    delta: after the first one, publications may be told as the difference to the one before; `publications` too.
+    delta: after the first one, publications may be the difference to the one before; `publications` too.
     """
 
     channel: str
@@ -138,13 +138,13 @@ class Refused(Event, frozen=True):
 
 
 class Message(Event, frozen=True):
-    """The server tells one client something that belongs to no channel."""
+    """A message of the server to one client, that belongs to no channel."""
 
     data: bytes
 
 
 class Disconnected(Event, frozen=True):
-    """The server ends the session: the last news, where the transport has no word of its own for it."""
+    """The server ends the session: the last event, where the transport cannot say that by itself."""
 
     code: int
     reason: str
@@ -158,7 +158,7 @@ Delivery: TypeAlias = Published | Joined | Left
 
 
 def begun_by(event: Event) -> list[Subscribed]:
-    """The subscriptions that begin with what a client is told."""
+    """The subscriptions that begin with an event."""
     if isinstance(event, Connected):
         return event.subscriptions
     return [event] if type(event) is Subscribed else []

@@ -1,1 +1,1 @@
-"""What a node tells about itself: it counts as it works, and whoever asks gets the numbers."""
+"""What a node shows of itself: it counts as it works, and whoever asks gets the numbers."""

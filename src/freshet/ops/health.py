@@ -1,7 +1,7 @@
 """What a probe asks: does the process live, and should new clients be sent here?
 
 Not whether the engine can be reached: that is the same for all nodes, and to take them all away at once helps nobody.
-Clients that are here keep what they have while it is away, and whoever publishes is told.
+Clients that are here keep what they have while it is away, and whoever publishes gets an error.
 """
 
 from collections.abc import Callable

@@ -50,7 +50,7 @@ def _settled(steps: Sequence[Step]) -> bool:
 
 
 def compile_pattern(steps: Sequence[Step]) -> Match:
-    """What tells the parameters of a name, or None when it does not fit.
+    """What gives the parameters of a name, or None when it does not fit.
 
     An expression that never goes back is fastest. One that has to try takes time with a power of the name's length.
     """

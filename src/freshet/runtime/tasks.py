@@ -1,6 +1,6 @@
 """Who owns a task: it has a name, its failure is logged, and it ends with its owner.
 
-The event loop itself holds tasks only weakly, and nobody hears of one that fails. So every task that outlives the call
+The event loop itself holds tasks only weakly, and nobody learns of one that fails. So every task that outlives the call
 that began it belongs to a `Tasks`, and whoever has a `stop()` stops his own.
 """
 

@@ -25,7 +25,7 @@ class Member(Protocol):
 
 
 class Wheel:
-    """tick: seconds. late: told with each tick how many seconds after its time it came."""
+    """tick: seconds. late: called with each tick, with how many seconds after its time it came."""
 
     def __init__(self, clock: Clock = SYSTEM, tick: float = TICK, late: Callable[[float], None] | None = None) -> None:
         self.clock = clock

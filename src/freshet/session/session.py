@@ -80,7 +80,7 @@ class Carried(Protocol):
 class Session:
     """One client.
 
-    id: random, told to the client. user: empty until connected, and for the anonymous.
+    id: random, known to the client. user: empty until connected, and for the anonymous.
     info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
     which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
     bring what it says; empty: none do. record: what the endpoint that opened it keeps for it.
@@ -153,7 +153,7 @@ class Session:
             self.close(why)
 
     def alive(self) -> None:
-        """The client was heard, by whatever means its transport has."""
+        """The client is there, by whatever means its transport knows."""
         self._pong_received = True
 
     @property

@@ -23,7 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 class Form(NamedTuple):
     """How frames are laid into a stream.
 
-    first: bytes that make a proxy pass on the head at once. by_status: a session that ends before its client was told
+    first: bytes that make a proxy pass on the head at once. by_status: a session that ends before its client got
     anything leaves the response to the caller, which can say why by its status; otherwise the stream says it.
     """
 
@@ -102,9 +102,9 @@ class _Writer:
             self._reader.cancel()
 
     async def _farewell(self, why: Disconnect) -> None:
-        news = self._session.dialect.encode(Disconnected(why.code, why.reason))
-        if news is not None and (self.began or not self._form.by_status):
-            await self._chunk(self._form.wrap(news))
+        farewell = self._session.dialect.encode(Disconnected(why.code, why.reason))
+        if farewell is not None and (self.began or not self._form.by_status):
+            await self._chunk(self._form.wrap(farewell))
         self.ended = True
         if self.began:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -126,7 +126,7 @@ class _Writer:
 async def collect(
     session: Session, receive: Receive, wait: float, enough: Callable[[list[Frame]], bool]
 ) -> list[Frame] | Disconnect:
-    """What a session is told, for a response that does end: what is enough, or what there is after `wait` seconds.
+    """The frames for a session, for a response that does end: what is enough, or what there is after `wait` seconds.
 
     A `Disconnect` is why there is nothing.
     """

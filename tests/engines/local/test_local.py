@@ -75,7 +75,7 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     one, two = peers
     await one.engine.subscribe("a", KEEP)
     await hub.stop()
-    await eventually(lambda: one.engine._line is None and two.engine._line is None)  # type: ignore[attr-defined]
+    await eventually(lambda: one.engine._connection is None and two.engine._connection is None)  # type: ignore[attr-defined]
     with pytest.raises(EngineUnavailable, match="away"):
         await one.engine.publish("a", b"1", LOGGED)
     (tmp_path / "hub").unlink(missing_ok=True)
@@ -87,15 +87,17 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     await again.stop()
 
 
-async def test_a_question_that_waits_when_the_line_is_cut_fails(hub: HostHub, another: Callable[[], Engine]) -> None:
+async def test_a_request_under_way_when_the_connection_is_cut_fails(
+    hub: HostHub, another: Callable[[], Engine]
+) -> None:
     engine = another()
     peer = Peer(engine, Delivered())  # noqa: F405
     await engine.start("one", peer.delivered.receiver)
     asked = asyncio.create_task(engine.publish("a", b"1", LOGGED))
     await asyncio.sleep(0)
     assert isinstance(engine, LocalEngine)
-    assert engine._line is not None
-    engine._line.close()
+    assert engine._connection is not None
+    engine._connection.close()
     with pytest.raises(EngineUnavailable, match="lost"):
         await asked
     await engine.stop()
@@ -106,7 +108,7 @@ async def test_a_question_that_waits_when_the_line_is_cut_fails(hub: HostHub, an
     [b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x00", b"\x00\x00\x00\x02\x91\x05", b"GET / HTTP/1.1\r\n\r\n" * 100],
     ids=["no message", "nothing", "another message", "another protocol"],
 )
-async def test_what_makes_no_sense_ends_its_own_line_and_no_other(
+async def test_what_makes_no_sense_ends_its_own_connection_and_no_other(
     hub: HostHub, peers: tuple[Peer, Peer], tmp_path: Path, garbage: bytes
 ) -> None:
     one, _ = peers

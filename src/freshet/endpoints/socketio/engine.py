@@ -32,7 +32,7 @@ class MessageLayer(Protocol):
         """A message. Raises `Disconnect` for what ends the session."""
 
     def alive(self) -> None:
-        """The client was heard."""
+        """The client is there."""
 
     def ended(self, why: Disconnect) -> None:
         """The session is over. Called once."""
@@ -164,7 +164,7 @@ class EngineSession:
             self.end(self.outbox.closed)
 
     def close(self, why: Disconnect) -> None:
-        """End it from this side: a waiting poll is told, a WebSocket closes once what waits is sent."""
+        """End it from this side: a waiting poll is answered, a WebSocket closes once its backlog is sent."""
         if self.socket is None:
             self._answer_poll(engineio.CLOSE)
             self.end(why)

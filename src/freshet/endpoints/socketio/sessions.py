@@ -210,7 +210,7 @@ class NamespaceSessions:
             if session is None:
                 self._connect(packet)
         elif session is None:
-            return  # on its way when the server ended the session: the client will hear of it
+            return  # on its way when the server ended the session: the client will learn of it
         elif packet.type is Type.DISCONNECT:
             self._sessions.pop(packet.namespace)
             session.record.resumption.forget(session)

@@ -1,22 +1,23 @@
-"""The engine of a worker: a line to the hub of its host, which runs the engine that has the logs: `local_hub.py`."""
+"""The engine of a worker: it is connected to the hub of its host, which runs the engine that has the logs."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
     HubConnection,
     HubDelivery,
     HubHello,
     HubNeighbours,
-    HubNotice,
+    HubNotification,
     HubPresence,
     HubPublish,
     HubRead,
     HubRemove,
+    HubRenewPresence,
     HubReply,
     HubRequest,
     HubSetPresence,
@@ -28,12 +29,13 @@ from freshet.engines.local.messages import (
 )
 from freshet.errors import EngineUnavailable
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
+from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.local")
 
-IN_FLIGHT = 20_000  # questions of a worker
-PATIENCE = 5.0  # seconds for an answer
-AGAIN = 0.1  # seconds between attempts to connect
+IN_FLIGHT = 20_000  # requests of a worker
+TIMEOUT = 5.0  # seconds for a reply
+RECONNECT_INTERVAL = 0.1  # seconds
 
 
 class LocalEngine(Engine):
@@ -43,11 +45,11 @@ class LocalEngine(Engine):
         self._path = path
         self._engine = engine
         self._presence_time = presence_time
-        self._numbers = count(1)
-        self._asked: dict[int, asyncio.Future[HubReply]] = {}
-        self._listening: dict[str, History | None] = {}
-        self._line: HubConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._correlation_ids = count(1)
+        self._requests: dict[int, asyncio.Future[HubReply]] = {}
+        self._subscribed: dict[str, History | None] = {}
+        self._connection: HubConnection | None = None
+        self._tasks = Tasks()
 
     async def start(self, node: str, receiver: Receiver) -> None:
         self._hello = HubHello(node, self._engine, self._presence_time)
@@ -59,82 +61,80 @@ class LocalEngine(Engine):
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_unix_connection(lambda: HubConnection(self._hear, self._lost), self._path)
-        line.say(self._hello)
-        self._line = line
+        _, connection = await loop.create_unix_connection(lambda: HubConnection(self._received, self._lost), self._path)
+        connection.send(self._hello)
+        self._connection = connection
 
     async def stop(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
-        self._listening.clear()
+        await self._tasks.stop()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._subscribed.clear()
 
-    def _hear(self, line: HubConnection, data: bytes) -> None:
-        said = to_worker.decode(data)
-        if isinstance(said, HubDelivery):
-            if said.channel in self._listening:
-                self._receiver.deliver(said.delivery())
-        elif isinstance(said, HubNotice):
-            self._receiver.notify(said.message)
+    def _received(self, connection: HubConnection, data: bytes) -> None:
+        message = to_worker.decode(data)
+        if isinstance(message, HubDelivery):
+            if message.channel in self._subscribed:
+                self._receiver.deliver(message.delivery())
+        elif isinstance(message, HubNotification):
+            self._receiver.notify(message.body)
         else:
-            answer = self._asked.get(said.number)
-            if answer is not None and not answer.done():
-                answer.set_result(said)
+            reply = self._requests.get(message.correlation_id)
+            if reply is not None and not reply.done():
+                reply.set_result(message)
 
-    def _lost(self, line: HubConnection) -> None:
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_exception(EngineUnavailable("the line to the hub is lost"))
-        if self._line is line:
-            self._line = None
-            self._connecting = asyncio.get_running_loop().create_task(self._come_back())
+    def _lost(self, connection: HubConnection) -> None:
+        for reply in self._requests.values():
+            if not reply.done():
+                reply.set_exception(EngineUnavailable("the connection to the hub of this host is lost"))
+        if self._connection is connection:
+            self._connection = None
+            self._tasks.start(self._reconnect(), "workers: reconnect to the hub")
 
-    async def _come_back(self) -> None:
-        while self._line is None:
-            await asyncio.sleep(AGAIN)
+    async def _reconnect(self) -> None:
+        while self._connection is None:
+            await asyncio.sleep(RECONNECT_INTERVAL)
             try:
                 await self._connect()
-                for channel, keep in list(self._listening.items()):
+                for channel, keep in list(self._subscribed.items()):
                     await self.subscribe(channel, keep)
             except (OSError, EngineUnavailable) as error:
-                log.warning("the hub is away: %s", error)
-        self._connecting = None
+                log.warning("workers: the hub is away (%s), trying again in %g s", error, RECONNECT_INTERVAL)
         self._receiver.suspect("")
 
-    async def _ask(self, question: Callable[[int], HubRequest]) -> HubReply:
-        if self._line is None:
+    async def _request(self, request: Callable[[int], HubRequest]) -> HubReply:
+        if self._connection is None:
             raise EngineUnavailable("the hub of this host is away")
-        if len(self._asked) >= IN_FLIGHT:
-            raise EngineUnavailable(f"{IN_FLIGHT} questions wait for the hub")
-        number = next(self._numbers)
+        if len(self._requests) >= IN_FLIGHT:
+            raise EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub")
+        correlation_id = next(self._correlation_ids)
         future: asyncio.Future[HubReply] = asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        self._line.say(question(number))
+        self._requests[correlation_id] = future
+        self._connection.send(request(correlation_id))
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await future
+            async with asyncio.timeout(TIMEOUT):
+                reply = await future
         except TimeoutError:
-            raise EngineUnavailable("the hub of this host does not answer") from None
+            raise EngineUnavailable("the hub of this host does not reply") from None
         finally:
-            del self._asked[number]
-        if answer.failed:
-            raise EngineUnavailable(answer.failed)
-        return answer
+            del self._requests[correlation_id]
+        if reply.failed:
+            raise EngineUnavailable(reply.failed)
+        return reply
 
     async def subscribe(self, channel: str, keep: History | None) -> Position:
-        self._listening[channel] = keep
-        return _position(await self._ask(lambda number: HubSubscribe(number, channel, keep)))
+        self._subscribed[channel] = keep
+        return _position(await self._request(lambda id: HubSubscribe(id, channel, keep)))
 
     async def unsubscribe(self, channel: str) -> None:
-        self._listening.pop(channel, None)
-        await self._ask(lambda number: HubUnsubscribe(number, channel))
+        self._subscribed.pop(channel, None)
+        await self._request(lambda id: HubUnsubscribe(id, channel))
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         item = WireItem(data, 0, options.kind.value, options.tags, Info.of(options.info) if options.info else None)
         key, keep = options.idempotency_key, options.history
-        return _position(await self._ask(lambda number: HubPublish(number, channel, item, keep, key)))
+        return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key)))
 
     async def history(
         self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False
@@ -142,28 +142,32 @@ class LocalEngine(Engine):
         limit = max(-1, min(limit, 1 << 62))
         if since is not None:
             since = Position(since.epoch, max(-(1 << 62), min(since.offset, 1 << 62)))
-        answer = await self._ask(lambda number: HubRead(number, channel, keep, since, limit, reverse))
-        return Stream([item.publication() for item in answer.items], _position(answer))
+        reply = await self._request(lambda id: HubRead(id, channel, keep, since, limit, reverse))
+        return Stream([item.publication() for item in reply.items], _position(reply))
 
     async def remove_history(self, channel: str) -> None:
-        await self._ask(lambda number: HubRemove(number, channel))
+        await self._request(lambda id: HubRemove(id, channel))
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        answer = await self._ask(lambda number: HubPresence(number, channel))
-        return {client: who.info() for client, who in answer.present.items()}
+        reply = await self._request(lambda id: HubPresence(id, channel))
+        return {client: who.info() for client, who in reply.present.items()}
 
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
         who = Info.of(info) if info else None
-        await self._ask(lambda number: HubSetPresence(number, channel, client, who))
+        await self._request(lambda id: HubSetPresence(id, channel, client, who))
+
+    async def renew_presence(self, present: Sequence[Present]) -> None:
+        clients = [(channel, client, Info.of(info)) for channel, client, info in present]
+        await self._request(lambda id: HubRenewPresence(id, clients))
 
     async def neighbours(self) -> list[str]:
-        return (await self._ask(HubNeighbours)).nodes
+        return (await self._request(HubNeighbours)).nodes
 
     async def tell(self, node: str | None, message: bytes) -> None:
-        await self._ask(lambda number: HubTell(number, node, message))
+        await self._request(lambda id: HubTell(id, node, message))
 
 
-def _position(answer: HubReply) -> Position:
-    if answer.position is None:
+def _position(reply: HubReply) -> Position:
+    if reply.position is None:
         raise EngineUnavailable("the hub gave no position")
-    return answer.position
+    return reply.position

@@ -1,28 +1,30 @@
-"""The hub of one host: it runs the engine that has the logs, for all workers, and knows who listens to what."""
+"""The hub of one host: it runs the engine that has the logs, for all workers, and knows who is subscribed to what."""
 
 import asyncio
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
     HubConnection,
     HubDelivery,
     HubHello,
     HubNeighbours,
-    HubNotice,
+    HubNotification,
     HubPresence,
     HubPublish,
     HubRead,
     HubRemove,
+    HubRenewPresence,
     HubReply,
     HubRequest,
     HubSetPresence,
     HubSubscribe,
+    HubTell,
     HubUnsubscribe,
     WireItem,
     encode,
@@ -31,15 +33,16 @@ from freshet.engines.local.messages import (
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Delivery
 from freshet.model.log import Kind, PublishOptions
+from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.local")
 
 
-class _Worker:
-    """node: its name. channels: where it listens. present: the clients of its own that it has set."""
+class ConnectedWorker:
+    """node: its name. channels: that it is subscribed to. present: the clients of its own that it has set."""
 
-    def __init__(self, line: HubConnection, node: str) -> None:
-        self.line = line
+    def __init__(self, connection: HubConnection, node: str) -> None:
+        self.connection = connection
         self.node = node
         self.channels: set[str] = set()
         self.present: set[tuple[str, str]] = set()
@@ -53,11 +56,23 @@ class HostHub:
         self._make = make
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._workers: dict[HubConnection, _Worker] = {}
+        self._workers: dict[HubConnection, ConnectedWorker] = {}
         self._places: list[str] = []  # of the workers; "": one that the next worker takes
-        self._listening: defaultdict[str, set[_Worker]] = defaultdict(set)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscribers: defaultdict[str, set[ConnectedWorker]] = defaultdict(set)
+        self._tasks = Tasks()
         self._server: asyncio.AbstractServer | None = None
+        self._handlers: dict[type[Any], Callable[[Engine, ConnectedWorker, Any], Awaitable[HubReply]]] = {
+            HubNeighbours: self._neighbours,
+            HubPresence: self._presence,
+            HubPublish: self._publish,
+            HubRead: self._read,
+            HubRemove: self._remove,
+            HubRenewPresence: self._renew_presence,
+            HubSetPresence: self._set_presence,
+            HubSubscribe: self._subscribe,
+            HubTell: self._tell,
+            HubUnsubscribe: self._unsubscribe,
+        }
 
     @property
     def nodes(self) -> list[str]:
@@ -69,7 +84,7 @@ class HostHub:
         mask = os.umask(0o077)  # the socket is nobody else's
         try:
             self._server = await loop.create_unix_server(
-                lambda: HubConnection(self._hear, self._lost), self._path, backlog=128
+                lambda: HubConnection(self._received, self._lost), self._path, backlog=128
             )
         finally:
             os.umask(mask)
@@ -77,108 +92,120 @@ class HostHub:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        for line in list(self._workers):
-            line.close()
-        for task in self._tasks:
-            task.cancel()
+        for connection in list(self._workers):
+            connection.close()
+        await self._tasks.stop()
         if self._engine is not None:
             await self._engine.stop()
 
-    def _hear(self, line: HubConnection, data: bytes) -> None:
-        said = to_hub.decode(data)
-        if isinstance(said, HubHello):
-            self._workers[line] = _Worker(line, said.node)
-            self._place(said.node)
+    # ------------------------------------------------------------------------------------------------- the connections
+
+    def _received(self, connection: HubConnection, data: bytes) -> None:
+        message = to_hub.decode(data)
+        if isinstance(message, HubHello):
+            self._workers[connection] = ConnectedWorker(connection, message.node)
+            self._place(message.node)
             if self._engine is None:
-                self._engine = self._make(said.engine, said.presence_time)
+                self._engine = self._make(message.engine, message.presence_time)
                 receiver = Receiver(self._deliver, lambda channel: None, lambda message: None)
-                self._starting = asyncio.get_running_loop().create_task(self._engine.start("hub", receiver))
-        elif (worker := self._workers.get(line)) is not None:
-            self._spawn(self._answer(worker, said))
+                self._starting = self._tasks.start(self._engine.start("hub", receiver), "workers: start the engine")
+        elif (worker := self._workers.get(connection)) is not None:
+            self._tasks.start(self._reply(worker, message), "workers: request")
 
     def _place(self, node: str) -> None:
         if "" not in self._places:
             self._places.append("")
         self._places[self._places.index("")] = node
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, worker: _Worker, said: HubRequest) -> None:
+    async def _reply(self, worker: ConnectedWorker, request: HubRequest) -> None:
+        engine = self._engine
+        assert engine is not None
         try:
             if self._starting is not None:
                 await asyncio.shield(self._starting)
                 self._starting = None
-            answer = await self._do(worker, said)
+            reply = await self._handlers[type(request)](engine, worker, request)
         except EngineUnavailable as why:
-            answer = HubReply(said.number, failed=str(why) or "unavailable")
+            reply = HubReply(request.correlation_id, failed=str(why) or "unavailable")
         except Exception:
-            log.exception("%s failed", type(said).__name__)
-            answer = HubReply(said.number, failed="internal error of the hub")
-        worker.line.say(answer)
-
-    async def _do(self, worker: _Worker, said: HubRequest) -> HubReply:
-        engine = self._engine
-        assert engine is not None
-        if isinstance(said, HubPublish):
-            item = said.item
-            sender = item.sender.info() if item.sender else None
-            options = PublishOptions(Kind(item.kind), said.keep, item.tags, sender, said.key)
-            return HubReply(said.number, await engine.publish(said.channel, item.data, options))
-        if isinstance(said, HubSubscribe):
-            worker.channels.add(said.channel)
-            self._listening[said.channel].add(worker)
-            return HubReply(said.number, await engine.subscribe(said.channel, said.keep))
-        if isinstance(said, HubRead):
-            stream = await engine.history(said.channel, said.keep, said.since, said.limit, said.reverse)
-            return HubReply(said.number, stream.position, [WireItem.of(each) for each in stream.publications])
-        if isinstance(said, HubPresence):
-            present = await engine.presence(said.channel)
-            return HubReply(said.number, present={client: Info.of(info) for client, info in present.items()})
-        if isinstance(said, HubSetPresence):
-            key = (said.channel, said.client)
-            (worker.present.add if said.who else worker.present.discard)(key)
-            await engine.set_presence(said.channel, said.client, said.who.info() if said.who else None)
-        elif isinstance(said, HubUnsubscribe):
-            await self._ignore(worker, said.channel)
-        elif isinstance(said, HubRemove):
-            await engine.remove_history(said.channel)
-        elif isinstance(said, HubNeighbours):
-            return HubReply(said.number, nodes=self._places)
-        else:
-            heard = encode(HubNotice(said.message))
-            for each in self._workers.values():
-                if each is not worker and said.node in (None, each.node):
-                    each.line.say(heard)
-        return HubReply(said.number)
-
-    async def _ignore(self, worker: _Worker, channel: str) -> None:
-        worker.channels.discard(channel)
-        listening = self._listening.get(channel)
-        if listening is not None:
-            listening.discard(worker)
-            if not listening:
-                del self._listening[channel]
-                assert self._engine is not None
-                await self._engine.unsubscribe(channel)
+            log.exception("workers: %s of %s failed, which it is told", type(request).__name__, worker.node)
+            reply = HubReply(request.correlation_id, failed="internal error of the hub")
+        worker.connection.send(reply)
 
     def _deliver(self, event: Delivery) -> None:
         data = encode(HubDelivery.of(event))
-        for worker in self._listening.get(event.channel, ()):
-            worker.line.say(data)
+        for worker in self._subscribers.get(event.channel, ()):
+            worker.connection.send(data)
 
-    def _lost(self, line: HubConnection) -> None:
-        worker = self._workers.pop(line, None)
+    def _lost(self, connection: HubConnection) -> None:
+        worker = self._workers.pop(connection, None)
         if worker is not None:
             self._places[self._places.index(worker.node)] = ""
-            self._spawn(self._bury(worker))
+            self._tasks.start(self._remove_traces(worker), "workers: what one has left")
 
-    async def _bury(self, worker: _Worker) -> None:
+    async def _remove_traces(self, worker: ConnectedWorker) -> None:
         """A worker's clients are gone with it."""
+        assert self._engine is not None
         for channel in list(worker.channels):
-            await self._ignore(worker, channel)
+            await self._forget(self._engine, worker, channel)
         for channel, client in worker.present:
-            assert self._engine is not None
             await self._engine.set_presence(channel, client, None)
+
+    async def _forget(self, engine: Engine, worker: ConnectedWorker, channel: str) -> None:
+        worker.channels.discard(channel)
+        subscribers = self._subscribers.get(channel)
+        if subscribers is not None:
+            subscribers.discard(worker)
+            if not subscribers:
+                del self._subscribers[channel]
+                await engine.unsubscribe(channel)
+
+    # ---------------------------------------------------------------------------------------------------- the requests
+
+    async def _publish(self, engine: Engine, worker: ConnectedWorker, it: HubPublish) -> HubReply:
+        item = it.item
+        sender = item.sender.info() if item.sender else None
+        options = PublishOptions(Kind(item.kind), it.keep, item.tags, sender, it.key)
+        return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
+
+    async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
+        worker.channels.add(it.channel)
+        self._subscribers[it.channel].add(worker)
+        return HubReply(it.correlation_id, await engine.subscribe(it.channel, it.keep))
+
+    async def _unsubscribe(self, engine: Engine, worker: ConnectedWorker, it: HubUnsubscribe) -> HubReply:
+        await self._forget(engine, worker, it.channel)
+        return HubReply(it.correlation_id)
+
+    async def _read(self, engine: Engine, worker: ConnectedWorker, it: HubRead) -> HubReply:
+        stream = await engine.history(it.channel, it.keep, it.since, it.limit, it.reverse)
+        return HubReply(it.correlation_id, stream.position, [WireItem.of(each) for each in stream.publications])
+
+    async def _remove(self, engine: Engine, worker: ConnectedWorker, it: HubRemove) -> HubReply:
+        await engine.remove_history(it.channel)
+        return HubReply(it.correlation_id)
+
+    async def _presence(self, engine: Engine, worker: ConnectedWorker, it: HubPresence) -> HubReply:
+        present = await engine.presence(it.channel)
+        return HubReply(it.correlation_id, present={client: Info.of(info) for client, info in present.items()})
+
+    async def _set_presence(self, engine: Engine, worker: ConnectedWorker, it: HubSetPresence) -> HubReply:
+        key = (it.channel, it.client)
+        (worker.present.add if it.who else worker.present.discard)(key)
+        await engine.set_presence(it.channel, it.client, it.who.info() if it.who else None)
+        return HubReply(it.correlation_id)
+
+    async def _renew_presence(self, engine: Engine, worker: ConnectedWorker, it: HubRenewPresence) -> HubReply:
+        worker.present.update((channel, client) for channel, client, _ in it.present)
+        await engine.renew_presence([Present(channel, client, who.info()) for channel, client, who in it.present])
+        return HubReply(it.correlation_id)
+
+    async def _neighbours(self, engine: Engine, worker: ConnectedWorker, it: HubNeighbours) -> HubReply:
+        return HubReply(it.correlation_id, nodes=self._places)
+
+    async def _tell(self, engine: Engine, worker: ConnectedWorker, it: HubTell) -> HubReply:
+        notification = encode(HubNotification(it.message))
+        for each in self._workers.values():
+            if each is not worker and it.node in (None, each.node):
+                each.connection.send(notification)
+        return HubReply(it.correlation_id)

@@ -1,6 +1,6 @@
-"""What the workers of one host and their hub say to each other, and the line on which they do.
+"""The messages between the workers of one host and their hub, and the connection that carries them.
 
-A message is its length in four bytes and a MessagePack array. What is said in one turn of the loop is written at once.
+A message is its length in four bytes and a MessagePack array. All messages of one turn of the loop leave in one write.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from freshet.model.log import History, Kind, Position, Publication
 log = logging.getLogger("freshet.engines.local")
 
 LONGEST = 256 << 20  # bytes of a message
-UNWRITTEN = 256 << 20  # bytes: who is so far behind is cut off, and reads from the logs what it missed
+BACKLOG = 256 << 20  # bytes: who is so far behind is disconnected, and reads from the logs what it missed
 
 
 class WireItem(msgspec.Struct, array_like=True, frozen=True):
@@ -47,18 +47,18 @@ class HubHello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
 
 
 class HubSubscribe(msgspec.Struct, array_like=True, tag="subscribe", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
     keep: History | None
 
 
 class HubUnsubscribe(msgspec.Struct, array_like=True, tag="unsubscribe", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
 
 
 class HubPublish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
     item: WireItem
     keep: History | None
@@ -66,7 +66,7 @@ class HubPublish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
 
 
 class HubRead(msgspec.Struct, array_like=True, tag="read", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
     keep: History
     since: Position | None
@@ -75,34 +75,43 @@ class HubRead(msgspec.Struct, array_like=True, tag="read", frozen=True):
 
 
 class HubRemove(msgspec.Struct, array_like=True, tag="remove", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
 
 
 class HubPresence(msgspec.Struct, array_like=True, tag="presence", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
 
 
 class HubSetPresence(msgspec.Struct, array_like=True, tag="set_presence", frozen=True):
-    number: int
+    correlation_id: int
     channel: str
     client: str
     who: Info | None
 
 
+class HubRenewPresence(msgspec.Struct, array_like=True, tag="renew_presence", frozen=True):
+    """present: channel, client, who it is."""
+
+    correlation_id: int
+    present: list[tuple[str, str, Info]]
+
+
 class HubNeighbours(msgspec.Struct, array_like=True, tag="neighbours", frozen=True):
-    number: int
+    correlation_id: int
 
 
 class HubTell(msgspec.Struct, array_like=True, tag="tell", frozen=True):
-    number: int
+    correlation_id: int
     node: str | None
     message: bytes
 
 
-class HubReply(msgspec.Struct, array_like=True, tag="answer", frozen=True):
-    number: int
+class HubReply(msgspec.Struct, array_like=True, tag="reply", frozen=True):
+    """failed: why there is nothing; empty: it was done."""
+
+    correlation_id: int
     position: Position | None = None
     items: list[WireItem] = []
     present: dict[str, Info] = {}
@@ -135,8 +144,10 @@ class HubDelivery(msgspec.Struct, array_like=True, tag="delivered", frozen=True)
         return Left(self.channel, self.left.info())
 
 
-class HubNotice(msgspec.Struct, array_like=True, tag="heard", frozen=True):
-    message: bytes
+class HubNotification(msgspec.Struct, array_like=True, tag="notification", frozen=True):
+    """A control message from another worker."""
+
+    body: bytes
 
 
 HubRequest: TypeAlias = (
@@ -147,22 +158,28 @@ HubRequest: TypeAlias = (
     | HubRemove
     | HubPresence
     | HubSetPresence
+    | HubRenewPresence
     | HubNeighbours
     | HubTell
 )
 to_hub = msgspec.msgpack.Decoder(HubHello | HubRequest)
-to_worker = msgspec.msgpack.Decoder(HubReply | HubDelivery | HubNotice)
+to_worker = msgspec.msgpack.Decoder(HubReply | HubDelivery | HubNotification)
 encode = msgspec.msgpack.Encoder().encode
 
 
 class HubConnection(asyncio.Protocol):
-    """One end of a line. Raises nothing for whatever comes: a line that makes no sense is closed."""
+    """One end of a connection. Raises nothing for whatever comes: one that carries no messages of ours is closed.
 
-    def __init__(self, hear: Callable[["HubConnection", bytes], None], lost: Callable[["HubConnection"], None]) -> None:
-        self._hear = hear
+    receive: called with each message. lost: called once, when the connection is no more.
+    """
+
+    def __init__(
+        self, receive: Callable[["HubConnection", bytes], None], lost: Callable[["HubConnection"], None]
+    ) -> None:
+        self._receive = receive
         self._lost = lost
-        self._came = bytearray()
-        self._unsaid: list[bytes] = []
+        self._buffer = bytearray()
+        self._outgoing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
 
@@ -170,38 +187,38 @@ class HubConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        came = self._came
-        came += data
-        at, end = 0, len(came)
+        buffer = self._buffer
+        buffer += data
+        at, end = 0, len(buffer)
         try:
             while end - at >= 4:
-                size = int.from_bytes(came[at : at + 4], "big")
+                size = int.from_bytes(buffer[at : at + 4], "big")
                 if size > LONGEST:
                     raise msgspec.DecodeError(f"a message of {size} bytes")
                 after = at + 4 + size
                 if after > end:
                     break
-                self._hear(self, bytes(came[at + 4 : after]))
+                self._receive(self, bytes(buffer[at + 4 : after]))
                 at = after
         except msgspec.MsgspecError as error:
-            log.error("a line within this host made no sense: %s", error)
+            log.error("workers: a message could not be read (%s), its connection is closed and made anew", error)
             self.close()
-        del came[:at]
+        del buffer[:at]
 
-    def say(self, message: Any) -> None:
-        """At the end of the turn, with all else that is said in it."""
-        if not self._unsaid:
+    def send(self, message: Any) -> None:
+        """At the end of the turn, with all others of it."""
+        if not self._outgoing:
             self._loop.call_soon(self._write)
         data = message if isinstance(message, bytes) else encode(message)
-        self._unsaid += (len(data).to_bytes(4, "big"), data)
+        self._outgoing += (len(data).to_bytes(4, "big"), data)
 
     def _write(self) -> None:
-        unsaid, self._unsaid = self._unsaid, []
+        outgoing, self._outgoing = self._outgoing, []
         if self.transport is None or self.transport.is_closing():
             return
-        self.transport.write(b"".join(unsaid))
-        if self.transport.get_write_buffer_size() > UNWRITTEN:
-            log.error("a worker is too far behind: it is cut off")
+        self.transport.write(b"".join(outgoing))
+        if self.transport.get_write_buffer_size() > BACKLOG:
+            log.error("workers: one does not read its messages, it is disconnected and catches up from the logs")
             self.transport.abort()
 
     def close(self) -> None:
