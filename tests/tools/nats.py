@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.tools.broker import Broker
 from tests.tools.need import require
+from tests.tools.patience import wait_until
 from tests.tools.serving import HOST, free_port
 
 
@@ -29,6 +30,14 @@ class Nats(Broker):
     def start(self) -> None:
         self._run([require("nats-server"), "-a", HOST, "-p", str(self.port), *self._options])
 
+    def pause(self) -> None:
+        """Returns when it stands still: its threads do not stop at once."""
+        super().pause()
+        assert self._process is not None
+        threads = Path(f"/proc/{self._process.pid}/task")
+        if threads.exists():
+            wait_until(lambda: all(map(_stands_still, threads.iterdir())), 5, "the server to stand still")
+
     def _answers(self) -> bool:
         """Whether it introduces itself."""
         try:
@@ -36,6 +45,11 @@ class Nats(Broker):
                 return connection.recv(5) == b"INFO "
         except OSError:
             return False
+
+
+def _stands_still(thread: Path) -> bool:
+    """By its state in proc_pid_stat(5), which follows the name in brackets."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0] in "tT"
 
 
 @contextmanager

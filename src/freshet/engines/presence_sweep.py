@@ -1,4 +1,4 @@
-"""Presence of those who went without a word: channels are looked at when nobody has said that somebody is there."""
+"""Expiry of presence: clients whose node died are removed by the nodes that are subscribed to their channels."""
 
 import asyncio
 from collections import OrderedDict
@@ -7,58 +7,64 @@ from contextlib import suppress
 
 from freshet.errors import EngineUnavailable
 from freshet.runtime.clock import Clock, Timer
+from freshet.runtime.tasks import Tasks
 
-SWEEP = 1.0  # seconds between looks for clients whose time is over
-SWEPT = 100  # channels that are looked at in one sweep
+SWEEP = 1.0  # seconds between sweeps
+SWEPT = 100  # channels in one sweep
 
 
-class Sweeping:
-    """time: seconds for which a client that was set counts as there. listens: whether this node does, to a channel.
+class PresenceSweep:
+    """time: seconds after which a client that was not set again has left.
 
-    look: lets those go whose time is over, and says whether anybody is left; it may raise EngineUnavailable.
+    is_subscribed: whether this node is, to a channel. expire: removes the clients of a channel whose time is over, and
+    says whether any are left; it may raise EngineUnavailable, and is called again at the next sweep.
     """
 
     def __init__(
-        self, time: float, clock: Clock, listens: Callable[[str], bool], look: Callable[[str], Awaitable[bool]]
+        self,
+        time: float,
+        clock: Clock,
+        is_subscribed: Callable[[str], bool],
+        expire: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._time = time
         self._clock = clock
-        self._listens = listens
-        self._look = look
-        self._due: OrderedDict[str, float] = OrderedDict()  # when to look at which channel
+        self._is_subscribed = is_subscribed
+        self._expire = expire
+        self._due: OrderedDict[str, float] = OrderedDict()  # when which channel is swept
         self._timer: Timer | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def __len__(self) -> int:
-        """Channels that will be looked at."""
+        """Channels that will be swept."""
         return len(self._due)
 
     def start(self) -> None:
+        """Sweep from now on, until `stop`."""
         self._timer = self._clock.call_later(SWEEP, self._tick)
 
     async def stop(self) -> None:
+        """Sweep no more, and forget the channels."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-            self._sweeping = None
+        await self._tasks.stop()
         self._due.clear()
 
     def somebody(self, channel: str) -> None:
-        """Somebody may be there, who may go without a word: look in a while, as long as this node listens."""
-        if self._listens(channel):
+        """A client was set in `channel`: sweep it once its time may be over, if this node is subscribed to it."""
+        if self._is_subscribed(channel):
             self._due[channel] = self._clock.monotonic() + self._time + SWEEP
             self._due.move_to_end(channel)
 
     def forget(self, channel: str) -> None:
+        """This node is no longer subscribed to `channel`."""
         self._due.pop(channel, None)
 
     def _tick(self) -> None:
         self._timer = self._clock.call_later(SWEEP, self._tick)
-        if self._due and (self._sweeping is None or self._sweeping.done()):
-            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        if self._due and not self._tasks:
+            self._tasks.start(self._sweep(), "presence: sweep")
 
     async def _sweep(self) -> None:
         """A few channels at a time."""
@@ -68,8 +74,8 @@ class Sweeping:
             if when > now or len(due) == SWEPT:
                 break
             due.append(channel)
-        with suppress(EngineUnavailable):  # the next sweep looks again
-            left = await asyncio.gather(*map(self._look, due))
+        with suppress(EngineUnavailable):  # the next sweep does it
+            left = await asyncio.gather(*map(self._expire, due))
             for channel, somebody in zip(due, left, strict=True):
                 if somebody:
                     self.somebody(channel)

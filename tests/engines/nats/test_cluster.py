@@ -46,7 +46,7 @@ async def test_a_cluster_that_loses_a_server_keeps_all_that_was_acknowledged(ser
     assert await two.subscribe("a", KEEP) == first
     await published(one, b"2")
     await eventually(lambda: offsets(heard) == [2], 10, "the second")
-    servers[0].kill()  # the first of the URL: both have their lines to it
+    servers[0].kill()  # the first of the URL: both are connected to it
     await eventually(lambda: heard.suspicions == [""], 15, "another server")
     assert await published(one, b"3") == (first.epoch, 3)
     async with asyncio.timeout(seconds(30)):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from freshet.engines.nats.access import parse
 from freshet.engines.nats.engine import NatsEngine
-from freshet.engines.nats.messages import Entry
+from freshet.engines.nats.messages import LogMessage
+from freshet.engines.nats.url import parse
 from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, History, Position, PublishOptions
@@ -72,7 +72,7 @@ async def test_a_server_that_is_killed_comes_back_with_all_that_was_acknowledged
     await engine.subscribe("a", KEEP)
     last = await engine.publish("a", b"1", LOGGED)
     server.kill()
-    await eventually(lambda: engine._link._line is None, 5, "the loss to be noticed")
+    await eventually(lambda: engine._connection._client is None, 5, "the loss to be noticed")
     with pytest.raises(EngineUnavailable, match="away"):
         await engine.publish("a", b"lost", LOGGED)
     with pytest.raises(EngineUnavailable, match="away"):
@@ -165,7 +165,7 @@ async def test_a_log_is_cut_to_its_size_in_the_server_too(engine: NatsEngine, de
 
 async def eventually_few(engine: NatsEngine) -> None:
     deadline = time.monotonic() + seconds(5)
-    while len((await engine._logs.place.read(engine._logs._subject("a")))[1]) > KEEP.size + 10:
+    while len((await engine._logs.stream.read(engine._logs._subject("a")))[1]) > KEEP.size + 10:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
@@ -188,7 +188,7 @@ async def test_garbage_on_our_subjects_is_counted_and_left_out(
     await stranger.start("stranger", Delivered().receiver)
     for data in (b"", b"\x80\x04pickle", b"\xdd\xff\xff\xff\xff", b"[" * 100_000, b"\x00" * 500_000):
         for subject in (engine._flow("a"), engine._names.node("node"), engine._names.node(None)):
-            await stranger._link.tell(subject, data)
+            await stranger._connection.publish(subject, data)
     await stranger.stop()
     await engine.publish("a", b"1", LOGGED)
     await delivered.count(1)
@@ -202,7 +202,7 @@ async def test_garbage_in_a_log_does_not_stop_it(server: Nats, engine: NatsEngin
     first = await engine.publish("a", b"1", LOGGED)
     stranger = NatsEngine(server.url)
     await stranger.start("stranger", Delivered().receiver)
-    await stranger._link.tell(engine._logs._subject("a"), b"garbage")
+    await stranger._connection.publish(engine._logs._subject("a"), b"garbage")
     after = await engine.publish("a", b"2", LOGGED)
     assert after.epoch != first.epoch
     assert [it.data for it in (await engine.history("a", KEEP)).publications] == [b"2"]
@@ -210,11 +210,11 @@ async def test_garbage_in_a_log_does_not_stop_it(server: Nats, engine: NatsEngin
     await stranger.stop()
 
 
-async def test_what_is_heard_of_a_log_that_went_back_does_not_hide_it(engine: NatsEngine) -> None:
+async def test_what_comes_late_of_a_log_does_not_hide_where_it_stands(engine: NatsEngine) -> None:
     last = await engine.publish("a", b"1", LOGGED)
     for _ in range(4):
         last = await engine.publish("a", b"1", LOGGED)
-    engine._logs.hear("a", Entry(last.epoch, 2, [], 0, 0.0), 2)
+    engine._logs.note("a", LogMessage(last.epoch, 2, [], 0, 0.0), 2)
     assert (await engine.publish("a", b"1", LOGGED)) == (last.epoch, last.offset + 1)
     assert engine._logs._tails["a"].offset == last.offset + 1
 
@@ -276,7 +276,7 @@ async def test_a_wrong_password_says_so_and_is_in_no_error() -> None:
         assert "wrong" not in str(caught.value)
 
 
-async def test_a_line_that_is_cut_comes_back_with_its_subscriptions(server: Nats, delivered: Delivered) -> None:
+async def test_a_connection_that_is_cut_comes_back_with_its_subscriptions(server: Nats, delivered: Delivered) -> None:
     with relaying(server.port) as relay:
         engine = NatsEngine(f"nats://127.0.0.1:{relay.port}?timeout=1")
         await engine.start("node", delivered.receiver)
@@ -294,7 +294,7 @@ async def test_a_seed_signs_what_the_server_asks(tmp_path: Path) -> None:
     raw = bytes([0b10010_101, 0b00000_000]) + bytes(range(32))  # a seed, of a user, and its 32 bytes
     seed = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
     (tmp_path / "seed").write_text(seed + "\n")
-    user = str(parse(f"nats://{HOST}?nkey={tmp_path}/seed").access.said["nkey"])
+    user = str(parse(f"nats://{HOST}?nkey={tmp_path}/seed").login.public_key)
     assert user.startswith("U")
     (tmp_path / "conf").write_text(f"authorization: {{ users: [ {{ nkey: {user} }} ] }}\n")
     with nats("-c", str(tmp_path / "conf")) as server:

@@ -1,335 +1,340 @@
-"""A line to a NATS server: requests and their answers, subscriptions; all of a turn of the loop leaves in one write.
+"""The engine's connection to NATS: to one of the servers, and again, perhaps to another, when it is lost.
 
-The client protocol of NATS: lines of text, and payloads whose length the line before tells. The keeping of a line, and
-which server it leads to, is `nats_link.py`'s.
+Requests and their replies, what is published, and subscriptions. What was sent and not answered when a connection was
+lost fails at once; subscriptions are made again at the next server.
 """
 
 import asyncio
-import logging
 import secrets
-from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
+from freshet.engines.nats.messages import BrokerMessage
+from freshet.engines.nats.url import NatsServer, NatsSettings
+from freshet.engines.reconnect import Reconnecting
+from freshet.errors import ConfigError, EngineUnavailable
 
-from freshet.engines.nats.access import Access, Address, greeting
-from freshet.errors import EngineUnavailable
-
-log = logging.getLogger("freshet")
-
-WAITING_CALLS = 100_000
-WAITING_BYTES = 64 * 1024 * 1024  # that the server has not yet taken
-LONGEST = 1024 * 1024  # of a line of the protocol: INFO names all servers of a cluster
-_INBOX_SID = b"1"
+if TYPE_CHECKING:
+    from freshet.engines.nats.client import NatsClient
 
 
-class Message(NamedTuple):
-    """reply: where an answer would go. headers: with the line that begins them, or empty."""
-
-    subject: str
-    reply: str
-    headers: bytes
-    data: bytes
-
-    @property
-    def status(self) -> int:
-        """What the server says instead of a message, such as 503: nobody answers this. 0: it is a message."""
-        code = self.headers[9:12]
-        return int(code) if code.isdigit() else 0
-
-    def header(self, name: bytes) -> bytes:
-        """The first value of that name; empty when there is none."""
-        _, found, rest = self.headers.partition(b"\r\n" + name + b":")
-        return rest.partition(b"\r\n")[0].strip() if found else b""
+REQUESTS = 100_000  # that wait for a reply
+DISCOVERED = 64  # servers that are remembered beside those of the URL
+_REPLIES = 1  # the number of the subscription that replies come by
 
 
-class _Call(NamedTuple):
-    answer: asyncio.Future[Message]
+class NoResponders(EngineUnavailable):
+    """NATS knows nobody who is subscribed to the subject of a request."""
+
+
+class _Request(NamedTuple):
+    reply: asyncio.Future[BrokerMessage]
     since: float
 
 
-class _Gathering(NamedTuple):
-    each: Callable[[Message], None]
-    whole: asyncio.Future[None]
+class _Collection(NamedTuple):
+    """each: called with each message. complete: when all are there, or the connection is lost."""
+
+    each: Callable[[BrokerMessage], None]
+    complete: asyncio.Future[None]
 
 
-class Line(asyncio.Protocol):
-    """One connection. heard: called with what comes on our subjects. lost: when it is no more, and why."""
+def client_class() -> "type[NatsClient]":
+    """The client; imported when there is a NATS engine, so that nobody else pays for it. Raises ConfigError."""
+    try:
+        from freshet.engines.nats.client import NatsClient  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ConfigError("engine", "NATS needs a package: pip install freshet[nats]") from None
+    return NatsClient
 
-    def __init__(self, heard: Callable[[Message], None], lost: Callable[[str], None]) -> None:
-        self.info: dict[str, Any] = {}
-        self.closed = False
-        self._heard = heard
-        self._lost = lost
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._introduced: asyncio.Future[None] = self._loop.create_future()
-        self._buffer = bytearray()
-        self._out: list[bytes] = []
-        self._size = 0  # of `_out`, and of what the transport holds back
-        self._confirmed: asyncio.Future[None] | None = None  # what leaves in this turn
-        self._pongs: deque[asyncio.Future[None]] = deque()
-        self._asked_at = 0.0  # when the first of `_pongs` was asked for, or answered last
-        self._refusal = ""  # since the last PONG
+
+class NatsConnection(Reconnecting):
+    """on_message: called with what is published on the subjects that are subscribed to.
+
+    on_reconnected: called when a lost connection is there again, with all subscriptions.
+    connects: how often it was made; to see whether what a server was told was told to this one.
+
+    Raises ConfigError when the client library is not installed.
+    """
+
+    broker = "NATS"
+
+    def __init__(
+        self, settings: NatsSettings, on_message: Callable[[BrokerMessage], None], on_reconnected: Callable[[], None]
+    ) -> None:
+        super().__init__(on_reconnected)
+        self.connects = 0
+        self._settings = settings
+        self._on_message = on_message
+        self._new_client = client_class()
+        self._client: NatsClient | None = None  # the open one
+        self._ended: NatsClient | None = None  # the last, not yet disposed of
+        self._check: tuple[asyncio.Future[None], float] | None = (
+            None  # whether the server still answers, and since when
+        )
+        self._discovered: list[NatsServer] = []
+        self._next = 0
         self._inbox = f"_INBOX.{secrets.token_hex(11)}."
-        self._calls: dict[str, _Call] = {}  # by the last part of the inbox, in the order in which they were asked
-        self._gathering: dict[bytes, _Gathering] = {}  # by the number of their subscription
-        self._sids: dict[str, int] = {}
-        self._last_sid = 1
-        self._last_call = 0
-
-    @classmethod
-    async def dial(
-        cls, address: Address, access: Access, heard: Callable[[Message], None], lost: Callable[[str], None]
-    ) -> "Line":
-        """A line that the server has let in. Raises OSError, EOFError; the caller limits the time."""
-        loop = asyncio.get_running_loop()
-        try:
-            _, line = await loop.create_connection(lambda: cls(heard, lost), *address)
-        except OSError as error:  # not every loop names the place
-            raise OSError(f"{address}: {error.strerror or error}") from error
-        try:
-            await line._introduced
-            await line._secure(address, access)
-            line._write(b"CONNECT " + msgspec.json.encode(greeting(access, line.info)))
-            line._write(b"SUB " + line._inbox.encode() + b"* " + _INBOX_SID)
-            await line.confirm()
-        except BaseException:
-            line.close("it was given up")
-            raise
-        return line
-
-    async def _secure(self, address: Address, access: Access) -> None:
-        if access.tls is None:
-            if self.info.get("tls_required"):
-                self.close("")
-                raise EOFError(f"{address} wants TLS: say tls:// instead of nats://")
-            return
-        assert self._transport is not None
-        upgraded = await self._loop.start_tls(self._transport, self, access.tls, server_hostname=address.host)
-        self._transport = cast(asyncio.Transport, upgraded)
+        self._requests: dict[str, _Request] = {}  # by the subject of the reply, in the order in which they were sent
+        self._last_request = 0
+        self._subscriptions: dict[str, int] = {}  # their numbers, by subject
+        self._collections: dict[int, _Collection] = {}  # by the number of their subscription
+        self._last_number = _REPLIES
 
     @property
-    def largest(self) -> int:
-        """Bytes of the largest message that the server takes."""
-        return int(self.info.get("max_payload", 1024 * 1024))
+    def _server(self) -> NatsServer:
+        servers = [*self._settings.servers, *self._discovered]
+        return servers[self._next % len(servers)]
 
-    # --------------------------------------------------------------------------------------------------------- asking
+    @property
+    def _subscribed(self) -> int:
+        return len(self._subscriptions)
 
-    def request(self, subject: str, data: bytes, headers: bytes = b"") -> asyncio.Future[Message]:
-        """What somebody answers. Raises as `publish`; the future EOFError when the line is lost before."""
-        if len(self._calls) >= WAITING_CALLS:
-            raise EngineUnavailable("NATS does not keep up: too many requests wait for an answer")
-        name, answer = self._name(), self._loop.create_future()
-        self.publish(subject, data, headers, self._inbox + name)
-        self._calls[name] = _Call(answer, self._loop.time())
-        return answer
-
-    def gather(self, each: Callable[[Message], None], whole: asyncio.Future[None]) -> str:
-        """A subject of our own, of which `each` hears all, until `let_go` of it.
-
-        whole: fails with EOFError when the line is lost.
-        """
-        subject = f"{self._inbox}all.{self._name()}"
-        self.hear(subject)
-        self._gathering[b"%d" % self._sids[subject]] = _Gathering(each, whole)
-        return subject
-
-    def let_go(self, subject: str) -> None:
-        self._gathering.pop(b"%d" % self._sids.get(subject, 0), None)
-        self.ignore(subject)
-
-    def publish(self, subject: str, data: bytes, headers: bytes = b"", reply: str = "") -> None:
-        """Send a message. headers: `Name: value` lines, each with its end.
-
-        Raises EngineUnavailable when it is too large or too much waits to leave, EOFError on a line that is lost.
-        """
-        if len(data) + len(headers) + 12 > self.largest:
-            raise EngineUnavailable(f"NATS takes messages of at most {self.largest} bytes (max_payload)")
-        where = f"{subject} {reply}" if reply else subject
-        if headers:
-            head = b"NATS/1.0\r\n" + headers + b"\r\n"
-            self._write(f"HPUB {where} {len(head)} {len(head) + len(data)}\r\n".encode() + head + data)
-        else:
-            self._write(f"PUB {where} {len(data)}\r\n".encode() + data)
-
-    def confirm(self) -> asyncio.Future[None]:
-        """Done when the server has taken all that was sent until now; EOFError when the line is lost before.
-
-        One for all of a turn: only to be awaited behind `asyncio.shield` where others may wait too.
-        """
-        if self._confirmed is None:
-            self._confirmed = self._loop.create_future()
-            self._write(b"")  # so that there is something to flush
-        return self._confirmed
-
-    def hear(self, subject: str) -> None:
-        """Let `heard` hear what is published there."""
-        if subject not in self._sids:
-            self._last_sid += 1
-            self._sids[subject] = self._last_sid
-            self._write(f"SUB {subject} {self._last_sid}".encode())
-
-    def ignore(self, subject: str) -> None:
-        if (sid := self._sids.pop(subject, None)) is not None and not self.closed:
-            self._write(f"UNSUB {sid}".encode())
-
-    def fail_late(self, timeout: float) -> bool:
-        """Give up what nobody has answered for `timeout` seconds. Whether even the server itself has not."""
-        before = self._loop.time() - timeout
-        while self._calls:
-            name, call = next(iter(self._calls.items()))
-            if call.since > before:
-                break
-            del self._calls[name]
-            if not call.answer.done():
-                call.answer.set_exception(EngineUnavailable(f"nobody in NATS answered within {timeout:g} s"))
-        return bool(self._pongs) and self._asked_at < before
-
-    def close(self, why: str) -> None:
-        """Let go of it at once; all that waits fails with EOFError. It does not count as lost."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._end(why or "the line is closed")
-
-    # -------------------------------------------------------------------------------------------------------- writing
-
-    def _name(self) -> str:
-        self._last_call += 1
-        return str(self._last_call)
-
-    def _write(self, part: bytes) -> None:
-        if self.closed:
-            raise EOFError("the line is closed")
-        waiting = self._size + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
-        if waiting and waiting + len(part) > WAITING_BYTES:
-            raise EngineUnavailable("NATS does not keep up: too much waits to be sent")
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(part)
-        self._size += len(part)
-
-    def _flush(self) -> None:
-        out, self._out, self._size = self._out, [], 0
-        if self._transport is None or self.closed:
-            return
-        if self._confirmed is not None:
-            if not self._pongs:
-                self._asked_at = self._loop.time()
-            self._pongs.append(self._confirmed)
-            self._confirmed = None
-            out.append(b"PING")
-        self._transport.write(b"\r\n".join([part for part in out if part]) + b"\r\n")
-
-    # -------------------------------------------------------------------------------------------- asyncio calls these
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-
-    def connection_lost(self, why: Exception | None) -> None:
-        if not self.closed:
-            self._fail(str(why or self._refusal or "the server closed it"))
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        at = 0
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """What takes several requests has as much time as one. Raises EngineUnavailable when that is over."""
         try:
-            while not self.closed and (next_at := self._take(at)) > at:
-                at = next_at
-        except (ValueError, IndexError, msgspec.MsgspecError):
-            self._fail("what the server sent is not the protocol of NATS")
-        del self._buffer[:at]
+            async with asyncio.timeout(self._settings.timeout):
+                yield
+        except TimeoutError:
+            raise EngineUnavailable(f"NATS did not do it within {self._settings.timeout:g} s") from None
 
-    # -------------------------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------------------------- requests
 
-    def _take(self, at: int) -> int:
-        """What begins at `at` in the buffer. The answer is where the next begins, or `at` when it is not whole yet."""
-        buffer = self._buffer
-        end = buffer.find(b"\r\n", at)
-        if end < 0:
-            if len(buffer) - at > LONGEST:
-                raise ValueError
-            return at
-        words = bytes(buffer[at:end]).split(b" ", 1)
-        start = end + 2
-        if words[0] not in (b"MSG", b"HMSG"):
-            self._control(words[0], words[-1])
-            return start
-        parts = words[1].split()
-        total = int(parts[-1])
-        if len(buffer) < start + total + 2:
-            return at
-        head = int(parts[-2]) if words[0] == b"HMSG" else 0
-        reply = parts[2].decode() if len(parts) == (5 if words[0] == b"HMSG" else 4) else ""
-        split = start + head
-        message = Message(
-            parts[0].decode(), reply, bytes(buffer[start:split]) if head else b"", bytes(buffer[split : start + total])
-        )
-        if parts[1] == _INBOX_SID:
-            self._answer(message)
-        elif (gathering := self._gathering.get(parts[1])) is not None:  # its messages keep the subjects that they had
-            gathering.each(message)
+    async def request(self, subject: str, data: bytes, headers: bytes = b"") -> BrokerMessage:
+        """The reply. Raises EngineUnavailable; NoResponders when nobody is subscribed to `subject`."""
+        sent = self.send_request(subject, data, headers)
+        try:
+            return _checked(await sent)
+        except EOFError:
+            raise self._unavailable("NATS went away before it replied") from None
+
+    def send_request(self, subject: str, data: bytes, headers: bytes = b"") -> asyncio.Future[BrokerMessage]:
+        """A request whose reply is awaited by `replies`, so that many are under way at once. Does not wait."""
+        if len(self._requests) >= REQUESTS:
+            raise EngineUnavailable("NATS does not keep up: too many requests wait for a reply")
+        client = self._connected()
+        self._last_request += 1
+        inbox = f"{self._inbox}{self._last_request}"
+        try:
+            client.send(subject, data, inbox, headers)
+        except EOFError:
+            raise self._unavailable("NATS is away") from None
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[BrokerMessage] = loop.create_future()
+        self._requests[inbox] = _Request(reply, loop.time())
+        return reply
+
+    async def replies(self, sent: Sequence[asyncio.Future[BrokerMessage]]) -> list[BrokerMessage]:
+        """The replies to requests, in their order. Raises as `request`, when any of them fails."""
+        try:
+            return [_checked(reply) for reply in await asyncio.gather(*sent)]
+        except EOFError:
+            raise self._unavailable("NATS went away before it replied") from None
+
+    async def collect(
+        self, request: Callable[[str], tuple[str, bytes]], is_last: Callable[[BrokerMessage], bool]
+    ) -> BrokerMessage:
+        """All that is sent to a subject of our own, and the reply to the request that has it sent.
+
+        request: given that subject, the subject and the data of the request. is_last: called with each message, and
+        with the reply, which has no `reply` of its own; whether all are there. Raises as `request`, also when not all
+        come before the deadline.
+        """
+        client = self._connected()
+        complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def each(message: BrokerMessage) -> None:
+            if is_last(message) and not complete.done():
+                complete.set_result(None)
+
+        number = self._number()
+        inbox = f"{self._inbox}all.{number}"
+        self._collections[number] = _Collection(each, complete)
+        client.add_subscription(number, inbox)
+        try:
+            reply = await self.request(*request(inbox))
+            each(reply)
+            async with self.deadline():
+                await complete
+        except EOFError:
+            raise self._unavailable("NATS went away before all had come") from None
+        finally:
+            del self._collections[number]
+            client.remove_subscription(number)
+        return reply
+
+    # ------------------------------------------------------------------------------------- publications, subscriptions
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Publish, and return when the server has it. Raises EngineUnavailable."""
+        try:
+            client = self._connected()
+            confirmation = client.confirm()
+            client.send(subject, data)
+            await confirmation
+        except EOFError:
+            raise self._unavailable("NATS went away before it confirmed") from None
+
+    async def publish_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Publish many, by subject and data, and return when the server has them. Raises EngineUnavailable."""
+        try:
+            client = self._connected()
+            confirmation = client.confirm()
+            for subject, data in messages:
+                client.send(subject, data)
+            await confirmation
+        except EOFError:
+            raise self._unavailable("NATS went away before it confirmed") from None
+
+    def publish_unconfirmed(self, subject: str, data: bytes) -> None:
+        """Publish what may be lost."""
+        with suppress(EOFError, EngineUnavailable):
+            self._connected().send(subject, data)
+
+    async def subscribe(self, subjects: Iterable[str]) -> None:
+        """Returns when the server knows. Raises EngineUnavailable; then those that are new are not subscribed to."""
+        new = set(subjects) - self._subscriptions.keys()
+        for subject in new:
+            self._subscriptions[subject] = self._number()
+        try:
+            client = self._connected()
+            confirmation = client.confirm()
+            for subject in new:
+                client.add_subscription(self._subscriptions[subject], subject)
+            await confirmation
+        except EOFError:
+            self.unsubscribe(new)
+            raise self._unavailable("NATS went away before it confirmed") from None
+        except BaseException:
+            self.unsubscribe(new)
+            raise
+
+    def unsubscribe(self, subjects: Iterable[str]) -> None:
+        """Of those that are subscribed to."""
+        for subject in subjects:
+            number = self._subscriptions.pop(subject, None)
+            if number is not None and self._client is not None:
+                self._client.remove_subscription(number)
+
+    def _number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    # ----------------------------------------------------------------------------------------------------- what comes
+
+    def _receive(self, number: int, message: BrokerMessage) -> None:
+        if number == _REPLIES:
+            request = self._requests.pop(message.subject, None)
+            if request is not None and not request.reply.done():
+                request.reply.set_result(message)
+        elif (collection := self._collections.get(number)) is not None:  # which keep the subjects that they had
+            collection.each(message)
+        elif self._subscriptions.get(message.subject) == number:  # or it was on its way when that was given up
+            self._on_message(message)
+
+    # --------------------------------------------------------------------------------------------------- reconnecting
+
+    def _connected(self) -> "NatsClient":
+        if self._client is None:
+            raise self._unavailable("NATS is away")
+        return self._client
+
+    def _unavailable(self, what: str) -> EngineUnavailable:
+        return EngineUnavailable(f"{what}: {self._why}")
+
+    async def _connect(self) -> bool:
+        """Connect to the next server and subscribe to all again; if that fails, `_why` says why."""
+        self._lost.clear()
+        await self._wait_closed()
+        servers = [*self._settings.servers, *self._discovered]
+        server = servers[self._next % len(servers)]
+        self._next += 1
+        client = self._new_client(self._receive, self.disconnect)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await client.open(server, self._settings)
+                client.add_subscription(_REPLIES, f"{self._inbox}*")
+                subscribed = dict(self._subscriptions)
+                for subject, number in subscribed.items():
+                    client.add_subscription(number, subject)
+                await client.confirm()
+                if client.ended:
+                    raise ConnectionError(client.ended)
+        except TimeoutError:
+            self._why = f"{server} did not answer within {self._settings.timeout:g} s"
+        except Exception as error:  # the library raises many that it does not list
+            self._why = f"{server}: {str(error).removeprefix('nats: ') or type(error).__name__}"
         else:
-            self._heard(message)
-        return start + total + 2
+            for subject, number in subscribed.items():  # those that were given up meanwhile
+                if self._subscriptions.get(subject) != number:
+                    client.remove_subscription(number)
+            self._client = client
+            self.connects += 1
+            self._discovered = self._discover(client, server)
+            self._next -= 1  # if it is lost, it is tried first: it may only have blinked
+            return True
+        finally:
+            if self._client is not client:
+                await client.dispose()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # `wait_for`, in the library, swallows that in Python 3.11
+            raise asyncio.CancelledError
+        return False
 
-    def _control(self, verb: bytes, rest: bytes) -> None:
-        if verb == b"PING":
-            self._write(b"PONG")
-        elif verb == b"PONG":
-            self._confirm_first()
-        elif verb == b"INFO":
-            self.info.update(msgspec.json.decode(rest))
-            if not self._introduced.done():
-                self._introduced.set_result(None)
-        elif verb == b"-ERR":
-            self._refusal = rest.decode("utf-8", "replace").strip("' ")
-            if not self._refusal.lower().startswith("permissions violation"):
-                self._fail(f"the server said: {self._refusal}")
-        elif verb != b"+OK":
-            raise ValueError
+    def _discover(self, client: "NatsClient", server: NatsServer) -> list[NatsServer]:
+        """The other servers that it named: by addresses, so that their certificates are asked for its own name."""
+        name = server.tls_name or server.host
+        named = (NatsServer(it.hostname or "", it.port or server.port, name) for it in client.discovered_servers)
+        return [it for it in named if it.host and it[:2] != server[:2]][:DISCOVERED]
 
-    def _confirm_first(self) -> None:
-        """What was sent before the PING of this PONG has been taken, unless something of it was refused."""
-        if not self._pongs:
+    def disconnect(self, why: str) -> None:
+        client, self._client = self._client, None
+        self._why = why
+        self._check = None
+        self._lost.set()
+        if client is not None:
+            client.end(why)
+            self._ended = client
+        self._fail_all(EOFError(why))
+
+    async def _wait_closed(self) -> None:
+        client, self._ended = self._ended, None
+        if client is not None:
+            await client.dispose()
+
+    def _fail_all(self, error: EOFError) -> None:
+        waiting: list[asyncio.Future[Any]] = [it.reply for it in self._requests.values()]
+        waiting += [it.complete for it in self._collections.values()]
+        self._requests.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # perhaps nobody waits any more
+
+    def _check_deadlines(self) -> None:
+        """Fail the requests that nobody has replied to before their deadline, and see whether the server answers."""
+        now, timeout = asyncio.get_running_loop().time(), self._settings.timeout
+        while self._requests:
+            inbox, request = next(iter(self._requests.items()))
+            if request.since > now - timeout:
+                break
+            del self._requests[inbox]
+            if not request.reply.done():
+                request.reply.set_exception(EngineUnavailable(f"nobody in NATS replied within {timeout:g} s"))
+                request.reply.exception()
+        if self._client is None:
             return
-        confirmed = self._pongs.popleft()
-        self._asked_at = self._loop.time()
-        refusal, self._refusal = self._refusal, ""
-        if confirmed.done():
-            return
-        if refusal:
-            confirmed.set_exception(EngineUnavailable(f"NATS refused: {refusal}"))
-            confirmed.exception()  # perhaps nobody waits for it
-        else:
-            confirmed.set_result(None)
+        if self._check is None or self._check[0].done():
+            with suppress(EOFError):
+                self._check = (self._client.confirm(), now)
+        elif self._check[1] < now - timeout:
+            self.disconnect(f"no answer within {timeout:g} s")
 
-    def _answer(self, message: Message) -> None:
-        call = self._calls.pop(message.subject[len(self._inbox) :], None)
-        if call is not None and not call.answer.done():
-            call.answer.set_result(message)
 
-    def _fail(self, why: str) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-        if not self.closed:
-            self._end(why)
-            self._lost(why)
-
-    def _end(self, why: str) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        error = EOFError(why)
-        waiting: list[asyncio.Future[Any]] = [call.answer for call in self._calls.values()]
-        waiting += [each.whole for each in self._gathering.values()]
-        waiting += [*self._pongs, self._introduced]
-        if self._confirmed is not None:
-            waiting.append(self._confirmed)
-        self._calls, self._pongs, self._out = {}, deque(), []
-        self._gathering.clear()
-        for each in waiting:
-            if not each.done():
-                each.set_exception(error)
-                each.exception()  # perhaps nobody waits for it
+def _checked(reply: BrokerMessage) -> BrokerMessage:
+    """Raises NoResponders."""
+    if reply.headers and reply.status == 503:
+        raise NoResponders("in NATS nobody replies: is JetStream enabled there?")
+    return reply

@@ -1,10 +1,11 @@
 """The logs of the NATS engine: all in one stream, a subject for each channel.
 
 A stream for each channel would cost the server some 70 KiB and open files. So a channel's offsets are in its messages,
-and whoever appends says behind which message of that subject: if another node was quicker, JetStream refuses, and it is
-done again behind that one's. What a node publishes in a channel meanwhile goes together in the next message.
+and whoever appends names the message of that subject that it comes behind: if another node was quicker, JetStream
+refuses, and it is done again behind that one's. What a node publishes in a channel meanwhile is batched into the next
+message.
 
-A node that remembers a higher offset than the log holds has seen JetStream forget: it begins a new epoch.
+A node that remembers a higher offset than the log holds knows that JetStream has lost some: it begins a new epoch.
 """
 
 import asyncio
@@ -14,80 +15,81 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from freshet.engines.base import new_epoch
-from freshet.engines.nats.access import Where
-from freshet.engines.nats.link import Link
-from freshet.engines.nats.messages import Entry, Foreign, Item, Names, decode, encode, token
-from freshet.engines.nats.streams import REPEATS, Stored
-from freshet.engines.nats.streams import Stream as Place
+from freshet.engines.nats.connection import NatsConnection
+from freshet.engines.nats.messages import EncodedPublication, LogMessage, Names, UnknownMessage, decode, encode, token
+from freshet.engines.nats.streams import REPEATS, Appended, BrokerStream, StoredMessage
+from freshet.engines.nats.url import NatsSettings
 from freshet.errors import EngineUnavailable
 from freshet.model.log import NOWHERE, History, Position, Publication, Stream
 from freshet.runtime.clock import Clock
+from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet")
 
-LONGER = 86_400  # seconds for which a log's place outlives its publications
-TAILS = 10_000  # channels whose last place is remembered
-TOGETHER = 100  # publications in one message
-TOGETHER_BYTES = 64 * 1024
-WAITING_BYTES = 64 * 1024 * 1024  # of publications
+LONGER = 86_400  # seconds for which a log's end outlives its publications
+TAILS = 10_000  # channels whose end is remembered
+BATCH = 100  # publications in one message
+BATCH_BYTES = 64 * 1024
+BACKLOG_BYTES = 64 * 1024 * 1024  # of publications that are not acknowledged
 
 
 class _Tail(NamedTuple):
-    """The last of a log. seq: the place of that message in the stream."""
+    """The end of a log. seq: the sequence number of that message in the stream."""
 
     epoch: str
     offset: int
     seq: int
 
 
-class _Waiting(NamedTuple):
-    item: Item
+class _Unacknowledged(NamedTuple):
+    item: EncodedPublication
     keep: History
     key: str | None
-    answer: asyncio.Future[Position]
+    position: asyncio.Future[Position]
 
 
-class Logs:
-    """The methods do what those of `Engine` promise; those that wait have the time of one request together."""
+class ChannelLogs:
+    """The methods do what those of `Engine` promise; each has the time of one request."""
 
-    def __init__(self, link: Link, where: Where, clock: Clock) -> None:
-        self._link = link
-        self._names = Names(where.prefix)
+    def __init__(self, connection: NatsConnection, settings: NatsSettings, clock: Clock) -> None:
+        self._connection = connection
+        self._names = Names(settings.prefix)
         self._clock = clock
         form = {
             "subjects": [self._names.all("log")],
             "republish": {"src": self._names.all("log"), "dest": self._names.all("flow")},
-            "storage": where.storage,
-            "num_replicas": where.replicas,
+            "storage": settings.storage,
+            "num_replicas": settings.replicas,
             "duplicate_window": REPEATS,
         }
-        self.place = Place(link, f"{where.prefix}-log", 2.0 * LONGER, form)
+        self.stream = BrokerStream(connection, f"{settings.prefix}-log", 2.0 * LONGER, form)
         self._tails: OrderedDict[str, _Tail] = OrderedDict()  # by channel, the last used at the end
-        self._waiting: dict[str, deque[_Waiting]] = {}  # by channel
-        self._waiting_bytes = 0
-        self._appending: set[asyncio.Task[None]] = set()
+        self._backlogs: dict[str, deque[_Unacknowledged]] = {}  # by channel; one that is there is being appended
+        self._backlog_bytes = 0
+        self._tasks = Tasks()
 
     async def stop(self) -> None:
-        for task in self._appending:
-            task.cancel()
-        await asyncio.gather(*self._appending, return_exceptions=True)
+        """What is not acknowledged fails."""
+        await self._tasks.stop()
+        await self.stream.stop()
         self._tails.clear()
 
-    def hear(self, channel: str, entry: Entry, seq: int) -> None:
-        """JetStream has stored this."""
-        self._remember(channel, _Tail(entry.epoch, entry.last, seq))
+    def note(self, channel: str, message: LogMessage, seq: int) -> None:
+        """JetStream has stored this, at `seq`."""
+        self._remember(channel, _Tail(message.epoch, message.last, seq))
 
     # -------------------------------------------------------------------------------------------------------- reading
 
     async def history(self, channel: str, keep: History, since: Position | None, limit: int, reverse: bool) -> Stream:
-        async with self._link.in_time():
-            await self.place.keep_for(keep.ttl + LONGER)
+        """See `Engine.history`."""
+        async with self._connection.deadline():
+            await self.stream.keep_for(keep.ttl + LONGER)
             while (tail := await self._tail(channel)) is None:
                 await self._mark(channel, _Tail(new_epoch(), 0, 0))
             position = Position(tail.epoch, tail.offset)
             if not limit or (since is not None and not reverse and since.offset >= tail.offset):
                 return Stream([], position)
-            now, found = await self.place.read(self._subject(channel), tail.seq)
+            now, found = await self.stream.read(self._subject(channel), tail.seq)
         publications = kept(found, position, tail.seq, now)
         if since is not None:
             place = since.offset
@@ -97,39 +99,42 @@ class Logs:
         return Stream(publications if limit < 0 else publications[:limit], position)
 
     async def remove(self, channel: str) -> None:
-        async with self._link.in_time():
+        """See `Engine.remove_history`."""
+        async with self._connection.deadline():
             while (tail := await self._tail(channel)) is not None:
                 if await self._mark(channel, tail, cleared=True):
-                    self.place.trim(self._subject(channel), keep=1)
+                    self.stream.trim(self._subject(channel), keep=1)
                     return
 
     async def _tail(self, channel: str) -> _Tail | None:
         """The end of a log as the stream has it; None when there is none."""
-        while (found := await self.place.last(self._subject(channel))) is not None:
-            entry = _entry(found)
-            if entry is None:  # a stranger's: what is behind it has no place
+        while True:
+            remembered = self._tails.get(channel)  # before it is read: what is appended meanwhile is no loss
+            if (found := await self.stream.last(self._subject(channel))) is None:
+                self._tails.pop(channel, None)
+                return None
+            message = _log_message(found)
+            if message is None:  # no node has written it: what is behind it has no offset
                 await self._mark(channel, _Tail(new_epoch(), 0, found.seq))
                 continue
-            tail, remembered = _Tail(entry.epoch, entry.last, found.seq), self._tails.get(channel)
+            tail = _Tail(message.epoch, message.last, found.seq)
             if _is_further(remembered, tail):
-                log.warning("JetStream has forgotten some of %r: its log begins anew", channel)
-                del self._tails[channel]
+                log.warning("nats: JetStream has lost the end of the log of %r, which goes on in a new epoch", channel)
+                self._tails.pop(channel, None)
                 await self._mark(channel, _Tail(new_epoch(), tail.offset, tail.seq))
-            elif found.time < self._clock.wall() - self.place.ages / 2:  # so that it does not end while it is used
+            elif found.time < self._clock.wall() - self.stream.ages / 2:  # so that it does not end while it is used
                 await self._mark(channel, tail)
             else:
                 self._remember(channel, tail)
                 return tail
-        self._tails.pop(channel, None)
-        return None
 
     async def _mark(self, channel: str, tail: _Tail, cleared: bool = False) -> bool:
         """Append that the log stands there, without a publication. Whether nobody else was quicker."""
-        mark = Entry(tail.epoch, tail.offset, [], 0, 0.0, cleared)
-        return await self.place.append(self._subject(channel), encode(mark), tail.seq) is not None
+        mark = LogMessage(tail.epoch, tail.offset, [], 0, 0.0, cleared)
+        return await self.stream.append(self._subject(channel), encode(mark), tail.seq) is not None
 
     def _remember(self, channel: str, tail: _Tail) -> None:
-        """What is heard late, or after JetStream has forgotten, does not make us forget how far it was."""
+        """What comes late, or after JetStream has lost some, does not make us forget how far the log was."""
         if _is_further(self._tails.get(channel), tail):
             return
         self._tails[channel] = tail
@@ -139,75 +144,77 @@ class Logs:
 
     # ------------------------------------------------------------------------------------------------------ appending
 
-    async def append(self, channel: str, item: Item, keep: History, key: str | None) -> Position:
-        """Into the log, with all that this node publishes there at the same time."""
+    async def append(self, channel: str, item: EncodedPublication, keep: History, key: str | None) -> Position:
+        """Into the log, batched with all that this node publishes there at the same time."""
         size = len(item.data)
-        if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
+        if self._backlog_bytes and self._backlog_bytes + size > BACKLOG_BYTES:
             raise EngineUnavailable("NATS does not keep up: too many publications wait")
-        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.get(channel)
-        if waiting is None:
-            waiting = self._waiting[channel] = deque()
-            task = asyncio.get_running_loop().create_task(self._append_all(channel, waiting))
-            self._appending.add(task)
-            task.add_done_callback(self._appending.discard)
-        waiting.append(_Waiting(item, keep, key, answer))
-        self._waiting_bytes += size
+        loop = asyncio.get_running_loop()
+        position: asyncio.Future[Position] = loop.create_future()
+        backlog = self._backlogs.get(channel)
+        if backlog is None:
+            backlog = self._backlogs[channel] = deque()
+            self._tasks.start(self._append_all(channel, backlog), "nats: append to a log")
+        backlog.append(_Unacknowledged(item, keep, key, position))
+        self._backlog_bytes += size
         try:
-            return await answer
+            return await position
         finally:
-            self._waiting_bytes -= size
+            self._backlog_bytes -= size
 
-    async def _append_all(self, channel: str, waiting: deque[_Waiting]) -> None:
-        """One message after the other: the next says behind which it comes. If one fails, those that wait do too."""
+    async def _append_all(self, channel: str, backlog: deque[_Unacknowledged]) -> None:
+        """One message after the other, as each names the one before it. If one fails, those that wait do too."""
         error: BaseException = EngineUnavailable("the engine was stopped")
-        batch: list[_Waiting] = []
+        batch: list[_Unacknowledged] = []
         try:
-            while waiting:
-                batch = _together(waiting)
-                async with self._link.in_time():
-                    position = await self._append(channel, batch)
+            while backlog:
+                batch = _next_batch(backlog)
+                if (ages := batch[-1].keep.ttl + LONGER) > self.stream.ages:
+                    async with self._connection.deadline():
+                        await self.stream.keep_for(ages)
+                position = await self._append(channel, batch)  # without a timer: in the rule it is one request
                 for index, each in enumerate(batch):
-                    if not each.answer.done():
-                        each.answer.set_result(Position(position.epoch, position.offset + index))
-        except EngineUnavailable as why:
-            error = why
+                    if not each.position.done():
+                        each.position.set_result(Position(position.epoch, position.offset + index))
+        except EngineUnavailable as unavailable:
+            error = unavailable
         finally:
-            del self._waiting[channel]
-            for each in (*batch, *waiting):
-                if not each.answer.done():
-                    each.answer.set_exception(error)
+            del self._backlogs[channel]
+            for each in (*batch, *backlog):
+                if not each.position.done():
+                    each.position.set_exception(error)
 
-    async def _append(self, channel: str, batch: list[_Waiting]) -> Position:
-        """One message. The answer is the position of the first."""
+    async def _append(self, channel: str, batch: list[_Unacknowledged]) -> Position:
+        """One message. The position of its first publication."""
         keep, key, subject = batch[-1].keep, batch[0].key, self._subject(channel)
         items = [each.item for each in batch]
         message_id = message_id_of(channel, key) if key is not None else None
-        await self.place.keep_for(keep.ttl + LONGER)
-        tail = self._tails.get(channel)
-        while True:
-            epoch, offset, seq = tail or _Tail(new_epoch(), 0, 0)
-            entry = Entry(epoch, offset + 1, items, keep.size, keep.ttl)
-            done = await self.place.append(subject, encode(entry), seq, message_id)
-            if done is not None:
-                break
-            tail = await self._tail(channel)  # another node was quicker, or what we remember is gone
-        if done.duplicate:
-            first = await self.place.at(done.seq)
-            before = _entry(first) if first is not None else None
-            return Position(before.epoch, before.first) if before is not None else NOWHERE  # the log has let go of it
-        self._remember(channel, _Tail(epoch, entry.last, done.seq))
+
+        async def behind(tail: _Tail) -> tuple[LogMessage, Appended | None]:
+            message = LogMessage(tail.epoch, tail.offset + 1, items, keep.size, keep.ttl)
+            return message, await self.stream.append(subject, encode(message), tail.seq, message_id)
+
+        message, appended = await behind(self._tails.get(channel) or _Tail(new_epoch(), 0, 0))
+        if appended is None:  # another node was quicker, or what we remember is gone
+            async with self._connection.deadline():
+                while appended is None:
+                    message, appended = await behind(await self._tail(channel) or _Tail(new_epoch(), 0, 0))
+        if appended.duplicate:
+            first = await self.stream.at(appended.seq)
+            before = _log_message(first) if first is not None else None
+            return Position(before.epoch, before.first) if before is not None else NOWHERE  # it is no longer kept
+        self._remember(channel, _Tail(message.epoch, message.last, appended.seq))
         step = max(8, keep.size // 4)
-        if entry.last > keep.size and offset // step != entry.last // step:
-            self.place.trim(subject, keep.size + 2)  # and two marks
-        return Position(epoch, entry.first)
+        if message.last > keep.size and (message.first - 1) // step != message.last // step:
+            self.stream.trim(subject, keep.size + 2)  # and two marks
+        return Position(message.epoch, message.first)
 
     def _subject(self, channel: str) -> str:
         return self._names.channel("log", channel)
 
 
 def message_id_of(channel: str, key: str) -> str:
-    """By which JetStream knows a publication again."""
+    """By which JetStream knows a publication again that has this idempotency key."""
     return f"{token(channel)}.{token(key)}"
 
 
@@ -215,28 +222,28 @@ def _is_further(remembered: _Tail | None, tail: _Tail) -> bool:
     return remembered is not None and remembered.epoch == tail.epoch and remembered.offset > tail.offset
 
 
-def _together(waiting: deque[_Waiting]) -> list[_Waiting]:
+def _next_batch(backlog: deque[_Unacknowledged]) -> list[_Unacknowledged]:
     """The next that go together: what has a key is alone, as JetStream knows keys by message."""
-    batch = [waiting.popleft()]
+    batch = [backlog.popleft()]
     size = len(batch[0].item.data)
-    while batch[0].key is None and waiting and waiting[0].key is None and len(batch) < TOGETHER:
-        size += len(waiting[0].item.data)
-        if size > TOGETHER_BYTES:
+    while batch[0].key is None and backlog and backlog[0].key is None and len(batch) < BATCH:
+        size += len(backlog[0].item.data)
+        if size > BATCH_BYTES:
             break
-        batch.append(waiting.popleft())
+        batch.append(backlog.popleft())
     return batch
 
 
-def _entry(found: Stored) -> Entry | None:
-    """What a message of a log says; None when it is a stranger's."""
+def _log_message(found: StoredMessage) -> LogMessage | None:
+    """What is stored in a log; None when no node has written it."""
     try:
-        said = decode(found.data)
-    except Foreign:
+        message = decode(found.data)
+    except UnknownMessage:
         return None
-    return said if isinstance(said, Entry) else None
+    return message if isinstance(message, LogMessage) else None
 
 
-def kept(found: Sequence[Stored], end: Position, seq: int, now: float) -> list[Publication]:
+def kept(found: Sequence[StoredMessage], end: Position, seq: int, now: float) -> list[Publication]:
     """The publications that a log holds, the oldest first: without a gap up to `end`, which is the message `seq`.
 
     By size and time, these are those that the newest asked for. now: seconds since 1970, by the server's clock.
@@ -244,20 +251,20 @@ def kept(found: Sequence[Stored], end: Position, seq: int, now: float) -> list[P
     newest_first: list[Publication] = []
     size = -1
     for stored in reversed(found):
-        entry = _entry(stored)
-        if stored.seq > seq or entry is None:
-            continue  # came after `end` was read; or is a stranger's
-        if entry.epoch != end.epoch or entry.cleared:
+        message = _log_message(stored)
+        if stored.seq > seq or message is None:
+            continue  # came after `end` was read; or no node has written it
+        if message.epoch != end.epoch or message.cleared:
             break
-        if not entry.items:
+        if not message.items:
             continue
         if size < 0:
-            if stored.time + entry.ttl <= now:
+            if stored.time + message.ttl <= now:
                 break
-            size = entry.size
-        if entry.last != end.offset - len(newest_first):
+            size = message.size
+        if message.last != end.offset - len(newest_first):
             break  # some between are gone
-        numbered = [item.publication(offset) for offset, item in enumerate(entry.items, entry.first)]
+        numbered = [item.at(offset) for offset, item in enumerate(message.items, message.first)]
         newest_first += numbered[::-1]
         if len(newest_first) >= size:
             break

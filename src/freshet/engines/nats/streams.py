@@ -1,45 +1,48 @@
-"""What the engine asks of JetStream: append to a subject, its last message, all that it holds, and to let go of some.
+"""What the engine asks of JetStream: append to a subject, its last message, all that it holds, and to drop some.
 
-Requests go to the leader of a stream, so that what is read is never older than what was acknowledged.
+Requests go to the leader of a stream, so that what is read is never older than what was acknowledged before.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from freshet.engines.nats.connection import Message
-from freshet.engines.nats.link import Link, NobodyAnswers
+from freshet.engines.nats.connection import NatsConnection, NoResponders
+from freshet.engines.nats.messages import BrokerMessage
 from freshet.errors import EngineUnavailable
+from freshet.runtime.tasks import Tasks
 
 _NO_MESSAGE, _NO_STREAM, _NAME_IN_USE, _WRONG_LAST = 10037, 10059, 10058, 10071
 _NANOSECONDS = 1_000_000_000
 REPEATS = 300 * _NANOSECONDS  # for which a message id is known again
 TRIES = 3
 
+T = TypeVar("T")
 
-class _Error(msgspec.Struct):
+
+class _ErrorReply(msgspec.Struct):
     code: int = 0
     err_code: int = 0
     description: str = ""
 
 
-class _Stored(msgspec.Struct):
+class _MessageReply(msgspec.Struct):
     subject: str
     seq: int
     time: str
     data: bytes = b""  # base 64 in JSON
 
 
-class _Reply(msgspec.Struct):
-    """All that we look at in JetStream's answers."""
+class _ApiReply(msgspec.Struct):
+    """All that we look at in JetStream's replies."""
 
-    error: _Error | None = None
+    error: _ErrorReply | None = None
     seq: int = 0
     duplicate: bool = False
-    message: _Stored | None = None
+    message: _MessageReply | None = None
     config: dict[str, Any] = {}
     created: str = ""
     num_pending: int = 0
@@ -47,16 +50,16 @@ class _Reply(msgspec.Struct):
     purged: int = 0
 
 
-class Refused(Exception):
-    """code: which error JetStream answered."""
+class JetStreamError(Exception):
+    """An error that JetStream replied. code: which; see the constants above."""
 
-    def __init__(self, error: _Error) -> None:
+    def __init__(self, error: _ErrorReply) -> None:
         super().__init__(f"JetStream refused: {error.description} ({error.err_code})")
         self.code = error.err_code
 
 
-class Stored(NamedTuple):
-    """seq: its place in the stream. time: seconds since 1970, by the server's clock."""
+class StoredMessage(NamedTuple):
+    """seq: its sequence number in the stream. time: seconds since 1970, by the server's clock."""
 
     subject: str
     seq: int
@@ -64,55 +67,79 @@ class Stored(NamedTuple):
     data: bytes
 
 
+class ToAppend(NamedTuple):
+    """after: the sequence number of the last message of that subject, 0 for none; None: whatever it is.
+
+    key: of two with the same within the stream's duplicate window, the second is not stored.
+    """
+
+    subject: str
+    data: bytes
+    after: int | None = None
+    key: str | None = None
+
+    def headers(self) -> bytes:
+        headers = b"" if self.after is None else b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % self.after
+        return headers if self.key is None else headers + b"Nats-Msg-Id: %b\r\n" % self.key.encode()
+
+
 class Appended(NamedTuple):
+    """seq: of the message; with `duplicate`, of the first one with its key."""
+
     seq: int
     duplicate: bool
 
 
-class Stream:
-    """One stream, which is made when it is not there.
+class BrokerStream:
+    """One stream, which is made when it does not exist.
 
     form: its configuration, as in JetStream's API. ages: for how many seconds messages are kept; `keep_for` raises it.
+    All methods raise EngineUnavailable.
     """
 
-    def __init__(self, link: Link, name: str, ages: float, form: dict[str, Any]) -> None:
+    def __init__(self, connection: NatsConnection, name: str, ages: float, form: dict[str, Any]) -> None:
         self.name = name
         self.ages = ages
-        self._link = link
+        self._connection = connection
         self._form = {"retention": "limits", "discard": "old", **form}
-        self._made_on = 0  # of the link's lines
+        self._made_on = 0  # which of the connections
         self._making: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
 
     async def append(
         self, subject: str, data: bytes, after: int | None = None, key: str | None = None
     ) -> Appended | None:
-        """None: `after` is not the place of the last message of that subject (0: there is none).
-
-        key: of two with the same within the stream's duplicate window, the second is not stored; the answer is the
-        place of the first. Raises EngineUnavailable.
-        """
-        headers = b"" if after is None else b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % after
-        if key is not None:
-            headers += b"Nats-Msg-Id: %b\r\n" % key.encode()
+        """None: `after` is not the last of that subject. See `ToAppend`."""
+        headers = ToAppend(subject, data, after, key).headers()
         try:
-            reply = await self._made(lambda: self._request(subject, data, headers))
-        except Refused as error:
-            if error.code == _WRONG_LAST:
-                return None
+            reply = await self._on_stream(lambda: self._append(subject, data, headers))
+        except JetStreamError as error:
             raise EngineUnavailable(str(error)) from None
-        return Appended(reply.seq, reply.duplicate)
+        return _appended(reply)
 
-    async def last(self, subject: str) -> Stored | None:
+    async def append_all(self, messages: Sequence[ToAppend]) -> list[Appended | None]:
+        """Append many, in one round trip; they are stored one by one, and some may be when this raises."""
+        try:
+            replies = await self._on_stream(lambda: self._append_all(messages))
+        except JetStreamError as error:
+            raise EngineUnavailable(str(error)) from None
+        return [_appended(reply) for reply in replies]
+
+    async def last(self, subject: str) -> StoredMessage | None:
         """The newest message of a subject."""
         return await self._get({"last_by_subj": subject})
 
-    async def at(self, seq: int) -> Stored | None:
+    async def at(self, seq: int) -> StoredMessage | None:
+        """The message of that sequence number."""
         return await self._get({"seq": seq})
 
-    async def read(self, subject: str, upto: int = 0) -> tuple[float, list[Stored]]:
+    async def read(self, subject: str, upto: int = 0) -> tuple[float, list[StoredMessage]]:
         """The server's time, and the messages of a subject, which may have wildcards, the oldest first.
 
-        upto: the place of one that has to be among them, unless it is gone by then. Raises EngineUnavailable.
+        upto: the sequence number of one that has to be among them, unless it is gone by then.
         """
         for _ in range(TRIES):
             now, found = await self._read(subject)
@@ -121,76 +148,100 @@ class Stream:
         raise EngineUnavailable("JetStream does not find what it holds")  # a copy that is behind the leader
 
     async def purge(self, subject: str, before: int = 0) -> int:
-        """Let go of the messages of a subject, up to that place if one is told. The answer is how many these were."""
+        """Drop the messages of a subject, up to the sequence number `before` if there is one. How many these were."""
         what: dict[str, Any] = {"filter": subject, **({"seq": before} if before else {})}
-        reply = await self._ask(f"STREAM.PURGE.{self.name}", what)
-        return reply.purged
+        return (await self._call_on_stream(f"STREAM.PURGE.{self.name}", what)).purged
 
     def trim(self, subject: str, keep: int) -> None:
-        """Let go of all but the newest of a subject, in a while; that may not happen."""
-        what = {"filter": subject, "keep": keep}
-        self._link.mention(f"$JS.API.STREAM.PURGE.{self.name}", msgspec.json.encode(what))
+        """Have all but the newest of a subject dropped, in a while; that may fail, and nobody knows."""
+        body = msgspec.json.encode({"filter": subject, "keep": keep})
+        self._connection.publish_unconfirmed(f"$JS.API.STREAM.PURGE.{self.name}", body)
 
     async def make(self) -> None:
-        """Raises EngineUnavailable when it can not be made, or is there in another form than we need."""
+        """Also raises EngineUnavailable when it exists in another form than we need."""
         if self._making is None:
-            self._making = asyncio.get_running_loop().create_task(self._make())
-            self._making.add_done_callback(self._made_now)
+            self._making = self._tasks.start(self._make(), f"nats: make the stream {self.name}")
+            self._making.add_done_callback(self._made)
         await asyncio.shield(self._making)
-
-    def _made_now(self, making: asyncio.Task[None]) -> None:
-        self._making = None
-        if not making.cancelled():
-            making.exception()  # whoever waited has it; perhaps nobody did
-
-    async def _make(self) -> None:
-        line = self._link.lines
-        form = {"name": self.name, "max_age": _nanoseconds(self.ages), **self._form}
-        try:
-            await self._call(f"STREAM.CREATE.{self.name}", form)
-        except Refused as error:
-            if error.code != _NAME_IN_USE:
-                raise EngineUnavailable(str(error)) from None
-            there = await self._there()
-            for name in ("subjects", "republish"):
-                if name in self._form and there.get(name) != self._form[name]:
-                    raise EngineUnavailable(f"the stream {self.name} of NATS has other {name} than ours") from None
-            self.ages = max(self.ages, there.get("max_age", 0) / _NANOSECONDS)
-        self._made_on = line
 
     async def keep_for(self, ages: float) -> None:
         """Keep messages for `ages` seconds at least."""
         if ages <= self.ages:
             return
         await self.make()
-        there = await self._there()
-        if _nanoseconds(ages) > there.get("max_age", 0):
-            await self._ask(f"STREAM.UPDATE.{self.name}", {**there, "max_age": _nanoseconds(ages)})
+        config = await self._config()
+        if _nanoseconds(ages) > config.get("max_age", 0):
+            await self._call_on_stream(f"STREAM.UPDATE.{self.name}", {**config, "max_age": _nanoseconds(ages)})
         self.ages = ages
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------------- its existence
 
-    async def _there(self) -> dict[str, Any]:
+    def _made(self, making: asyncio.Task[None]) -> None:
+        self._making = None
+
+    async def _make(self) -> None:
+        connects = self._connection.connects
+        form = {"name": self.name, "max_age": _nanoseconds(self.ages), **self._form}
+        try:
+            await self._call(f"STREAM.CREATE.{self.name}", form)
+        except JetStreamError as error:
+            if error.code != _NAME_IN_USE:
+                raise EngineUnavailable(str(error)) from None
+            config = await self._config()
+            for name in ("subjects", "republish"):
+                if name in self._form and config.get(name) != self._form[name]:
+                    raise EngineUnavailable(f"the stream {self.name} of NATS has other {name} than ours") from None
+            self.ages = max(self.ages, config.get("max_age", 0) / _NANOSECONDS)
+        self._made_on = connects
+
+    async def _config(self) -> dict[str, Any]:
         """Its configuration in the server."""
         try:
             return (await self._call(f"STREAM.INFO.{self.name}", None)).config
-        except Refused as error:
+        except JetStreamError as error:
             raise EngineUnavailable(str(error)) from None
 
-    async def _get(self, which: dict[str, Any]) -> Stored | None:
+    async def _on_stream(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives; the stream is made if it does not exist. Raises JetStreamError too.
+
+        Not asked first and made then: nats-server 2.9 crashes when a message is asked for while its stream is made.
+        """
+        if self._made_on == self._connection.connects:
+            try:
+                return await ask()
+            except NoResponders:
+                pass
+            except JetStreamError as error:
+                if error.code != _NO_STREAM:
+                    raise
+        async with self._connection.deadline():
+            await self.make()
+            return await ask()
+
+    # -------------------------------------------------------------------------------------------------------- requests
+
+    async def _append(self, subject: str, data: bytes, headers: bytes) -> _ApiReply:
+        return _known_stream(_decode((await self._connection.request(subject, data, headers)).data))
+
+    async def _append_all(self, messages: Sequence[ToAppend]) -> list[_ApiReply]:
+        send = self._connection.send_request
+        sent = [send(it.subject, it.data, it.headers()) for it in messages]
+        return [_known_stream(_decode(reply.data)) for reply in await self._connection.replies(sent)]
+
+    async def _get(self, which: dict[str, Any]) -> StoredMessage | None:
         body = msgspec.json.encode(which)
         try:
-            reply = await self._made(lambda: self._request(f"$JS.API.STREAM.MSG.GET.{self.name}", body))
-        except Refused as error:
+            reply = await self._on_stream(lambda: self._request(f"$JS.API.STREAM.MSG.GET.{self.name}", body))
+        except JetStreamError as error:
             if error.code == _NO_MESSAGE:
                 return None
             raise EngineUnavailable(str(error)) from None
         it = reply.message
-        return Stored(it.subject, it.seq, _seconds(it.time), it.data) if it is not None else None
+        return StoredMessage(it.subject, it.seq, _seconds(it.time), it.data) if it is not None else None
 
-    async def _read(self, subject: str) -> tuple[float, list[Stored]]:
+    async def _read(self, subject: str) -> tuple[float, list[StoredMessage]]:
         """By a consumer of the moment, which sends all that there is."""
-        found: list[Stored] = []
+        found: list[StoredMessage] = []
         pending = -1  # how many the consumer began with
 
         def request(inbox: str) -> tuple[str, bytes]:
@@ -207,73 +258,76 @@ class Stream:
             body = {"stream_name": self.name, "config": config}
             return f"$JS.API.CONSUMER.CREATE.{self.name}", msgspec.json.encode(body)
 
-        def each(message: Message) -> bool:
+        def is_last(message: BrokerMessage) -> bool:
             nonlocal pending
             if message.reply.startswith("$JS.ACK."):
                 found.append(_delivered(message))
-            elif not message.headers:  # the answer, which may come after the first of them
+            elif not message.headers:  # the reply, which may come after the first of them
                 reply = _decode(message.data)
                 pending = 0 if reply.error is not None else reply.num_pending
             return 0 <= pending <= len(found)
 
-        reply = await self._made(lambda: self._gather(request, each))
-        self._link.mention(f"$JS.API.CONSUMER.DELETE.{self.name}.{reply.name}", b"")
+        async def consume() -> _ApiReply:
+            return _checked((await self._connection.collect(request, is_last)).data)
+
+        try:
+            reply = await self._on_stream(consume)
+        except JetStreamError as error:
+            raise EngineUnavailable(str(error)) from None
+        self._connection.publish_unconfirmed(f"$JS.API.CONSUMER.DELETE.{self.name}.{reply.name}", b"")
         return _seconds(reply.created), found
 
-    async def _made(self, ask: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """What is answered; the stream is made if it is not there. Raises Refused, EngineUnavailable.
-
-        Not asked first and made then: nats-server 2.9 crashes when a message is asked for while its stream is made.
-        """
-        if self._made_on == self._link.lines:
-            try:
-                return await ask()
-            except NobodyAnswers:
-                pass
-            except Refused as error:
-                if error.code != _NO_STREAM:
-                    raise
-        await self.make()
-        return await ask()
-
-    async def _ask(self, what: str, body: dict[str, Any] | None) -> _Reply:
+    async def _call_on_stream(self, what: str, body: dict[str, Any] | None) -> _ApiReply:
         try:
-            return await self._made(lambda: self._call(what, body))
-        except Refused as error:
+            return await self._on_stream(lambda: self._call(what, body))
+        except JetStreamError as error:
             raise EngineUnavailable(str(error)) from None
 
-    async def _call(self, what: str, body: dict[str, Any] | None) -> _Reply:
+    async def _call(self, what: str, body: dict[str, Any] | None) -> _ApiReply:
         return await self._request(f"$JS.API.{what}", b"" if body is None else msgspec.json.encode(body))
 
-    async def _request(self, subject: str, data: bytes, headers: bytes = b"") -> _Reply:
-        return _checked((await self._link.request(subject, data, headers)).data)
-
-    async def _gather(self, request: Callable[[str], tuple[str, bytes]], each: Callable[[Message], bool]) -> _Reply:
-        return _checked((await self._link.gather(request, each)).data)
+    async def _request(self, subject: str, data: bytes) -> _ApiReply:
+        return _checked((await self._connection.request(subject, data)).data)
 
 
-def _decode(data: bytes) -> _Reply:
+_decoder = msgspec.json.Decoder(_ApiReply)
+
+
+def _decode(data: bytes) -> _ApiReply:
     try:
         return _decoder.decode(data)
     except msgspec.MsgspecError:
-        return _Reply(_Error(description="what it answered is not of its form"))
+        return _ApiReply(_ErrorReply(description="its reply is not of the form that we know"))
 
 
-_decoder = msgspec.json.Decoder(_Reply)
-
-
-def _checked(data: bytes) -> _Reply:
+def _checked(data: bytes) -> _ApiReply:
+    """Raises JetStreamError."""
     reply = _decode(data)
     if reply.error is not None:
-        raise Refused(reply.error)
+        raise JetStreamError(reply.error)
     return reply
 
 
-def _delivered(message: Message) -> Stored:
-    """Of `$JS.ACK.[domain.account.]stream.consumer.deliveries.place.delivery.nanoseconds.pending`."""
+def _known_stream(reply: _ApiReply) -> _ApiReply:
+    """Raises JetStreamError when the stream does not exist; all other errors are `_appended`'s."""
+    if reply.error is not None and reply.error.err_code == _NO_STREAM:
+        raise JetStreamError(reply.error)
+    return reply
+
+
+def _appended(reply: _ApiReply) -> Appended | None:
+    if reply.error is None:
+        return Appended(reply.seq, reply.duplicate)
+    if reply.error.err_code == _WRONG_LAST:
+        return None
+    raise EngineUnavailable(str(JetStreamError(reply.error)))
+
+
+def _delivered(message: BrokerMessage) -> StoredMessage:
+    """Of `$JS.ACK.[domain.account.]stream.consumer.deliveries.sequence.delivery.nanoseconds.pending`."""
     words = message.reply.split(".")
-    place, time = (words[5], words[7]) if len(words) == 9 else (words[7], words[9])
-    return Stored(message.subject, int(place), int(time) / _NANOSECONDS, message.data)
+    seq, time = (words[5], words[7]) if len(words) == 9 else (words[7], words[9])
+    return StoredMessage(message.subject, int(seq), int(time) / _NANOSECONDS, message.data)
 
 
 def _seconds(text: str) -> float:

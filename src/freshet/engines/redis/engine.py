@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from freshet.engines.base import Engine, Present, Receiver, new_epoch
-from freshet.engines.presence_sweep import Sweeping
+from freshet.engines.presence_sweep import PresenceSweep
 from freshet.engines.redis.access import SCHEMES, parse
 from freshet.engines.redis.messages import (
     ChannelNames,
@@ -89,7 +89,7 @@ class RedisEngine(Engine):
         self._broadcast = b"PUBLISH"
         self._subscribed: dict[bytes, str] = {}
         self._node_topics: frozenset[bytes] = frozenset()
-        self._sweeping = Sweeping(presence_time, clock, self._subscribes, self._sweep)
+        self._sweeping = PresenceSweep(presence_time, clock, self._subscribes, self._sweep)
         self.ignored = 0
 
     async def start(self, node: str, receiver: Receiver) -> None:

@@ -2,33 +2,33 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from freshet.engines.reconnect import Reconnecting
 from freshet.engines.redis.access import RedisAccess, RedisAddress
 from freshet.engines.redis.batch import BatchedConnection
 from freshet.engines.redis.driver import explain
 from freshet.engines.redis.messages import LinkEvents, Part, ScriptCall
 from freshet.errors import EngineUnavailable
 
-log = logging.getLogger("freshet")
-
-TICK = 0.5  # seconds between looks at deadlines
-PAUSES = (0.05, 2.0)  # seconds before an attempt to reconnect: the first, and the longest
 SUBSCRIBED_AT_ONCE = 1000  # topics, when all are subscribed to again
+
+log = logging.getLogger("freshet")
 
 _NOT_UTF8 = "replace"
 
 
-class ServerLink:
+class ServerLink(Reconnecting):
     """locate: where the server is now; raises RedisError or OSError.
 
     scripts: their text, by name. sharded: as in a cluster, where a topic is at the server of its slot alone.
     """
+
+    broker = "Redis"
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class ServerLink:
         events: LinkEvents,
         sharded: bool = False,
     ) -> None:
+        super().__init__(events.restored)
         self.topics: set[bytes] = set()
         self._locate = locate
         self._access = access
@@ -54,24 +55,14 @@ class ServerLink:
         self._identity: tuple[bytes, bytes] = (b"", b"")
         self._shas: dict[str, bytes] = {}
         self._loading: asyncio.Future[list[bytes]] | None = None
-        self._why = "the server was not reached yet"
-        self._lost = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Connect, and reconnect from now on. Raises EngineUnavailable."""
-        if not await self._connect():
-            raise EngineUnavailable(f"Redis cannot be reached: {self._why}")
-        self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
+    @property
+    def _server(self) -> RedisAddress | None:
+        return self._address
 
-    async def close(self) -> None:
-        """Disconnect; what waits for a reply fails."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        self.disconnect("the engine was stopped")
-        await self._wait_closed()
+    @property
+    def _subscribed(self) -> int:
+        return len(self.topics)
 
     @property
     def is_up(self) -> bool:
@@ -178,46 +169,6 @@ class ServerLink:
         closing, self._closing = self._closing, []
         for connection in closing:
             await connection.wait_closed()
-
-    async def _keep_connected(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._lost.wait()
-            except TimeoutError:
-                self._check_deadlines()
-            else:
-                await self._reconnect()
-
-    async def _reconnect(self) -> None:
-        began, reported = asyncio.get_running_loop().time(), ""
-        pause, longest = PAUSES
-        while True:
-            delay = pause * (0.5 + secrets.randbelow(1024) / 1024)  # not all nodes at once
-            if self._why != reported:  # a server that stays away is reported once
-                reported = self._why
-                log.warning(
-                    "redis: connection to %s lost (%s), reconnecting in %.2f s; %d subscriptions will be re-checked",
-                    self._address,
-                    reported,
-                    delay,
-                    len(self.topics),
-                )
-            await self._wait_closed()
-            await asyncio.sleep(delay)
-            self._check_deadlines()
-            if await self._connect():
-                break
-            pause = min(2 * pause, longest)
-        took = asyncio.get_running_loop().time() - began
-        log.warning(
-            "redis: connected to %s again after %.1f s; all channels are compared with their logs", self._address, took
-        )
-        try:
-            self._events.restored()
-        except Exception:
-            log.exception("redis: channels cannot be compared with their logs; the connection is opened again")
-            self.disconnect("channels could not be compared with their logs")
 
     def _check_deadlines(self) -> None:
         """Give up a server that does not reply in time, and see whether an idle one still does."""

@@ -21,6 +21,7 @@ from freshet.engines.redis.driver import connection_options, explain
 from freshet.engines.redis.link import ServerLink
 from freshet.engines.redis.messages import LinkEvents, Part, ScriptCall
 from freshet.errors import EngineUnavailable
+from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet")
 
@@ -218,19 +219,16 @@ class ClusterServers(RedisTopology):
         self._look = asyncio.Event()
         self._looked = asyncio.Event()
         self._reaching = asyncio.Lock()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper = Tasks()
 
     async def start(self) -> None:
         await self._refresh()
         if not self._links:
             raise EngineUnavailable(self._why)
-        self._keeper = asyncio.get_running_loop().create_task(self._keep_topology())
+        self._keeper.start(self._keep_topology(), "redis: topology")
 
     async def stop(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        await self._keeper.stop()
         links, self._links = self._links, {}
         await asyncio.gather(*(link.close() for link in links.values()))
         await self._nodes.aclose()
