@@ -99,7 +99,10 @@ class Dispatcher:
         """Run one command of one client, and push the reply to it."""
         reply: Event | None
         try:
-            reply = await self.perform(session, command)
+            run, context, pending = self._begin(session, command)
+            if pending is not None:
+                await pending
+            reply = await run(self.node, context, command)
         except Refusal as why:
             reply = self._refused(command, why)
         except Disconnect:
@@ -112,14 +115,22 @@ class Dispatcher:
 
     async def perform(self, session: Session, command: Command) -> Event | None:
         """Run one command, and answer with the reply. Raises `Refusal`, `Disconnect`, and what a user's hook raises."""
-        run, in_channel, begins = self._commands[type(command)]
-        if not (session.connected or begins):
-            raise Disconnect.bad_request("the first command must be connect")
-        context = Context(session, *self.node.rules.find(command.channel)) if in_channel else Context(session)  # type: ignore[attr-defined]
-        pending = self.policies.check(context, command)
+        run, context, pending = self._begin(session, command)
         if pending is not None:
             await pending
         return await run(self.node, context, command)
+
+    def _begin(self, session: Session, command: Command) -> tuple[CommandFunction, Context, Awaitable[None] | None]:
+        """A command's function, its context, and what the policies wait for. Raises `Refusal` and `Disconnect`."""
+        run, in_channel, begins = self._commands[type(command)]
+        if not (session.connected or begins):
+            raise Disconnect.bad_request("the first command must be connect")
+        if in_channel:
+            rule, parameters = self.node.rules.find(command.channel)  # type: ignore[attr-defined]
+            context = Context(session, rule, parameters)
+        else:
+            context = Context(session)
+        return run, context, self.policies.check(context, command)
 
     def _refused(self, command: Command, why: Refusal) -> Refused | None:
         add(self.node.counts.refusals, why.code)

@@ -1,7 +1,5 @@
 """Where clients' and the server's publications meet: the owner of a channel takes each, and gives it its position."""
 
-from collections.abc import Awaitable, Callable
-
 from freshet.errors import EngineUnavailable, Refusal
 from freshet.model.commands import Publish
 from freshet.model.events import Accepted
@@ -9,7 +7,7 @@ from freshet.model.log import Kind, Position, PublishOptions
 from freshet.node.node import Node
 from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload
-from freshet.rules.rules import ChannelRule, Owner
+from freshet.rules.rules import ChannelRule
 
 
 async def publish_of_client(node: Node, context: Context, command: Publish) -> Accepted:
@@ -32,18 +30,9 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
 async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:
     """Hand a publication to whoever owns the channel by its rule. Raises as `Engine.publish`."""
     try:
-        position = await OWNERS[rule.owner](node, channel, data, options)
+        position = await node.owners[rule.owner](channel, data, options)
     except EngineUnavailable:
         node.counts.unpublished += 1
         raise
     node.counts.published += 1
     return position
-
-
-def _append_to_log(node: Node, channel: str, data: bytes, options: PublishOptions) -> Awaitable[Position]:
-    """The channel is a log and nothing else: the engine has it."""
-    return node.engine.publish(channel, data, options)
-
-
-OWNERS: dict[Owner, Callable[[Node, str, bytes, PublishOptions], Awaitable[Position]]] = {"log": _append_to_log}
-"""By `ChannelRule.owner`."""

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from freshet.engines.base import Engine, Receiver
 from freshet.errors import Disconnect
 from freshet.hub.catch_up import CatchUp
 from freshet.hub.hub import Hub
+from freshet.model.log import Position, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.expiry import Expiry
 from freshet.node.leaving import Leaving
@@ -20,12 +22,15 @@ from freshet.node.registry import Registry
 from freshet.observe.counts import Counts, Snapshot
 from freshet.policy.tokens import TokenVerifier
 from freshet.rules.hooks import Hooks
-from freshet.rules.rules import ChannelRules
+from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import TICK, Wheel
 from freshet.session.outbox import Turn
+
+TakePublication = Callable[[str, bytes, PublishOptions], Awaitable[Position]]
+"""What the owner of a channel does with a publication; see `Engine.publish`."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -38,7 +43,10 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Node:
-    """engine: where the logs are. tokens: None when there is no secret, so that no token can be right."""
+    """engine: where the logs are. tokens: None when there is no secret, so that no token can be right.
+
+    owners: who takes what is published in a channel, by its rule's `owner`.
+    """
 
     def __init__(
         self, config: Config, engine: Engine, tokens: TokenVerifier | None = None, clock: Clock = SYSTEM
@@ -64,6 +72,7 @@ class Node:
         self.presence = NodePresence(engine, self.wheel, self.tasks, timing.presence_ttl)
         self.leaving = Leaving(self.registry, self.hub, self.presence, self.hooks, self.tasks, self.counts)
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall)
+        self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self._began = clock.monotonic()
         self._position_check: asyncio.Task[None] | None = None
 

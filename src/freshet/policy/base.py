@@ -1,7 +1,8 @@
 """What a check before a command is, and the chain of them that every command and every server operation passes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +23,9 @@ class Grant(NamedTuple):
     expires: float = 0.0
 
 
+NO_GRANT = Grant()
+
+
 class Context:
     """One command on its way: who asks, and what the policies found out.
 
@@ -32,13 +36,16 @@ class Context:
     __slots__ = ("claims", "grant", "parameters", "rule", "session")
 
     def __init__(
-        self, session: Session | None, rule: ChannelRule | None = None, parameters: Mapping[str, str] | None = None
+        self,
+        session: Session | None,
+        rule: ChannelRule | None = None,
+        parameters: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.session = session
         self.rule = rule
-        self.parameters = parameters or {}
+        self.parameters = parameters
         self.claims: ConnectionClaims | None = None
-        self.grant = Grant()
+        self.grant = NO_GRANT
 
 
 class Policy(ABC):
@@ -52,22 +59,28 @@ class Policy(ABC):
         """
 
 
+Check = Callable[[Context, Command, ChannelRule | None], Awaitable[None] | None]
+
+
 class PolicyChain:
     """The one place that clients' commands and the server's operations pass before they run."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
-        self._policies = tuple(policies)
+        self._checks = tuple(policy.check for policy in policies)
 
     def check(self, context: Context, command: Command) -> Awaitable[None] | None:
         """As `Policy.check`, by all of them in order."""
-        for number, policy in enumerate(self._policies):
-            pending = policy.check(context, command, context.rule)
+        rule = context.rule
+        for check in self._checks:
+            pending = check(context, command, rule)
             if pending is not None:
-                return self._wait(pending, number + 1, context, command)
+                behind = self._checks[self._checks.index(check) + 1 :]
+                return self._wait(pending, behind, context, command)
         return None
 
-    async def _wait(self, pending: Awaitable[None], number: int, context: Context, command: Command) -> None:
+    @staticmethod
+    async def _wait(pending: Awaitable[None], behind: Sequence[Check], context: Context, command: Command) -> None:
         await pending
-        for policy in self._policies[number:]:
-            if (waits := policy.check(context, command, context.rule)) is not None:
+        for check in behind:
+            if (waits := check(context, command, context.rule)) is not None:
                 await waits

@@ -54,7 +54,7 @@ class Rights(Policy):
         session = context.session
         if session is None:
             return None
-        if rule is not None and self._personal_channels:
+        if self._personal_channels and rule is not None:
             _only_ones_own(session, getattr(command, "channel", ""))
         check = self._checks.get(type(command))
         pending: Pending = check(context, session, command) if check is not None else None
@@ -106,16 +106,20 @@ class Rights(Policy):
 
     def _publish(self, context: Context, session: Session, command: Publish) -> Pending:
         assert context.rule is not None
-        _allow(context.rule.publish, session, command.channel, "publish in")
-        return None
+        who = context.rule.publish
+        if who == "client" or (who == "subscriber" and command.channel in session.subscriptions):
+            return None
+        raise _refusal(who, command.channel, "publish in")
 
     def _read(
         self, context: Context, session: Session, command: ReadHistory | ReadPresence | ReadPresenceStats
     ) -> Pending:
         """History and presence."""
         assert context.rule is not None
-        _allow(context.rule.read, session, command.channel, "read")
-        return None
+        who = context.rule.read
+        if who == "client" or (who == "subscriber" and command.channel in session.subscriptions):
+            return None
+        raise _refusal(who, command.channel, "read")
 
 
 async def _later_connection(context: Context, claims: Awaitable[ConnectionClaims]) -> None:
@@ -136,9 +140,7 @@ def _only_ones_own(session: Session, channel: str) -> None:
         raise Refusal.permission_denied(f"{channel!r} belongs to another user")
 
 
-def _allow(who: str, session: Session, channel: str, deed: str) -> None:
-    if who == "client" or (who == "subscriber" and channel in session.subscriptions):
-        return
+def _refusal(who: str, channel: str, deed: str) -> Refusal:
     if who == "subscriber":
-        raise Refusal.permission_denied(f"only subscribers may {deed} {channel!r}")
-    raise Refusal.permission_denied(f"clients may not {deed} {channel!r}")
+        return Refusal.permission_denied(f"only subscribers may {deed} {channel!r}")
+    return Refusal.permission_denied(f"clients may not {deed} {channel!r}")

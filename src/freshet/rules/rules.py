@@ -70,7 +70,8 @@ class ChannelRules:
         """
         if not channel:
             raise Refusal.bad_request("channel: expected a name")
-        if len(channel) > self._longest or len(channel.encode(errors="replace")) > self._longest:
+        # A character is at most four bytes: most names are short enough without being encoded.
+        if len(channel) * 4 > self._longest and len(channel.encode(errors="replace")) > self._longest:
             raise Refusal.bad_request(f"channel: at most {self._longest} bytes")
         for rule in self._rules:
             parameters = rule.fit(channel)

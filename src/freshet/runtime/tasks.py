@@ -28,19 +28,21 @@ class Tasks:
         """How many have not ended."""
         return len(self._running)
 
-    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    def start(self, work: Coroutine[Any, Any, T], name: str, *, may_fail: bool = True) -> asyncio.Task[T]:
         """Begin `work` as a task. Whoever awaits the task has its result and its exception; a failure is logged anyway.
 
-        name: for logs and debuggers, such as `hub: gap check`.
+        name: for logs and debuggers, such as `hub: gap check`. may_fail: False: it handles all exceptions itself, so
+        that its end costs nothing here.
         """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ended if may_fail else self._running.discard)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
             return
         if isinstance(error, FreshetError):  # expected: a client or a broker is away
             log.warning("%s: %s", task.get_name(), error)

@@ -172,7 +172,7 @@ class Session:
             self._backlog.append(command)
         if self._backlog and not self._busy:
             self._busy = True
-            self.host.tasks.start(self._work(), "session: commands")
+            self.host.tasks.start(self._work(), "session: commands", may_fail=False)
 
     async def _work(self) -> None:
         was_full = self.backlog_full
