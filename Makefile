@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+WORKERS ?= auto
+# Tests that run side by side slow each other down: what one waits for has twice the time.
+SCALE := $(or $(FRESHET_TEST_SCALE),2)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -18,9 +21,9 @@ demo: $(VENV)/run ## start the demos on http://127.0.0.1:8000 (ARGS="--port 9000
 	$(BIN)/freshet demo $(ARGS)
 
 .PHONY: test
-test: tools ## set up what the tests need, then run every check and every test (ARGS="-k recovery")
+test: tools ## set up what the tests need, then run every check and every test (ARGS="-k recovery" WORKERS=2)
 	@$(MAKE) check
-	$(BIN)/pytest $(ARGS)
+	FRESHET_TEST_SCALE=$(SCALE) $(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev ## format, lint, types, architecture; takes seconds
@@ -35,7 +38,7 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken lines (ARGS=--write)
+bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken connections (ARGS=--write)
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
 	$(BIN)/python -m bench.memory $(ARGS)
@@ -44,7 +47,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.jitter $(ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/dev ## faults under load, minutes: what arrived, who was told, what was lost (ARGS="--rounds 3 --only nats")
+chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were notified, what was lost (ARGS="--rounds 3 --only nats")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: autobahn
@@ -54,6 +57,13 @@ autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython
 .PHONY: frontend
 frontend: ## build frontend/ into src/freshet/static; needs Node
 	cd frontend && npm ci --no-audit --no-fund && npm run build
+
+.PHONY: proto
+proto: ## generate the Protobuf messages from client.proto anew
+	$(PYTHON) -m venv $(VENV)/proto
+	$(VENV)/proto/bin/python -m pip --disable-pip-version-check --quiet install grpcio-tools==1.74.0 'setuptools<80'
+	$(VENV)/proto/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
+		src/freshet/dialects/centrifuge/client.proto
 
 .PHONY: docs
 docs: $(VENV)/dev ## build the documentation into build/docs, every link checked (ARGS=serve shows it while you write)
@@ -88,7 +98,7 @@ pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(PYTHON) -m venv $(VENV)/pin
 	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv
 	$(PIN) $(ARGS) --output-file requirements/run.txt
-	$(PIN) $(ARGS) --extra redis --constraint requirements/run.txt --output-file requirements/image.txt
+	$(PIN) $(ARGS) --extra nats --extra redis --constraint requirements/run.txt --output-file requirements/image.txt
 	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 
 .PHONY: clean

@@ -1,8 +1,8 @@
 """What a delivery costs the server, over each transport and dialect, beside python-socketio and npm socket.io.
 
-All are asked for the same: a client emits an event, and the server emits its argument to a room. The servers have one
-core, the load another. Rounds are interleaved, and medians are told: a machine's noise then falls on all. CPU is what
-the kernel accounts to the server's process, for a publication and its deliveries, divided by these.
+All do the same: a client emits an event, and the server emits its argument to a room. The servers have one
+core, the load another. Rounds are interleaved, and medians are shown: a machine's noise then falls on all. CPU is
+what the kernel accounts to the server's process, for a publication and its deliveries, divided by these.
 
 Run: make bench, or python -m bench.clients --help. With --write the table goes to bench/RESULTS.md.
 """
@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import uvloop
 
+from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
-from bench.subscribers import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Listener, Way, framed
+from bench.subscribers import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Subscriber, Way, framed
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
@@ -30,13 +31,13 @@ MICROSECONDS = 1e6
 DATA = b"{" + MARK + b':%d,"pad":"%b"}'
 
 COUNTED = """\
-A Socket.IO client over WebSocket emits `say`, and the server emits its argument to a room of the listeners, which hear
-nothing else; so many of these are in flight, and the next follow when all listeners have all of them. Counted is the
+A Socket.IO client over WebSocket emits `say`, and the server emits its argument to a room of the subscribers, which get
+nothing else; so many of these are in flight, and the next follow when all subscribers have all of them. Counted is the
 CPU of the server's process for all of it, divided by the deliveries: what came in, the emit, and, with long polling,
 the request that each answer takes. Freshet's room is a channel with a log of 100 publications; what is emitted to it
-reaches the listeners of its other dialects too. The servers are as one installs them: `freshet serve`, python-socketio
-on uvicorn with uvloop and httptools, `socket.io` on Node without a cluster; no compression, one process each. The
-column "of Freshet" tells how many times Freshet's cost another server's is.""".splitlines()
+reaches the subscribers of its other dialects too. The servers are as one installs them: `freshet serve`,
+python-socketio on uvicorn with uvloop and httptools, `socket.io` on Node without a cluster; no compression, one process
+each. The column "of Freshet" says how many times Freshet's cost another server's is.""".splitlines()
 
 
 class Server(NamedTuple):
@@ -53,41 +54,41 @@ class Cost(NamedTuple):
     late: float
 
 
-class Publisher(Listener):
-    """A Socket.IO client that says something, and hears nothing."""
+class Publisher(Subscriber):
+    """A Socket.IO client that emits, and receives nothing."""
 
-    def say(self, numbers: range, payload: int) -> None:
+    def emit(self, numbers: range, payload: int) -> None:
         pad = b"x" * (payload - len(DATA % (0, b"")))
         for number in numbers:
             self.transport.write(framed(b'42["say",%b]' % (DATA % (number % 10, pad))))
 
 
 async def measure(server: Server, way: Way, window: int, options: argparse.Namespace) -> Cost:
-    """One round: the listeners come, hear for a while, and go."""
+    """One round: the clients subscribe, receive for a while, and go."""
     loop, count = asyncio.get_running_loop(), Count()
-    speak = Way("publisher", SOCKETIO_WEBSOCKET.steps[:2], Listener)
-    _, publisher = await loop.create_connection(lambda: Publisher(Count(), speak), "127.0.0.1", server.process.port)
+    emits = Way("publisher", SOCKETIO_WEBSOCKET.steps[:2], Subscriber)
+    _, publisher = await loop.create_connection(lambda: Publisher(Count(), emits), "127.0.0.1", server.process.port)
     await publisher.ready
-    listeners: list[Listener] = []
-    while left := options.listeners - len(listeners):
+    subscribers: list[Subscriber] = []
+    while left := options.subscribers - len(subscribers):
         made = [
-            (await loop.create_connection(lambda: way.listener(count, way), "127.0.0.1", server.process.port))[1]
+            (await loop.create_connection(lambda: way.subscriber(count, way), "127.0.0.1", server.process.port))[1]
             for _ in range(min(20, left))
         ]
-        await asyncio.gather(*(listener.ready for listener in made))
-        listeners += made
-    everyone = options.listeners * window
+        await asyncio.gather(*(subscriber.ready for subscriber in made))
+        subscribers += made
+    everyone = options.subscribers * window
     await _all_are_in(publisher, count, options)
     deliveries, times, before, end = 0, [], server.process.cpu(), time.monotonic() + options.seconds
     while time.monotonic() < end:
         began = time.monotonic()
         count.expect(everyone)
-        publisher.say(range(window), options.payload)
+        publisher.emit(range(window), options.payload)
         await asyncio.wait_for(count.done.wait(), 20)
         times.append(time.monotonic() - began)
         deliveries += everyone
     cost = server.process.cpu().since(before)
-    for each in (*listeners, publisher):
+    for each in (*subscribers, publisher):
         each.transport.abort()
     await asyncio.sleep(0.3)
     per = MICROSECONDS / deliveries
@@ -95,15 +96,15 @@ async def measure(server: Server, way: Way, window: int, options: argparse.Names
 
 
 async def _all_are_in(publisher: Publisher, count: Count, options: argparse.Namespace) -> None:
-    """A bare WebSocket is not told when it hears the channel: until all hear the same publication."""
+    """A bare WebSocket is not notified when it is subscribed: until all receive the same publication."""
     for _ in range(20):
         await asyncio.sleep(0.2)
-        count.expect(options.listeners)
-        publisher.say(range(1), options.payload)
+        count.expect(options.subscribers)
+        publisher.emit(range(1), options.payload)
         with suppress(TimeoutError):
             await asyncio.wait_for(count.done.wait(), 1)
             return
-    raise TimeoutError("not all listeners hear")
+    raise TimeoutError("not all subscribers receive")
 
 
 def start(stack: ExitStack) -> list[Server]:
@@ -159,20 +160,14 @@ def table(costs: dict[tuple[str, str, int], list[Cost]], windows: list[int]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listeners", type=int, default=300)
-    parser.add_argument("--payload", type=int, default=128, help="bytes of JSON in a publication")
-    parser.add_argument("--windows", type=lambda text: [int(each) for each in text.split(",")], default=[1, 8])
-    parser.add_argument("--seconds", type=float, default=1.0, help="of one round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = benchmark_parser(__doc__, subscribers=300, payload=128, windows=[1, 8], seconds=1.0, rounds=5)
     parser.add_argument("--only", default="", help="rows with this in their name: polling")
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--write: the table has all rows")
     be_the_load()
     costs = uvloop.run(rounds(options))
-    what = f"{options.listeners} listeners, {options.payload} bytes, {options.rounds} interleaved rounds"
+    what = f"{options.subscribers} subscribers, {options.payload} bytes, {options.rounds} interleaved rounds"
     lines = [f"## Each transport and dialect: {what}", "", *COUNTED, "", *table(costs, options.windows)]
     print("\n".join(lines))
     if options.write:

@@ -2,7 +2,7 @@
 
 Publications are posted to the API, in batches, by a few publishers of which each waits for its answer before it posts
 again. Servers share one core; the load and the brokers have the other. CPU is what the kernel accounts to the processes
-of the servers, and to the broker's. Rounds of the engines are interleaved, and medians are told.
+of the servers, and to the broker's. Rounds of the engines are interleaved, and medians are shown.
 
 Run: make bench, or python -m bench.engines --help. With --write the table goes to bench/RESULTS.md.
 """
@@ -22,28 +22,30 @@ from typing import Any, NamedTuple
 import msgspec
 import uvloop
 
+from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 from bench.storm import serve
-from bench.subscribers import BEGIN, MARK, UPGRADE, Count, Listener, Poller, Way, framed
+from bench.subscribers import BEGIN, MARK, UPGRADE, Count, Poller, Subscriber, Way, framed
 
 MICROSECONDS = 1e6
 PUBLISHERS = 4
 BATCH = 50
 NODES = (1, 2, 4, 8)
-NONE = Way("publisher", [(b"", b"")], Listener)
+NONE = Way("publisher", [(b"", b"")], Subscriber)
 
-TOLD = """\
+MEASURED = """\
 Publications of 128 bytes in channels that keep 1,000, posted to `/api/batch` by four publishers, 50 in a batch, which
-need not run one after the other. *One listener*: ten channels with a WebSocket each. The *listeners* after that: all in
-one channel. *Alone*: one publisher that posts one publication to `/api/publish` and waits until it is acknowledged, in
-the median. Up to 200 are under way at once, and what a turn of the loop brings goes out in one write for each client,
-which is why a delivery costs so little. The servers have one core together, so that four workers do not do more than
-one; the load and the broker have the other. SQLite syncs each commit, JetStream writes files, Redis writes nothing to
-disk here. CPU is that of the servers, and of the broker, for each publication.""".splitlines()
-NODES_TOLD = """\
-Everything is published at the first node. *One listens*: a client at the first node hears the channel, and nobody else.
-*All listen*: a client at each. *Others*: the CPU of all other nodes together, for each publication.""".splitlines()
+need not run one after the other. *One subscriber*: ten channels with a WebSocket each. The *subscribers* after that:
+all in one channel. *Alone*: one publisher that posts one publication to `/api/publish` and waits until it is
+acknowledged, in the median. Up to 200 are under way at once, and what a turn of the loop brings goes out in one write
+for each client, which is why a delivery costs so little. The servers have one core together, so that four workers do
+not do more than one; the load and the broker have the other. SQLite syncs each commit, JetStream writes files, Redis
+writes nothing to disk here. CPU is that of the servers, and of the broker, for each publication.""".splitlines()
+NODES_MEASURED = """\
+Everything is published at the first node. *One subscribed*: only a client at the first node is subscribed to the
+channel. *All subscribed*: a client at each. *Others*: the CPU of all other nodes together, per
+publication.""".splitlines()
 
 
 class Place(NamedTuple):
@@ -106,30 +108,30 @@ def batch(channels: Sequence[str]) -> bytes:
     return posted("batch", {"commands": commands, "parallel": True})
 
 
-def hears(channel: str) -> Way:
+def subscription_to(channel: str) -> Way:
     lines = b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"%b"}}' % channel.encode()
     steps = [(BEGIN % (b"/connection/websocket", UPGRADE % b""), b"\r\n\r\n"), (framed(lines), b'"id":2')]
-    return Way("listener", steps, Listener)
+    return Way("subscriber", steps, Subscriber)
 
 
-async def connect(server: Process, count: Count, way: Way, kind: type[Listener]) -> Any:
+async def connect(server: Process, count: Count, way: Way, kind: type[Subscriber]) -> Any:
     loop = asyncio.get_running_loop()
     return (await loop.create_connection(lambda: kind(count, way), "127.0.0.1", server.port))[1]
 
 
-async def listen(servers: Sequence[Process], channels: Sequence[str], number: int) -> tuple[Count, list[Listener]]:
+async def subscribe(servers: Sequence[Process], channels: Sequence[str], number: int) -> tuple[Count, list[Subscriber]]:
     """So many of them, at each server and channel in turn."""
-    heard, listeners = Count(), []
+    count, subscribers = Count(), []
     for index in range(number):
-        way = hears(channels[index % len(channels)])
-        listeners.append(await connect(servers[index % len(servers)], heard, way, Listener))
-        await listeners[-1].ready
-    return heard, listeners
+        way = subscription_to(channels[index % len(channels)])
+        subscribers.append(await connect(servers[index % len(servers)], count, way, Subscriber))
+        await subscribers[-1].ready
+    return count, subscribers
 
 
-async def run(place: Place, channels: Sequence[str], listeners: int, seconds: float) -> Cost:
-    """One measurement: publications to each channel in turn, and the listeners that share the channels heard all."""
-    heard, hearing = await listen(place.servers, channels, listeners)
+async def run(place: Place, channels: Sequence[str], number: int, seconds: float) -> Cost:
+    """One measurement: publications to each channel in turn, until the subscribers that share the channels have all."""
+    deliveries, subscribers = await subscribe(place.servers, channels, number)
     answers = Count()
     publishers = [await connect(place.servers[0], answers, NONE, Publisher) for _ in range(PUBLISHERS)]
     before, began = place.cpu(), time.monotonic()
@@ -140,13 +142,13 @@ async def run(place: Place, channels: Sequence[str], listeners: int, seconds: fl
     for publisher in publishers:
         publisher.goes_on = False
     await asyncio.wait_for(answers.done.wait(), 20)
-    published = answers.heard * BATCH
-    if missing := published * listeners // len(channels) - heard.heard:
-        heard.expect(missing)
-        await asyncio.wait_for(heard.done.wait(), 60)
+    published = answers.received * BATCH
+    if missing := published * number // len(channels) - deliveries.received:
+        deliveries.expect(missing)
+        await asyncio.wait_for(deliveries.done.wait(), 60)
     took = time.monotonic() - began
     used = [after - was for was, after in zip(before, place.cpu(), strict=True)]
-    for one in (*hearing, *publishers):
+    for one in (*subscribers, *publishers):
         one.transport.abort()
     await asyncio.sleep(0.2)
     return Cost(published / took, *(MICROSECONDS * cpu / published for cpu in used))
@@ -204,20 +206,20 @@ async def engines(options: argparse.Namespace, folder: Path) -> list[str]:
         for number in range(options.rounds):
             for place in made:
                 one[place.name].append(await run(place, ten, len(ten), options.seconds))
-                many[place.name].append(await run(place, ["many"], options.listeners, options.seconds))
+                many[place.name].append(await run(place, ["many"], options.subscribers, options.seconds))
                 late[place.name].append(await alone(place, options.seconds))
                 print(number, place.name, one[place.name][-1], many[place.name][-1], file=sys.stderr)
-    many_are = f"{options.listeners} listeners: publications/s | deliveries/s | CPU us a delivery"
+    many_are = f"{options.subscribers} subscribers: publications/s | deliveries/s | CPU us a delivery"
     lines = [
-        f"| engine | one listener: publications/s | CPU us | broker us | {many_are} | alone, ms |",
+        f"| engine | one subscriber: publications/s | CPU us | broker us | {many_are} | alone, ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, costs in one.items():
         rate, cpu, _, brokers = (median(column) for column in zip(*costs, strict=True))
         fan = [median(column) for column in zip(*many[name], strict=True)]
         lines.append(
-            f"| {name} | {rate:,.0f} | {cpu:.0f} | {brokers:.0f} | {fan[0]:,.0f} | {fan[0] * options.listeners:,.0f} | "
-            f"{fan[1] / options.listeners:.2f} | {median(late[name]):.2f} |"
+            f"| {name} | {rate:,.0f} | {cpu:.0f} | {brokers:.0f} | {fan[0]:,.0f} | "
+            f"{fan[0] * options.subscribers:,.0f} | {fan[1] / options.subscribers:.2f} | {median(late[name]):.2f} |"
         )
     return lines
 
@@ -230,8 +232,8 @@ async def nodes(options: argparse.Namespace, folder: Path) -> list[str]:
             place = Place("", [serve(stack, folder, free_port(), 0, url) for _ in range(number)], process)
             await asyncio.sleep(1)
             for everywhere in (False, True):
-                listeners = number if everywhere else 1
-                costs[number, everywhere].append(await run(place, ["c"], listeners, options.seconds))
+                subscribers = number if everywhere else 1
+                costs[number, everywhere].append(await run(place, ["c"], subscribers, options.seconds))
             print(number, costs[number, False][-1], costs[number, True][-1], file=sys.stderr)
     lines = [
         "| nodes | who | publications/s | first node, CPU us | others, CPU us | Redis, CPU us |",
@@ -240,24 +242,26 @@ async def nodes(options: argparse.Namespace, folder: Path) -> list[str]:
     for everywhere in (False, True):
         for number in NODES:
             rate, first, others, its = (median(each) for each in zip(*costs[number, everywhere], strict=True))
-            who = "all listen" if everywhere else "one listens"
+            who = "all subscribed" if everywhere else "one subscribed"
             lines.append(f"| {number} | {who} | {rate:,.0f} | {first:.1f} | {others:.1f} | {its:.1f} |")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listeners", type=int, default=300, help="of the channel with many")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
-    options = parser.parse_args()
+    options = benchmark_parser(__doc__, subscribers=300, seconds=2.0, rounds=5).parse_args()
     be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         through = uvloop.run(engines(options, Path(folder)))
         grown = uvloop.run(nodes(options, Path(folder)))
-    lines = [f"## Publications through each engine, {options.rounds} interleaved rounds", "", *TOLD, "", *through, ""]
-    lines += [f"## What more nodes on one Redis cost, {options.rounds} rounds", "", *NODES_TOLD, "", *grown]
+    lines = [
+        f"## Publications through each engine, {options.rounds} interleaved rounds",
+        "",
+        *MEASURED,
+        "",
+        *through,
+        "",
+    ]
+    lines += [f"## What more nodes on one Redis cost, {options.rounds} rounds", "", *NODES_MEASURED, "", *grown]
     print("\n".join(lines))
     if options.write:
         write("engines", lines)

@@ -1,9 +1,10 @@
 """Fan-out, measured: server CPU per delivery, latency, connects, idle memory, beside a C loop of `send()`.
 
-The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are told: a
+The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are shown: a
 machine's noise then falls on both. CPU is what the kernel accounts to the server's process, user and system apart.
 
-Run: make bench, or python -m bench.fanout --help. With --write the table goes to bench/RESULTS.md.
+Run: make bench, or python -m bench.fanout --help; `--rate 0` leaves the row of the latency out. With --write the table
+goes to bench/RESULTS.md.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from bench.arguments import benchmark_parser, numbers
 from bench.process import KIB, Process, free_port, served
 from bench.results import write
 from freshet.config import load as load_config
@@ -166,23 +168,12 @@ def scale(options: argparse.Namespace, work: Path) -> list[str]:
     ]
 
 
-def numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--payload", type=int, default=128, help="bytes of data in a publication")
-    parser.add_argument("--windows", type=numbers, default=[1, 8], help="publications in flight: 1,8")
-    parser.add_argument("--rate", type=float, default=100, help="publications/s of the latency row; 0: none")
-    parser.add_argument("--seconds", type=float, default=3, help="of one round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], rate=100, seconds=3, rounds=5)
     parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
     parser.add_argument(
         "--scale", type=numbers, default=[1, 10, 100, 1000, 5000, 15000], help="subscribers; empty: none"
     )
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,9 +1,9 @@
-"""What clients get whose lines are cut again and again: Freshet beside python-socketio and npm socket.io.
+"""What clients get whose connections are cut again and again: Freshet beside python-socketio and npm socket.io.
 
-Two servers of each kind share one Redis. Clients are the official ones (peers/jitter.mjs): each loses its line at a
-random moment of every ten seconds and comes back two seconds later, while two numbers a second are published. Told is
-how many of all numbers reached the clients. The published figures of such a test, by AnyCable, are 84.6 % for Socket.IO
-and 87.0 % for uWebSockets.
+Two servers of each kind share one Redis. Clients are the official ones (peers/jitter.mjs): each loses its connection
+at a random moment of every ten seconds and comes back two seconds later, while two numbers a second are published.
+Counted is how many of all numbers reached the clients. The published figures of such a test, by AnyCable, are 84.6 %
+for Socket.IO and 87.0 % for uWebSockets.
 
 Run: python -m bench.jitter --help. With --write the table goes to bench/RESULTS.md.
 """
@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.arguments import benchmark_parser
 from bench.clients import PEERS
 from bench.process import free_port, served
 from bench.results import write
@@ -65,17 +66,15 @@ def run(it: Contender, options: argparse.Namespace) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=300)
-    parser.add_argument("--publications", type=int, default=60)
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
+    parser = benchmark_parser(__doc__, clients=300)
+    parser.add_argument("--publications", type=int, default=60, help="two a second (default: 60)")
     options = parser.parse_args()
     if not (PEERS / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=PEERS, check=True, stdout=subprocess.DEVNULL)
     lines = [
-        f"## Lines that break: {options.clients} clients, {options.publications} publications, two a second",
+        f"## Connections that break: {options.clients} clients, {options.publications} publications, two a second",
         "",
-        "Two servers on one Redis; each client loses its line once in ten seconds, and is away for two.",
+        "Two servers on one Redis; each client loses its connection once in ten seconds, and is away for two.",
         "",
         "| server | due | delivered | of it | twice | out of order |",
         "|---|---|---|---|---|---|",

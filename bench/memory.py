@@ -1,4 +1,4 @@
-"""What a client that only listens holds in the server, by transport and dialect; and what a publication in a log does.
+"""What memory a subscriber holds in the server, by transport and dialect; and what a publication in a log does.
 
 A server is started for each, many come to it, and its resident memory is read before and after.
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.arguments import benchmark_parser
 from bench.clients import PEERS
 from bench.engines import BATCH, NONE, Publisher, batch, connect
 from bench.process import KIB, Process, be_the_load, free_port, served
@@ -28,21 +29,21 @@ CHANNELS = 200  # of 1,000 publications each
 
 async def held(server: Process, way: Way, number: int) -> float:
     """KiB for each of so many clients."""
-    count, listeners = Count(), []
+    count, subscribers = Count(), []
 
     async def come(several: int) -> None:
         for _ in range(0, several, AT_ONCE):
-            made = await asyncio.gather(*(connect(server, count, way, way.listener) for _ in range(AT_ONCE)))
-            await asyncio.gather(*(listener.ready for listener in made))
-            listeners.extend(made)
+            made = await asyncio.gather(*(connect(server, count, way, way.subscriber) for _ in range(AT_ONCE)))
+            await asyncio.gather(*(subscriber.ready for subscriber in made))
+            subscribers.extend(made)
         await asyncio.sleep(1)
 
     await come(FIRST)
     before = server.memory()
     await come(number)
     after = server.memory()
-    for listener in listeners:
-        listener.transport.abort()
+    for subscriber in subscribers:
+        subscriber.transport.abort()
     return (after - before) / number / KIB
 
 
@@ -88,14 +89,11 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=5000)
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
-    options = parser.parse_args()
+    options = benchmark_parser(__doc__, clients=5000).parse_args()
     be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         lines = [
-            f"## Memory: {options.clients:,} clients that listen to one channel, by transport and dialect",
+            f"## Memory: {options.clients:,} clients that are subscribed to one channel, by transport and dialect",
             "",
             "Resident memory of the server's process; the kernel's buffers are not in it.",
             "",

@@ -1,6 +1,6 @@
-"""Ten thousand clients that come back at once, and a node that sends its clients away: how fast, and who notices.
+"""Ten thousand clients that come back at once, and a node that drains: how fast, and who notices.
 
-A storm: all clients but a hundred lose their line at the same moment, and come back with what they had, as fast as they
+A storm: all clients but a hundred lose their connection at the same moment, and reconnect and recover as fast as they
 are let in; who is turned away (503) waits as long as the server says, and a random second. Meanwhile publications go
 on, and those who stayed measure how late they are. A drain: one of two nodes on a Redis gets SIGTERM and moves its
 clients.
@@ -28,6 +28,7 @@ from statistics import median
 import httpx
 import uvloop
 
+from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
 from bench.results import write
 from bench.subscribers import BEGIN, UPGRADE, framed
@@ -125,7 +126,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.is_in:
-            self._heard(data)
+            self._received(data)
             return
         self._came += data
         if self._came.startswith(b"HTTP/1.1 101") and b"\r\n\r\n" in self._came and b'"id"' not in self._came:
@@ -147,7 +148,7 @@ class Client(asyncio.Protocol):
         self._epoch = _epoch(came)[1]  # type: ignore[index]
         self._last = (_offset(came) or [b"0"])[-1]
 
-    def _heard(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         if offsets := _offset(data):
             self._last = offsets[-1]
             if not self._is_quiet:
@@ -292,18 +293,13 @@ def drains(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--rate", type=float, default=200, help="publications/s, of all channels together")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
-    options = parser.parse_args()
+    options = benchmark_parser(__doc__, clients=10_000, rate=200, rounds=5).parse_args()
     be_the_load()
     with tempfile.TemporaryDirectory() as folder:
         lines = [
             f"## All come back at once: {options.clients:,} clients in {CHANNELS} channels",
             "",
-            f"All but {STAYED} lose their line, and recover what they missed; medians of {options.rounds} rounds.",
+            f"All but {STAYED} lose their connection, and recover; medians of {options.rounds} rounds.",
             f"Meanwhile {options.rate:g} publications a second reach those who stayed, *late* by so much.",
             "",
             *storms(options, Path(folder)),

@@ -1,6 +1,7 @@
 """Clients that only count: each transport and dialect, spoken on a bare socket with as little work as can be.
 
-A listener opens as a real client does, and from then on counts how often the marker comes that every publication holds.
+A subscriber opens as a real client does, and from then on counts how often the marker comes that every publication
+holds.
 """
 
 import asyncio
@@ -30,33 +31,36 @@ def framed(data: bytes, opcode: int = 1) -> bytes:
 
 
 class Way(NamedTuple):
-    """How a listener hears. steps: what it says, and what it waits for before it says the next; the last: it is in."""
+    """How a client subscribes.
+
+    steps: what it sends, and what it waits for before it sends the next; after the last one it is subscribed.
+    """
 
     name: str
     steps: list[tuple[bytes, bytes]]
-    listener: Callable[["Count", "Way"], "Listener"]
+    subscriber: Callable[["Count", "Way"], "Subscriber"]
 
 
 class Count:
-    """What all listeners of a round have heard."""
+    """How many publications all subscribers of a round have received."""
 
     def __init__(self) -> None:
-        self.heard = 0
+        self.received = 0
         self.due = 0
         self.done = asyncio.Event()
 
     def add(self, number: int) -> None:
-        self.heard += number
-        if self.heard >= self.due:
+        self.received += number
+        if self.received >= self.due:
             self.done.set()
 
     def expect(self, number: int) -> None:
-        """So many more, from now on: `done` is set when they were heard."""
-        self.due = self.heard + number
+        """So many more, from now on: `done` is set when they were received."""
+        self.due = self.received + number
         self.done.clear()
 
 
-class Listener(asyncio.Protocol):
+class Subscriber(asyncio.Protocol):
     """A stream: one connection, which is opened and then read."""
 
     def __init__(self, count: Count, way: Way) -> None:
@@ -97,7 +101,7 @@ class Listener(asyncio.Protocol):
 _length = re.compile(rb"content-length: (\d+)", re.IGNORECASE).search
 
 
-class Poller(Listener):
+class Poller(Subscriber):
     """A request, its answer, and the next request. Steps are requests, too."""
 
     place = b""
@@ -142,18 +146,18 @@ class PagePoller(Poller):
 
 
 class EnginePoller(Poller):
-    """The polls of Socket.IO. What it says first goes by the same connection."""
+    """The polls of Socket.IO. What it sends first goes by the same connection."""
 
     sid = b""
 
     def answered(self, head: bytes, body: bytes) -> None:
         if not self.sid:
             self.sid = re.search(rb'"sid":"([^"]*)"', body)[1]  # type: ignore[index]
-            self._said = [b"40", b'420["enter"]']
+            self._unsent = [b"40", b'420["enter"]']
             self._post()
         elif body == b"ok":
             self._poll()
-        elif self._said:
+        elif self._unsent:
             self._post()
         elif not self.ready.done() and b"430[true]" in body:
             self.ready.set_result(None)
@@ -164,7 +168,7 @@ class EnginePoller(Poller):
             self._poll()
 
     def _post(self) -> None:
-        data = self._said.pop(0)
+        data = self._unsent.pop(0)
         head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(data)
         self.transport.write(b"POST" + BEGIN[3:] % (self._url(), head) + data)
 
@@ -188,21 +192,21 @@ _ENGINE = b"/socket.io/?EIO=4&transport="
 SOCKETIO_WEBSOCKET = Way(
     "Socket.IO, WebSocket",
     _websocket(_ENGINE + b"websocket", (framed(b"40"), b'40{"sid"'), (framed(b'420["enter"]'), b"430[true]")),
-    Listener,
+    Subscriber,
 )
 SOCKETIO_POLLING = Way("Socket.IO, long polling", [(BEGIN % (_ENGINE + b"polling", b""), b"")], EnginePoller)
 WAYS = [
-    Way("channel's URL, WebSocket", _websocket(b"/channels/bench"), Listener),
+    Way("channel's URL, WebSocket", _websocket(b"/channels/bench"), Subscriber),
     Way(
         "channel's URL, SSE",
         [(BEGIN % (b"/channels/bench", b"Accept: text/event-stream\r\n"), b"subscribed")],
-        Listener,
+        Subscriber,
     ),
     Way("channel's URL, long polling", [(BEGIN % (b"/channels/bench?limit=0", b""), b"")], PagePoller),
     Way(
         "Centrifuge JSON, WebSocket",
         _websocket(b"/connection/websocket", (framed(LINES), b'"id":2')),
-        Listener,
+        Subscriber,
     ),
     Way(
         "Centrifuge Protobuf, WebSocket",
@@ -211,12 +215,12 @@ WAYS = [
             (framed(MESSAGES, 2), b"\x08\x02"),
             protocol=b"Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
         ),
-        Listener,
+        Subscriber,
     ),
     Way(
         "Centrifuge JSON, HTTP stream",
         [(_posted(b"/connection/http_stream", b"application/json", LINES), b'"id":2')],
-        Listener,
+        Subscriber,
     ),
     Way(
         "Centrifuge JSON, SSE",
@@ -230,7 +234,7 @@ WAYS = [
                 b'"id":2',
             )
         ],
-        Listener,
+        Subscriber,
     ),
     SOCKETIO_WEBSOCKET,
     SOCKETIO_POLLING,

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from xdist.remote import Producer
 
 from tests.tools.browser import chromium, console
 from tests.tools.need import require_npm_packages
+from tests.tools.parallel import UnitScheduling, chosen_workers
 from tests.tools.patience import SCALE
 from tests.tools.serving import Server, serving
+
+pytest.register_assert_rewrite("tests.contracts")  # what fails in a shared test says with which values
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +31,7 @@ def chromium_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdr
 
 @pytest.fixture
 def browser(chromium_process: webdriver.Chrome) -> webdriver.Chrome:
-    """Headless Chromium on an empty page with an empty console; one process for the whole run.
+    """Headless Chromium on an empty page with an empty console; one process for the whole run of a worker.
 
     `tests.tools.browser.console_errors(browser)` gives the errors of the pages.
     """
@@ -52,3 +56,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         mark = item.get_closest_marker("timeout") or default
         item.add_marker(pytest.mark.timeout(mark.args[0] * SCALE, **mark.kwargs), append=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    return chosen_workers()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitScheduling:
+    """With `-n`, whatever `--dist` says: see `tests/tools/parallel.py`."""
+    return UnitScheduling(config, log)

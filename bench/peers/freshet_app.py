@@ -1,4 +1,4 @@
-"""Freshet, for the benchmarks: one room, which every dialect hears, and an event that publishes to it."""
+"""Freshet, for the benchmarks: one room, which every dialect can subscribe to, and an event that publishes to it."""
 
 import os
 
@@ -18,7 +18,7 @@ live = Freshet(
     environment={},
 )
 live.channel("bench", history=History(size=100, ttl=60))
-# Over Redis, clients that lost their line come back as the same session, as with the peer's recovery.
+# Over Redis, clients that lost their connection come back as the same session, as with the peer's recovery.
 default = live.namespace("/", recovery=120 if "REDIS_URL" in os.environ else 0)
 
 

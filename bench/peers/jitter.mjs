@@ -1,7 +1,7 @@
-// Clients that lose their line again and again, and what they got: node jitter.mjs KIND CLIENTS COUNT URL...
+// Clients that lose their connection again and again, and what they got: node jitter.mjs KIND CLIENTS COUNT URL...
 //
 // KIND: socket.io or centrifuge, the official clients. One more client publishes COUNT numbers, two a second; all
-// others lose their line at a random moment of every ten seconds, without a word, and come back two seconds later.
+// others lose their connection at a random moment of every ten seconds, without a close, and come back two seconds later.
 // Prints JSON: of what was due, what came, came twice, came out of order.
 import { Centrifuge } from "centrifuge";
 import { io } from "socket.io-client";
@@ -11,12 +11,12 @@ const [kind, clients, count, ...urls] = process.argv.slice(2).map((each, index) 
 const AWAY = 2000, EVERY = 10_000, PAUSE = 500, REST = 8000;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-function viaSocketIO(url, heard) {
+function viaSocketIO(url, received) {
   const socket = io(url, {
     transports: ["websocket"], forceNew: true,
     reconnectionDelay: AWAY, reconnectionDelayMax: AWAY, randomizationFactor: 0,
   });
-  socket.on("news", (data) => heard(data.number));
+  socket.on("news", (data) => received(data.number));
   let enter;
   const entered = new Promise((done) => (enter = done));
   // As the documentation of each says: rooms are entered again, unless the session was recovered.
@@ -24,23 +24,23 @@ function viaSocketIO(url, heard) {
   return { entered, socket, cut: () => socket.io.engine?.transport?.ws?.terminate?.(), end: () => socket.close() };
 }
 
-function viaCentrifuge(url, heard) {
-  let line;
-  class Line extends WebSocket {
+function viaCentrifuge(url, received) {
+  let connection;
+  class Connection extends WebSocket {
     constructor(...all) {
       super(...all, { allowSynchronousEvents: false });
-      line = this;
+      connection = this;
     }
   }
   const client = new Centrifuge(`${url.replace("http", "ws")}/connection/websocket`, {
-    websocket: Line, minReconnectDelay: AWAY, maxReconnectDelay: AWAY,
+    websocket: Connection, minReconnectDelay: AWAY, maxReconnectDelay: AWAY,
   });
   const subscription = client.newSubscription("bench", { recoverable: true, positioned: true });
-  subscription.on("publication", ({ data }) => heard((Array.isArray(data) ? data[1] : data.data?.[1] ?? data).number));
+  subscription.on("publication", ({ data }) => received((Array.isArray(data) ? data[1] : data.data?.[1] ?? data).number));
   const entered = new Promise((done) => subscription.once("subscribed", done));
   subscription.subscribe();
   client.connect();
-  return { entered, cut: () => line?.terminate(), end: () => client.disconnect() };
+  return { entered, cut: () => connection?.terminate(), end: () => client.disconnect() };
 }
 
 const got = [];

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.arguments import benchmark_parser
 from bench.results import write
 from tests.chaos.scenarios import SCENARIOS, Outcome, Scenario, happen
 from tests.chaos.world import Load
@@ -21,10 +22,10 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 COLUMNS = (
     "scenario",
     "engine",
-    "acknowledged x listeners",
+    "acknowledged x subscribers",
     "delivered",
     "recovered",
-    "told",
+    "gaps notified",
     "refused",
     "back: 50/95/100 %",
     "wrong",
@@ -34,14 +35,14 @@ COLUMNS = (
 def row(name: str, engine: str, outcome: Outcome) -> str:
     verdict, back = outcome.verdict, outcome.back
     places = [back[min(len(back) - 1, int(len(back) * part))] for part in (0.5, 0.95, 1)] if back else []
-    wrong = verdict.silent + verdict.twice + verdict.disordered + verdict.unexpected
+    wrong = verdict.silent + verdict.duplicates + verdict.disordered + verdict.unexpected
     cells = (
         name,
         engine,
         f"{verdict.expected:,}",
         f"{verdict.delivered / max(1, verdict.expected):.2%}",
         f"{outcome.recovered:,}",
-        f"{verdict.told:,}",
+        f"{verdict.notified:,}",
         f"{outcome.failed:,}",
         " / ".join(f"{place:.1f} s" for place in places) or "nobody was out",
         f"{wrong:,}",
@@ -73,36 +74,39 @@ def chosen(only: list[str]) -> list[Scenario]:
 
 def arguments() -> argparse.Namespace:
     load = Load()
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--clients", type=int, default=load.clients)
-    parser.add_argument("--channels", type=int, default=load.channels)
-    parser.add_argument("--rate", type=int, default=load.rate, help="publications a second")
+    parser = benchmark_parser(
+        __doc__,
+        results="tests/chaos/RESULTS.md",
+        clients=load.clients,
+        channels=load.channels,
+        rate=load.rate,
+        rounds=1,
+    )
+    parser.prog = "python -m tests.chaos"
     parser.add_argument("--soak", type=float, default=load.soak, help="seconds of one fault after the other")
     parser.add_argument("--before", default="", help="a revision that servers begin with, before a rolling deploy")
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", default=[], help="part of a name, or an engine; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write the table to tests/chaos/RESULTS.md")
     return parser.parse_args()
 
 
 def main() -> int:
-    asked = arguments()
+    options = arguments()
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     print(*lines, sep="\n", flush=True)
     clean = True
-    with version(asked.before) as before:
-        load = Load(asked.clients, asked.channels, asked.rate, asked.soak, before)
-        for seed in range(asked.seed, asked.seed + asked.rounds):
-            for scenario in chosen(asked.only):
+    with version(options.before) as before:
+        load = Load(options.clients, options.channels, options.rate, options.soak, before)
+        for seed in range(options.seed, options.seed + options.rounds):
+            for scenario in chosen(options.only):
                 with tempfile.TemporaryDirectory(prefix="freshet-chaos-") as folder:
                     outcome = asyncio.run(happen(scenario, load, Path(folder), seed))
                 lines.append(row(scenario.name, scenario.place.label, outcome))
                 print(lines[-1], flush=True)
                 clean = clean and outcome.verdict.is_clean
-    if asked.write:
-        title = f"## {asked.clients:,} clients, {asked.channels} channels, {asked.rate} publications a second"
-        write(f"{asked.clients} clients", [title, "", *lines], RESULTS)
+    if options.write:
+        title = f"## {options.clients:,} clients, {options.channels} channels, {options.rate:g} publications a second"
+        write(f"{options.clients} clients", [title, "", *lines], RESULTS)
     return 0 if clean else 1
 
 

@@ -1,9 +1,9 @@
-"""A node in a network namespace of its own, and a partition between it and the broker that nobody is told of.
+"""A node in a network namespace of its own, and a partition between it and the broker that neither is notified of.
 
 `run` makes two namespaces, in one of which a command is run: there are the broker, the other node and the clients. Two
-lines lead to the other, one for clients and one for the broker. All addresses are loopback addresses, on devices that
+links lead to the other, one for clients and one for the broker. All addresses are loopback addresses, on devices that
 lead nowhere else. A partition is a wrong hardware address: what is sent arrives at nobody, without an error. Instead of
-the line to the broker there may be two, whose inner ends a `Wire` has to join. It takes root, and Linux.
+the link to the broker there may be two, whose inner ends a `Wire` has to join. It takes root, and Linux.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 NODE = "127.9.1.2"  # where clients reach the node
-HERE, THERE = "127.9.2.1", "127.9.2.2"  # the broker, and from where the node calls it
+BROKER_SIDE, NODE_SIDE = "127.9.2.1", "127.9.2.2"  # where the broker is, and from where the node connects to it
 WIRE = ("wire0", "wire1")  # devices: the inner ends of what leads to the broker and to the node
 NOBODY = "02:00:00:00:00:01"
 NAMES = "FRESHET_TEST_NAMESPACES"  # in the environment, when this runs in one: ours and the node's
@@ -33,7 +33,10 @@ def can_be_made() -> bool:
 
 
 def run(*arguments: str, wired: bool = False) -> str:
-    """What `python ARGUMENTS` says in the first of two namespaces. Raises RuntimeError with all that it said."""
+    """What `python ARGUMENTS` prints in the first of two namespaces.
+
+    Raises RuntimeError with all its output if it fails.
+    """
     with namespaces(wired=wired) as names:
         command = ["ip", "netns", "exec", names[0], sys.executable, *arguments]
         env = {**os.environ, NAMES: " ".join(names)}
@@ -54,15 +57,15 @@ def namespaces(*, wired: bool = False) -> Iterator[tuple[str, str]]:
             _ip("-n", name, "address", "add", "127.0.0.1/24", "dev", "lo")
             _ip("-n", name, "link", "set", "lo", "up")
             _ip("-n", name, "address", "del", "127.0.0.1/8", "dev", "lo", check=False)
-        for line, (here, there) in enumerate((("127.9.1.1", NODE), (HERE, THERE))):
-            device = f"line{line}"
-            if wired and here == HERE:
+        for link, (near, far) in enumerate((("127.9.1.1", NODE), (BROKER_SIDE, NODE_SIDE))):
+            device = f"link{link}"
+            if wired and near == BROKER_SIDE:
                 for name, inner in ((ours, WIRE[0]), (node, WIRE[1])):
                     _ip("link", "add", device, "netns", name, "type", "veth", "peer", "name", inner, "netns", ours)
                     _ip("-n", ours, "link", "set", inner, "up")
             else:
                 _ip("link", "add", device, "netns", ours, "type", "veth", "peer", "name", device, "netns", node)
-            for name, address in ((ours, here), (node, there)):
+            for name, address in ((ours, near), (node, far)):
                 _ip("-n", name, "address", "add", f"{address}/24", "dev", device)
                 _ip("-n", name, "link", "set", device, "up")
         yield ours, node
@@ -79,10 +82,11 @@ def node_prefix() -> Sequence[str]:
 def part(*, apart: bool) -> None:
     """The node and the broker."""
     ours, node = os.environ[NAMES].split()
-    for name, address in ((ours, THERE), (node, HERE)):
-        _ip("-n", name, "neighbour", "del", address, "dev", "line1", check=False)
-        if apart:
-            _ip("-n", name, "neighbour", "add", address, "lladdr", NOBODY, "dev", "line1", "nud", "permanent")
+    for name, address in ((ours, NODE_SIDE), (node, BROKER_SIDE)):
+        if apart:  # replaced in one step: an entry that was deleted is learned again by what is sent meanwhile
+            _ip("-n", name, "neighbour", "replace", address, "lladdr", NOBODY, "dev", "link1", "nud", "permanent")
+        else:
+            _ip("-n", name, "neighbour", "del", address, "dev", "link1", check=False)
 
 
 def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:

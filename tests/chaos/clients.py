@@ -1,6 +1,6 @@
 """Subscribers that come back and recover, each in one channel; those over HTTP are in `http_clients`.
 
-They are small, so that thousands fit into one process; the official clients have ledgers of their own in other tests.
+They are small, so that thousands fit into one process; other tests keep ledgers of the official clients.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
-PATIENCE = 5  # heartbeats: for a connection, and for the next sign of life
-SMALL = 65536  # bytes that the kernel may keep for one that does not read
+PATIENCE = 5  # heartbeats: for a connection, and for the next message or heartbeat
+SMALL = 65536  # bytes that the kernel may buffer for one that does not read
 LIMIT = 1 << 26  # bytes of a message: all that was missed comes in one
 
-Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Request = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Subscriber(ABC):
-    """addresses: `host:port` of the servers, tried in turn from the `first`. given: see `Ledger`.
+    """addresses: `host:port` of the servers, tried in turn from the `first`. received: see `Ledger`.
 
     beat: seconds from one heartbeat of a server to the next. trust: they use TLS. back: when it was subscribed again
-    last, by the monotonic clock. why: it was out last.
+    last, by the monotonic clock. why: it lost its connection last.
     """
 
     def __init__(
         self,
         addresses: list[str],
         channel: str,
-        given: list[int | None],
+        received: list[int | None],
         first: int,
         beat: float,
         trust: ssl.SSLContext | None = None,
@@ -47,7 +47,7 @@ class Subscriber(ABC):
         self.transport: asyncio.WriteTransport | None = None
         self._addresses = addresses
         self._channel = channel
-        self._given = given
+        self._received = received
         self._next = first
         self._patience = PATIENCE * beat
         self._trust = trust
@@ -59,7 +59,7 @@ class Subscriber(ABC):
             address = self._addresses[self._next % len(self._addresses)]
             self._next += 1
             try:
-                await self._listen(address)
+                await self._stay_subscribed(address)
             except (OSError, WebSocketException, InvalidHandshake, EOFError) as why:
                 self.why = repr(why)
             attempt = 0 if self.is_in.is_set() else attempt + 1
@@ -68,62 +68,62 @@ class Subscriber(ABC):
             await asyncio.sleep(random.random() * min(1.0, 0.1 * 2**attempt))
 
     def cut(self) -> None:
-        """Its line is reset."""
+        """Its connection is reset."""
         if self.transport is not None:
             self.transport.abort()
 
     @abstractmethod
-    async def _listen(self, address: str) -> None:
-        """Subscribe, from where it was, and take what comes, until the line ends."""
+    async def _stay_subscribed(self, address: str) -> None:
+        """Subscribe, recover from the last position, and record what comes, until the connection ends."""
 
     def _subscribed(self, *, recovered: bool | None) -> None:
         """recovered: None when there was nothing to recover."""
         self.recoveries += recovered is True
         if recovered is False:
-            self._given.append(None)
+            self._received.append(None)
         self.back = time.monotonic()
         self.is_in.set()
 
-    def _take(self, data: dict[str, Any]) -> None:
-        self._given.append(data["number"])
+    def _record(self, data: dict[str, Any]) -> None:
+        self._received.append(data["number"])
 
 
 class Centrifugal(Subscriber):
     """Who speaks the Centrifugal protocol in JSON."""
 
-    _place: tuple[str, int] | None = None
+    _position: tuple[str, int] | None = None
 
     def _commands(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """With which it connects, and subscribes."""
+        """Those that connect, and subscribe."""
         subscribe: dict[str, Any] = {"channel": self._channel}
-        if self._place is not None:
-            subscribe |= {"recover": True, "epoch": self._place[0], "offset": self._place[1]}
+        if self._position is not None:
+            subscribe |= {"recover": True, "epoch": self._position[0], "offset": self._position[1]}
         return {"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe}
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        """What is not a heartbeat."""
+    def _handle(self, message: dict[str, Any]) -> None:
+        """A message that is not a heartbeat."""
         if "error" in message:
             raise EOFError(message["error"])
         if (reply := message.get("subscribe")) is not None:
-            self._placed(reply)
+            self._on_subscribed(reply)
         elif (push := message.get("push")) is not None:
             if "pub" in push:
                 self._publication(push["pub"])
             elif "unsubscribe" in push or "disconnect" in push:
                 raise EOFError(push)
 
-    def _placed(self, reply: dict[str, Any]) -> None:
-        self._subscribed(recovered=None if self._place is None else bool(reply.get("recovered")))
+    def _on_subscribed(self, reply: dict[str, Any]) -> None:
+        self._subscribed(recovered=None if self._position is None else bool(reply.get("recovered")))
         publications = reply.get("publications", [])
         offset = publications[0]["offset"] - 1 if publications else reply.get("offset", 0)
-        self._place = (reply.get("epoch", ""), offset)
+        self._position = (reply.get("epoch", ""), offset)
         for publication in publications:
             self._publication(publication)
 
     def _publication(self, publication: dict[str, Any]) -> None:
-        assert self._place is not None
-        self._place = (self._place[0], publication["offset"])
-        self._take(publication["data"])
+        assert self._position is not None
+        self._position = (self._position[0], publication["offset"])
+        self._record(publication["data"])
 
 
 class WebSocket(Centrifugal):
@@ -135,7 +135,7 @@ class WebSocket(Centrifugal):
         event.set()
         return event
 
-    async def _listen(self, address: str) -> None:
+    async def _stay_subscribed(self, address: str) -> None:
         url = f"{'wss' if self._trust else 'ws'}://{address}/connection/websocket"
         patience: dict[str, Any] = {"open_timeout": self._patience, "close_timeout": 0.1, "ping_interval": None}
         async with connect(url, **patience, max_size=LIMIT, max_queue=4, ssl=self._trust) as connection:
@@ -145,22 +145,22 @@ class WebSocket(Centrifugal):
             while True:
                 await self.awake.wait()
                 async with asyncio.timeout(self._patience):  # the server's heartbeat comes sooner
-                    await self._heard(connection, await connection.recv())
+                    await self._handle_text(connection, await connection.recv())
 
-    async def _heard(self, connection: ClientConnection, text: str | bytes) -> None:
+    async def _handle_text(self, connection: ClientConnection, text: str | bytes) -> None:
         for line in text.splitlines():
             if message := json.loads(line):
-                self._hear(message)
+                self._handle(message)
             else:
                 await connection.send("{}")
 
 
 @asynccontextmanager
-async def talking(address: str) -> AsyncIterator[Ask]:
-    """A connected client that only asks, and gives the answers."""
+async def requesting(address: str) -> AsyncIterator[Request]:
+    """A connected client that sends requests, and gives the replies."""
     async with connect(f"ws://{address}/connection/websocket", ping_interval=None, max_size=LIMIT) as connection:
 
-        async def ask(command: dict[str, Any]) -> dict[str, Any]:
+        async def request(command: dict[str, Any]) -> dict[str, Any]:
             await connection.send(json.dumps({"id": 1, **command}))
             while True:
                 messages = [json.loads(line) for line in (await connection.recv()).splitlines()]
@@ -168,8 +168,8 @@ async def talking(address: str) -> AsyncIterator[Ask]:
                     await connection.send("{}")
                 for message in messages:
                     if "id" in message:
-                        answer: dict[str, Any] = message
-                        return answer
+                        reply: dict[str, Any] = message
+                        return reply
 
-        await ask({"connect": {}})
-        yield ask
+        await request({"connect": {}})
+        yield request

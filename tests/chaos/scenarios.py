@@ -12,13 +12,12 @@ from tests.chaos import apart, faults, intruders
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import Verdict
 from tests.chaos.world import Load, Place, world
-from tests.tools.patience import seconds
 
 LEAD = 1.0  # seconds of quiet before a fault and after it
 
 
 class Scenario(NamedTuple):
-    """keeps: nothing is lost, so that nobody has to be told. short: a part of the tests, too."""
+    """keeps: nothing is lost, so that no subscriber is notified of a gap. short: a part of the tests, too."""
 
     name: str
     fault: Fault
@@ -60,10 +59,10 @@ SCENARIOS = [
     *_at(
         "packets lost: 5 %, 200 ms, out of order", faults.packets_are_lost, WIRED._replace(engine="nats"), short=False
     ),
-    *_at("line to the broker silent for 4 s", faults.line_falls_silent, *BOTH, relay="broker", short=False),
-    *_at("line to the broker breaks", faults.line_breaks, "nats", relay="broker"),
-    *_at("line to the broker breaks", faults.line_breaks, "redis", relay="broker", short=False),
-    *_at("line to the broker is slow", faults.line_is_slow, *BOTH, relay="broker", short=False),
+    *_at("connection to the broker silent for 4 s", faults.connection_falls_silent, *BOTH, relay="broker", short=False),
+    *_at("connection to the broker breaks", faults.connection_breaks, "nats", relay="broker"),
+    *_at("connection to the broker breaks", faults.connection_breaks, "redis", relay="broker", short=False),
+    *_at("connection to the broker is slow", faults.connection_is_slow, *BOTH, relay="broker", short=False),
     *_at("node killed", faults.node_is_killed, *BOTH),
     *_at("node killed, another in its place", faults.node_restarts, "sqlite"),
     *_at("node drains", faults.node_drains, "nats"),
@@ -80,12 +79,12 @@ SCENARIOS = [
     *_at("clients cut all the time", faults.some_are_cut_all_the_time, "redis", WORKERS),
     *_at("clients cut all the time", faults.some_are_cut_all_the_time, "nats", "memory", short=False),
     *_at("clients half open", faults.clients_fall_silent, "redis", relay="clients"),
-    *_at("line to the clients is slow", faults.line_is_slow, "redis", relay="clients"),
+    *_at("connection to the clients is slow", faults.connection_is_slow, "redis", relay="clients"),
     *_at("clients that do not read", faults.some_do_not_read, "redis"),
     *_at("clients that do not read", faults.some_do_not_read, "memory", short=False),
-    *_at("strangers claim places", intruders.strangers_claim_places, "redis"),
-    *_at("tokens that are no good", intruders.tokens_are_no_good, "redis"),
-    *_at("tokens that are no good", intruders.tokens_are_no_good, "nats", WORKERS, short=False),
+    *_at("strangers forge positions", intruders.strangers_forge_positions, "redis"),
+    *_at("tokens that are invalid", intruders.tokens_are_invalid, "redis"),
+    *_at("tokens that are invalid", intruders.tokens_are_invalid, "nats", WORKERS, short=False),
     *_at("clients come and go", faults.some_come_and_go, "redis"),
     *_at("clients come and go", faults.some_come_and_go, "nats", short=False),
     *_at("one fault after the other", faults.anything_happens, *BOTH, relay="broker", short=False),
@@ -103,23 +102,25 @@ class Outcome(NamedTuple):
 
 async def happen(scenario: Scenario, load: Load, folder: Path, seed: int) -> Outcome:
     if scenario.place.apart and not apart.is_inside():
-        asked = (str(SCENARIOS.index(scenario)), json.dumps(load), str(seed))
-        return _told(
+        arguments = (str(SCENARIOS.index(scenario)), json.dumps(load), str(seed))
+        return _outcome(
             json.loads(
-                await asyncio.to_thread(apart.run, "-m", "tests.chaos.scenarios", *asked, wired=scenario.place.wired)
+                await asyncio.to_thread(
+                    apart.run, "-m", "tests.chaos.scenarios", *arguments, wired=scenario.place.wired
+                )
             )
         )
     async with world(scenario.place, load, folder, seed) as it:
-        await asyncio.sleep(seconds(LEAD))
+        await asyncio.sleep(LEAD)
         began = time.monotonic()
         await scenario.fault(it)
-        await asyncio.sleep(seconds(LEAD))
+        await asyncio.sleep(LEAD)
         await it.rest()
         back = sorted(each.back - began for each in it.subscribers if each.back > began)
         return Outcome(it.ledger.verdict(), sum(each.recoveries for each in it.subscribers), it.failed, back)
 
 
-def _told(outcome: list[Any]) -> Outcome:
+def _outcome(outcome: list[Any]) -> Outcome:
     return Outcome(Verdict(*outcome[0]), *outcome[1:])
 
 

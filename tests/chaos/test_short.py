@@ -1,4 +1,4 @@
-"""Each fault once, with a small load: nothing is lost without a word."""
+"""Each fault once, with a small load: nothing is lost silently."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SMALL = Load(clients=40, channels=4, rate=40)
 @pytest.mark.parametrize(
     "scenario", [it for it in SCENARIOS if it.short], ids=lambda it: f"{it.name}, {it.place.label}"
 )
-async def test_nothing_is_lost_without_a_word(scenario: Scenario, tmp_path: Path) -> None:
+async def test_nothing_is_lost_silently(scenario: Scenario, tmp_path: Path) -> None:
     if scenario.place.apart and not can_be_made():
         missing("the right to make network namespaces")
     outcome = await happen(scenario, SMALL, tmp_path, seed=1)
@@ -23,7 +23,7 @@ async def test_nothing_is_lost_without_a_word(scenario: Scenario, tmp_path: Path
     assert verdict.is_clean, verdict
     assert verdict.expected > 50
     if scenario.keeps:
-        assert verdict.told == 0
+        assert verdict.notified == 0
         assert verdict.delivered == verdict.expected
     else:
-        assert verdict.told > 0
+        assert verdict.notified > 0

@@ -13,7 +13,10 @@ import time
 from itertools import count
 from typing import NamedTuple
 
-PACKETS, VIRTIO_HEADER = 263, 15  # SOL_PACKET, PACKET_VNET_HDR: what the card would have done stays undone, and said
+PACKETS, VIRTIO_HEADER = (
+    263,
+    15,
+)  # SOL_PACKET, PACKET_VNET_HDR: what the card would have done stays undone, and the header says so
 OURS = 4  # PACKET_OUTGOING: what this wire has sent itself
 ALL = 3  # ETH_P_ALL
 LONGEST = 1 << 17  # bytes
@@ -63,8 +66,8 @@ class Wire:
         """Seconds until the next packet is due."""
         return min(0.1, max(0.0, self._under_way[0][0] - time.monotonic())) if self._under_way else 0.1
 
-    def _take(self, here: socket.socket, there: socket.socket) -> None:
-        packet, (_, _, kind, *_) = here.recvfrom(LONGEST)
+    def _take(self, source: socket.socket, target: socket.socket) -> None:
+        packet, (_, _, kind, *_) = source.recvfrom(LONGEST)
         weather = self.weather
         if kind == OURS:
             return
@@ -73,12 +76,12 @@ class Wire:
             return
         for _ in range(2 if random.random() < weather.repeats else 1):
             due = time.monotonic() + random.uniform(weather.least, weather.most)
-            heapq.heappush(self._under_way, (due, next(self._numbers), there, packet))
+            heapq.heappush(self._under_way, (due, next(self._numbers), target, packet))
 
     def _give(self) -> None:
         while self._under_way and self._under_way[0][0] <= time.monotonic():
-            _, _, there, packet = heapq.heappop(self._under_way)
-            there.send(packet)
+            _, _, target, packet = heapq.heappop(self._under_way)
+            target.send(packet)
 
 
 def _end(device: str) -> socket.socket:

@@ -1,4 +1,4 @@
-"""What a scenario happens to: a broker, servers, subscribers that come back, publishers that note every answer."""
+"""What a scenario happens to: a broker, servers, subscribers that reconnect, publishers that note every reply."""
 
 import asyncio
 import random
@@ -54,7 +54,7 @@ match = "*"
 history = {{{{ size = 2000, ttl = 300 }}}}
 presence = true
 """
-SYNCED = ("--appendonly", "yes", "--appendfsync", "always")  # it writes first, then answers
+SYNCED = ("--appendonly", "yes", "--appendfsync", "always")  # it writes first, then replies
 
 
 class Load(NamedTuple):
@@ -65,7 +65,7 @@ class Load(NamedTuple):
 
     clients: int = 200
     channels: int = 10
-    rate: int = 100
+    rate: float = 100
     soak: float = 60
     before: str = ""
 
@@ -78,9 +78,9 @@ class Load(NamedTuple):
 class Place(NamedTuple):
     """engine: memory, sqlite, redis, redis-forgets, nats. workers: of each server.
 
-    relay: between two sides, a line that can be harmed: `broker`, of the first server to it; `clients`, of theirs to
-    the first server. proxy: before all servers (see `proxies.py`). apart: the first server is in a network namespace of
-    its own (see `apart.py`); wired: and what leads from there to the broker is a `Wire`. clock: its wall clock can be
+    relay: a connection that can be harmed: `broker`, from the first server to it; `clients`, from theirs to the first
+    server. proxy: before all servers (see `proxies.py`). apart: the first server is in a network namespace of
+    its own (see `apart.py`); wired: and its link to the broker is a `Wire`. clock: its wall clock can be
     turned (see `turn`).
     """
 
@@ -126,7 +126,7 @@ class World:
     # --------------------------------------------------------------------------------------------------------- servers
 
     def build(self) -> None:
-        """A broker and its servers run, with a line between them that can be harmed."""
+        """A broker and its servers run, with a connection between them that can be harmed."""
         beat = self.load.beat
         if self.place.wired:
             self.wire = Wire(*apart.WIRE)
@@ -135,7 +135,7 @@ class World:
         (self._folder / "freshet.toml").write_text(CONFIG.format(beat=beat, late=beat * 0.8))
         if self.place.engine in ("redis", "redis-forgets"):
             options = SYNCED if self.place.engine == "redis" else ()
-            open_to = ("--bind", HOST, apart.HERE, "--protected-mode", "no") if self.place.apart else ()
+            open_to = ("--bind", HOST, apart.BROKER_SIDE, "--protected-mode", "no") if self.place.apart else ()
             self.broker = self._stack.enter_context(redis(*options, *open_to))
         elif self.place.engine == "nats":
             self.broker = self._stack.enter_context(nats(*(("-a", "0.0.0.0") if self.place.apart else ())))
@@ -147,7 +147,7 @@ class World:
             address, self.trust = self._stack.enter_context(proxied(self.place.proxy, ports, self._folder))
             self.addresses = [address]
         if self.place.relay == "clients":
-            self.addresses[0] = f"{HOST}:{self._laid(self.servers[0].port).port}"
+            self.addresses[0] = f"{HOST}:{self._relay_to(self.servers[0].port).port}"
 
     def start(self, index: int, port: int | None = None) -> Server:
         """port: where one was before, which has ended."""
@@ -177,22 +177,22 @@ class World:
             return f"sqlite:///{self._folder}/freshet.db" if self.place.engine == "sqlite" else "memory://"
         port = self.broker.port
         if index == 0 and self.place.relay == "broker":
-            port = (self.relay or self._laid(port)).port
+            port = (self.relay or self._relay_to(port)).port
         if index == 0 and self.place.apart:
-            return f"{self.broker.url.replace(HOST, apart.HERE)}?timeout=1"
+            return f"{self.broker.url.replace(HOST, apart.BROKER_SIDE)}?timeout=1"
         return f"{self.broker.url.replace(f':{self.broker.port}', f':{port}')}?timeout=1"
 
-    def _laid(self, target: int) -> Relay:
+    def _relay_to(self, target: int) -> Relay:
         self.relay = Relay(target)
         self.relay.start()
         self._stack.callback(self.relay.stop)
         return self.relay
 
-    async def ask(self, index: int, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a call of one server's API."""
+    async def call(self, index: int, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a method of one server's API."""
         async with httpx.AsyncClient(timeout=seconds(10)) as http:
-            answer = await http.post(self.servers[index].http(f"/api/{method}"), json=params)
-        result: dict[str, Any] = answer.raise_for_status().json()["result"]
+            reply = await http.post(self.servers[index].http(f"/api/{method}"), json=params)
+        result: dict[str, Any] = reply.raise_for_status().json()["result"]
         return result
 
     # ----------------------------------------------------------------------------------------------------------- load
@@ -201,10 +201,10 @@ class World:
         """All subscribers are in, and publishers have begun."""
         for number in range(self.load.clients):
             channel, place = f"c{number % self.load.channels}", number // self.load.channels
-            given: list[int | None] = []
-            self.ledger.given.append((channel, given))
+            received: list[int | None] = []
+            self.ledger.received.append((channel, received))
             kind = KINDS[(place + number % self.load.channels) % len(KINDS)]
-            self.subscribers.append(kind(self.addresses, channel, given, place, self.load.beat, self.trust))
+            self.subscribers.append(kind(self.addresses, channel, received, place, self.load.beat, self.trust))
         for index, each in enumerate(self.subscribers):
             self._tasks.append(asyncio.create_task(each.run()))
             if index % 100 == 99:
@@ -230,8 +230,8 @@ class World:
                 self.ledger.tried[channel].add(index)
                 data = {"number": index, "filling": self.filling.get(channel, "")}
                 try:
-                    answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": data})
-                    done = "result" in answer.json()
+                    reply = await http.post(server.http("/api/publish"), json={"channel": channel, "data": data})
+                    done = "result" in reply.json()
                 except (httpx.TransportError, ValueError):
                     done = False
                 if done:
@@ -244,7 +244,7 @@ class World:
         """Some of those of the first channel, at least one."""
         candidates = [
             each
-            for (channel, _), each in zip(self.ledger.given, self.subscribers, strict=True)
+            for (channel, _), each in zip(self.ledger.received, self.subscribers, strict=True)
             if channel == "c0" and isinstance(each, WebSocket)
         ]
         return self.chance.sample(candidates, max(1, int(len(candidates) * share)))
@@ -255,12 +255,14 @@ class World:
         await asyncio.gather(*self._publishers)
         await self._are_in(self.subscribers)
         before, quiet_since = -1, 0.0
-        while (given := sum(len(given) for _, given in self.ledger.given)) != before or self.ledger.verdict().silent:
-            if given == before and time.monotonic() > quiet_since + seconds(8):
+        while (
+            count := sum(len(numbers) for _, numbers in self.ledger.received)
+        ) != before or self.ledger.verdict().silent:
+            if count == before and time.monotonic() > quiet_since + seconds(8):
                 break  # something is missing: the verdict says what
-            if given != before:
+            if count != before:
                 quiet_since = time.monotonic()
-            before = given
+            before = count
             await asyncio.sleep(0.3)
 
     async def end(self) -> None:

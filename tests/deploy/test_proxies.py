@@ -3,7 +3,6 @@
 import asyncio
 import json
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -60,6 +59,7 @@ async def test_websockets_are_spread_over_the_nodes_and_hear_all_of_them(front: 
 
 
 async def test_a_stream_is_passed_on_as_it_comes(front: Front) -> None:
+    """Each is there before the next one is published: a proxy that waits for more would wait in vain."""
     headers = {"Accept": "text/event-stream"}
     async with (
         httpx.AsyncClient(verify=front.trust, timeout=seconds(10)) as http,
@@ -69,11 +69,9 @@ async def test_a_stream_is_passed_on_as_it_comes(front: Front) -> None:
         while await anext(lines) != "event: subscribed":
             pass
         for number in range(3):
-            asked = time.monotonic()
             await publish(front, number)
             while await anext(lines) != f"data: {number}":
                 pass
-            assert time.monotonic() - asked < seconds(1)
 
 
 async def test_long_polls_wait_and_are_answered(front: Front) -> None:

@@ -10,6 +10,7 @@ from selenium.webdriver.chrome.service import Service
 
 from tests.tools.need import require
 from tests.tools.patience import seconds
+from tests.tools.ports import free_port
 
 # Chromium's own traffic is off: a test's browser talks to the test's server and to nobody else.
 FLAGS = [
@@ -34,7 +35,7 @@ def chromium(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
     for flag in [*FLAGS, *more, f"--user-data-dir={profile}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(require("chromedriver")))
+    driver = webdriver.Chrome(options, Service(require("chromedriver"), port=free_port()))
     driver.set_page_load_timeout(seconds(20))
     driver.set_script_timeout(seconds(20))
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.tools.broker import Broker
 from tests.tools.need import require
 from tests.tools.patience import wait_until
-from tests.tools.serving import HOST, free_port
+from tests.tools.ports import HOST, free_port
 
 
 class Nats(Broker):

@@ -12,7 +12,8 @@ import httpx
 from tests.tools.certificates import certify
 from tests.tools.need import ROOT, require
 from tests.tools.patience import seconds, wait_until
-from tests.tools.serving import GRACE, HOST, START, free_port
+from tests.tools.ports import HOST, free_port
+from tests.tools.serving import GRACE, START
 
 NAMES = ("nginx", "haproxy", "caddy")
 DEPLOY = ROOT / "deploy"
@@ -32,7 +33,8 @@ http {{
     include {folder}/freshet.conf;
 }}
 """
-CADDY = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n"
+# It would wait for connections that stay open for as long as they do.
+CADDY = "{\n\tadmin off\n\tgrace_period 1s\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n"
 
 
 @contextmanager

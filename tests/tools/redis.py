@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.tools.broker import START, Broker
 from tests.tools.need import require
 from tests.tools.patience import eventually, seconds, wait_until
-from tests.tools.serving import HOST, free_port
+from tests.tools.ports import HOST, free_port
 
 
 class Redis(Broker):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.tools.patience import seconds
-from tests.tools.serving import HOST
+from tests.tools.ports import HOST
 
 BYTES = 65536
 
@@ -29,7 +29,7 @@ class Relay:
 
     def start(self) -> None:
         self._thread.start()
-        self._do(self._listen())
+        self._do(self._serve())
 
     def stop(self) -> None:
         self._do(self._end())
@@ -44,9 +44,9 @@ class Relay:
     def mend(self) -> None:
         self._do(self._set(True))
 
-    def hush(self) -> None:
-        """Keep every connection, and let nothing through: neither side hears of it. `mend` lets on what waits."""
-        self._do(self._hush())
+    def silence(self) -> None:
+        """Keep every connection, and let nothing through: neither side notices. `mend` lets on what waits."""
+        self._do(self._stop_flow())
 
     def delay(self, least: float, most: float) -> None:
         """Everything that passes waits for so many seconds, by chance; what came first still passes first."""
@@ -55,7 +55,7 @@ class Relay:
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds(10))
 
-    async def _listen(self) -> None:
+    async def _serve(self) -> None:
         self._server = await asyncio.start_server(self._accept, HOST, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -66,7 +66,7 @@ class Relay:
             for writer in self._writers:
                 writer.transport.abort()
 
-    async def _hush(self) -> None:
+    async def _stop_flow(self) -> None:
         self._flows.clear()
 
     async def _end(self) -> None:
@@ -80,14 +80,14 @@ class Relay:
             writer.transport.abort()
             return
         try:
-            there, back = await asyncio.open_connection(HOST, self._target)
-        except OSError:  # nobody is there just now
+            upstream, back = await asyncio.open_connection(HOST, self._target)
+        except OSError:  # nothing listens there just now
             writer.transport.abort()
             return
         pair = {writer, back}
         self._writers |= pair
         try:
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+            await asyncio.gather(self._pass(reader, back), self._pass(upstream, writer))
         finally:
             self._writers -= pair
             for each in pair:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.tools.need import ROOT
 from tests.tools.patience import seconds, wait_until
+from tests.tools.ports import HOST, free_port
 
-HOST = "127.0.0.1"
 START = 20  # seconds, scaled
 GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
 
@@ -113,10 +113,3 @@ def serving(
             yield server
         finally:
             server.stop()
-
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

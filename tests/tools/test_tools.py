@@ -11,6 +11,7 @@ from selenium import webdriver
 
 from tests.tools import need, serving
 from tests.tools.browser import console_errors
+from tests.tools.parallel import APART, unit_of, workers
 from tests.tools.patience import eventually, wait_until
 
 
@@ -98,3 +99,13 @@ def test_the_browser_runs_a_page_and_gives_its_errors(browser: webdriver.Chrome,
 
 def test_the_npm_clients_are_there(node: Path) -> None:
     assert (node / "node_modules" / "centrifuge").is_dir()
+
+
+def test_the_tests_of_a_file_stay_on_one_worker_and_those_that_share_nothing_do_not() -> None:
+    assert unit_of("tests/api/test_http.py::test_a") == unit_of("tests/api/test_http.py::test_b[x::y]")
+    assert unit_of("tests/chaos/test_short.py::test_a[x]") != unit_of("tests/chaos/test_short.py::test_a[y]")
+    assert all((need.ROOT / file).is_file() for file in APART)
+
+
+def test_there_are_more_workers_than_cores_because_tests_wait() -> None:
+    assert [workers(cores) for cores in (1, 2, 4, 16)] == [2, 3, 6, 24]

@@ -2,13 +2,14 @@
 
 from freshet import Freshet, History
 from freshet.config import parse
+from tests.tools.patience import seconds
 
 live = Freshet(
     config=parse(
         {
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
-            "timing": {"ping_interval": 2, "pong_timeout": 1},
+            "timing": {"ping_interval": seconds(2), "pong_timeout": seconds(1), "close_timeout": seconds(5)},
         }
     ),
     environment={},

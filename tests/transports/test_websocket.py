@@ -27,7 +27,7 @@ def dial() -> Dial:
         with socket.create_connection((HOST, server.port)) as plain:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             url = server.ws("/connection/websocket")
-            async with connect(url, sock=plain, max_queue=1, compression=None) as connection:
+            async with connect(url, sock=plain, max_queue=1, compression=None, ping_interval=None) as connection:
                 yield WebSocketLink(connection)
 
     return open_link
