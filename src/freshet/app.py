@@ -225,7 +225,7 @@ class Freshet:
 
         All its clients are in the channel of the same name; a room is a channel, and wants a rule.
 
-        recovery: seconds for which a client that was cut off may come back as the same session, in the same rooms, and
+        recovery: seconds for which a client that was cut off may resume its session, in the same rooms, and
         gets what it missed there, as far as the rooms' history reaches; 0: it may not.
 
         Raises ValueError for what cannot be a name.

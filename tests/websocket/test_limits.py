@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from freshet.config import MessageLimits as Options
+from freshet.config import Limits as Options
 from freshet.websocket import frames
 from freshet.websocket.frames import KIB, MIB, Decoder, MessageLimits, Opcode, PingFrame, PongFrame
 from tests.websocket.peer import decode, dribble, header, masked, pinned, plain, refused

@@ -153,7 +153,7 @@ def _filled(page: Frame, live: Sequence[Frame]) -> bytes:
 
 
 def _retry(status: int, text: str, headers: Mapping[str, str]) -> Response:
-    """An EventSource never comes back from an error of HTTP; from the end of a stream it does, after `retry`."""
+    """An EventSource never reconnects after an error of HTTP; after the end of a stream it does, by `retry`."""
     return Response(f"retry: {int(headers['Retry-After']) * 1000}\n\n", 200, headers, "text/event-stream")
 
 

@@ -123,7 +123,7 @@ class Client:
             await settle()
 
     async def reconnect(self) -> None:
-        """Lose the connection and come back at once."""
+        """Lose the connection, and connect again at once."""
         await self.disconnect()
         await self.connect()
 

@@ -1,7 +1,7 @@
 """Catch-up: what returning clients missed, read from the logs, single-flight.
 
-When a server ends, all its clients come back at once, and most want the same publications: one read serves all who
-come back to a channel at the same time. A client must not be served from a read that began before it was let in: what
+When a server ends, all its clients reconnect at once, and most miss the same publications: one read serves all who
+return to a channel at the same time. A client must not be served from a read that began before it was let in: what
 was published between would be in neither the read nor its live flow. So those who ask while a read is under way share
 the next.
 """

@@ -17,9 +17,9 @@ class Counts(msgspec.Struct):
     outbox. By code: ended, clients that had connected; refusals, of commands.
 
     published: what clients and the application published, accepted by the engine; unpublished: not accepted, as the
-    engine was away. fanned_out: publications and who joined or left, as they came to this node's listeners.
-    recovered, unrecovered: subscriptions that said where they stood. gaps: times that the live flow had missed
-    something, which the log still had; losses: which it had no longer, so that the listeners came back.
+    engine was away. fanned_out: publications and who joined or left, as they came to this node's subscribers.
+    recovered, unrecovered: subscriptions that said where they stood. gaps: times that something was missing in the
+    live flow, which the log still had; losses: which it had no longer, so that the subscribers were disconnected.
     lags: how late the loop was, by `LAGS` and one more for what was longer; lag: the sum, seconds.
     """
 

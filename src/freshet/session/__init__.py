@@ -1,1 +1,1 @@
-"""One client: who it is, what waits for it, what it is subscribed to."""
+"""One client: who it is, its queue of frames, what it is subscribed to."""

@@ -1,7 +1,8 @@
-"""What waits for one client, and the end of the turn at which all that waits leaves.
+"""The queue of frames for one client, and the end of the turn at which it is written.
 
-Nothing is written when it is pushed. Each outbox that got something is noted once in the process's `Turn`; when the
-turn of the event loop ends, each is woken once, and its transport writes once.
+Nothing is written when it is pushed. Each outbox that got a frame is noted once in the process's `Turn`; when the turn
+of the event loop ends, each is woken once, and its transport writes once. Its limit in bytes is the backpressure: a
+client that does not read is disconnected, or loses what its rule says, and slows nobody.
 """
 
 import asyncio
@@ -48,19 +49,19 @@ class Turn:
 
 
 def _detached() -> None:
-    """No transport is attached: what is pushed waits."""
+    """No transport is attached: what is pushed stays queued."""
 
 
 class Outbox:
-    """A client's waiting frames, limited in bytes.
+    """A client's queue of frames, limited in bytes.
 
-    wake: called once at the end of a turn in which something came; set by the transport that is attached.
-    limit: bytes of payload that may wait. A client whose transport does not take them in time is closed as slow.
-    closed: why no more will come; the transport sends what waits, then ends.
-    direct: a socket to which the next WebSocket message may be written past `wake`, as nothing waits for it, here or in
-        the transport, which sets this and takes it back; -1: none.
-    first: the only frame that waits, most of the time; `more` are those behind it. A list for one frame would be half
-        of what a delivery costs here.
+    wake: called once at the end of a turn in which a frame was pushed; set by the transport that is attached.
+    limit: bytes of payload that may be queued. A client whose transport does not take them in time is closed as slow.
+    closed: why no more will come; the transport sends what is queued, then ends.
+    direct: a socket to which the next WebSocket message may be written past `wake`, as nothing is queued for it, here
+        or in the transport, which sets this and takes it back; -1: none.
+    first: the only frame that is queued, most of the time; `more` are those behind it. A list for one frame would be
+        half of what a delivery costs here.
     """
 
     __slots__ = ("_lossy", "_size", "closed", "direct", "first", "limit", "more", "turn", "wake")
@@ -71,8 +72,8 @@ class Outbox:
         self.direct = -1
         self.first: Frame | None = None
         self.more: list[Frame] | None = None
-        self._size = 0  # of what waits and counts, in bytes; reckoned from the second frame on
-        self._lossy: dict[object, Frame] | None = None  # those that wait and may be dropped, oldest first
+        self._size = 0  # of the queued frames that count, in bytes; reckoned from the second frame on
+        self._lossy: dict[object, Frame] | None = None  # those that are queued and may be dropped, oldest first
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
 
@@ -84,7 +85,7 @@ class Outbox:
             self._touch()
 
     def push(self, frame: Frame) -> None:
-        """Let a frame wait until the end of the turn. This runs once per delivery."""
+        """Queue a frame until the end of the turn. This runs once per delivery."""
         if self.first is not None or self.closed:
             self._push_more(frame)
             return
@@ -176,7 +177,7 @@ class Outbox:
             self.close(Disconnect.slow())
 
     def take(self) -> list[Frame]:
-        """All that waits, oldest first."""
+        """All that is queued, oldest first."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
@@ -184,7 +185,7 @@ class Outbox:
         return frames
 
     def close(self, why: Disconnect) -> None:
-        """Nothing more is taken in. What waits already still goes out before the end. The first reason stays."""
+        """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
         if self.closed is None:
             self.closed = why
             self.direct = -1

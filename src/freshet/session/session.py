@@ -217,7 +217,7 @@ class Session:
         return [frame for frame in missed if frame is not None]
 
     def close(self, why: Disconnect) -> None:
-        """End the session: what waits is sent, then the transport closes with `why`."""
+        """End the session: what is queued is sent, then the transport closes with `why`."""
         self.outbox.close(why)
 
     def end(self, why: Disconnect) -> None:

@@ -97,7 +97,7 @@ class SessionSocket(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- bytes out
 
     def flush(self) -> None:
-        """One write of all that waits. What wakes the outbox.
+        """One write of all that is queued. What the outbox calls.
 
         The kernel is given what it takes at once, the transport only the rest: it would keep all until the loop comes
         by, and by that second visit its memory is out of the processor's cache. That was a fifth of the user-space

@@ -1,7 +1,7 @@
 """Sessions over HTTP, on any ASGI server: a response that does not end (HTTP streaming, server-sent events), or one
 that is complete once there is enough for it (long polling).
 
-What the client says comes by requests of its own. The call waits until the client is gone; there is no task that waits
+What the client says comes by requests of its own. The call lasts until the client is gone; there is no task that waits
 to write: one is made when the outbox has something, and ends when it is empty.
 """
 

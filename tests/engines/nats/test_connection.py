@@ -73,7 +73,7 @@ async def test_what_waits_fails_at_once_when_the_connection_is_lost_and_the_engi
     with relaying(server.port) as relay:
         engine = NatsEngine(f"nats://{HOST}:{relay.port}?timeout=5")
         await engine.start("node", delivered.receiver)
-        relay.hush()
+        relay.silence()
         calls = [engine.publish("a", b"1", UNLOGGED), engine.publish("a", b"1", LOGGED), engine.history("a", KEEP)]
         waiting = asyncio.gather(*calls, return_exceptions=True)
         await asyncio.sleep(0)

@@ -39,7 +39,7 @@ _json = msgspec.json.Encoder().encode
 class ConnectNamespace(Command, frozen=True):
     """A client wants a session in a namespace.
 
-    pid, stamp: the session that was cut off, as which it comes back, and what it received last.
+    pid, stamp: the session that was cut off, which it resumes, and what it received last.
     """
 
     connect: Connect
@@ -57,7 +57,7 @@ class Emit(Command, frozen=True):
 
 
 class NamespaceConnected(Connected, frozen=True):
-    """pid: with which the client can come back as this session; the same as before if it did; empty: it cannot."""
+    """pid: with which the client can resume this session; the same as before if it did; empty: it cannot."""
 
     pid: str = ""
 

@@ -69,7 +69,7 @@ class EventHook:
 class Namespace:
     """One Socket.IO namespace: its sessions, and the functions for their events. Made by `Freshet.namespace`.
 
-    recovery: seconds for which a client that was cut off may come back as the same session; 0: it may not.
+    recovery: seconds for which a client that was cut off may resume its session; 0: it may not.
     """
 
     def __init__(self, name: str, publish: ServerPublish, recovery: float = 0) -> None:

@@ -1,4 +1,4 @@
-"""HTTP long polling: a request that waits brings the client its packets, another one brings those of the client."""
+"""HTTP long polling: one request waits for the packets of the server, another one brings those of the client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping

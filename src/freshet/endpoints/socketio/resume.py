@@ -1,4 +1,4 @@
-"""Connection state recovery: a client that was cut off comes back as the same session, and misses nothing.
+"""Connection state recovery: a client that was cut off resumes its session, and misses nothing.
 
 What the client received is in the stamp that its events carry (where it stands in each room), and in the rooms' logs
 is what it missed. What the server has to know beside is who it was and in which rooms: that is the last item of a small
@@ -73,14 +73,14 @@ class Resumption:
         await self._bus.broadcast(TAKEOVER, pid.encode())
 
     def ended(self, session: Session) -> None:
-        """A session is over: for good, or its client may come back."""
+        """A session is over: for good, or its client may resume it."""
         if session.ended is not None and not session.ended.reconnect:
             self.forget(session)
         elif self._by_pid.get(session.record.pid) is session:
             del self._by_pid[session.record.pid]
 
     def _evict(self, pid: str) -> None:
-        """The client of `pid` has come back as another session: the one here, on a dead connection, ends."""
+        """The client of `pid` has resumed elsewhere: its session here, on a dead connection, ends."""
         before = self._by_pid.pop(pid, None)
         if before is not None:
             before.record.pid = ""

@@ -216,7 +216,7 @@ class NamespaceSessions:
             session.record.resumption.forget(session)
             session.end(Disconnect.normal())
         elif packet.type in (Type.ACK, Type.BINARY_ACK):
-            # Past the commands that wait: one of them may be what waits for it.
+            # Past the queued commands: one of them may be what waits for it.
             session.acknowledge(0 if packet.id is None else packet.id + 1, packet.data)
         else:
             session.do(self._commands(session, packet))
@@ -251,7 +251,7 @@ class NamespaceSessions:
             session.alive()
 
     def closed(self, namespace: str, why: Disconnect) -> None:
-        """The server ended a session. A client that is to come back comes back by an Engine.IO session of its own."""
+        """The server ended a session. A client that is to reconnect does so by an Engine.IO session of its own."""
         session = self._sessions.pop(namespace, None)
         if session is None or self._engine.ended:
             return

@@ -223,7 +223,7 @@ class ServerLink(Reconnecting):
         self._requests = requests
 
     def _open_one(self, address: RedisAddress, for_requests: bool) -> Awaitable[BatchedConnection]:
-        # Without requests the subscriptions go too: the server may have come back as another one.
+        # Without requests the subscriptions go too: the server may have restarted as another one.
         lost = self.disconnect if for_requests else self._disconnect_subscriptions
         return BatchedConnection.open(address, self._access, self._on_push, lost)
 
