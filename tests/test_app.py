@@ -362,3 +362,33 @@ async def test_the_server_subscribes_and_unsubscribes_all_clients_of_a_user() ->
         await asyncio.sleep(0)
         assert all("pub" not in each["push"] for it in sessions for each in told(it))
         assert live.statistics().subscriptions == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "says"),
+    [
+        ({"histori": None}, "histori", "Did you mean 'history'?"),
+        ({"publish": "everyone"}, "publish", "Allowed: nobody, subscriber, client"),
+        ({"history": 100}, "history", "Expected `object | null`, got `int`"),
+        ({"history": {"size": 0, "ttl": 1}}, "history.size", "1 publication or more"),
+        ({"join_leave": True}, "join_leave", "needs presence"),
+    ],
+)
+def test_an_option_of_a_rule_is_checked_in_python_as_in_a_file(options: dict[str, Any], path: str, says: str) -> None:
+    with pytest.raises(ConfigError) as in_python:
+        dev().channel("news", **options)
+    assert in_python.value.path == path
+    assert says in in_python.value.message
+    with pytest.raises(ConfigError) as in_a_file:
+        parse({"channels": [{"match": "news", **options}]})
+    assert in_a_file.value.path == f"channels[0].{path}"
+    assert in_a_file.value.message == in_python.value.message
+
+
+async def test_an_event_for_a_namespace_that_there_is_not_is_refused() -> None:
+    live = dev()
+    async with live.lifespan():
+        with pytest.raises(Refusal, match="no namespace '/shop'; there are /") as refusal:
+            await live.emit("price", 1, namespace="/shop")
+        assert refusal.value.code == 102
+        assert live._namespaces.get("/shop") is None

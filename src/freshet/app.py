@@ -19,7 +19,7 @@ from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
-from freshet.config import ChannelOptions, Config, api_key_of, develop, load, metrics_key_of, secret_of
+from freshet.config import ChannelOptions, Config, api_key_of, channel_config, develop, load, metrics_key_of, secret_of
 from freshet.endpoints.in_process import Client, Lease
 from freshet.endpoints.opening import Opening
 from freshet.endpoints.router import routes as client_routes
@@ -181,9 +181,9 @@ class Freshet:
 
         The options are those of `[[channels]]` in the configuration.
 
-        Raises ConfigError, and TypeError for what is no option.
+        Raises ConfigError, which names the option, what is wrong and what is allowed.
         """
-        rule = ChannelRule(match, **options)
+        rule = ChannelRule.of(channel_config(match, options))
         self._rules.add(rule)
         return Channel(rule)
 
@@ -306,7 +306,7 @@ class Freshet:
         A room is a channel: its other subscribers get the argument as data, with the tag `event`. Several arguments are
         one list. Raises as `publish`.
         """
-        return await self._namespaces.add(namespace).emit(event, *arguments, room=room, tags=tags)
+        return await self._namespaces.find(namespace).emit(event, *arguments, room=room, tags=tags)
 
     async def history(
         self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -12,7 +12,7 @@ import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -29,6 +29,8 @@ PREFIX = "FRESHET_"
 OTHER_NAMES = frozenset(  # of ours that are no options
     {"FRESHET_TEST_SCALE", "FRESHET_TOKEN", "FRESHET_URL", "FRESHET_WORKER"}
 )
+
+S = TypeVar("S", bound=Struct)
 
 _RATE = {"unit": "a second"}
 _BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
@@ -244,12 +246,7 @@ def load(
 
 def parse(tree: dict[str, Any]) -> Config:
     """A configuration from plain values. Raises as `load`."""
-    _refuse_unknown(tree, Config, "")
-    try:
-        config = msgspec.convert(tree, Config)
-    except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        raise ConfigError(where.strip("`.") or "", _explain(message, where.strip("`."))) from None
+    config = _convert(tree, Config)
     _check_numbers(config, "")
     _check_timing(config.timing)
     for index, rule in enumerate(config.channels):
@@ -257,6 +254,23 @@ def parse(tree: dict[str, Any]) -> Config:
     for index, origin in enumerate(config.origins):
         _check_origin(origin, f"origins[{index}]")
     return config
+
+
+def channel_config(match: str, options: Mapping[str, Any]) -> ChannelConfig:
+    """One rule from plain values. Raises ConfigError with the option's path within the rule."""
+    config = _convert({"match": match, **options}, ChannelConfig)
+    check_options(match, config)
+    return config
+
+
+def _convert(tree: dict[str, Any], kind: type[S]) -> S:
+    _refuse_unknown(tree, kind, "")
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        where = where.strip("`.")
+        raise ConfigError(where, _explain(message, where, kind)) from None
 
 
 def develop(config: Config) -> Config:
@@ -400,8 +414,8 @@ def _allowed(name: str, names: list[str]) -> str:
     return (f"Did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names)}"
 
 
-def _explain(message: str, path: str) -> str:
-    kind = _type_at(Config, re.sub(r"\[[^]]*\]", "", path).split("."), through_lists=True) if path else None
+def _explain(message: str, path: str, root: type[Struct]) -> str:
+    kind = _type_at(root, re.sub(r"\[[^]]*\]", "", path).split("."), through_lists=True) if path else None
     origin, arguments = _bare(kind)
     if origin is list and path.endswith("]"):
         origin, arguments = _bare(arguments[0])

@@ -1,10 +1,10 @@
 """Channel rules: which options a channel has, by the pattern that its name matches: the first that matches wins."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from msgspec import structs
 
-from freshet.config import ChannelOptions, Config, check_options
+from freshet.config import ChannelConfig, ChannelOptions, Config, check_options
 from freshet.errors import ConfigError, Refusal
 from freshet.rules.hooks import Hook
 from freshet.rules.patterns import Match, compile_pattern, parse
@@ -28,6 +28,10 @@ class ChannelRule(ChannelOptions, eq=False):
     on_publish: Hook | None = None
     parameters: tuple[str, ...] = ()
     fit: Match = lambda channel: None
+
+    @classmethod
+    def of(cls, config: ChannelConfig) -> Self:
+        return cls(**structs.asdict(config))
 
     def __post_init__(self) -> None:
         check_options(self.match, self)
@@ -57,7 +61,7 @@ class ChannelRules:
         """The rules of a configuration, behind those that there are. Raises ConfigError with the rule's path."""
         for index, each in enumerate(config.channels):
             try:
-                self.add(ChannelRule(**structs.asdict(each)))
+                self.add(ChannelRule.of(each))
             except ConfigError as error:
                 raise ConfigError(f"channels[{index}].{error.path}", error.message) from None
         if config.personal_channels:

@@ -136,6 +136,13 @@ class Namespaces:
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
 
+    def find(self, name: str) -> Namespace:
+        """As `get`. Raises `Refusal` 102 when there is no such namespace."""
+        namespace = self._by_name.get(name)
+        if namespace is None:
+            raise Refusal.unknown_channel(f"no namespace {name!r}; there are {', '.join(self._by_name)}")
+        return namespace
+
     def add(self, name: str, recovery: float = 0) -> Namespace:
         """The namespace of that name; made, if there is none or only one with a shorter recovery. Raises ValueError."""
         if not name.startswith("/") or set(name) & set(",?*{}"):
