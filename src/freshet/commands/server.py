@@ -1,6 +1,6 @@
 """What the server does by its own will: one method per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from freshet.commands.cluster import Cluster, DisconnectUser, Holding, RefreshUser, SubscribeUser, UnsubscribeUser
@@ -26,10 +26,14 @@ class ServerOperations:
         self._policies = policies
         self._cluster = Cluster(node)
 
-    async def _rule(self, channel: str, command: Command) -> ChannelRule:
-        """The channel's rule, if the policies let the server do that. Raises `Refusal` 102, 107, and theirs."""
+    def _begin(self, channel: str, command: Command) -> tuple[ChannelRule, Awaitable[None] | None]:
+        """The channel's rule, and what the policies wait for. Raises `Refusal` 102, 107, and theirs."""
         rule, parameters = self._node.rules.find(channel)
-        if (pending := self._policies.check(Context(None, rule, parameters), command)) is not None:
+        return rule, self._policies.check(Context(None, rule, parameters), command)
+
+    async def _rule(self, channel: str, command: Command) -> ChannelRule:
+        rule, pending = self._begin(channel, command)
+        if pending is not None:
             await pending
         return rule
 
@@ -44,7 +48,9 @@ class ServerOperations:
         skip_history: bool = False,
     ) -> Position:
         data, kind = payload
-        rule = await self._rule(channel, Publish(channel, data, kind=kind))
+        rule, pending = self._begin(channel, Publish(channel, data, kind=kind))
+        if pending is not None:
+            await pending
         _check_tags(tags or {})
         options = PublishOptions(
             kind=kind,
