@@ -5,6 +5,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,6 +17,7 @@ import freshet
 import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
+from freshet.endpoints.socketio.namespaces import Namespace
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
 
@@ -25,6 +27,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, write in PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=write()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """MkDocs calls this with the text of each page. The table of the levels is that of CONTRIBUTING."""
+    return markdown.replace("<!-- levels -->", _levels()) if "<!-- levels -->" in markdown else markdown
+
+
+def _levels() -> str:
+    contributing = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
+    return contributing.partition("<!-- levels:")[2].partition("-->")[2].partition("<!-- levels end -->")[0]
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
@@ -165,13 +177,14 @@ SERVER_API = """\
 Freshet is mounted; `freshet serve` alone has none. [From any language](../quick-start/http.md) shows it in use.
 
 The key is the option `api.key`, or the environment variable that `api.key_env` names, `FRESHET_API_KEY` by default.
-Without a key the API answers nobody, except with `--dev`.
+Without a key the API refuses every caller, except with `--dev`.
 
 A request that could be read is answered with status 200 and one of two objects:
 
 - `{"result": ...}`: it was done;
-- `{"error": {"code": 102, "message": "..."}}`: it could not be done. The [codes](codes.md#refusals) are those that
-  clients see.
+- `{"error": {"code": 102, "message": "..."}}`: it was refused. The [codes](codes.md#refusals) are those that clients
+  see. Code 100 is not a refusal: the server or the engine failed, and nobody knows whether it was done. Publish again
+  with the same `idempotency_key`.
 
 A request that could not be read gets the same kind of `error` and another status: 400 (not JSON, or not what the method
 takes), 401 (no key, or not this one), 403 (no key is asked for, and a web page of another origin calls), 404 (no such
@@ -187,7 +200,9 @@ server API of Centrifugo, so that the clients for it work too. `cent` for Python
 
 # What is shown of a class that has more for the inside of Freshet than for its users.
 MEMBERS: dict[str, tuple[str, ...]] = {
-    "Session": ("claims", "close"),
+    "Namespace": ("on_connect", "on_disconnect", "on", "emit"),
+    "Session": ("claims", "join", "leave", "disconnect"),
+    "SocketSession": ("emit", "call"),
     "Stream": ("follows",),
     "testing.ManualClock": ("advance",),
 }
@@ -198,6 +213,7 @@ def python() -> str:
     names = ["Freshet", "Channel", *sorted(set(freshet.__all__) - {"Freshet", "Channel"})]
     for name in names:
         parts += [f"## {name}", *_class(name, getattr(freshet, name))]
+    parts += ["## Namespace", *_class("Namespace", Namespace)]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
     for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.ClientEvent, testing.ManualClock):
@@ -217,6 +233,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(tree, ast.ClassDef)
     fields = [ast.unparse(each) for each in tree.body if isinstance(each, ast.AnnAssign)]
+    fields = [] if name == "SocketSession" else fields  # its `record` is for the inside
     methods = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
     made = methods.get("__init__")
     if name == "Config":
@@ -262,8 +279,10 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, *, is_pr
     positional = node.args.args
     given: list[ast.expr | None] = [*[None] * (len(positional) - len(node.args.defaults)), *node.args.defaults]
     each = [_parameter(*pair) for pair in zip(positional, given, strict=True)]
-    each += ["*"] if node.args.kwonlyargs else []
+    if node.args.vararg or node.args.kwonlyargs:
+        each.append(f"*{ast.unparse(node.args.vararg) if node.args.vararg else ''}")
     each += [_parameter(*pair) for pair in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
+    each += [f"**{ast.unparse(node.args.kwarg)}"] if node.args.kwarg else []
     return f"{start}{name}(\n" + "".join(f"    {one},\n" for one in each) + f"){returns}"
 
 
@@ -337,10 +356,10 @@ REFUSALS = {
     102: "No rule matches the channel.",
     103: "The rule, the token or a hook does not allow it.",
     104: "No function answers that call.",
-    105: "The client listens to that channel already.",
+    105: "The client is subscribed to that channel already.",
     106: "More than an option under `[limits]` or `[api]` allows.",
     107: "The command cannot be read, or its data does not fit the type that the hook asks for.",
-    108: "The rule has no history or no presence, or nobody answers calls.",
+    108: "The rule has no history or no presence, or no function answers calls.",
     109: "The token has expired: the client gets a new one and tries again.",
     110: "What was asked for has expired.",
     111: "Too much in too short a time; the client may try again later.",
@@ -348,18 +367,18 @@ REFUSALS = {
 }
 DISCONNECTS = {
     3000: "The client closed, or its network did.",
-    3001: "The server stops. The client comes back, to this server or to another.",
+    3001: "The server stops. The client reconnects, to this server or to another.",
     3004: "A mistake in the server or the application. The log has it.",
     3005: "The token has expired, and the client did not refresh it within `timing.expiry_grace`.",
     3006: "A subscription has expired.",
-    3008: "More waits for the client than `limits.outbox` allows.",
-    3010: "The position of the client in a channel is no longer certain: it comes back and recovers.",
-    3011: "The application asked the client to come back.",
+    3008: "The client is slow: its outbox is over `limits.outbox`.",
+    3010: "A gap in a channel that its log cannot fill: the client reconnects, and learns whether it recovered.",
+    3011: "The application asked the client to reconnect.",
     3012: "The client did not answer a heartbeat within `timing.pong_timeout`.",
     3500: "The token is missing, forged or not for this server.",
     3501: "The client sent what the protocol does not know.",
     3502: "The client did not connect within `timing.connect_timeout`.",
-    3503: "The application sent the client away.",
+    3503: "The application disconnected the client, for good.",
     3507: "The application does not allow it.",
     3508: "The server does not do what the client asked for.",
 }
@@ -376,7 +395,7 @@ def codes() -> str:
     ]
     return CODES.format(
         refusals=table(("code", "message", "try again", "when"), refusals),
-        disconnects=table(("code", "reason", "comes back", "when"), disconnects),
+        disconnects=table(("code", "reason", "reconnects", "when"), disconnects),
     )
 
 
@@ -388,7 +407,7 @@ def _constructed(kind: Callable[..., Any]) -> list[Any]:
 CODES = """\
 # Codes
 
-The codes are those of the Centrifugal client protocol, so that its clients know what to do without being told.
+The codes are those of the Centrifugal client protocol, so that its clients know them already.
 
 ## Refusals
 
@@ -399,7 +418,7 @@ on are for applications: `raise Refusal(1001, "the room is full")`.
 
 ## Disconnects
 
-The end of a session. The number tells a client whether to come back: 3000-3499 and 4000-4499 yes, 3500-3999 and
+The end of a session. The code says whether the client reconnects: 3000-3499 and 4000-4499 yes, 3500-3999 and
 4500-4999 no. Codes from 4000 on are for applications.
 
 {disconnects}

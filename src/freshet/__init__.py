@@ -2,6 +2,7 @@
 
 from freshet.app import Channel, Freshet
 from freshet.config import Config
+from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
@@ -25,6 +26,7 @@ __all__ = [
     "Publication",
     "Refusal",
     "Session",
+    "SocketSession",
     "Stream",
     "Welcome",
 ]

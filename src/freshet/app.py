@@ -193,7 +193,10 @@ class Freshet:
         return function
 
     def on_disconnect(self, function: F) -> F:
-        """`function(session)` runs when a client that had connected is gone; it may ask for `why`, a `Disconnect`."""
+        """`function(session)` runs when a client has disconnected; it may ask for `why`, a `Disconnect`.
+
+        It may be cancelled when the server stops: see `timing.close_timeout`.
+        """
         self._hooks.disconnect = Hook(function, ("session",), ("why",))
         return function
 
@@ -203,7 +206,7 @@ class Freshet:
         return function
 
     def rpc(self, method: str) -> Callable[[F], F]:
-        """`function(session, data)` answers calls of `method`; what it returns is the answer."""
+        """`function(session, data)` answers calls of `method`; what it returns is the reply."""
 
         def register(function: F) -> F:
             self._hooks.rpc[method] = Hook(function, ("session", "data"))
@@ -212,7 +215,7 @@ class Freshet:
         return register
 
     def api_rpc(self, method: str) -> Callable[[F], F]:
-        """`function(data)` answers calls of `method` by the server API, `/api/rpc`; what it returns is the answer."""
+        """`function(data)` answers calls of `method` by the server API, `/api/rpc`; what it returns is the reply."""
 
         def register(function: F) -> F:
             self._hooks.api[method] = Hook(function, ("data",))
@@ -311,7 +314,11 @@ class Freshet:
     async def history(
         self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
     ) -> Stream:
-        """A part of a channel's log; see `Engine.history`. Raises Refusal 102, or 108 when it keeps none."""
+        """A part of a channel's log, oldest first, or newest first when `reverse`, and the position of the log.
+
+        since: only what came after it (before it, when `reverse`). limit: at most so many; 0: the position alone; below
+        0: all. Raises Refusal 102, or 108 when the channel keeps none.
+        """
         return await self._server.history(channel, since, limit, reverse)
 
     async def remove_history(self, channel: str) -> None:
@@ -338,7 +345,7 @@ class Freshet:
         await self._server.unsubscribe(user, channel, client)
 
     async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
-        """Send all of a user's clients away, or one; without `why`, for good (3503)."""
+        """Disconnect all of a user's clients, or one; without `why`, for good (3503)."""
         await self._server.disconnect(user, why, client)
 
     async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
@@ -389,7 +396,10 @@ class Freshet:
             return
         if self._starting is None or not self._starting.done():
             if not self._in_lifespan:
-                log.warning("started at the first request: pass lifespan=live.lifespan to the application around it")
+                log.warning(
+                    "started at the first request, and will not be stopped in order: pass lifespan=live.lifespan to "
+                    "the application around it"
+                )
                 self._in_lifespan = True
             await self._start()
         await self._router(scope, receive, send)
@@ -398,7 +408,7 @@ class Freshet:
         """Start once, however many ask at the same time."""
         if self._starting is None:
             if self._node.tokens is None and not self.config.tokens.anonymous and self._hooks.connect is None:
-                log.warning("no secret is set, so that nobody can connect: set FRESHET_SECRET or [tokens] secret")
+                log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
             if not self._configured:
                 self._configured = True
                 self._rules.extend_from(self.config)  # behind those that the program made until now

@@ -47,7 +47,7 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: ["HS256", "HS384", "HS512"])
     audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
     issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
-    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is forgiven.", extra=_SECONDS)] = 0
+    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is tolerated.", extra=_SECONDS)] = 0
     anonymous: Annotated[bool, Meta(description="Clients without a token may connect.")] = False
 
     def __repr__(self) -> str:
@@ -62,7 +62,7 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     key: Annotated[str | None, Meta(description="What a caller sends as `X-API-Key`.")] = None
     key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_API_KEY"
-    anonymous: Annotated[bool, Meta(description="Callers without a key are answered.")] = False
+    anonymous: Annotated[bool, Meta(description="Callers need no key.")] = False
     body_size: Annotated[int, Meta(ge=1 * KIB, description="The body of one request.", extra=_BYTES)] = 1 * MIB
 
     def __repr__(self) -> str:
@@ -73,11 +73,11 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `/metrics` tells, and to whom."""
+    """Who may read `/metrics`."""
 
     key: Annotated[str | None, Meta(description="What Prometheus sends as `Authorization: Bearer`.")] = None
     key_env: Annotated[str, Meta(description="The environment variable that holds it.")] = "FRESHET_METRICS_KEY"
-    anonymous: Annotated[bool, Meta(description="Whoever asks is answered.")] = False
+    anonymous: Annotated[bool, Meta(description="Readers need no key.")] = False
 
     def __repr__(self) -> str:
         return "Metrics(...)"  # a key is in no log
@@ -92,18 +92,18 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     history: Annotated[
         History | None, Meta(description="What the log keeps: `{ size, ttl }`, publications and seconds.")
     ] = None
-    presence: Annotated[bool, Meta(description="Who is in the channel is known.")] = False
-    join_leave: Annotated[bool, Meta(description="Subscribers are notified of who comes and goes; wants presence.")] = (
+    presence: Annotated[bool, Meta(description="The channel keeps who is in it.")] = False
+    join_leave: Annotated[
+        bool, Meta(description="Subscribers are notified of who joins and leaves; needs presence.")
+    ] = False
+    delta: Annotated[bool, Meta(description="Clients that ask for it get deltas instead of whole publications.")] = (
         False
     )
-    delta: Annotated[
-        bool, Meta(description="Clients that ask for it get what changed, instead of each publication whole.")
-    ] = False
     slow: Annotated[
         Literal["disconnect", "drop_oldest", "latest"],
         Meta(
-            description="What becomes of a client that does not read in time: it is disconnected, it loses the oldest "
-            "publications, or those of one `key` are conflated to the latest."
+            description="What happens to a client that does not read in time: it is disconnected, its oldest "
+            "publications are dropped, or those of one `key` are conflated to the latest."
         ),
     ] = "disconnect"
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
@@ -140,27 +140,33 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     message_size: Annotated[int, Meta(ge=128, description="A message from a client.", extra=_BYTES)] = 64 * KIB
     fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
     outbox: Annotated[
-        int, Meta(ge=1 * KIB, description="What may wait for a client that does not read.", extra=_BYTES)
+        int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=_BYTES)
     ] = 1 * MIB
     channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=_COUNT)] = 128
     channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=_BYTES)] = 255
     backlog: Annotated[
-        int, Meta(ge=1, description="Commands of one client that wait before reading stops.", extra=_COUNT)
+        int,
+        Meta(
+            ge=1, description="Commands of one client that are queued before it is no longer read from.", extra=_COUNT
+        ),
     ] = 256
     waiting_requests: Annotated[
-        int, Meta(ge=1, description="Long polls of channels' URLs that wait, of all clients together.", extra=_COUNT)
+        int,
+        Meta(
+            ge=1, description="Long polls of channels' URLs that wait at a time, of all clients together.", extra=_COUNT
+        ),
     ] = 10_000
     connects_per_second: Annotated[
         float,
-        Meta(ge=0, description="New clients of one process in the long run; 0: any number.", extra=_RATE),
+        Meta(ge=0, description="New clients that one process admits in the long run; 0: any number.", extra=_RATE),
     ] = 2000
     connects_burst: Annotated[
-        int, Meta(ge=1, description="New clients that may come at once after a quiet time.", extra=_COUNT)
+        int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=_COUNT)
     ] = 1000
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When what happens, seconds."""
+    """Intervals and timeouts, in seconds."""
 
     ping_interval: Annotated[float, Meta(ge=0.1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
         25 * SECONDS
@@ -169,22 +175,27 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         8 * SECONDS
     )
     connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=_SECONDS)] = 15 * SECONDS
-    expiry_grace: Annotated[float, Meta(ge=0, description="For a client to refresh its token.", extra=_SECONDS)] = (
-        25 * SECONDS
-    )
-    presence_ttl: Annotated[float, Meta(gt=0, description="After which a silent client is gone.", extra=_SECONDS)] = (
-        1 * MINUTES
-    )
+    expiry_grace: Annotated[
+        float, Meta(ge=0, description="For a client to refresh a token that expired.", extra=_SECONDS)
+    ] = 25 * SECONDS
+    presence_ttl: Annotated[
+        float, Meta(gt=0, description="After which a client that is not renewed leaves presence.", extra=_SECONDS)
+    ] = 1 * MINUTES
     position_check: Annotated[
-        float, Meta(gt=0, le=3600, description="Between comparisons of channels with their logs.", extra=_SECONDS)
+        float, Meta(gt=0, le=3600, description="Between checks of all channels for gaps.", extra=_SECONDS)
     ] = 30 * SECONDS
     drain: Annotated[
         float,
-        Meta(ge=1, le=600, description="In which all clients are sent away when the server ends.", extra=_SECONDS),
+        Meta(ge=1, le=600, description="In which all clients are disconnected when the server stops.", extra=_SECONDS),
     ] = 30 * SECONDS
-    close_timeout: Annotated[float, Meta(gt=0, description="For a client to close its side.", extra=_SECONDS)] = (
-        5 * SECONDS
-    )
+    close_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="For a client to close its side, and for hooks to end when the server stops.",
+            extra=_SECONDS,
+        ),
+    ] = 5 * SECONDS
 
 
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

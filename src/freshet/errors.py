@@ -2,12 +2,12 @@
 
     FreshetError
     +-- Refusal              a reply to one command; the session stays
-    +-- Disconnect           the end of a session; the number tells the client whether to come back
+    +-- Disconnect           the end of a session; the code says whether the client reconnects
     +-- ConfigError          a mistake in the configuration, named with its path
-    +-- EngineUnavailable    the log could not be reached: what was asked did not happen
+    +-- EngineUnavailable    the engine gave no reply: nobody knows whether it was done
 
-The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499 tell a client to reconnect,
-3500-3999 and 4500-4999 tell it not to. Codes from 4000 on are for applications.
+The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499: the client reconnects;
+3500-3999 and 4500-4999: it does not. Codes from 4000 on are for applications.
 """
 
 from typing import Self
@@ -98,7 +98,7 @@ class Disconnect(FreshetError):
 
     @property
     def reconnect(self) -> bool:
-        """Whether a client is to come back."""
+        """Whether the client is to reconnect."""
         return self.code < 3500 or 4000 <= self.code < 4500
 
     @classmethod
@@ -176,4 +176,8 @@ class ConfigError(FreshetError):
 
 
 class EngineUnavailable(FreshetError):
-    """The engine could not do what was asked; the publication, if it was one, reached nobody."""
+    """The engine could not be reached, or gave no reply in time: nobody knows whether what was asked was done.
+
+    A publication may have reached its subscribers, or nobody. Publish it again with the same idempotency key: within
+    five minutes it is published once. Without a key it may be published twice.
+    """

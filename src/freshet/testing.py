@@ -7,7 +7,7 @@
             await bob.publish("chat:1", {"text": "hello"})
             assert (await alice.receive()).data == {"text": "hello"}
 
-What a test client is: see `endpoints/in_process.py`.
+A test client takes the way of a real one: its token is checked, rules and hooks decide. Only the socket is missing.
 """
 
 import asyncio

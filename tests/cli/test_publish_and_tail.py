@@ -115,7 +115,7 @@ def test_the_same_key_publishes_once(freshet: Freshet) -> None:
         (["publish", "x" * 300, "1"], 1, "255 bytes"),
         (["tail"], 2, "CHANNEL"),
         (["tail", "a", "--since", "yesterday"], 2, "EPOCH:OFFSET or oldest"),
-        (["tail", "a", "--since", "b=oldest"], 2, "not listened to"),
+        (["tail", "a", "--since", "b=oldest"], 2, "not subscribed to"),
         (["tail", "x" * 300], 1, "255 bytes"),
     ],
 )

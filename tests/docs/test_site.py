@@ -66,8 +66,14 @@ def test_the_reference_leaves_no_option_out(site: Path) -> None:
 def test_the_reference_leaves_no_public_name_out(site: Path) -> None:
     page = text(site, "reference/python")
     methods = [f"Freshet.{each}" for each in vars(freshet.Freshet) if not each.startswith("_")]
-    for each in [*freshet.__all__, *methods, "freshet.testing", "testing.Client", "testing.Clock"]:
+    for each in [*freshet.__all__, *methods, "freshet.testing", "testing.Client", "testing.ManualClock"]:
         assert f'id="{each.lower().replace(".", "")}"' in page, each
+
+
+def test_a_signature_of_the_reference_leaves_no_parameter_out(site: Path) -> None:
+    page = re.sub(r"<[^>]+>", "", text(site, "reference/python"))
+    for each in ("*arguments: Any,", "**claims: Any,"):  # of Freshet.emit and Freshet.token
+        assert each in page, each
 
 
 def test_the_reference_leaves_no_command_and_no_method_of_the_api_out(site: Path) -> None:

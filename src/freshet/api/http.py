@@ -135,7 +135,7 @@ class ApiEndpoint:
         except (Refusal, EngineUnavailable) as why:
             return failure(why)
         except Exception:
-            log.exception("/api/%s failed", name)
+            log.exception("/api/%s failed: the caller got an internal server error", name)
             return failure(Refusal.internal())
 
 

@@ -28,7 +28,7 @@ Client = Annotated[str, Meta(description="Only the client with this id; empty: a
 
 
 class MethodRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a method takes. EmptyRequest that a caller asks for is passed over: an unknown field is refused."""
+    """What a method takes. Nothing that a caller asks for is passed over: an unknown field is refused."""
 
 
 class Since(MethodRequest):
@@ -50,7 +50,9 @@ class Content(MethodRequest):
     idempotency_key: Annotated[
         str, Meta(description="A second publication with the same key within 5 minutes is not made.")
     ] = ""
-    skip_history: Annotated[bool, Meta(description="Only those who listen now get it.")] = False
+    skip_history: Annotated[
+        bool, Meta(description="It goes to those who are subscribed now, and not into the log.")
+    ] = False
     delta: Annotated[bool, Meta(description="Taken for compatibility; it changes nothing.")] = False
 
     def payload(self) -> tuple[bytes, Kind]:
@@ -89,9 +91,9 @@ class SubscribeRequest(MethodRequest):
     channel: Channel
     client: Client = ""
     info: Annotated[Raw | UnsetType, Meta(description="JSON that others in the channel see.")] = UNSET
-    data: Annotated[Raw | UnsetType, Meta(description="JSON that the client is told with the subscription.")] = UNSET
+    data: Annotated[Raw | UnsetType, Meta(description="JSON that the client gets with the subscription.")] = UNSET
     expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it ends; 0: never.")] = 0
-    recover_since: Annotated[Since | None, Meta(description="The client is told what came after.")] = None
+    recover_since: Annotated[Since | None, Meta(description="The client gets what came after.")] = None
 
 
 class UnsubscribeRequest(MethodRequest):
@@ -101,7 +103,7 @@ class UnsubscribeRequest(MethodRequest):
 
 
 class Goodbye(MethodRequest):
-    code: Annotated[int, Meta(ge=3000, le=4999, description="3500-3999 and 4500-4999: not to come back.")]
+    code: Annotated[int, Meta(ge=3000, le=4999, description="3500-3999 and 4500-4999: not to reconnect.")]
     reason: Annotated[str, Meta(max_length=REASON, description="At most 123 bytes.")] = ""
 
 
@@ -109,14 +111,16 @@ class DisconnectRequest(MethodRequest):
     user: User
     client: Client = ""
     whitelist: Annotated[list[str], Meta(description="Clients, by id, that may stay.")] = []
-    disconnect: Annotated[Goodbye | None, Meta(description="Why, as the client is told; otherwise 3503.")] = None
+    disconnect: Annotated[Goodbye | None, Meta(description="The code and reason for the client; otherwise 3503.")] = (
+        None
+    )
 
 
 class RefreshRequest(MethodRequest):
     user: User
     client: Client = ""
-    expired: Annotated[bool, Meta(description="The clients' time is over now.")] = False
-    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it is over; 0: never.")] = 0
+    expired: Annotated[bool, Meta(description="The clients' connections expire now.")] = False
+    expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which they expire; 0: never.")] = 0
 
 
 class RpcRequest(MethodRequest):
@@ -397,8 +401,8 @@ METHODS: dict[str, Method] = {
     "channels": Method(ChannelsRequest, ChannelsResult, channels, "The channels that have subscribers."),
     "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
     "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
-    "disconnect": Method(DisconnectRequest, Empty, disconnect, "Send a user's clients away."),
-    "refresh": Method(RefreshRequest, Empty, refresh, "Change until when a user's clients may stay."),
+    "disconnect": Method(DisconnectRequest, Empty, disconnect, "Disconnect a user's clients."),
+    "refresh": Method(RefreshRequest, Empty, refresh, "Change when the connections of a user's clients expire."),
     "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
     "info": Method(EmptyRequest, InfoResult, info, "What each node holds, the one that answers first."),
 }

@@ -14,9 +14,9 @@ KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."
 WORD = "The same key behind the word `apikey` and a space."
 REFERENCE = "#/components/schemas/{name}"
 ABOUT = """\
-Publish, and ask or change what clients listen to, from any language.
+Publish, read history and presence, and subscribe or disconnect clients, from any language.
 
-A request that can be read is answered with 200: `result`, or `error` when it could not be done."""
+A request that can be read is answered with 200: `result`, or `error` when it was refused or failed."""
 WHY = {
     "400": "The request cannot be read: `error.message` says what was wrong, where, and what is allowed.",
     "401": "The key is missing or wrong.",

@@ -29,7 +29,7 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Where channels are kept: memory://, sqlite:///freshet.db, redis://host, nats://host"),
+        typer.Option(help="Where the channels' logs are: memory://, sqlite:///freshet.db, redis://host, nats://host."),
     ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port and all channels.")] = 1,

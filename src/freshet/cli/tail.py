@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def tail(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="What to listen to.")],
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="What to subscribe to.")],
     since: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,9 +47,9 @@ def tail(
     token: Annotated[str, typer.Option(envvar="FRESHET_TOKEN", help="A token to connect with.")] = "",
     url: Url = HERE,
 ) -> None:
-    """Print what is published in channels, as it comes.
+    """Subscribe to channels, and print what is published there.
 
-    After a lost connection it comes back and prints what it missed; whatever is not a publication goes to stderr.
+    After a lost connection it reconnects and prints what it missed; whatever is not a publication goes to stderr.
 
     [bold]Examples[/bold]
 
@@ -57,10 +57,10 @@ def tail(
       freshet tail chat:1 chat:2 --since oldest
       freshet tail prices --json | jq .data.price
     """
-    listener = _Listener(_endpoint(url), channels, _since(since or [], channels), token, user)
+    subscriber = _Subscriber(_endpoint(url), channels, _since(since or [], channels), token, user)
     printed = 0
     try:
-        for item in listener.publications():
+        for item in subscriber.publications():
             _show(item, as_json)
             printed += 1
             if printed == limit:
@@ -89,7 +89,7 @@ def _since(texts: list[str], channels: list[str]) -> dict[str, Place | None]:
         if place != OLDEST and not (epoch and offset.isdecimal()):
             raise typer.BadParameter(f"{text!r}: expected EPOCH:OFFSET or oldest", param_hint="--since")
         if separator and channel not in channels:
-            raise typer.BadParameter(f"{channel!r} is not listened to", param_hint="--since")
+            raise typer.BadParameter(f"{channel!r} is not subscribed to", param_hint="--since")
         for name in [channel] if separator else channels:
             places[name] = None if place == OLDEST else Place(epoch, int(offset))
     return places
@@ -108,7 +108,7 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     out.file.flush()
 
 
-class _Listener:
+class _Subscriber:
     """places: where it stands in each channel that has a log."""
 
     def __init__(
@@ -126,7 +126,7 @@ class _Listener:
         self._been_there = False
 
     def publications(self) -> Iterator[dict[str, Any]]:
-        """For ever. Ends the command when there is no sense in coming back."""
+        """For ever. Ends the command when there is no sense in reconnecting."""
         pause = 0.0
         while True:
             try:
@@ -141,7 +141,7 @@ class _Listener:
                 if not self._been_there:
                     fail(f"{self._endpoint}: {error}", "Is `freshet serve` running there? Another place: --url.", 1)
             pause = min(LONGEST_PAUSE, max(0.2, pause * 2))
-            err.print(f"[yellow]connection lost[/yellow], again in {pause:g} s", highlight=False)
+            err.print(f"[yellow]connection lost[/yellow], reconnecting in {pause:g} s", highlight=False)
             time.sleep(pause)
 
     @staticmethod
@@ -149,7 +149,7 @@ class _Listener:
         code = why.rcvd.code if why.rcvd else 1006
         if 3500 <= code < 4000 or 4500 <= code < 5000:
             reason = why.rcvd.reason if why.rcvd else ""
-            fail(f"the server sent us away: {code} {reason}", "Give --token, or set FRESHET_SECRET to sign one.", 1)
+            fail(f"the server disconnected us: {code} {reason}", "Give --token, or set FRESHET_SECRET to sign one.", 1)
 
     # ------------------------------------------------------------------------------------------------- one connection
 
@@ -176,7 +176,9 @@ class _Listener:
             page = self._ask(socket, "history", {"channel": channel, "limit": -1})
             missed = [each for each in page.get("publications", []) if each.get("offset", 0) <= here.offset]
         elif result.get("was_recovering") and not result.get("recovered"):
-            err.print(f"[red]{channel}: what was missed cannot be recovered[/red]; it goes on from {here.offset}")
+            err.print(
+                f"[red]{channel}: what was missed cannot be recovered[/red]; continues after offset {here.offset}"
+            )
         elif self._been_there:
             err.print(f"[green]{channel}: back[/green], {len(missed)} recovered", highlight=False)
         for publication in missed:

@@ -110,7 +110,7 @@ class Cluster:
                 rule, _ = node.rules.find(order.channel)
                 entry = await enter(node, session, order.channel, rule, order.since, grant=grant)
             except (Refusal, Disconnect) as why:
-                log.warning("%r was not subscribed to %r by the server: %s", session, order.channel, why)
+                log.warning("the server could not subscribe %r to %r: %s", session, order.channel, why)
                 continue
             session.push(settle(node, entry, data=order.data))
 

@@ -88,7 +88,7 @@ async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         try:
             await run()
         except Exception:
-            log.exception("%r ended", run)
+            log.exception("demo: %r failed, its page shows nothing new until a restart", run)
 
     task = asyncio.create_task(guarded())
     yield

@@ -132,7 +132,7 @@ class Client:
     async def subscribe(
         self, channel: str, *, since: Position | None = None, token: str = "", data: Any = None
     ) -> SubscribeResult:
-        """since: where it stands; the answer has what it missed."""
+        """Subscribe. since: a position; the result has what was published after it."""
         request: dict[str, Any] = {"channel": channel, "token": token}
         if since is not None:
             request |= {"recover": True, "epoch": since.epoch, "offset": since.offset}

@@ -17,7 +17,7 @@ from freshet.runtime.admission import Admission
 from freshet.session.session import Carried
 from freshet.transports import asgi, native
 
-BUSY = "Too many clients come at once: try again a little later.\n"
+BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""

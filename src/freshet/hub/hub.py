@@ -294,7 +294,10 @@ class Hub:
             try:
                 self._fan_out(subscribers, alone=len(pending) == 1)
             except Exception:
-                log.exception("fan-out in %r failed: its subscribers were disconnected", subscribers.channel)
+                log.exception(
+                    "fan-out in %r failed: its subscribers were disconnected with 3010, and reconnect",
+                    subscribers.channel,
+                )
                 self._evict(subscribers)
 
     def _fan_out(self, subscribers: Subscribers, *, alone: bool = False) -> None:

@@ -116,7 +116,7 @@ class Bus:
         try:
             return await self.request(node, kind, body, timeout)
         except EngineUnavailable as why:
-            log.warning("bus: no reply of node %s to %r, it is left out: %s", node, kind, why)
+            log.warning("bus: no reply from node %s to %r, the result is without it: %s", node, kind, why)
             if isinstance(why, _NoReply):
                 self.peers.discard(node)
             return None
@@ -142,7 +142,7 @@ class Bus:
         try:
             await self._engine.tell(node, msgspec.msgpack.encode(message))
         except EngineUnavailable as why:
-            log.warning("bus: could not send %r to node %s: %s", message.kind, node, why)
+            log.warning("bus: %r was not sent to node %s: %s", message.kind, node, why)
 
     # ------------------------------------------------------------------------------------------------ failure detector
 
@@ -185,7 +185,8 @@ class Bus:
             self.unreadable += 1
             if self.unreadable & (self.unreadable - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
                 log.warning(
-                    "bus: %d messages so far could not be read: do all nodes run this version?", self.unreadable
+                    "bus: %d messages so far could not be read, they were dropped: do all nodes run this version?",
+                    self.unreadable,
                 )
 
     def _replied(self, it: BusMessage) -> None:
@@ -204,7 +205,7 @@ class Bus:
         try:
             reply = BusMessage(REPLY, await handler(it.body, cancelled), it.correlation_id)
         except Exception:
-            log.exception("bus: %r of node %s failed", it.kind, it.sender)
+            log.exception("bus: request %r of node %s failed, that node gets an error", it.kind, it.sender)
             reply = BusMessage(FAILURE, b"", it.correlation_id)
         finally:
             self._handling.pop(key, None)

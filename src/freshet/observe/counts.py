@@ -48,7 +48,7 @@ def add(counts: dict[K, int], key: K, number: int = 1) -> None:
 
 
 class Snapshot(msgspec.Struct):
-    """One node at one moment. clients: by dialect. turned_away: clients for whom there was no time.
+    """One node at one moment. clients: by dialect. turned_away: clients that were not admitted.
 
     cpu: seconds that the process has used. memory: resident bytes. uptime: seconds.
     """

@@ -12,45 +12,45 @@ from freshet.observe.counts import LAGS, Snapshot
 
 Of = Callable[[Snapshot], float]
 GAUGES: dict[str, tuple[str, Of]] = {
-    "ready": ("1: it takes new clients.", lambda it: it.state == "ready"),
+    "ready": ("1: it takes new clients; 0: it starts, or drains.", lambda it: it.state == "ready"),
     "users": ("Users with a client here.", lambda it: it.users),
-    "channels": ("Channels that somebody listens to here.", lambda it: it.channels),
-    "subscriptions": ("Listeners of all channels together.", lambda it: it.subscriptions),
+    "channels": ("Channels with a subscriber here.", lambda it: it.channels),
+    "subscriptions": ("Subscribers of all channels together.", lambda it: it.subscriptions),
     "memory_bytes": ("Resident memory of the process.", lambda it: it.memory),
-    "uptime_seconds": ("Since the node began.", lambda it: it.uptime),
+    "uptime_seconds": ("Since the node started.", lambda it: it.uptime),
 }
 COUNTERS: dict[str, tuple[str, Of]] = {
-    "turned_away": ("Clients for whom there was no time: they were asked to come later.", lambda it: it.turned_away),
+    "turned_away": ("Clients that were not admitted, and were asked to try again later.", lambda it: it.turned_away),
     "published": (
         "Publications of clients and the application that the engine accepted.",
         lambda it: it.counts.published,
     ),
-    "unpublished": ("Publications that the engine could not take.", lambda it: it.counts.unpublished),
+    "unpublished": ("Publications that failed, as the engine was not available.", lambda it: it.counts.unpublished),
     "fanned_out": (
-        "Publications, and who joined or left, as they came to this node's listeners.",
+        "Publications, joins and leaves that were fanned out to this node's subscribers.",
         lambda it: it.counts.fanned_out,
     ),
-    "recovered": ("Subscriptions that got all they had missed.", lambda it: it.counts.recovered),
+    "recovered": ("Subscriptions that recovered: they got all that they had missed.", lambda it: it.counts.recovered),
     "unrecovered": (
-        "Subscriptions that could not get all they had missed, and were told.",
+        "Subscriptions that could not recover, and learned that.",
         lambda it: it.counts.unrecovered,
     ),
     "gaps": (
-        "Times that the live flow had missed something, which was read from the log.",
+        "Gaps between broker and node that were filled from the log.",
         lambda it: it.counts.gaps,
     ),
     "losses": (
-        "Times that it had missed something which the log no longer had: the listeners came back.",
+        "Gaps that the log could not fill: the channel's subscribers were disconnected, to reconnect.",
         lambda it: it.counts.losses,
     ),
     "cpu_seconds": ("CPU that the process has used.", lambda it: it.cpu),
 }
 BY_DIALECT = {
     "connected": "Clients that connected.",
-    "delivered": "Publications, and who joined or left, each time for one client.",
+    "delivered": "Publications, joins and leaves, each time for one subscriber.",
 }
 BY_CODE = {
-    "ended": "Clients that had connected and are gone, by the code of the reason.",
+    "ended": "Clients that disconnected or were disconnected, by the code of the reason.",
     "refusals": "Commands that were refused, by the code of the error.",
 }
 

@@ -1,6 +1,6 @@
 """`/metrics`: this node in numbers, for Prometheus; with several workers, all that share the port.
 
-They tell who uses the server how much, so that a key is asked for, which is not that of the server API: whoever reads
+They show who uses the server how much, so that a key is required, which is not that of the server API: whoever reads
 metrics need not be able to publish.
 """
 

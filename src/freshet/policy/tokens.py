@@ -140,7 +140,10 @@ class TokenVerifier:
         self._jws = _signatures(self._algorithms)
         least = min(HASHES[name][1] for name in self._algorithms)
         if len(self._key) < least:
-            log.warning("the secret for tokens is short: RFC 7518 asks for %d random bytes", least)
+            log.warning(
+                "the secret for tokens is too short: RFC 7518 asks for %d random bytes, set a longer FRESHET_SECRET",
+                least,
+            )
 
     @classmethod
     def from_config(cls, config: Tokens, secret: str, clock: Clock = SYSTEM) -> "TokenVerifier":

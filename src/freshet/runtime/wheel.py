@@ -69,7 +69,7 @@ class Wheel:
             try:
                 delay = member.visit(now)
             except Exception:
-                log.exception("a visit failed")
+                log.exception("wheel: the visit of %r failed: it is not visited again", member)
                 continue
             if delay:
                 self.schedule(member, delay)

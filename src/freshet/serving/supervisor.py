@@ -24,7 +24,7 @@ from freshet.engines.local.host_hub import HostHub
 log = logging.getLogger("freshet.workers")
 
 INHERITED = "FRESHET_WORKER"
-GRACE = 60.0  # seconds from SIGTERM to SIGKILL: a worker sends its clients away at a pace
+GRACE = 60.0  # seconds from SIGTERM to SIGKILL: a worker drains its clients at a pace
 EARLY = 2.0  # seconds: who ends so soon has not begun
 PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 
@@ -133,8 +133,8 @@ class _Parent:
                 self._code = code
                 self._ending.set()
                 return
-            log.error("worker %d ended with %d: another takes its place", worker.pid, code)
             pause = min(2 * pause, LONGEST_PAUSE) if early else PAUSE
+            log.error("worker %d exited with %d: another takes its place in %g s", worker.pid, code, pause)
             await asyncio.sleep(pause)
 
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
@@ -142,7 +142,7 @@ class _Parent:
             worker.terminate()
         _, late = await asyncio.wait(keeping, timeout=GRACE)
         for worker in list(self._workers):
-            log.error("worker %d does not end: it is killed", worker.pid)
+            log.error("worker %d did not stop in %g s: it is killed, its clients reconnect", worker.pid, GRACE)
             worker.kill()
         if late:
             await asyncio.wait(late)

@@ -45,7 +45,7 @@ class Turn:
             try:
                 outbox.wake()
             except Exception:  # one transport's mistake: the others have clients too
-                log.exception("a transport failed to write")
+                log.exception("outbox: a transport failed to write, its client may miss what was sent")
 
 
 def _detached() -> None:
@@ -153,7 +153,7 @@ class Outbox:
         try:
             self.wake()
         except Exception:
-            log.exception("a transport failed to write")
+            log.exception("outbox: a transport failed to write, its client may miss what was sent")
 
     def _push_more(self, frame: Frame) -> None:
         if self.closed or self.first is None:

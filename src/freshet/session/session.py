@@ -78,14 +78,17 @@ class Carried(Protocol):
 
 
 class Session:
-    """One client.
+    """One client, as hooks and handlers get it.
 
-    id: random, known to the client. user: empty until connected, and for the anonymous.
-    info: JSON that others see beside its id. expires: epoch seconds, or 0. token_claims: its token's claims as JSON,
-    which is small; `claims` are decoded when they are asked for. post: the secret under which requests of their own
-    bring what it says; empty: none do. record: what the endpoint that opened it keeps for it.
+    id: random; the client knows it.
+    user: the `sub` of its token, or what `on_connect` said; empty until connected, and for anonymous clients.
+    info: JSON that others in a channel see beside its id.
+    expires: epoch seconds until when it may stay, or 0.
     """
 
+    # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. post: the secret under which
+    # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
+    # session keeps for it.
     __slots__ = (
         "_backlog",
         "_busy",
@@ -182,7 +185,7 @@ class Session:
         except Disconnect as why:
             self.close(why)
         except Exception:
-            log.exception("a command of %r failed", self)
+            log.exception("a command of %r failed: it is disconnected with 3004, and reconnects", self)
             self.close(Disconnect.server_error())
         finally:
             self._backlog = None

@@ -91,7 +91,7 @@ class HostedWebSocket(asyncio.Protocol):
             self._key = handshake.check(self._request.headers)
             scope = self._scope(self._request)
         except handshake.HandshakeError as error:
-            log.info("refused a handshake: %s", error)
+            log.info("websocket: handshake refused: %s", error)
             self._transport.write(handshake.refuse(error.status, error.message, error.headers))
             self._transport.close()
             return
@@ -123,7 +123,7 @@ class HostedWebSocket(asyncio.Protocol):
         try:
             await self._app(cast(Any, scope), self._receive, self._send)
         except Exception:
-            log.exception("the application failed in a WebSocket")
+            log.exception("websocket: the application failed, its client gets 500, or close code 1011")
             if not self._answered:
                 self._refuse(500, [], b"Internal Server Error")
             elif not self._disconnected:

@@ -97,7 +97,7 @@ class Namespace:
         return function
 
     def on_disconnect(self, function: F) -> F:
-        """`function(session)` runs when a client of this namespace is gone; it may ask for `why`, a `Disconnect`."""
+        """`function(session)` runs when a client has left this namespace; it may ask for `why`, a `Disconnect`."""
         self.disconnect = Hook(function, ("session",), ("why",))
         return function
 

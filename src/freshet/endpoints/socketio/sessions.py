@@ -48,7 +48,7 @@ class SocketRecord:
 
 
 class SocketSession(Session):
-    """One client in one namespace."""
+    """One Socket.IO client in one namespace: a `Session` that can be sent events, which handlers of events get."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ class SocketSession(Session):
     # -------------------------------------------------------------------------------------- for the server's functions
 
     async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
-        """Let this client alone have an event.
+        """Send an event to this client alone. It is in no log: a client that is away misses it.
 
         volatile: it may be dropped, the oldest first, if the client does not read in time.
         """
@@ -70,7 +70,7 @@ class SocketSession(Session):
             raise Disconnect.slow()
 
     async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
-        """Ask this client, and wait for its acknowledgement: its value, or a tuple of several.
+        """Send an event to this client and wait for its acknowledgement: its value, or a tuple of several.
 
         Raises TimeoutError after `timeout` seconds, and `Disconnect` when the client is gone.
         """
@@ -113,7 +113,7 @@ class SocketSession(Session):
                 super().push(emitted)
 
     def acknowledge(self, id: int, values: list[Any]) -> None:
-        """The client answered a call. An answer that nobody waits for is let go."""
+        """The client acknowledged a call. An acknowledgement that nobody waits for is dropped."""
         answer = self.record.calls.get(id)
         if answer is not None and not answer.done():
             answer.set_result(values)
