@@ -16,7 +16,7 @@ from freshet.commands import client
 from freshet.commands.publishing import publish_of_client
 from freshet.commands.subscribing import enter, settle
 from freshet.dialects.base import Dialect
-from freshet.errors import Disconnect, Refusal
+from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.commands import (
     Call,
     Command,
@@ -105,6 +105,11 @@ class Dispatcher:
             reply = await run(self.node, context, command)
         except Refusal as why:
             reply = self._refused(command, why)
+        except EngineUnavailable as why:
+            log.warning(
+                "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
+            )
+            reply = self._refused(command, Refusal.internal())
         except Disconnect:
             raise
         except Exception:

@@ -7,6 +7,7 @@ would be thousands a second; so the node renews many clients by one call.
 from collections import OrderedDict
 
 from freshet.engines.base import Engine, Present
+from freshet.errors import EngineUnavailable
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.session import Session
@@ -64,12 +65,27 @@ class NodePresence:
             while due := self._take_due():
                 infos = [(channel, session, session.subscriptions[channel].info) for session, channel in due]
                 present = [Present(channel, session.id, session.client_info(info)) for channel, session, info in infos]
-                await self._engine.renew_presence(present)
+                try:
+                    await self._engine.renew_presence(present)
+                except EngineUnavailable:
+                    self._retry(due)
+                    raise
                 for session, channel in due:
                     if (session, channel) not in self._due:  # it left meanwhile, perhaps before its renewal was taken
                         await self._engine.set_presence(channel, session.id, None)
         finally:
             self._renewing = False
+
+    def _retry(self, due: list[tuple[Session, str]]) -> None:
+        """Renew them soon, not an interval later: by then an engine that is back would take them for gone."""
+        delay = self._every / 6
+        again = self._wheel.clock.monotonic() + delay
+        for key in reversed(due):
+            if key in self._due:
+                self._due[key] = again
+                self._due.move_to_end(key, last=False)
+        if self._due:
+            self._wheel.schedule(self, delay)
 
     def _take_due(self) -> list[tuple[Session, str]]:
         """The next that are due, at most `AT_ONCE`; they are due again after an interval."""

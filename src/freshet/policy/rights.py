@@ -96,12 +96,12 @@ class Rights(Policy):
         assert rule is not None
         if command.channel in session.subscriptions:
             return None  # which the command itself refuses
+        if rule.subscribe == "nobody":
+            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
         if command.token:
             return self._subscription(context, session, command)
         if rule.subscribe == "token":
             raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
-        if rule.subscribe == "nobody":
-            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
         return None
 
     def _publish(self, context: Context, session: Session, command: Publish) -> Pending:

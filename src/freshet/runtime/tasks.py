@@ -45,9 +45,9 @@ class Tasks:
         if error is None:
             return
         if isinstance(error, FreshetError):  # expected: a client or a broker is away
-            log.warning("task %s did not succeed: %s", task.get_name(), error)
+            log.warning("%s did not succeed: %s", task.get_name(), error)
         else:
-            log.error("task %s failed", task.get_name(), exc_info=error)
+            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def stop(self, grace: float = 0.0) -> None:
         """Give what runs `grace` seconds to end, cancel the rest, and return when nothing runs any more.

@@ -1,0 +1,269 @@
+"""What stands before every URL of clients: origin, preflight, draining, admission; and nothing goes past it."""
+
+import ast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from freshet import Freshet, History
+from freshet.config import Config, Limits
+from freshet.testing import ManualClock
+from tests.tools.asgi import Answered, knock
+from tests.tools.need import ROOT
+
+PAGE, FOREIGN = "https://page.example", "https://evil.example"
+CONNECT = "%7B%22id%22%3A1%2C%22connect%22%3A%7B%7D%7D"
+POLLING, SOCKET = "/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=websocket"
+
+
+class Opens(NamedTuple):
+    """A request that opens a client. status: what it is answered when it may come in; streams: without an end."""
+
+    method: str
+    url: str
+    accept: str = "*/*"
+    body: bytes = b""
+    streams: bool = False
+
+
+CONNECT_JSON = b'{"id":1,"connect":{}}'
+OPENS = {
+    "websocket": Opens("WEBSOCKET", "/connection/websocket"),
+    "channel websocket": Opens("WEBSOCKET", "/channels/log:a"),
+    "socket.io websocket": Opens("WEBSOCKET", SOCKET),
+    "sse": Opens("GET", f"/connection/sse?cf_connect={CONNECT}", streams=True),
+    "http_stream": Opens("POST", "/connection/http_stream", body=CONNECT_JSON, streams=True),
+    "channel events": Opens("GET", "/channels/log:a", "text/event-stream", streams=True),
+    "channels events": Opens("GET", "/channels?channel=log:a&channel=log:b", "text/event-stream", streams=True),
+    "channel page": Opens("GET", "/channels/log:a"),
+    "channel long poll": Opens("GET", "/channels/log:a?wait=0.01"),
+    "channel publish": Opens("POST", "/channels/log:a", body=b"1"),
+    "socket.io polling": Opens("GET", POLLING),
+}
+EVENTS = ("channel events", "channels events")
+OVER_HTTP = {name: opens for name, opens in OPENS.items() if opens.method != "WEBSOCKET"}
+each = pytest.mark.parametrize("opens", OPENS.values(), ids=OPENS.keys())
+each_over_http = pytest.mark.parametrize("opens", OVER_HTTP.values(), ids=OVER_HTTP.keys())
+
+
+@asynccontextmanager
+async def application(clients: int = 1000) -> AsyncIterator[Freshet]:
+    """That lets so many clients in; its time stands still."""
+    limits = Limits(connects_per_second=0.001, connects_burst=clients)
+    config = Config(origins=[PAGE], limits=limits)
+    live = Freshet(dev=True, environment={}, config=config, clock=ManualClock())
+    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
+    async with live.lifespan():
+        yield live
+    assert list(live._node.registry) == []  # whatever was opened has ended
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Freshet]:
+    async with application() as live:
+        yield live
+
+
+async def come(live: Freshet, opens: Opens, origin: str | None = None) -> Answered:
+    headers = {"Accept": opens.accept} | ({"Origin": origin} if origin else {})
+    if opens.method == "WEBSOCKET" or opens.streams:
+        return await knock(live, opens.method, opens.url, headers, opens.body)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
+        answer = await http.request(opens.method, opens.url, headers=headers, content=opens.body)
+        return Answered(answer.status_code, dict(answer.headers), answer.content)
+
+
+async def came_in(live: Freshet, opens: Opens, origin: str | None = None) -> Answered:
+    answer = await come(live, opens, origin)
+    assert answer.status == (101 if opens.method == "WEBSOCKET" else 200), answer
+    return answer
+
+
+# --------------------------------------------------------------------------------------------------------- the only way
+
+
+def test_a_handshake_is_made_in_two_places_only() -> None:
+    """Whatever opens a session has one, so that no URL goes past the checks."""
+    made = set()
+    for path in (ROOT / "src" / "freshet").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and "Handshake" in (
+                getattr(node.func, "id", ""),
+                getattr(node.func, "attr", ""),
+            ):
+                made.add(path.relative_to(ROOT / "src" / "freshet").as_posix())
+    assert made == {"endpoints/opening.py", "endpoints/in_process.py"}
+
+
+def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:
+    router = live._router
+    paths = {getattr(route, "path", "") for route in router.routes}  # type: ignore[attr-defined]
+    ours = {path for path in paths if not path.startswith(("/api", "/metrics", "/health"))}
+    assert ours == {
+        "/connection/websocket",
+        "/connection/sse",
+        "/connection/http_stream",
+        "/emulation",
+        "/channels",
+        "/channels/{channel:path}",
+        "/socket.io",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- origins
+
+
+@each
+async def test_a_page_of_another_origin_is_refused(live: Freshet, opens: Opens) -> None:
+    answer = await come(live, opens, FOREIGN)
+    assert (answer.status, b"rigin" in answer.body) == (403, True)
+    assert "access-control-allow-origin" not in answer.headers
+    await came_in(live, opens, PAGE)
+    await came_in(live, opens)  # no browser, no origin
+
+
+async def test_what_a_client_of_a_stream_says_may_not_come_from_another_origin_either(live: Freshet) -> None:
+    says = Opens("POST", "/emulation", body=b'{"node":"","session":"none","data":"{}"}')
+    assert (await come(live, says, FOREIGN)).status == 403
+    answer = await come(live, says, PAGE)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (404, PAGE)  # no such session
+
+
+async def test_a_server_that_cannot_answer_a_websocket_closes_it(live: Freshet) -> None:
+    answer = await knock(live, "WEBSOCKET", "/connection/websocket", {"Origin": FOREIGN}, may_respond=False)
+    assert answer == Answered(0, {}, b"", 1008)
+
+
+@each_over_http
+async def test_a_page_that_is_allowed_may_read_the_answer(live: Freshet, opens: Opens) -> None:
+    headers = (await came_in(live, opens, PAGE)).headers
+    assert headers["access-control-allow-origin"] == PAGE
+    assert headers["access-control-allow-credentials"] == "true"
+    assert headers["vary"] == "Origin"
+    assert "no-store" in headers["cache-control"]
+    plain = (await came_in(live, opens)).headers
+    assert not [name for name in plain if name.startswith("access-control")]
+    assert "no-store" in plain["cache-control"]
+
+
+@each_over_http
+async def test_a_preflight_is_answered_and_opens_nothing(opens: Opens) -> None:
+    async with application(clients=1) as live:
+        transport = httpx.ASGITransport(live)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            asks = {"Origin": PAGE, "Access-Control-Request-Headers": "content-type,x-trace"}
+            answers = [await http.options(opens.url, headers=asks) for _ in range(3)]
+            assert [(each.status_code, each.content) for each in answers] == [(204, b"")] * 3
+            answer = answers[0]
+            assert answer.headers["access-control-allow-origin"] == PAGE
+            assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+            assert answer.headers["access-control-allow-headers"] == "content-type,x-trace"
+            assert (await http.options(opens.url, headers={"Origin": FOREIGN})).status_code == 403
+        assert live._node.admission.refused == 0
+        await came_in(live, opens)  # the one that may
+
+
+async def test_a_preflight_of_what_a_client_of_a_stream_says_is_answered(live: Freshet) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
+        answer = await http.options("/emulation", headers={"Origin": PAGE})
+        assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (204, "Content-Type")
+
+
+# ---------------------------------------------------------------------------------------------- draining, admission
+
+
+def asked_to_come_again(name: str, answer: Answered) -> int:
+    """In how many seconds; 0: it is not asked that."""
+    if name in EVENTS:  # an EventSource comes back from the end of a stream, and from no error of HTTP
+        wait = int(answer.headers["retry-after"])
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.body == b"retry: %d\n\n" % (wait * 1000)
+        return wait if answer.status == 200 else 0
+    return int(answer.headers["retry-after"]) if answer.status == 503 else 0
+
+
+@pytest.mark.parametrize("name", OPENS)
+async def test_a_node_that_drains_takes_no_new_clients(live: Freshet, name: str) -> None:
+    await live._node.drain()
+    answer = await come(live, OPENS[name], PAGE)
+    assert asked_to_come_again(name, answer) == 1
+    if name in OVER_HTTP:
+        assert answer.headers["access-control-allow-origin"] == PAGE  # a page may read when to come again
+    assert live._node.admission.refused == 0
+
+
+@pytest.mark.parametrize("name", OPENS)
+async def test_who_comes_too_early_is_asked_to_come_again(name: str) -> None:
+    async with application(clients=1) as live:
+        await came_in(live, OPENS[name])
+        answer = await come(live, OPENS[name], PAGE)
+        assert asked_to_come_again(name, answer) >= 1
+        if name in OVER_HTTP:
+            assert answer.headers["access-control-allow-origin"] == PAGE
+        assert live._node.admission.refused == 1
+
+
+@pytest.mark.parametrize("resumes", ["?since=oldest", "?since=oldest&wait=0.01", "Last-Event-ID"])
+async def test_a_poll_that_goes_on_where_it_stopped_is_no_new_client(resumes: str) -> None:
+    async with application(clients=1) as live:
+        await came_in(live, OPENS["channel page"])
+        transport = httpx.ASGITransport(live)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            place = (await live.history("log:a", limit=0)).position
+            query, headers = ("", {resumes: f"{place.epoch}:0"}) if resumes[0] != "?" else (resumes, {})
+            for _ in range(3):
+                assert (await http.get(f"/channels/log:a{query}", headers=headers)).status_code == 200
+            assert (await http.get("/channels/log:a")).status_code == 503
+            assert live._node.admission.refused == 1
+            await live._node.drain()
+            assert (await http.get(f"/channels/log:a{query}", headers=headers)).status_code == 503  # to go on elsewhere
+
+
+async def test_the_polls_of_a_session_are_no_new_clients() -> None:
+    async with application(clients=1) as live:
+        opening = (await came_in(live, OPENS["socket.io polling"])).body.decode()
+        sid = opening.partition('"sid":"')[2].partition('"')[0]
+        assert (await come(live, OPENS["socket.io polling"])).status == 503
+        polls = Opens("POST", f"{POLLING}&sid={sid}", body=b"40")
+        assert (await came_in(live, polls)).body == b"ok"
+        assert (await came_in(live, Opens("GET", polls.url))).body.startswith(b"40{")
+        assert live._node.admission.refused == 1
+
+
+async def test_what_is_wrong_anyway_is_not_counted_as_a_client() -> None:
+    async with application(clients=1) as live:
+        for wrong, status in (
+            (Opens("PUT", "/channels/log:a"), 405),
+            (Opens("GET", "/channels/log:a?wait=soon"), 400),
+            (Opens("GET", "/socket.io/?EIO=3&transport=polling"), 400),
+            (Opens("WEBSOCKET", "/socket.io/?EIO=4&transport=polling"), 400),
+            (Opens("GET", "/channels", "text/event-stream"), 400),
+        ):
+            assert (await come(live, wrong)).status == status
+        await came_in(live, OPENS["channel page"])
+
+
+# ----------------------------------------------------------------------------------------------------- the handshake
+
+
+async def test_hooks_see_the_request_as_it_came(live: Freshet) -> None:
+    seen: list[tuple[str, dict[str, str], str, str]] = []
+
+    @live.on_connect
+    def look(session: object, request: object) -> None:
+        seen.append(
+            (
+                getattr(request, "path", ""),
+                getattr(request, "query", {}),
+                getattr(request, "client", ""),
+                getattr(request, "headers", {})["x-trace"],
+            )
+        )
+
+    url = "/channels/log:%C3%A9?a=1&a=2&empty="
+    answer = await knock(live, "GET", url, {"X-Trace": "7"})
+    assert answer.status == 200
+    assert seen == [("/channels/log:é", {"a": "2", "empty": ""}, "192.0.2.1:1234", "7")]

@@ -1,0 +1,81 @@
+"""One request to an ASGI application in this process, by a client that leaves as soon as it is answered.
+
+httpx waits for the end of a response, and speaks no WebSocket: this is for streams, which have no end, and for those.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from starlette.types import ASGIApp
+
+from tests.tools.patience import seconds
+
+
+class Answered(NamedTuple):
+    """status: 101 for a WebSocket that was accepted. code: with which one that had no response was closed."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    code: int | None = None
+
+
+async def knock(
+    app: ASGIApp,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    *,
+    may_respond: bool = True,
+) -> Answered:
+    """What a request is answered. method: `WEBSOCKET` for one of those. url: a path and a query.
+
+    may_respond: the server can answer a WebSocket by a response.
+    """
+    answered, sent = asyncio.Event(), list[Any]()
+    websocket = method == "WEBSOCKET"
+    coming = [{"type": "websocket.connect"} if websocket else {"type": "http.request", "body": body}]
+
+    async def receive() -> Any:
+        if coming:
+            return coming.pop(0)
+        await answered.wait()
+        return {"type": "websocket.disconnect", "code": 1001} if websocket else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if "body" in message or message["type"] in ("websocket.accept", "websocket.close"):
+            answered.set()
+
+    await asyncio.wait_for(app(_scope(method, url, headers or {}, may_respond), receive, send), seconds(5))
+    return _answer(sent)
+
+
+def _scope(method: str, url: str, headers: Mapping[str, str], may_respond: bool) -> dict[str, Any]:
+    target = urlsplit(url)
+    kind: dict[str, Any] = {"type": "http", "method": method, "http_version": "1.1", "scheme": "http"}
+    if method == "WEBSOCKET":
+        extensions: dict[str, Any] = {"websocket.http.response": {}} if may_respond else {}
+        kind = {"type": "websocket", "subprotocols": [], "scheme": "ws", "extensions": extensions}
+    return {
+        **kind,
+        "path": unquote(target.path),
+        "root_path": "",
+        "query_string": target.query.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in {"host": "test", **headers}.items()],
+        "client": ("192.0.2.1", 1234),
+        "server": ("test", 80),
+    }
+
+
+def _answer(sent: list[Any]) -> Answered:
+    first = sent[0]
+    if first["type"] == "websocket.accept":
+        return Answered(101, {}, b"")
+    if first["type"] == "websocket.close":
+        return Answered(0, {}, b"", first["code"])
+    headers = {name.decode(): value.decode() for name, value in first["headers"]}
+    return Answered(first["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
