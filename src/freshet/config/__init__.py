@@ -1,0 +1,58 @@
+"""The options of a server, how they are read, and how a mistake in them is explained."""
+
+from freshet.config.options import (
+    KIB,
+    MIB,
+    MINUTES,
+    SECONDS,
+    Api,
+    ChannelConfig,
+    ChannelOptions,
+    Config,
+    Limits,
+    Metrics,
+    Timing,
+    Tokens,
+    WebSocket,
+    check_options,
+)
+from freshet.config.reading import (
+    OTHER_NAMES,
+    PREFIX,
+    api_key_of,
+    channel_config,
+    develop,
+    load,
+    metrics_key_of,
+    parse,
+    secret_of,
+)
+from freshet.config.shapes import Option, reference
+
+__all__ = [
+    "KIB",
+    "MIB",
+    "MINUTES",
+    "OTHER_NAMES",
+    "PREFIX",
+    "SECONDS",
+    "Api",
+    "ChannelConfig",
+    "ChannelOptions",
+    "Config",
+    "Limits",
+    "Metrics",
+    "Option",
+    "Timing",
+    "Tokens",
+    "WebSocket",
+    "api_key_of",
+    "channel_config",
+    "check_options",
+    "develop",
+    "load",
+    "metrics_key_of",
+    "parse",
+    "reference",
+    "secret_of",
+]

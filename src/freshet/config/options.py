@@ -1,0 +1,216 @@
+"""Every option, once: its type, default, unit and one line of documentation.
+
+The TOML file, the environment, the command line and the reference in the docs are all read off these classes.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from freshet.errors import ConfigError
+from freshet.model.log import History
+
+KIB = 1024
+MIB = 1024 * KIB
+SECONDS = 1
+MINUTES = 60 * SECONDS
+
+
+_RATE = {"unit": "a second"}
+_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+
+
+class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may connect."""
+
+    secret: Annotated[str | None, Meta(description="Checks clients' tokens (HMAC).")] = None
+    secret_env: Annotated[str, Meta(description="The environment variable that holds the secret.")] = "FRESHET_SECRET"
+    algorithms: Annotated[
+        list[Literal["HS256", "HS384", "HS512"]], Meta(description="The signatures that are accepted.", min_length=1)
+    ] = msgspec.field(default_factory=lambda: ["HS256", "HS384", "HS512"])
+    audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
+    issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
+    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is tolerated.", extra=_SECONDS)] = 0
+    anonymous: Annotated[bool, Meta(description="Clients without a token may connect.")] = False
+
+    def __repr__(self) -> str:
+        return "Tokens(...)"  # a secret is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
+class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The server API, `/api/{method}`."""
+
+    key: Annotated[str | None, Meta(description="What a caller sends as `X-API-Key`.")] = None
+    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_API_KEY"
+    anonymous: Annotated[bool, Meta(description="Callers need no key.")] = False
+    body_size: Annotated[int, Meta(ge=1 * KIB, description="The body of one request.", extra=_BYTES)] = 1 * MIB
+
+    def __repr__(self) -> str:
+        return "Api(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may read `/metrics`."""
+
+    key: Annotated[str | None, Meta(description="What Prometheus sends as `Authorization: Bearer`.")] = None
+    key_env: Annotated[str, Meta(description="The environment variable that holds it.")] = "FRESHET_METRICS_KEY"
+    anonymous: Annotated[bool, Meta(description="Readers need no key.")] = False
+
+    def __repr__(self) -> str:
+        return "Metrics(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
+class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
+
+    history: Annotated[
+        History | None, Meta(description="What the log keeps: `{ size, ttl }`, publications and seconds.")
+    ] = None
+    presence: Annotated[bool, Meta(description="The channel keeps who is in it.")] = False
+    join_leave: Annotated[
+        bool, Meta(description="Subscribers are notified of who joins and leaves; needs presence.")
+    ] = False
+    delta: Annotated[bool, Meta(description="Clients that ask for it get deltas instead of whole publications.")] = (
+        False
+    )
+    slow: Annotated[
+        Literal["disconnect", "drop_oldest", "latest"],
+        Meta(
+            description="What happens to a client that does not read in time: it is disconnected, its oldest "
+            "publications are dropped, or those of one `key` are conflated to the latest."
+        ),
+    ] = "disconnect"
+    subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
+    publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
+    read: Annotated[
+        Literal["nobody", "subscriber", "client"], Meta(description="Who may read history and presence.")
+    ] = "subscriber"
+
+
+def check_options(match: str, options: ChannelOptions) -> None:
+    """Raises ConfigError, with the option's path within the rule, for options that do not fit together."""
+    history = options.history
+    if options.join_leave and not options.presence:
+        raise ConfigError("join_leave", f"the rule {match!r} needs presence = true for it")
+    if history is not None and history.size < 1:
+        raise ConfigError("history.size", f"expected 1 publication or more, got {history.size}")
+    if history is not None and not 0 < history.ttl < math.inf:
+        raise ConfigError("history.ttl", f"expected more than 0 seconds, got {history.ttl:g}")
+    if options.delta and options.slow != "disconnect":
+        raise ConfigError("slow", f"the rule {match!r} has delta, which needs all that {options.slow!r} drops")
+
+
+class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
+    """A rule for all channels that a pattern matches. The first that matches wins."""
+
+    match: Annotated[
+        str, Meta(min_length=1, description="`{name}` stands for one or more characters except `:`, `*` for anything.")
+    ]
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one client may cost."""
+
+    message_size: Annotated[int, Meta(ge=128, description="A message from a client.", extra=_BYTES)] = 64 * KIB
+    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
+    outbox: Annotated[
+        int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=_BYTES)
+    ] = 1 * MIB
+    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=_COUNT)] = 128
+    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=_BYTES)] = 255
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=1, description="Commands of one client that are queued before it is no longer read from.", extra=_COUNT
+        ),
+    ] = 256
+    waiting_requests: Annotated[
+        int,
+        Meta(
+            ge=1, description="Long polls of channels' URLs that wait at a time, of all clients together.", extra=_COUNT
+        ),
+    ] = 10_000
+    connects_per_second: Annotated[
+        float,
+        Meta(ge=0, description="New clients that one process admits in the long run; 0: any number.", extra=_RATE),
+    ] = 2000
+    connects_burst: Annotated[
+        int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=_COUNT)
+    ] = 1000
+
+
+class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Intervals and timeouts, in seconds."""
+
+    ping_interval: Annotated[float, Meta(ge=0.1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
+        25 * SECONDS
+    )
+    pong_timeout: Annotated[float, Meta(ge=0.05, description="For the answer to a heartbeat.", extra=_SECONDS)] = (
+        8 * SECONDS
+    )
+    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=_SECONDS)] = 15 * SECONDS
+    expiry_grace: Annotated[
+        float, Meta(ge=0, description="For a client to refresh a token that expired.", extra=_SECONDS)
+    ] = 25 * SECONDS
+    presence_ttl: Annotated[
+        float, Meta(gt=0, description="After which a client that is not renewed leaves presence.", extra=_SECONDS)
+    ] = 1 * MINUTES
+    position_check: Annotated[
+        float, Meta(gt=0, le=3600, description="Between checks of all channels for gaps.", extra=_SECONDS)
+    ] = 30 * SECONDS
+    drain: Annotated[
+        float,
+        Meta(ge=1, le=600, description="In which all clients are disconnected when the server stops.", extra=_SECONDS),
+    ] = 30 * SECONDS
+    close_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="For a client to close its side, and for hooks to end when the server stops.",
+            extra=_SECONDS,
+        ),
+    ] = 5 * SECONDS
+
+
+class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The WebSocket transport."""
+
+    compression: Annotated[bool, Meta(description="permessage-deflate, for clients that offer it.")] = False
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All options."""
+
+    engine: Annotated[
+        str, Meta(description="Where the logs are: `memory://`, `sqlite:///freshet.db`, `redis://`, `nats://`.")
+    ] = "memory://"
+    origins: Annotated[
+        list[str], Meta(description="Web pages that may connect, `https://example.org`; empty: the server's own host.")
+    ] = []
+    personal_channels: Annotated[
+        bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
+    ] = False
+    tokens: Tokens = Tokens()
+    api: Api = Api()
+    metrics: Metrics = Metrics()
+    channels: list[ChannelConfig] = []
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    websocket: WebSocket = WebSocket()
+
+    def __repr__(self) -> str:
+        return "Config(...)"  # the engine's URL may hold a password
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []

@@ -1,0 +1,110 @@
+"""The shape of the configuration: the type at a path, what is allowed there, and all options for the reference."""
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from freshet.config.options import Config
+from freshet.errors import ConfigError
+from freshet.model.log import History
+
+
+def refuse_unknown(value: Any, kind: Any, path: str) -> None:
+    """Names that are no options: msgspec finds them too, but does not say what there is."""
+    origin, arguments = bare(kind)
+    if origin is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            refuse_unknown(item, arguments[0], f"{path}[{index}]")
+    if not (isinstance(origin, type) and issubclass(origin, Struct) and isinstance(value, dict)):
+        return
+    hints = get_type_hints(origin, include_extras=True)
+    for name, item in value.items():
+        where = f"{path}.{name}" if path else name
+        if name not in hints:
+            raise ConfigError(where, f"no such option. {allowed(name, list(hints))}")
+        refuse_unknown(item, hints[name], where)
+
+
+def allowed(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names)}"
+
+
+def explain(message: str, path: str, root: type[Struct]) -> str:
+    kind = type_at(root, re.sub(r"\[[^]]*\]", "", path).split("."), through_lists=True) if path else None
+    origin, arguments = bare(kind)
+    if origin is list and path.endswith("]"):
+        origin, arguments = bare(arguments[0])
+    if origin is Literal:
+        return f"{message}. Allowed: {', '.join(map(str, arguments))}"
+    return message
+
+
+def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without `Annotated` and `| None`, and its arguments."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        return bare(next(each for each in get_args(kind) if each is not type(None)))
+    return get_origin(kind) or kind, get_args(kind)
+
+
+def type_at(kind: Any, where: list[str], *, through_lists: bool = False) -> Any:
+    """The type of an option; None when there is none. through_lists: also of those in a list's tables."""
+    for name in where:
+        origin, arguments = bare(kind)
+        if origin is list and through_lists:
+            origin, _ = bare(arguments[0])
+        hints = get_type_hints(origin, include_extras=True) if isinstance(origin, type) else {}
+        if not (isinstance(origin, type) and issubclass(origin, Struct)) or name not in hints:
+            return None
+        kind = hints[name]
+    return kind
+
+
+class Option(NamedTuple):
+    """One option, for the reference.
+
+    path: `tokens.secret`; a rule's begin with `channels[].`. default: JSON, empty when the option has to be given.
+    unit: `bytes`, `seconds`, `count`, or empty.
+    """
+
+    path: str
+    type: str
+    default: str
+    unit: str
+    doc: str
+
+
+def reference() -> list[Option]:
+    """Every option, in order."""
+    return list(options(Config, ""))
+
+
+def options(struct: type[Struct], path: str) -> Iterator[Option]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in structs.fields(struct):
+        hint = hints[field.name]
+        origin, arguments = bare(hint)
+        inner = arguments[0] if origin is list else origin
+        if isinstance(inner, type) and issubclass(inner, Struct) and inner is not History:
+            yield from options(inner, f"{path}{field.name}{'[]' if origin is list else ''}.")
+            continue
+        meta = next((each for each in get_args(hint)[1:] if isinstance(each, Meta)), Meta())
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        shown = "" if default is msgspec.NODEFAULT else json.dumps(default)
+        names = (
+            " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
+        )
+        unit = (meta.extra or {}).get("unit", "")
+        yield Option(f"{path}{field.name}", names, shown, unit, meta.description or "")
+
+
+def paths(struct: type[Struct]) -> Iterator[str]:
+    return (option.path for option in options(struct, "") if "[]" not in option.path)
