@@ -1,9 +1,23 @@
 """The ASGI shell, called as a server calls it."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import pytest
 
 from freshet import Freshet
-from tests.tools.patience import seconds
+from freshet.config import parse
+from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.dialects.channel_url import ChannelUrl
+from freshet.errors import Disconnect
+from freshet.model.frame import Frame, Handshake
+from freshet.session.session import Session
+from freshet.transports import asgi
+from tests.tools.patience import eventually, seconds
+from tests.transports.calls import Call, Message, calling
 
 
 async def test_a_goodbye_of_our_own_leaves_no_cancellation_behind() -> None:
@@ -20,3 +34,120 @@ async def test_a_goodbye_of_our_own_leaves_no_cancellation_behind() -> None:
         assert task.cancelling() == 0
     assert sent.get_nowait()["type"] == "websocket.accept"
     assert sent.get_nowait() == {"type": "websocket.close", "code": 3500, "reason": "a token is required"}
+
+
+def over_asgi(session: Session, subprotocol: str | None = None) -> AbstractAsyncContextManager[Call]:
+    return calling(lambda call: asgi.converse(session, subprotocol, call.receive, call.send))
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Freshet]:
+    live = Freshet(config=parse({"limits": {"backlog": 2}}), dev=True, environment={})
+    async with live.lifespan():
+        yield live
+
+
+def opened(live: Freshet, dialect: Dialect | None = None) -> Session:
+    return live._dispatcher.open(dialect or Centrifuge(), Handshake("/"))
+
+
+async def accepted(call: Call) -> Message:
+    call.say(type="websocket.connect")
+    return await call.next()
+
+
+async def test_texts_and_bytes_go_both_ways(live: Freshet) -> None:
+    session = opened(live, ChannelUrl("a"))
+    async with over_asgi(session, "own.v1") as call:
+        assert await accepted(call) == {"type": "websocket.accept", "subprotocol": "own.v1"}
+        call.say(type="websocket.receive", text="é")
+        call.say(type="websocket.receive", bytes=b"\xff\x00")
+        call.say(type="websocket.receive", bytes=b"last", text=None)
+        assert await call.next() == {"type": "websocket.send", "text": "é"}
+        assert await call.next() == {"type": "websocket.send", "bytes": b"\xff\x00"}
+        assert await call.next() == {"type": "websocket.send", "bytes": b"last"}
+
+
+async def test_a_frame_comes_before_its_tail_and_a_heartbeat_is_the_servers_business(live: Freshet) -> None:
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        session.outbox.push(HEARTBEAT)
+        session.outbox.push(Frame(b"head", tail=Frame(b"tail", binary=True)))
+        assert await call.next() == {"type": "websocket.send", "text": "head"}
+        assert await call.next() == {"type": "websocket.send", "bytes": b"tail"}
+
+
+async def test_a_message_that_is_too_large_closes_with_1009(live: Freshet) -> None:
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        call.say(type="websocket.receive", text="x" * (live.config.limits.message_size + 1))
+        assert await call.next() == {"type": "websocket.close", "code": 1009, "reason": "message too big"}
+        await call.result()
+
+
+async def test_what_waits_is_sent_before_the_close(live: Freshet) -> None:
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        session.outbox.push(Frame(b"one"))
+        session.outbox.push(Frame(b"two"))
+        session.close(Disconnect(4501, "enough"))
+        assert [(await call.next()).get("text") for _ in range(2)] == ["one", "two"]
+        assert await call.next() == {"type": "websocket.close", "code": 4501, "reason": "enough"}
+        await call.result()
+
+
+async def test_no_more_is_received_while_the_backlog_is_full(live: Freshet) -> None:
+    gate = asyncio.Event()
+
+    @live.rpc("wait")
+    async def wait(session: Session, data: int) -> int:
+        await gate.wait()
+        return data
+
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        call.say(type="websocket.receive", text='{"id": 1, "connect": {}}')
+        await call.next()
+        for number in range(2, 22):
+            call.say(
+                type="websocket.receive", text=f'{{"id": {number}, "rpc": {{"method": "wait", "data": {number}}}}}'
+            )
+        await eventually(lambda: call.asked.qsize() == 18 and session._busy)
+        await asyncio.sleep(0)
+        assert call.asked.qsize() == 18  # two were taken, which is what may wait
+        gate.set()
+        replies = [json.loads((await call.next())["text"]) for _ in range(20)]
+        assert [reply["rpc"]["data"] for reply in replies] == list(range(2, 22))
+
+
+@pytest.mark.parametrize("how", ["says so", "cannot be sent to"])
+async def test_a_client_that_is_gone_ends_the_session(live: Freshet, how: str) -> None:
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        if how == "says so":
+            call.say(type="websocket.disconnect", code=1001)
+        else:
+            call.broken = True
+            session.outbox.push(Frame(b"one"))
+            await eventually(lambda: session.outbox.closed)
+            call.say(type="websocket.disconnect", code=1006)  # which every server says then
+        await call.result()
+        assert session.ended is not None
+        assert session.ended.code == 3000
+    await eventually(lambda: not live._node.registry and not live._node.tasks)
+
+
+async def test_a_call_that_the_server_cancels_is_cancelled(live: Freshet) -> None:
+    session = opened(live)
+    async with over_asgi(session) as call:
+        await accepted(call)
+        assert call.task is not None
+        call.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call.result()
+        assert session.ended is not None

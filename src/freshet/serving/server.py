@@ -75,9 +75,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()  # nobody new comes
-        draining = asyncio.gather(*(drain() for drain in self._running.drains))
-        while not draining.done() and not self.force_exit:  # which a second signal asks for
-            await asyncio.wait([draining], timeout=0.1)
+        draining = {asyncio.ensure_future(drain()) for drain in self._running.drains}
+        while draining and not self.force_exit:  # which a second signal asks for
+            _, draining = await asyncio.wait(draining, timeout=0.1)
         await super().shutdown(sockets)
 
 

@@ -178,9 +178,10 @@ class Session:
             self.host.tasks.start(self._work(), "session: commands", may_fail=False)
 
     async def _work(self) -> None:
-        was_full = self.backlog_full
+        was_full = False
         try:
             while self._backlog and not self.ended and not self.outbox.closed:
+                was_full = was_full or self.backlog_full  # it may fill up behind any of them
                 await self.host.run(self, self._backlog.popleft())
         except Disconnect as why:
             self.close(why)

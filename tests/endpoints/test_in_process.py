@@ -1,0 +1,155 @@
+"""The client without a network, in what a test of an application seldom needs; the rest is in test_testing.py."""
+
+from typing import Any
+
+import pytest
+
+from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
+from freshet.endpoints.in_process import Lease
+
+
+def application() -> Freshet:
+    live = Freshet(dev=True, environment={})
+    live.channel("log:{name}", history=History(size=100, ttl=60), presence=True, publish="client")
+    return live
+
+
+async def test_a_message_that_wants_no_reply_reaches_its_function_before_the_client_goes_on() -> None:
+    live, got = application(), list[tuple[str, Any]]()
+
+    @live.on_message
+    async def message(session: Session, data: Any) -> None:
+        got.append((session.user, data))
+
+    async with live.test_client("alice") as alice:
+        await alice.send({"n": 1})
+        assert got == [("alice", {"n": 1})]
+
+
+async def test_an_end_that_a_message_brings_is_raised_by_what_comes_next() -> None:
+    live = application()
+
+    @live.on_message
+    async def message(session: Session, data: Any) -> None:
+        await session.disconnect(Disconnect(4501, "enough"))
+
+    async with live.test_client("alice") as alice:
+        await alice.send(None)
+        for again in (alice.publish("log:a", 1), alice.send(1), alice.receive()):
+            with pytest.raises(Disconnect) as why:
+                await again
+            assert (why.value.code, why.value.reason) == (4501, "enough")
+
+
+async def test_history_is_read_from_a_place_and_up_to_a_limit() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("log:a")
+        places = [await live.publish("log:a", number) for number in range(5)]
+        assert [it.data for it in await alice.history("log:a", since=places[1])] == [2, 3, 4]
+        assert [it.data for it in await alice.history("log:a", since=places[1], limit=2)] == [2, 3]
+        assert await alice.history("log:a", limit=0) == []
+
+
+async def test_after_an_unsubscription_nothing_comes_and_a_reconnect_does_not_subscribe_again() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("log:a")
+        await alice.subscribe("log:b")
+        await alice.unsubscribe("log:a")
+        await live.publish("log:a", 1)
+        await alice.expect_nothing()
+        await alice.reconnect()
+        assert await live.channels() == {"log:b": 1}
+
+
+async def test_a_subscription_that_the_server_ended_is_not_made_again_by_a_reconnect() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("log:a")
+        await live.unsubscribe("alice", "log:a")
+        await alice.event("unsubscribe")
+        await alice.reconnect()
+        assert await live.channels() == {}
+
+
+async def test_a_reconnect_recovers_where_the_last_publication_was_and_not_where_it_subscribed() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("log:a")
+        for number in range(3):
+            await live.publish("log:a", number)
+            assert (await alice.receive()).data == number
+        await alice.disconnect()
+        await live.publish("log:a", 3)
+        await alice.connect()
+        assert (await alice.receive()).data == 3
+        await alice.expect_nothing()
+
+
+async def test_a_publication_is_received_by_its_channel_and_the_others_wait() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        for channel in ("log:a", "log:b"):
+            await alice.subscribe(channel)
+            await live.publish(channel, channel, tags={"event": "price"})
+        second = await alice.receive("log:b")
+        assert (second.channel, second.data, second.tags, second.info) == ("log:b", "log:b", {"event": "price"}, None)
+        assert (await alice.receive()).channel == "log:a"
+
+
+async def test_a_hook_sees_the_headers_and_the_data_that_a_client_brings() -> None:
+    live, seen = application(), list[Any]()
+
+    @live.on_connect
+    async def greet(session: Session, data: Any, request: Any) -> Welcome:
+        seen.extend([data, request.headers["x-tenant"], request.client])
+        return Welcome(user="guest")
+
+    async with live.test_client(data={"a": 1}, headers={"x-tenant": "blue"}) as guest:
+        assert seen == [{"a": 1}, "blue", "testclient"]
+        await guest.subscribe("log:a")
+        assert [it["user"] for it in (await guest.presence("log:a")).values()] == ["guest"]
+
+
+async def test_a_refusal_says_whether_to_try_again() -> None:
+    live = application()
+
+    @live.rpc("busy")
+    async def busy(session: Session, data: Any) -> None:
+        raise Refusal.too_many_requests("later")
+
+    async with live.test_client("alice") as alice:
+        with pytest.raises(Refusal) as why:
+            await alice.rpc("busy")
+        assert (why.value.code, why.value.message, why.value.temporary) == (111, "later", True)
+        with pytest.raises(Refusal) as why:
+            await alice.rpc("unknown")
+        assert (why.value.code, why.value.temporary) == (104, False)
+
+
+async def test_a_subscription_from_a_place_of_another_log_is_not_recovered() -> None:
+    live = application()
+    async with live.test_client("alice") as alice:
+        place = await live.publish("log:a", 1)
+        result = await alice.subscribe("log:a", since=Position("another", place.offset))
+        assert (result.recovered, result.missed, result.position) == (False, [], place)
+
+
+async def test_a_client_that_cannot_connect_does_not_keep_the_application_running() -> None:
+    live = application()
+    with pytest.raises(Disconnect):
+        async with live.test_client(token="wrong"):
+            pass
+    assert live._starting is None
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_lease_runs_what_does_not_run_anyway_until_the_last_gives_it_back(runs: bool) -> None:
+    live = application()
+    lease = Lease(live.lifespan, lambda: runs)
+    states: list[bool] = []
+    for step in (lease.take, lease.take, lease.give_back, lease.give_back, lease.take, lease.give_back):
+        await step()
+        states.append(live._starting is not None)
+    assert states == ([False] * 6 if runs else [True, True, True, False, True, False])

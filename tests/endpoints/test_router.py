@@ -1,0 +1,151 @@
+"""Which URL speaks which dialect, wherever the application is mounted."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from centrifuge.protocol.client_pb2 import Command
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from freshet import Freshet
+from freshet.model.frame import Frame
+from tests.dialects.centrifuge import official
+from tests.tools.patience import eventually
+from tests.transports.calls import Application, Call, Message, called, request, websocket
+
+PROTOBUF = "centrifuge-protobuf"
+BINARY = "application/octet-stream"
+JSON_CONNECT = '{"id":1,"connect":{}}'
+CONNECT = official.framed(Command(id=1, connect={}))
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Freshet]:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        yield live
+
+
+async def accepted(call: Call) -> str | None:
+    """The subprotocol with which a WebSocket was accepted."""
+    call.say(type="websocket.connect")
+    message = await call.next()
+    assert message["type"] == "websocket.accept", message
+    subprotocol: str | None = message["subprotocol"]
+    return subprotocol
+
+
+def labels(live: Freshet) -> list[str]:
+    return [session.dialect.label for session in live._node.registry]
+
+
+@pytest.mark.parametrize(
+    ("scope", "subprotocol"),
+    [
+        (websocket("/connection/websocket", PROTOBUF), PROTOBUF),
+        (websocket("/connection/websocket", "another", PROTOBUF), PROTOBUF),
+        (websocket("/connection/websocket?format=protobuf"), None),
+        (websocket("/connection/websocket?a=b&format=protobuf", "another"), None),
+    ],
+    ids=["subprotocol", "one of two", "query", "query and another"],
+)
+async def test_who_asks_for_protobuf_speaks_it(live: Freshet, scope: Message, subprotocol: str | None) -> None:
+    async with called(live, scope) as call:
+        assert await accepted(call) == subprotocol
+        call.say(type="websocket.receive", bytes=CONNECT)
+        (reply,) = official.messages(Frame((await call.next())["bytes"], binary=True))
+        assert (reply.id, reply.HasField("connect")) == (1, True)
+
+
+@pytest.mark.parametrize("target", ["/connection/websocket", "/connection/websocket?format=json"])
+@pytest.mark.parametrize("offered", [[], ["centrifuge-json"]])
+async def test_who_does_not_speaks_json_without_a_subprotocol(live: Freshet, target: str, offered: list[str]) -> None:
+    async with called(live, websocket(target, *offered)) as call:
+        assert await accepted(call) is None
+        call.say(type="websocket.receive", text=JSON_CONNECT)
+        assert "connect" in json.loads((await call.next())["text"])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "binary"),
+    [(BINARY, True), ("application/json", False), ("", False), ("text/plain", False)],
+)
+async def test_the_type_of_its_body_says_what_a_stream_speaks(live: Freshet, content_type: str, binary: bool) -> None:
+    async with called(live, request("POST", "/connection/http_stream", content_type=content_type)) as call:
+        call.body(CONNECT if binary else JSON_CONNECT.encode())
+        _, headers = await call.head()
+        assert headers["content-type"] == (BINARY if binary else "application/json")
+        body = await call.chunk()
+        assert (official.messages(Frame(body, binary=True))[0].id if binary else json.loads(body)["id"]) == 1
+
+
+async def test_server_sent_events_speak_json(live: Freshet) -> None:
+    async with called(live, request("GET", f"/connection/sse?cf_connect={JSON_CONNECT}", content_type=BINARY)) as call:
+        assert (await call.head())[1]["content-type"] == "text/event-stream"
+        assert b'data: {"id":1' in await call.chunk()
+
+
+@pytest.mark.parametrize("name", ["news", "a/b/c", "lot%3A1", "%C3%A9"])
+async def test_a_channels_name_is_the_rest_of_its_url(live: Freshet, name: str) -> None:
+    async with called(live, websocket(f"/channels/{name}")) as call:
+        assert await accepted(call) is None
+        (session,) = live._node.registry
+        await eventually(lambda: session.subscriptions)
+        assert session.dialect.label == "channel_url"
+        assert list(session.subscriptions) == [{"lot%3A1": "lot:1", "%C3%A9": "é"}.get(name, name)]
+        async with called(live, request("POST", f"/channels/{name}")) as posting:
+            posting.body(b'"hello"')
+            assert (await posting.response())[0] == 200
+        assert await call.next() == {"type": "websocket.send", "text": '"hello"'}
+
+
+@pytest.mark.parametrize(("accept", "label"), [("text/event-stream", "channel_events"), ("*/*", "channel_page")])
+async def test_a_channel_is_an_event_stream_or_a_page_as_the_client_accepts(
+    live: Freshet, accept: str, label: str
+) -> None:
+    async with called(live, request("GET", "/channels/news?wait=20", accept=accept)) as call:
+        if label == "channel_events":
+            await call.chunk()
+        else:
+            await eventually(lambda: labels(live))
+        assert labels(live) == [label]
+
+
+async def test_several_channels_are_one_stream_below_a_url_of_their_own(live: Freshet) -> None:
+    scope = request("GET", "/channels?channel=a&channel=b", accept="text/event-stream")
+    async with called(live, scope) as call:
+        assert (await call.head())[0] == 200
+        await call.chunk()
+        (session,) = live._node.registry
+        assert getattr(session.dialect, "channels", ()) == ("a", "b")
+
+
+async def test_engine_io_opens_by_a_poll_and_by_a_websocket(live: Freshet) -> None:
+    async with called(live, request("GET", "/socket.io/?EIO=4&transport=polling")) as call:
+        status, _, body = await call.response()
+        assert (status, body[:1], "sid" in json.loads(body[1:])) == (200, b"0", True)
+    async with called(live, websocket("/socket.io/?EIO=4&transport=websocket")) as call:
+        await accepted(call)
+        opening = (await call.next())["text"]
+        assert (opening[:1], json.loads(opening[1:])["upgrades"]) == ("0", [])
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("GET", "/connection"), ("GET", "/connection/websocket"), ("POST", "/emulations")]
+)
+async def test_any_other_url_is_not_found(live: Freshet, method: str, target: str) -> None:
+    async with called(live, request(method, target)) as call:
+        assert (await call.response())[0] == 404
+    assert labels(live) == []
+
+
+async def test_below_a_prefix_all_is_as_without(live: Freshet) -> None:
+    mounted: Application = Starlette(routes=[Mount("/live", live)])
+    async with called(mounted, websocket("/live/connection/websocket", PROTOBUF)) as call:
+        assert await accepted(call) == PROTOBUF
+    async with called(mounted, websocket("/live/channels/a/b")) as call:
+        await accepted(call)
+        await eventually(lambda: any("a/b" in session.subscriptions for session in live._node.registry))
+    async with called(mounted, request("GET", "/live/socket.io/?EIO=4&transport=polling")) as call:
+        assert (await call.response())[0] == 200
