@@ -71,11 +71,10 @@ class PolicyChain:
     def check(self, context: Context, command: Command) -> Awaitable[None] | None:
         """As `Policy.check`, by all of them in order."""
         rule = context.rule
-        for check in self._checks:
+        for done, check in enumerate(self._checks, 1):
             pending = check(context, command, rule)
             if pending is not None:
-                behind = self._checks[self._checks.index(check) + 1 :]
-                return self._wait(pending, behind, context, command)
+                return self._wait(pending, self._checks[done:], context, command)
         return None
 
     @staticmethod
