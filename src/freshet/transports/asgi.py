@@ -70,7 +70,8 @@ class _Shell:
         if self._room is not None:
             self._room.set()
         if self._writer is None and not self._ended:
-            self._writer = self._session.host.tasks.start(self._write(), "websocket: write")
+            # The call of `converse` owns it, and it handles its failures: `Tasks` would add to each delivery.
+            self._writer = asyncio.get_running_loop().create_task(self._write(), name="websocket: write")
 
     async def _write(self) -> None:
         outbox = self._session.outbox

@@ -7,7 +7,7 @@ to write: one is made when the outbox has something, and ends when it is empty.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
@@ -18,6 +18,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
 
 
 class Form(NamedTuple):
@@ -84,7 +85,8 @@ class _Writer:
 
     def wake(self) -> None:
         if self._task is None and not self.ended:
-            self._task = self._session.host.tasks.start(self._write(), "stream: write")
+            # The call of `converse` owns it, and it handles its failures: `Tasks` would add a tenth to each delivery.
+            self._task = asyncio.get_running_loop().create_task(self._write(), name="stream: write")
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -135,15 +137,17 @@ async def collect(
 
     def wake() -> None:
         frames.extend(session.outbox.take())
-        if not done.done() and (session.outbox.closed or (frames and enough(frames))):
-            done.set_result(None)
+        if session.outbox.closed or (frames and enough(frames)):
+            _resolve(done, None)
 
     session.outbox.attach(wake)
-    gone = session.host.tasks.start(client_gone(receive), "request: disconnect")
+    watch = session.host.tasks.start(resolve_when_gone(receive, done, None), "request: disconnect")
+    timer = asyncio.get_running_loop().call_later(wait, _resolve, done, None)
     try:
-        await asyncio.wait((done, gone), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        await done
     finally:
-        gone.cancel()
+        timer.cancel()
+        watch.cancel()
         closed = session.outbox.closed
         session.end(Disconnect.normal())
     return frames or closed or Disconnect.normal()
@@ -153,6 +157,19 @@ async def client_gone(receive: Receive) -> None:
     """Until the client of a request is no longer there."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def resolve_when_gone(receive: Receive, answer: asyncio.Future[T], gone: T) -> None:
+    """Let whoever awaits `answer` have `gone`, if the client of a request goes first."""
+    try:
+        await client_gone(receive)
+    finally:
+        _resolve(answer, gone)
+
+
+def _resolve(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 from freshet.dialects.socketio import engineio
 from freshet.endpoints.socketio.engine import EngineSession
 from freshet.errors import Disconnect
+from freshet.model.frame import Frame
 from freshet.transports import stream
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 BAD_REQUEST = 3
+GONE = Frame(b"")  # no packet: the client of a poll went away
 
 
 class PollResponse(NamedTuple):
@@ -36,16 +38,15 @@ async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
         if session.probing:
             return PollResponse(200, engineio.body([engineio.NOOP]))
         waiting = session.poll = asyncio.get_running_loop().create_future()
-        left = session.host.tasks.start(stream.client_gone(receive), "poll: disconnect")
+        watch = session.host.tasks.start(stream.resolve_when_gone(receive, waiting, GONE), "poll: disconnect")
         try:
-            await asyncio.wait((waiting, left), return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                session.end(Disconnect.normal())
-                return None
-            last = waiting.result()
+            last = await waiting
         finally:
             session.poll = None
-            left.cancel()
+            watch.cancel()
+        if last is GONE:
+            session.end(Disconnect.normal())
+            return None
         frames = [*session.take_portion(), last] if last is not None else session.take_portion()
     return PollResponse(200, engineio.body(frames or [engineio.NOOP]))
 
