@@ -63,7 +63,7 @@ def test_each_is_cut_by_itself_and_goes_on_where_it_was(lab: Page) -> None:
         assert lab.texts(".way .state").count("Live") == 2
         wait_until(lambda: lab.text("state") == "Live", 15, "it to be back")
     wait_until(lambda: min(figures(lab, "Missed, then recovered")) > 20, 5, "what was missed")
-    assert figures(lab, "Came back") == [1, 1, 1]
+    assert figures(lab, "Reconnects") == [1, 1, 1]
     assert figures(lab, "Lost or repeated") == [0, 0, 0]
 
 

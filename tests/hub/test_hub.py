@@ -52,7 +52,7 @@ def offsets(outbox: Outbox) -> list[int]:
     steps=st.lists(st.sampled_from(["publish", "turn"]), max_size=12),
     read_at=st.integers(0, 12),
 )
-def test_a_returning_client_hears_every_offset_once_in_order(
+def test_a_returning_client_gets_every_offset_once_in_order(
     before: int, missed: int, steps: list[str], read_at: int
 ) -> None:
     """Between joining and settling, publications come and turns end at any moment; history is read at any of them."""
@@ -82,15 +82,15 @@ def test_a_returning_client_hears_every_offset_once_in_order(
             else:
                 turn.end()
         stream = stream or await engine.history("a", KEEP, since)
-        told, recovered = hub.settle(joining, stream, since)
-        heard = [publication.offset for publication in told.publications]
+        replay, recovered = hub.settle(joining, stream, since)
+        received = [publication.offset for publication in replay.publications]
         for _ in range(3):
             await publish()
         turn.end()
-        heard += offsets(returning.outbox)
+        received += offsets(returning.outbox)
         top = (await engine.history("a", KEEP, limit=0)).position.offset
         assert recovered is True
-        assert heard == list(range(since.offset + 1, top + 1))
+        assert received == list(range(since.offset + 1, top + 1))
         assert offsets(other.outbox) == list(range(1, top + 1))
         await engine.stop()
 
@@ -99,7 +99,7 @@ def test_a_returning_client_hears_every_offset_once_in_order(
 
 @given(st.lists(st.sampled_from(["publish", "turn", "join", "read", "settle", "leave"]), max_size=40))
 def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_leaves(steps: list[str]) -> None:
-    """Clients come, are told history, and go, in whatever order, while publications come and turns end."""
+    """Clients subscribe, get history, and leave, in whatever order, while publications come and turns end."""
 
     async def story() -> None:
         engine, turn = MemoryEngine(), Turn()
@@ -120,8 +120,8 @@ def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_lea
                 coming[0][2] = await engine.history("a", KEEP, limit=0)
             elif step == "settle" and coming and coming[0][2]:
                 each, joining, stream = coming.popleft()
-                told, _ = hub.settle(joining, stream, None)
-                here.append((each, told.position.offset))
+                replay, _ = hub.settle(joining, stream, None)
+                here.append((each, replay.position.offset))
             elif step == "leave" and here:
                 each, place = here.popleft()
                 turn.end()
@@ -136,7 +136,7 @@ def test_each_of_many_hears_without_gap_or_repeat_from_its_place_on_until_it_lea
 
 
 class Reader:
-    """A client that asked for differences, if `delta`, and puts together what it is told."""
+    """A client that asked for differences, if `delta`, and puts together what it gets."""
 
     def __init__(self, turn: Turn, delta: bool) -> None:
         self.session: Any = Listener(turn)
@@ -144,7 +144,7 @@ class Reader:
         self.value = b""
         self.got: list[Any] = []
 
-    def told(self, publications: list[Any]) -> None:
+    def decode(self, publications: list[Any]) -> None:
         for each in publications:
             data = each["data"]
             if self.delta:
@@ -153,20 +153,20 @@ class Reader:
                 data = json.loads(self.value)
             self.got.append(data)
 
-    def hear(self) -> None:
+    def take(self) -> None:
         for frame in self.session.outbox.take():
-            self.told([json.loads(line)["push"]["pub"] for line in frame.data.splitlines()])
+            self.decode([json.loads(line)["push"]["pub"] for line in frame.data.splitlines()])
 
-    def settled(self, told: Stream, recovered: bool | None) -> None:
-        event = Subscribed("a", 1, told.position, True, recovered, told.publications, delta=self.delta)
+    def settled(self, replay: Stream, recovered: bool | None) -> None:
+        event = Subscribed("a", 1, replay.position, True, recovered, replay.publications, delta=self.delta)
         frame = self.session.dialect.encode(event)
-        self.told(json.loads(frame.data)["subscribe"].get("publications", []))
+        self.decode(json.loads(frame.data)["subscribe"].get("publications", []))
 
 
 @given(
     st.lists(st.sampled_from(["publish", "same", "turn", "plain", "delta", "return", "settle", "leave"]), max_size=40)
 )
-def test_whoever_is_told_differences_ends_with_the_same_values(steps: list[str]) -> None:
+def test_whoever_gets_differences_ends_with_the_same_values(steps: list[str]) -> None:
     """Clients of both sorts come, come back and go, in whatever order, while publications come and turns end."""
 
     async def story() -> None:
@@ -196,25 +196,25 @@ def test_whoever_is_told_differences_ends_with_the_same_values(steps: list[str])
                 coming.append((reader, joining, start if step == "return" else None))
             elif step == "settle" and coming:
                 reader, joining, since = coming.popleft()
-                told, recovered = hub.settle(joining, await engine.history("a", KEEP, since), since)
-                reader.settled(told, recovered)
+                replay, recovered = hub.settle(joining, await engine.history("a", KEEP, since), since)
+                reader.settled(replay, recovered)
                 here.append((reader, 0 if since else len(values)))
             elif step == "leave" and here:
                 reader, place = here.popleft()
                 turn.end()
                 hub.leave(reader.session, "a")
-                reader.hear()
+                reader.take()
                 assert reader.got == values[place:]
         turn.end()
         for reader, place in here:
-            reader.hear()
+            reader.take()
             assert reader.got == values[place:]
         await engine.stop()
 
     asyncio.run(story())
 
 
-async def test_a_difference_is_made_once_for_all_who_are_told_it() -> None:
+async def test_a_difference_is_made_once_for_all_who_get_it() -> None:
     engine, turn, hub, _rule, _session = await scene(size=10)
     rule = ChannelRule("*", delta=True)
     readers = [Reader(turn, delta=True) for _ in range(3)]
@@ -229,11 +229,11 @@ async def test_a_difference_is_made_once_for_all_who_are_told_it() -> None:
         assert (b'"delta":true' in frame.data) == (number > 0)
         assert number == 0 or len(frame.data) < 100
         for reader in readers:
-            reader.hear()
+            reader.take()
     await engine.stop()
 
 
-async def test_what_is_not_shorter_is_told_whole() -> None:
+async def test_what_is_not_shorter_is_sent_whole() -> None:
     engine, turn, hub, _rule, _session = await scene(size=10)
     reader = Reader(turn, delta=True)
     hub.settle(await hub.join(reader.session, "a", ChannelRule("*", delta=True), delta=True), None, None)
@@ -241,7 +241,7 @@ async def test_what_is_not_shorter_is_told_whole() -> None:
         await engine.publish("a", data, PublishOptions())
         turn.end()
         assert b"delta" not in reader.session.outbox.first.data
-        reader.hear()
+        reader.take()
     assert reader.got == [[1, 2, 3], {"nothing": "alike"}, 7]
     await engine.stop()
 
@@ -253,7 +253,7 @@ async def scene(size: int) -> tuple[MemoryEngine, Turn, Hub, ChannelRule, Any]:
     return engine, turn, hub, ChannelRule("*", history=History(size=size, ttl=60)), Listener(turn)
 
 
-async def test_more_than_is_kept_while_joining_is_a_loss_that_is_told() -> None:
+async def test_more_than_is_kept_while_joining_is_a_loss_that_is_notified() -> None:
     engine, _turn, hub, rule, session = await scene(size=3)
     assert rule.history is not None
     since = (await engine.history("a", rule.history)).position
@@ -261,10 +261,10 @@ async def test_more_than_is_kept_while_joining_is_a_loss_that_is_told() -> None:
     stream = await engine.history("a", rule.history, since)
     for _ in range(5):
         await engine.publish("a", b"1", PublishOptions(history=rule.history))
-    told, recovered = hub.settle(joining, stream, since)
+    replay, recovered = hub.settle(joining, stream, since)
     assert recovered is False
-    assert told.publications == []
-    assert told.position.offset == 5
+    assert replay.publications == []
+    assert replay.position.offset == 5
     await engine.stop()
 
 
@@ -340,7 +340,7 @@ async def test_an_engine_that_fails_lets_the_next_one_try_again(monkeypatch: pyt
     await engine.stop()
 
 
-async def test_when_all_logs_are_lost_all_are_told_and_the_log_says_so_once(
+async def test_when_all_logs_are_lost_all_are_notified_and_the_log_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine, turn, hub, rule, _session = await scene(size=10)
@@ -353,7 +353,7 @@ async def test_when_all_logs_are_lost_all_are_told_and_the_log_says_so_once(
 
     monkeypatch.setattr(engine, "history", another)
     hub.suspect("")
-    await eventually(lambda: all(each.outbox.closed for each in sessions), 5, "all to be told")
+    await eventually(lambda: all(each.outbox.closed for each in sessions), 5, "all to be notified")
     assert sum("its log cannot fill" in record.message for record in caplog.records) == 1
     await engine.stop()
 
@@ -388,8 +388,8 @@ async def test_without_a_log_only_what_comes_after_joining_is_heard_and_recovery
     bare = ChannelRule("*")
     joining = await hub.join(session, "a", bare)
     await engine.publish("a", b"1", PublishOptions())
-    told, recovered = hub.settle(joining, None, Position("e", 1))
-    assert (told.publications, told.position, recovered) == ([], NOWHERE, False)
+    replay, recovered = hub.settle(joining, None, Position("e", 1))
+    assert (replay.publications, replay.position, recovered) == ([], NOWHERE, False)
     await engine.publish("a", b"2", PublishOptions())
     turn.end()
     assert b'"data":2' in session.outbox.take()[0].data

@@ -2,12 +2,12 @@
 
 import { Latency } from "../../src/latency";
 import { make } from "../../src/page";
-import type { Hearer, Message, Way } from "./ways";
+import type { Subscriber, Message, Way } from "./ways";
 
 const SPAN = 10_000; // milliseconds that the strip shows
 const HEIGHT = 72; // pixels
 const TALLEST = 1_000; // milliseconds of latency at the strip's top, on a scale of powers of ten
-const FIGURES = ["Latency p50", "Latency p95", "Latency p99", "Bytes per message", "Messages", "Requests", "Came back", "Missed, then recovered", "Lost or repeated"];
+const FIGURES = ["Latency p50", "Latency p95", "Latency p99", "Bytes per message", "Messages", "Requests", "Reconnects", "Missed, then recovered", "Lost or repeated"];
 
 const count = new Intl.NumberFormat("en");
 
@@ -17,7 +17,7 @@ interface Arrival {
   missed: boolean;
 }
 
-export class Card implements Hearer {
+export class Card implements Subscriber {
   private readonly latency = new Latency();
   private readonly cells: HTMLElement[];
   private readonly status = make("p", "state", "Connecting…");
@@ -83,7 +83,7 @@ export class Card implements Hearer {
     const { p50, p95, p99 } = this.latency.summary(offset);
     const time = (value: number | null): string => (value === null ? "–" : `${Math.max(0, value).toFixed(1)} ms`);
     const each = this.messages ? count.format(Math.round(way.bytes / this.messages)) : "–";
-    const counts = [this.messages, way.requests, way.returns, this.recovered, this.wrong].map((it) => count.format(it));
+    const counts = [this.messages, way.requests, way.reconnects, this.recovered, this.wrong].map((it) => count.format(it));
     [time(p50), time(p95), time(p99), each, ...counts].forEach((text, index) => {
       const cell = this.cells[index];
       if (cell && cell.textContent !== text) cell.textContent = text;

@@ -18,7 +18,7 @@ HOUR = 3600  # seconds
 ROOMS = {
     "lobby": "keeps its last 100 messages for an hour. Cut your connection and come back to all of it.",
     "tea": "is a second room, with a log and people of its own.",
-    "goldfish": "keeps only its last 5 messages. Cut your connection here to see how a loss is told.",
+    "goldfish": "keeps only its last 5 messages. Cut your connection here to see how a loss is reported.",
 }
 
 live = Freshet()
@@ -110,7 +110,7 @@ LINES = [
     "You are away, so I write to this room: eight messages.",
     "Each one gets the next offset of the room's log.",
     "Your page remembers the last offset that it has seen.",
-    "It cannot hear me now.",
+    "It misses all of this.",
     "When it is back, it says: I stood at that offset.",
     "The server answers with all that came after, in order.",
     "Or it says that the log no longer reaches back. Never a part.",

@@ -1,6 +1,6 @@
-"""A transport lab: one channel, heard over WebSocket, server-sent events and long polling, side by side.
+"""A transport lab: one channel, over WebSocket, server-sent events and long polling, side by side.
 
-There is nothing in it for each of the three: a channel is a URL, and the request says how it wants to hear it.
+There is nothing in it for each of the three: a channel is a URL, and the request says how it wants it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ async def flow(rate: int) -> None:
     """n: the number of the message, which is its offset in the channel's log. at: milliseconds, the server's clock."""
     offset, due = 0, time.monotonic()
     while True:
-        message = {"n": offset + 1, "at": time.time() * 1000, "text": "one message, three ways to hear it"}
+        message = {"n": offset + 1, "at": time.time() * 1000, "text": "one message, three ways to get it"}
         offset = (await live.publish(f"flow:{rate}", message)).offset
         due = max(due + 1 / rate, time.monotonic())
         await asyncio.sleep(due - time.monotonic())

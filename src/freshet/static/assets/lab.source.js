@@ -1,4 +1,4 @@
-const e=`// The lab: three ways to hear one channel, side by side. A fourth connection asks for the server's clock, so that what
+const e=`// The lab: three ways to subscribe to one channel, side by side. A fourth connection asks for the server's clock, so that what
 // differs between the two clocks is not taken for latency.
 
 import { Centrifuge } from "centrifuge";
@@ -6,14 +6,14 @@ import { codePanel } from "../../src/code";
 import { ServerClock } from "../../src/latency";
 import { address, element } from "../../src/page";
 import { Card } from "./card";
-import { ByEvents, ByPolls, ByWebSocket, type Hearer, type Way } from "./ways";
+import { ByEvents, ByPolls, ByWebSocket, type Subscriber, type Way } from "./ways";
 import "./lab.css";
 
 const CUT = 5_000; // milliseconds
 const AGAIN = 15_000; // milliseconds between two looks at the server's clock
-const WAYS: [new (channel: URL, hearer: Hearer) => Way, string, string][] = [
+const WAYS: [new (channel: URL, subscriber: Subscriber) => Way, string, string][] = [
   [ByWebSocket, "WebSocket", "Both directions, a few bytes around each message. The first choice, where nothing on the way forbids it."],
-  [ByEvents, "Server-sent events", "One direction over plain HTTP. Comes back by itself, and passes proxies that know no WebSocket."],
+  [ByEvents, "Server-sent events", "One direction over plain HTTP. Reconnects by itself, and passes proxies that know no WebSocket."],
   [ByPolls, "Long polling", "A request for each answer. Works everywhere; the busier the channel, the more messages share one answer."],
 ];
 
@@ -23,8 +23,8 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 const cards = WAYS.map(([, name, line], index) => new Card(element("ways"), name, line, () => cut([index])));
 let ways: Way[] = [];
 
-/** Hear a flow of so many messages per second. */
-function hear(rate: string): void {
+/** Subscribe to a flow of so many messages per second. */
+function subscribe(rate: string): void {
   for (const way of ways) way.stop();
   const channel = new URL(\`../channels/flow:\${rate}\`, address("lab").replace(/^ws/, "http"));
   ways = WAYS.map(([Kind], index) => {
@@ -72,7 +72,7 @@ function draw(): void {
 }
 
 for (const choice of document.querySelectorAll<HTMLInputElement>("input[name=rate]")) {
-  choice.addEventListener("change", () => hear(choice.value));
+  choice.addEventListener("change", () => subscribe(choice.value));
 }
 element("cut").addEventListener("click", () => cut([0, 1, 2]));
 client.on("connected", () => void measureClock());
@@ -82,5 +82,5 @@ setInterval(show, 500);
 setInterval(() => void measureClock(), AGAIN);
 setInterval(draw, still.matches ? 1_000 : 50);
 window.addEventListener("pagehide", () => ways.forEach((way) => way.stop()));
-hear("10");
+subscribe("10");
 `;export{e as default};

@@ -7,7 +7,7 @@ import { infoOf, type Sender } from "./view";
 
 const LOOK = 3_000; // milliseconds between two looks at who is here
 
-type Hear = (context: never) => void;
+type Listener = (context: never) => void;
 
 /** What \`subscribe\` answers. epoch, offset: where the room's log stands; nothing where there is none. */
 interface Place {
@@ -17,15 +17,15 @@ interface Place {
 }
 
 class Emitter {
-  private readonly hearers = new Map<string, Hear[]>();
+  private readonly listeners = new Map<string, Listener[]>();
 
-  on(event: string, hear: Hear): this {
-    this.hearers.set(event, [...(this.hearers.get(event) ?? []), hear]);
+  on(event: string, listener: Listener): this {
+    this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
     return this;
   }
 
-  protected tell(event: string, context: unknown): void {
-    for (const hear of this.hearers.get(event) ?? []) hear(context as never);
+  protected notify(event: string, context: unknown): void {
+    for (const listener of this.listeners.get(event) ?? []) listener(context as never);
   }
 }
 
@@ -61,30 +61,30 @@ class Room extends Emitter {
     return { publications: (await this.owner.ask("past", this.name)) as PublicationContext[] };
   }
 
-  /** Enter it, or come back to it: what was missed comes right behind the answer. */
+  /** Subscribe, or recover: what was missed comes right behind the reply. */
   begin(): void {
     const before = this.place;
     this.owner.send("subscribe", [this.channel, before], ({ epoch, offset, recovered }: Place) => {
       if (epoch && !recovered) this.place = { epoch, offset };
       const streamPosition = epoch ? { epoch, offset } : undefined;
-      this.tell("subscribed", { wasRecovering: "epoch" in before, recovered: recovered ?? false, streamPosition });
+      this.notify("subscribed", { wasRecovering: "epoch" in before, recovered: recovered ?? false, streamPosition });
     });
   }
 
   /** at: \`epoch:offset\`; nothing where there is no log. */
-  hear(data: { by: Sender | null }, at: string | null): void {
+  receive(data: { by: Sender | null }, at: string | null): void {
     const [epoch, offset] = at?.split(":") ?? [];
     if (epoch && offset) this.place = { epoch, offset: Number(offset) };
     const info = data.by ? infoOf(data.by) : undefined;
-    this.tell("publication", { channel: this.channel, data, offset: Number(offset ?? 0), info });
+    this.notify("publication", { channel: this.channel, data, offset: Number(offset ?? 0), info });
   }
 
   /** Who came, and who went, since the last look. */
   async look(): Promise<void> {
     const before = this.people;
     await this.presence();
-    for (const [client, info] of this.people) if (!before.has(client)) this.tell("join", { info });
-    for (const [client, info] of before) if (!this.people.has(client)) this.tell("leave", { info });
+    for (const [client, info] of this.people) if (!before.has(client)) this.notify("join", { info });
+    for (const [client, info] of before) if (!this.people.has(client)) this.notify("leave", { info });
   }
 }
 
@@ -100,7 +100,7 @@ export class SocketIO extends Emitter {
     this.socket.on("connect", () => void this.back());
     this.socket.on("disconnect", (reason) => this.gone("connecting", reason));
     this.socket.on("connect_error", ({ message }) => this.gone("connecting", message));
-    this.socket.on("message", (data, stamp) => this.hear(data, stamp));
+    this.socket.on("message", (data, stamp) => this.receive(data, stamp));
     setInterval(() => {
       for (const room of this.rooms) if (this.socket.connected && room.channel.startsWith("room:")) void room.look().catch(() => undefined);
     }, LOOK);
@@ -158,23 +158,23 @@ export class SocketIO extends Emitter {
     this.state = "connected";
     const entered = [...this.rooms];
     const rooms = await this.ask("rooms", null);
-    this.tell("connected", { client: this.socket.id, transport: "Socket.IO", data: { rooms } });
+    this.notify("connected", { client: this.socket.id, transport: "Socket.IO", data: { rooms } });
     for (const room of entered) room.begin();
   }
 
   private gone(state: "connecting" | "disconnected", reason: string): void {
     if (this.state === "disconnected" && state === "connecting" && reason !== "cut" && this.socket.active === false) return;
     this.state = state;
-    this.tell(state, { reason });
+    this.notify(state, { reason });
   }
 
   /** An event does not say its room; the stamp that it ends with says where the client now stands in each. */
-  private hear(data: { by: Sender | null }, stamp: string): void {
+  private receive(data: { by: Sender | null }, stamp: string): void {
     const places = new URLSearchParams(stamp);
     const moved = [...this.rooms].find(({ channel }) => places.get(channel) !== this.places.get(channel));
     this.places = places;
     const room = moved ?? [...this.rooms].find(({ channel }) => channel.startsWith("typing:"));
-    room?.hear(data, moved ? places.get(moved.channel) : null);
+    room?.receive(data, moved ? places.get(moved.channel) : null);
   }
 }
 `;export{e as default};

@@ -1,4 +1,4 @@
-const e=`// Three ways to hear one channel, by nothing but what a browser has. Each counts what comes over the wire, and each can
+const e=`// Three ways to subscribe to one channel, by nothing but what a browser has. Each counts what comes over the wire, and each can
 // be cut and goes on where it was.
 
 /** n: its offset in the channel's log. at: the server's clock, milliseconds. */
@@ -7,8 +7,8 @@ export interface Message {
   at: number;
 }
 
-/** What a way tells the page. missed: it was published while this way was cut, and came from the log. */
-export interface Hearer {
+/** What a way reports to the page. missed: it was published while this way was cut, and came from the log. */
+export interface Subscriber {
   take(message: Message, missed: boolean): void;
   state(live: boolean, why?: string): void;
 }
@@ -21,8 +21,8 @@ const size = (text: string): number => encoder.encode(text).length;
 export abstract class Way {
   bytes = 0; // received, of messages and what is around them
   requests = 0;
-  returns = 0; // how often it came back
-  private heard = 0; // offset of the last message
+  reconnects = 0; // how often it reconnected
+  private offset = 0; // of the last message
   private epoch = "";
   private missedUntil = 0;
   private left = false;
@@ -30,7 +30,7 @@ export abstract class Way {
 
   constructor(
     protected readonly channel: URL,
-    private readonly hearer: Hearer,
+    private readonly subscriber: Subscriber,
   ) {}
 
   /** Begin, or go on. */
@@ -40,9 +40,9 @@ export abstract class Way {
       // Where the log stands: a place to begin with, and how much was missed.
       const page = await (await fetch(\`\${this.channel.href}?limit=0\`)).json();
       if (this.left && page.epoch === this.epoch) this.missedUntil = page.offset;
-      else this.heard = page.offset;
+      else this.offset = page.offset;
       this.epoch = page.epoch;
-      if (this.left) this.returns++;
+      if (this.left) this.reconnects++;
       if (this.open) this.listen();
     } catch (error) {
       this.lost(String(error));
@@ -54,7 +54,7 @@ export abstract class Way {
     this.open = false;
     this.left = true;
     this.close();
-    this.hearer.state(false, why);
+    this.subscriber.state(false, why);
   }
 
   protected abstract listen(): void;
@@ -62,16 +62,16 @@ export abstract class Way {
 
   /** The place from which it goes on. */
   protected since(): string {
-    return \`\${this.epoch}:\${this.heard}\`;
+    return \`\${this.epoch}:\${this.offset}\`;
   }
 
   protected live(): void {
-    if (this.open) this.hearer.state(true);
+    if (this.open) this.subscriber.state(true);
   }
 
   protected take(message: Message): void {
-    this.heard = message.n;
-    this.hearer.take(message, message.n <= this.missedUntil);
+    this.offset = message.n;
+    this.subscriber.take(message, message.n <= this.missedUntil);
   }
 
   /** The connection was lost without our doing: try again. */
@@ -119,7 +119,7 @@ export class ByEvents extends Way {
       this.bytes += event + event.toString(16).length + 4; // RFC 9112: a chunk, behind its length
       this.take(JSON.parse(data));
     };
-    source.onerror = () => this.lost("Lost"); // it would come back by itself; here it is counted
+    source.onerror = () => this.lost("Lost"); // it would reconnect by itself; here it is counted
   }
 
   protected close(): void {
