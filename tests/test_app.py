@@ -31,15 +31,15 @@ def opened(live: Freshet) -> Session:
     return live._dispatcher.open(Centrifuge(), Handshake("/", headers={"x-room": "7"}))
 
 
-def told(session: Session) -> list[Wire]:
+def pushed(session: Session) -> list[Wire]:
     return [json.loads(line) for frame in session.outbox.take() for line in frame.data.split(b"\n")]
 
 
 async def say(session: Session, *commands: Wire) -> list[Wire]:
-    """Give commands to a session, and what it was told when all are done."""
+    """Give commands to a session, and what was pushed to it when all are done."""
     session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
     await eventually(lambda: not session._busy)
-    return told(session)
+    return pushed(session)
 
 
 async def connected(live: Freshet) -> Session:
@@ -354,13 +354,13 @@ async def test_the_server_subscribes_and_unsubscribes_all_clients_of_a_user() ->
         await live.subscribe("alice", "news")
         await live.publish("news", 1)
         await asyncio.sleep(0)
-        names = [[next(name for name in each["push"] if name != "channel") for each in told(it)] for it in sessions]
+        names = [[next(name for name in each["push"] if name != "channel") for each in pushed(it)] for it in sessions]
         assert [news.count("subscribe") for news in names] == [1, 1, 0]
         assert [news.count("pub") for news in names] == [1, 1, 0]
         await live.unsubscribe("alice", "news")
         await live.publish("news", 2)
         await asyncio.sleep(0)
-        assert all("pub" not in each["push"] for it in sessions for each in told(it))
+        assert all("pub" not in each["push"] for it in sessions for each in pushed(it))
         assert live.statistics().subscriptions == 0
 
 

@@ -20,7 +20,7 @@ from freshet.model.log import History, Position, PublishOptions
 from freshet.rules.hooks import Hook
 from freshet.session.outbox import Outbox, Turn
 from tests.session.test_session import Scene, code
-from tests.test_app import connected, dev, opened, say, told
+from tests.test_app import connected, dev, opened, pushed, say
 from tests.tools.clients import soon
 from tests.tools.patience import eventually
 from tests.tools.serving import serving
@@ -114,8 +114,8 @@ async def test_a_publication_that_cannot_be_encoded_is_refused_and_stops_no_othe
         await live.publish("b", 2)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        heard = [each["push"]["pub"]["data"] for each in told(session) if "pub" in each.get("push", {})]
-        assert heard[-2:] == [1, 2]
+        received = [each["push"]["pub"]["data"] for each in pushed(session) if "pub" in each.get("push", {})]
+        assert received[-2:] == [1, 2]
 
 
 async def test_a_transport_that_fails_to_wake_keeps_no_other_waiting() -> None:
@@ -160,7 +160,7 @@ async def test_a_client_with_a_huge_number_gets_no_internal_error(place: str) ->
             history["since"] = {"offset": 2**70, "epoch": "x"}
         session.receive(Frame(json.dumps({"id": 2, "history": history}).encode()))
         await eventually(lambda: not session._busy)
-        replies = told(session)
+        replies = pushed(session)
         assert session.outbox.closed or replies[-1].get("error", {}).get("code") != 100
 
 

@@ -88,7 +88,7 @@ async def read_late(server: Server, channel: str) -> list[int]:
     """What one gets who does not read while all is published. Another, who does, gets everything."""
     async with Stream.opened(server, channel) as stuck:
         async with connect(server.ws(f"/channels/{channel}"), max_size=None) as socket:
-            await eventually(lambda: heard(server, channel, 2), 5, "both subscriptions")
+            await eventually(lambda: received(server, channel, 2), 5, "both subscriptions")
             reading = asyncio.create_task(read_until(socket, PUBLICATIONS - 1))
             await publish(server, channel, PUBLICATIONS)
             assert await soon(reading) == list(range(PUBLICATIONS))
@@ -120,7 +120,7 @@ async def read_until(socket, last: int) -> list[int]:  # type: ignore[no-untyped
 
 async def test_several_of_one_key_in_one_turn_are_one(server: Server) -> None:
     async with connect(server.ws("/channels/latest:b")) as socket, httpx.AsyncClient(base_url=server.http("")) as http:
-        await eventually(lambda: heard(server, "latest:b", 1), 5, "the subscription")
+        await eventually(lambda: received(server, "latest:b", 1), 5, "the subscription")
         commands = [
             {"publish": {"channel": "latest:b", "data": number, "tags": {"key": str(number % 2)}}}
             for number in range(10)
@@ -129,7 +129,7 @@ async def test_several_of_one_key_in_one_turn_are_one(server: Server) -> None:
         assert [int(await soon(socket.recv())) for _ in range(2)] == [8, 9]
 
 
-async def heard(server: Server, channel: str, count: int) -> bool:
+async def received(server: Server, channel: str, count: int) -> bool:
     async with httpx.AsyncClient(base_url=server.http("")) as http:
         channels = (await http.post("/api/channels", json={})).json()["result"]["channels"]
         return bool(channels.get(channel, {}).get("num_clients") == count)

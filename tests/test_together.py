@@ -23,46 +23,46 @@ Kind = Callable[[Server, httpx.AsyncClient, list[str]], Any]
 
 
 @asynccontextmanager
-async def centrifuge_json(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
+async def centrifuge_json(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
     async with connected(server, token="") as client:
         listener = Listener(client, CHANNEL)
-        listener.subscription.events.on_publication = _note(heard, lambda context: context.pub.data)
+        listener.subscription.events.on_publication = _note(received, lambda context: context.pub.data)
         await listener.start()
         yield listener.subscription.publish
 
 
 @asynccontextmanager
-async def centrifuge_protobuf(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
+async def centrifuge_protobuf(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
     async with connected(server, token="", use_protobuf=True) as client:
         listener = Listener(client, CHANNEL)
-        listener.subscription.events.on_publication = _note(heard, lambda context: json.loads(context.pub.data))
+        listener.subscription.events.on_publication = _note(received, lambda context: json.loads(context.pub.data))
         await listener.start()
         yield lambda text: listener.subscription.publish(json.dumps(text).encode())
 
 
-def _note(heard: list[str], read: Callable[[Any], str]) -> Callable[[Any], Awaitable[None]]:
+def _note(received: list[str], read: Callable[[Any], str]) -> Callable[[Any], Awaitable[None]]:
     async def note(context: Any) -> None:
-        heard.append(read(context))
+        received.append(read(context))
 
     return note
 
 
 @asynccontextmanager
-async def socketio_websocket(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
-    async with _socketio(server, heard, "websocket") as publish:
+async def socketio_websocket(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
+    async with _socketio(server, received, "websocket") as publish:
         yield publish
 
 
 @asynccontextmanager
-async def socketio_polling(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
-    async with _socketio(server, heard, "polling") as publish:
+async def socketio_polling(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
+    async with _socketio(server, received, "polling") as publish:
         yield publish
 
 
 @asynccontextmanager
-async def _socketio(server: Server, heard: list[str], transport: str) -> AsyncIterator[Publish]:
+async def _socketio(server: Server, received: list[str], transport: str) -> AsyncIterator[Publish]:
     client = AsyncClient()
-    client.on("message", heard.append)
+    client.on("message", received.append)
     await client.connect(server.http(""), transports=[transport], wait_timeout=seconds(5))
     await client.call("subscribe", CHANNEL, timeout=seconds(5))
     try:
@@ -72,18 +72,18 @@ async def _socketio(server: Server, heard: list[str], transport: str) -> AsyncIt
 
 
 @asynccontextmanager
-async def bare_websocket(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
-    async with websocket(server.ws(f"/channels/{CHANNEL}")) as socket, _reading(_frames(socket, heard)):
+async def bare_websocket(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
+    async with websocket(server.ws(f"/channels/{CHANNEL}")) as socket, _reading(_frames(socket, received)):
         yield lambda text: socket.send(json.dumps(text))
 
 
-async def _frames(socket: Any, heard: list[str]) -> None:
+async def _frames(socket: Any, received: list[str]) -> None:
     while True:
-        heard.append(json.loads(await socket.recv()))
+        received.append(json.loads(await socket.recv()))
 
 
 @asynccontextmanager
-async def event_stream(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
+async def event_stream(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
     begun = asyncio.Event()
 
     async def read() -> None:
@@ -91,7 +91,7 @@ async def event_stream(server: Server, http: httpx.AsyncClient, heard: list[str]
             async for event in source.aiter_sse():
                 begun.set()
                 if event.event == "message":
-                    heard.append(event.json())
+                    received.append(event.json())
 
     async with _reading(read()):
         await begun.wait()
@@ -99,14 +99,14 @@ async def event_stream(server: Server, http: httpx.AsyncClient, heard: list[str]
 
 
 @asynccontextmanager
-async def long_poll(server: Server, http: httpx.AsyncClient, heard: list[str]) -> AsyncIterator[Publish]:
+async def long_poll(server: Server, http: httpx.AsyncClient, received: list[str]) -> AsyncIterator[Publish]:
     page = (await http.get(f"/channels/{CHANNEL}")).json()
 
     async def read() -> None:
         since = f"{page['epoch']}:{page['offset']}"
         while True:
             got = (await http.get(f"/channels/{CHANNEL}", params={"since": since, "wait": 20}, timeout=None)).json()
-            heard.extend(each["data"] for each in got["publications"])
+            received.extend(each["data"] for each in got["publications"])
             since = f"{got['epoch']}:{got['offset']}"
 
     async with _reading(read()):
@@ -138,10 +138,10 @@ async def test_all_get_all_in_the_same_order() -> None:
     with serving("tests.endpoints.socketio.kept_app:live") as server:
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.http(""), timeout=seconds(10)))
-            heard: dict[str, list[str]] = {kind.__name__: [] for kind in KINDS}
+            received: dict[str, list[str]] = {kind.__name__: [] for kind in KINDS}
             publish: dict[str, Publish] = {}
             for kind in KINDS:
-                client = kind(server, http, heard[kind.__name__])
+                client = kind(server, http, received[kind.__name__])
                 publish[kind.__name__] = await stack.enter_async_context(client)
 
             async def tell(name: str) -> None:
@@ -150,8 +150,8 @@ async def test_all_get_all_in_the_same_order() -> None:
 
             await asyncio.gather(*map(tell, publish))
             total = ROUNDS * len(KINDS)
-            await eventually(lambda: all(len(got) >= total for got in heard.values()), 10, "all to get all")
-    first = heard["centrifuge_json"]
-    assert all(got == first for got in heard.values())
-    for name in heard:
+            await eventually(lambda: all(len(got) >= total for got in received.values()), 10, "all to get all")
+    first = received["centrifuge_json"]
+    assert all(got == first for got in received.values())
+    for name in received:
         assert [text for text in first if text.startswith(f"{name} ")] == [f"{name} {n}" for n in range(ROUNDS)]

@@ -183,9 +183,9 @@ def test_tail_comes_back_and_prints_what_it_missed_or_says_that_it_cannot(server
             publish(2, second)
             wait_until(lambda: len(lines(tmp_path)) == 2, 10, "the second line")
     assert [line["data"] for line in lines(tmp_path)] == [1, 2]
-    told = (tmp_path / "err").read_text()
-    assert "connection lost" in told
-    assert "cannot be recovered" in told
+    log = (tmp_path / "err").read_text()
+    assert "connection lost" in log
+    assert "cannot be recovered" in log
 
 
 def _channels(server: Server) -> str:

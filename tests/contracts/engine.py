@@ -18,16 +18,16 @@ ALICE = ClientInfo(user="alice", client="a1")
 
 
 class Delivered(list[Delivery]):
-    """What an engine delivered to this node. suspicions: where it may have lost something. heard: control messages."""
+    """What an engine delivered to this node. suspicions: where it may have lost something. control: of other nodes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.suspicions: list[str] = []
-        self.heard: list[bytes] = []
+        self.control: list[bytes] = []
 
     @property
     def receiver(self) -> Receiver:
-        return Receiver(self.append, self.suspicions.append, self.heard.append)
+        return Receiver(self.append, self.suspicions.append, self.control.append)
 
     async def count(self, number: int) -> "Delivered":
         await eventually(lambda: len(self) >= number, 5, f"{number} deliveries")

@@ -42,7 +42,7 @@ def published(server: Server, channel: str, text: str) -> bool:
     return "result" in answer.json()
 
 
-def heard(client: ClientConnection, number: int) -> list[str]:
+def received(client: ClientConnection, number: int) -> list[str]:
     return [str(client.recv(timeout=seconds(10))) for _ in range(number)]
 
 
@@ -58,7 +58,7 @@ def test_what_one_publishes_the_clients_of_the_other_hear(servers: Two) -> None:
         wait_until(lambda: all(subscribers(server) == 2 for server in servers), 5, "both clients")
         assert published(one, "a", "1")
         assert published(two, "a", "2")
-        assert heard(first, 2) == heard(second, 2) == ['"1"', '"2"']
+        assert received(first, 2) == received(second, 2) == ['"1"', '"2"']
 
 
 def test_across_a_restart_of_the_broker_clients_hear_all_that_was_acknowledged_once_and_in_order(
@@ -74,4 +74,4 @@ def test_across_a_restart_of_the_broker_clients_hear_all_that_was_acknowledged_o
                 assert not published(two, "b", text)
                 broker.start()
             wait_until(lambda text=text: published(two, "b", text), 20, "a publication")  # type: ignore[misc]
-        assert heard(client, 40) == [f'"{text}"' for text in texts]
+        assert received(client, 40) == [f'"{text}"' for text in texts]

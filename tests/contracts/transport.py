@@ -137,8 +137,8 @@ async def test_a_thousand_publications_arrive_in_order(server: Server, dial: Dia
 
 async def test_who_lost_the_connection_gets_what_was_missed(server: Server, dial: Dial, channel: str) -> None:
     async with subscribed(dial, server, channel) as (link, position):
-        offset = (await api(server, "publish", channel=channel, data="heard"))["offset"]
-        assert (await link.push())["pub"]["data"] == "heard"
+        offset = (await api(server, "publish", channel=channel, data="received"))["offset"]
+        assert (await link.push())["pub"]["data"] == "received"
         link.cut()
     for text in ("missed", "too"):
         await api(server, "publish", channel=channel, data=text)

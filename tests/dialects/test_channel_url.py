@@ -359,8 +359,8 @@ async def test_a_socket_is_closed_when_the_server_ends_its_subscription(server: 
     token = issue(SECRET, "zoe", expires_in=60)
     address = server.ws(f"/channels/room:a?token={token}")
     async with connect(address) as socket, httpx.AsyncClient() as http:
-        await socket.send("heard")
-        assert await receive(socket) == "heard"
+        await socket.send("received")
+        assert await receive(socket) == "received"
         await http.post(server.http("/api/unsubscribe"), json={"user": "zoe", "channel": "room:a"})
         assert await closed(socket) == (3503, "force disconnect")
 

@@ -181,13 +181,13 @@ async def test_a_stream_of_several_that_is_cut_at_its_first_event_goes_on_in_eac
 
 
 async def test_of_several_channels_one_that_is_refused_is_named_and_the_others_go_on(http: httpx.AsyncClient) -> None:
-    heard = f"log:{uuid4().hex}"
-    async with Reader(http, "/channels", params={"channel": ["closed:a", heard, "none"]}) as reader:
+    logged = f"log:{uuid4().hex}"
+    async with Reader(http, "/channels", params={"channel": ["closed:a", logged, "none"]}) as reader:
         refused = await reader.next()
         assert (refused.event, refused.json()["channel"], refused.json()["code"]) == ("refused", "closed:a", 103)
         assert (await reader.next()).json()["channel"] == "none"
-        await http.post(f"/channels/{heard}", json=1)
-        assert (await reader.next()).json() == {"channel": heard, "data": 1}
+        await http.post(f"/channels/{logged}", json=1)
+        assert (await reader.next()).json() == {"channel": logged, "data": 1}
     answer = await http.get("/channels?channel=none&channel=closed:a", headers={"Accept": "text/event-stream"})
     assert answer.status_code == 403
 

@@ -60,15 +60,15 @@ async def test_what_is_over_does_not_come_back(path: Path) -> None:
     clock = ManualClock(1000.0)
     async with opened(path, clock) as engine:
         first = await engine.publish("a", b"1", LOGGED)
-        await engine.subscribe("heard", KEEP)
-        heard = await engine.publish("heard", b"1", LOGGED)
+        await engine.subscribe("subscribed", KEEP)
+        position = await engine.publish("subscribed", b"1", LOGGED)
         clock.now += KEEP.ttl - 1
         engine.sweep()
     clock.now += 2
     async with opened(path, clock) as engine:
         assert (await engine.history("a", KEEP)).position.epoch != first.epoch
-        stream = await engine.history("heard", KEEP)
-        assert stream.position == heard, "somebody listened to the end"
+        stream = await engine.history("subscribed", KEEP)
+        assert stream.position == position, "somebody listened to the end"
         assert stream.publications == []
     assert sqlite3.connect(path).execute("SELECT count(*) FROM entries").fetchone() == (0,)
 

@@ -87,6 +87,6 @@ async def test_the_celery_worker_says_how_far_it_is(
         with celery_worker(folder, there):
             order = [sys.executable, "-c", "from tasks import report; report.delay(7)"]
             subprocess.run(order, cwd=folder, env=there, check=True)
-            told = await progress.data(4)
-    assert [item["step"] for item in told] == ["collect", "count", "draw", "done"]
-    assert [item["done"] for item in told] == [1, 2, 3, 4]
+            got = await progress.data(4)
+    assert [item["step"] for item in got] == ["collect", "count", "draw", "done"]
+    assert [item["done"] for item in got] == [1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""The live flow over a way that loses, repeats, delays and mixes up: nobody misses anything without being told."""
+"""The live flow over a way that loses, repeats, delays and mixes up: nobody misses anything without notice."""
 
 import asyncio
 import random
@@ -76,13 +76,13 @@ class Scene:
         self.turn = turn
 
     async def listener(self, since: Position | None = None) -> tuple[Listener, list[int]]:
-        """One who has come in, and what it was told that it missed."""
+        """One who has come in, and the offsets that it missed."""
         made = Listener(self.turn)
         joining = await self.hub.join(made, "a", RULE)  # type: ignore[arg-type]
         stream = await self.engine.history("a", KEEP, since, -1 if since else 0)
         await self.hub.catch_up(joining, stream.position)
-        told, _ = self.hub.settle(joining, stream, since)
-        return made, [each.offset for each in told.publications]
+        replay, _ = self.hub.settle(joining, stream, since)
+        return made, [each.offset for each in replay.publications]
 
     async def publish(self, count: int = 1) -> Position:
         for _ in range(count):
@@ -198,7 +198,7 @@ async def test_listeners_are_told_when_there_is_another_log(scene: Scene) -> Non
 
 
 async def test_one_who_comes_in_behind_a_loss_waits_until_the_flow_is_there(scene: Scene) -> None:
-    """The log is ahead of what was delivered: the newcomer must not hear twice what it has read."""
+    """The log is ahead of what was delivered: the newcomer must not get twice what it has read."""
     before, _ = await scene.listener()
     await scene.publish(5)
     newcomer, missed = await scene.listener(Position((await scene.publish()).epoch, 2))

@@ -53,40 +53,40 @@ def values(family: Metric, label: str) -> dict[str, float]:
 
 
 @pytest.fixture
-def told() -> dict[str, Metric]:
+def exposed() -> dict[str, Metric]:
     return families({"0": snapshot()})
 
 
 @pytest.mark.parametrize(("table", "kind"), [(GAUGES, "gauge"), (COUNTERS, "counter")], ids=["gauges", "counters"])
 def test_every_metric_of_the_tables_has_its_help_text_and_its_own_value(
-    told: dict[str, Metric], table: Mapping[str, tuple[str, object]], kind: str
+    exposed: dict[str, Metric], table: Mapping[str, tuple[str, object]], kind: str
 ) -> None:
     for name, (meaning, _) in table.items():
-        family = told[f"freshet_{name}"]
+        family = exposed[f"freshet_{name}"]
         assert (family.type, family.documentation) == (kind, meaning)
         assert values(family, "worker") == {"0": VALUES[name]}, name
 
 
-def test_numbers_by_dialect_and_by_code_have_that_label_and_their_help_text(told: dict[str, Metric]) -> None:
+def test_numbers_by_dialect_and_by_code_have_that_label_and_their_help_text(exposed: dict[str, Metric]) -> None:
     for label, table in (("dialect", BY_DIALECT), ("code", BY_CODE)):
         for name, meaning in table.items():
-            family = told[f"freshet_{name}"]
+            family = exposed[f"freshet_{name}"]
             assert (family.type, family.documentation) == ("counter", meaning)
             assert all(set(sample.labels) == {"worker", label} for sample in family.samples)
-    assert values(told["freshet_connected"], "dialect") == {"centrifuge": 31, "socketio": 32}
-    assert values(told["freshet_delivered"], "dialect") == {"centrifuge": 33}
-    assert values(told["freshet_ended"], "code") == {"3000": 34, "3008": 35}
-    assert values(told["freshet_refusals"], "code") == {"103": 36}
+    assert values(exposed["freshet_connected"], "dialect") == {"centrifuge": 31, "socketio": 32}
+    assert values(exposed["freshet_delivered"], "dialect") == {"centrifuge": 33}
+    assert values(exposed["freshet_ended"], "code") == {"3000": 34, "3008": 35}
+    assert values(exposed["freshet_refusals"], "code") == {"103": 36}
 
 
-def test_clients_that_are_connected_are_counted_by_dialect(told: dict[str, Metric]) -> None:
-    assert told["freshet_clients"].type == "gauge"
-    assert values(told["freshet_clients"], "dialect") == {"centrifuge": 41, "channel_url": 42}
+def test_clients_that_are_connected_are_counted_by_dialect(exposed: dict[str, Metric]) -> None:
+    assert exposed["freshet_clients"].type == "gauge"
+    assert values(exposed["freshet_clients"], "dialect") == {"centrifuge": 41, "channel_url": 42}
 
 
-def test_nothing_is_told_that_no_table_names(told: dict[str, Metric]) -> None:
+def test_nothing_is_told_that_no_table_names(exposed: dict[str, Metric]) -> None:
     named = {*GAUGES, *COUNTERS, *BY_DIALECT, *BY_CODE, "clients", "loop_lag_seconds"}
-    assert set(told) == {f"freshet_{name}" for name in named}
+    assert set(exposed) == {f"freshet_{name}" for name in named}
 
 
 @pytest.mark.parametrize(("state", "ready"), [("starting", 0), ("ready", 1), ("draining", 0)])
@@ -113,21 +113,23 @@ def test_each_worker_has_its_own_numbers() -> None:
     other = snapshot("draining")
     other.users, other.counts.published, other.clients = 7, 8, {"centrifuge": 9}
     other.counts.late(0.5)
-    told = families({"0": snapshot(), "3": other})
-    assert values(told["freshet_users"], "worker") == {"0": 21, "3": 7}
-    assert values(told["freshet_published"], "worker") == {"0": 11, "3": 8}
-    assert values(told["freshet_ready"], "worker") == {"0": 1, "3": 0}
-    clients = {(each.labels["worker"], each.labels["dialect"]): each.value for each in told["freshet_clients"].samples}
+    exposed = families({"0": snapshot(), "3": other})
+    assert values(exposed["freshet_users"], "worker") == {"0": 21, "3": 7}
+    assert values(exposed["freshet_published"], "worker") == {"0": 11, "3": 8}
+    assert values(exposed["freshet_ready"], "worker") == {"0": 1, "3": 0}
+    clients = {
+        (each.labels["worker"], each.labels["dialect"]): each.value for each in exposed["freshet_clients"].samples
+    }
     assert clients == {("0", "centrifuge"): 41, ("0", "channel_url"): 42, ("3", "centrifuge"): 9}
-    lags = [sample for sample in told["freshet_loop_lag_seconds"].samples if sample.name.endswith("_count")]
+    lags = [sample for sample in exposed["freshet_loop_lag_seconds"].samples if sample.name.endswith("_count")]
     assert {sample.labels["worker"]: sample.value for sample in lags} == {"0": 0, "3": 1}
 
 
 def test_a_node_that_has_seen_nothing_yet_still_names_every_metric() -> None:
     empty = Snapshot(Counts(), "starting", {}, 0, 0, 0, 0, 0.0)
-    told = families({"0": empty})
-    assert set(told) == set(families({"0": snapshot()}))
-    assert told["freshet_ended"].samples == []
+    exposed = families({"0": empty})
+    assert set(exposed) == set(families({"0": snapshot()}))
+    assert exposed["freshet_ended"].samples == []
 
 
 def test_who_accepts_open_metrics_gets_them() -> None:

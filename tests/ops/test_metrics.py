@@ -1,4 +1,4 @@
-"""What Prometheus is told, by servers that clients use while it asks."""
+"""What Prometheus scrapes, by servers that clients use while it asks."""
 
 import json
 import os
@@ -185,13 +185,13 @@ def test_with_the_key_all_is_told() -> None:
 
 def test_what_the_dashboard_and_the_alerts_ask_for_is_told_and_the_documentation_has_all(server: Server) -> None:
     text = httpx.get(server.http("/metrics")).text
-    told = {name.removesuffix("_total") for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)}
+    exposed = {name.removesuffix("_total") for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)}
     dashboard = (ROOT / "deploy/grafana/freshet.json").read_text()
     alerts = (ROOT / "deploy/prometheus/freshet.rules.yml").read_text()
     assert json.loads(dashboard)["panels"]
     assert yaml.safe_load(alerts)["groups"][0]["rules"]
     asked = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"freshet_\w+", dashboard + alerts)}
-    assert asked <= told, asked - told
+    assert asked <= exposed, asked - exposed
     guide = (ROOT / "docs/guide/monitoring.md").read_text()
     described = set(re.findall(r"^\| `(freshet_\w+?)(?:_total)?`", guide, re.MULTILINE))
-    assert described == told
+    assert described == exposed

@@ -160,13 +160,13 @@ async def test_many_outboxes_are_each_woken_once_in_a_turn() -> None:
 async def test_what_a_wake_pushes_leaves_in_the_next_turn_and_is_not_lost() -> None:
     turn = Turn()
     first, second = Outbox(turn, KIB), Outbox(turn, KIB)
-    heard: list[Frame] = []
+    received: list[Frame] = []
     first.attach(lambda: [second.push(frame) for frame in first.take()] and None)
-    second.attach(lambda: heard.extend(second.take()))
+    second.attach(lambda: received.extend(second.take()))
     first.push(frame := Frame(b"on"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert heard == [frame]
+    assert received == [frame]
 
 
 def test_an_outbox_has_no_dictionary_of_its_own() -> None:

@@ -37,10 +37,10 @@ class Scene:
         return session
 
     async def say(self, session: Session, *commands: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give commands to a session, and what it was told when all are done."""
+        """Give commands to a session, and what was pushed to it when all are done."""
         session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
         await eventually(lambda: not session._busy)
-        return told(session)
+        return pushed(session)
 
     async def go(self, seconds: float, *answering: Session) -> None:
         """Let time pass; some clients answer every heartbeat."""
@@ -52,7 +52,7 @@ class Scene:
                 session.receive(Frame(b"{}"))
 
 
-def told(session: Session) -> list[dict[str, Any]]:
+def pushed(session: Session) -> list[dict[str, Any]]:
     """What waits for a client, taken."""
     return [json.loads(line) for frame in session.outbox.take() for line in frame.data.split(b"\n")]
 
@@ -92,13 +92,13 @@ async def test_a_client_that_answers_heartbeats_stays_and_one_that_does_not_goes
     beats = 0
     for _ in range(100):
         await scene.go(1)
-        if {} in told(calm):
+        if {} in pushed(calm):
             beats += 1
             await scene.say(calm, {})
     assert beats in (4, 5)
     assert code(calm) is None
     assert code(silent) == 3012
-    assert told(silent) == [{}]
+    assert pushed(silent) == [{}]
 
 
 @usual
@@ -119,7 +119,7 @@ async def test_first_heartbeats_of_many_clients_are_spread_over_half_an_interval
     beats = []
     for _ in range(22):
         await scene.go(1)
-        beats.append(sum({} in told(session) for session in sessions))
+        beats.append(sum({} in pushed(session) for session in sessions))
     assert sum(beats) == 200
     assert sum(map(bool, beats)) > 5
     assert max(beats) < 100

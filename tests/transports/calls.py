@@ -35,13 +35,13 @@ def _scope(kind: str, target: str, headers: dict[str, str]) -> Message:
 
 
 class Call:
-    """heard: what the application sent and the test has not read. asked: what it will receive.
+    """unread: what the application sent and the test has not taken. asked: what it will receive.
 
     room: `send` waits while it is cleared. broken: `send` raises, as servers do when the client is gone.
     """
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[Message] = asyncio.Queue()
+        self.unread: asyncio.Queue[Message] = asyncio.Queue()
         self.asked: asyncio.Queue[Message] = asyncio.Queue()
         self.room = asyncio.Event()
         self.room.set()
@@ -55,7 +55,7 @@ class Call:
         await self.room.wait()
         if self.broken:
             raise OSError("the client is gone")
-        self.heard.put_nowait(message)
+        self.unread.put_nowait(message)
 
     def say(self, **message: Any) -> None:
         self.asked.put_nowait(message)
@@ -69,7 +69,7 @@ class Call:
 
     async def next(self) -> Message:
         async with asyncio.timeout(seconds(5)):
-            return await self.heard.get()
+            return await self.unread.get()
 
     async def chunk(self) -> bytes:
         """The next part of the body that is not empty."""

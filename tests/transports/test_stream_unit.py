@@ -118,7 +118,7 @@ async def test_a_stream_without_an_answer_yet_says_why_it_ends_by_the_status_whe
         session.close(Disconnect.permission_denied("not you"))
         why = await call.result()
         assert (why.code, why.reason) == (3507, "not you")
-        assert call.heard.empty()
+        assert call.unread.empty()
 
 
 async def test_once_it_has_begun_a_stream_says_why_it_ends_in_itself(live: Freshet) -> None:
@@ -143,7 +143,7 @@ async def test_a_client_that_goes_ends_the_session_and_nothing_is_sent_to_it(liv
         assert session.ended.code == 3000
         session.outbox.push(Frame(b"two"))
         await asyncio.sleep(0)
-        assert call.heard.empty()
+        assert call.unread.empty()
 
 
 async def test_a_server_that_cannot_send_any_more_ends_the_session(live: Freshet) -> None:

@@ -32,15 +32,15 @@ async def connected(
 ) -> AsyncIterator[tuple[AsyncClient, list[Any]]]:
     """A client, and the events that it gets there: lists of name and arguments."""
     client = AsyncClient(reconnection_delay=0.01, reconnection_delay_max=0.05)
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @client.on("*", namespace=namespace)
     async def hear(event: str, *arguments: Any) -> None:
-        heard.append([event, *arguments])
+        received.append([event, *arguments])
 
     await client.connect(server.http(""), {}, {"name": name}, transports, [namespace], wait_timeout=seconds(5))
     try:
-        yield client, heard
+        yield client, received
     finally:
         await client.disconnect()
 
@@ -65,30 +65,30 @@ async def test_binary_values_go_both_ways(server: Server, transports: list[str])
 
 
 async def test_a_refusal_is_a_connect_error(server: Server, transports: list[str]) -> None:
-    client, heard = AsyncClient(), []
-    client.on("connect_error", heard.append, namespace="/shop")
+    client, received = AsyncClient(), []
+    client.on("connect_error", received.append, namespace="/shop")
     with pytest.raises(ConnectionFailed):
         await client.connect(server.http(""), {}, {"name": "nobody"}, transports, ["/shop"], wait_timeout=seconds(5))
-    assert heard == [{"message": "not you", "data": {"code": 4603}}]
+    assert received == [{"message": "not you", "data": {"code": 4603}}]
     await client.disconnect()
 
 
 async def test_what_is_emitted_while_a_client_connects_comes_once_it_is_connected(
     server: Server, transports: list[str]
 ) -> None:
-    client, heard = AsyncClient(), []
-    client.on("connect", lambda: heard.append("connected"), namespace="/shop")
-    client.on("greeting", heard.append, namespace="/shop")
+    client, received = AsyncClient(), []
+    client.on("connect", lambda: received.append("connected"), namespace="/shop")
+    client.on("greeting", received.append, namespace="/shop")
     auth = {"name": "python", "greet": True}
     await client.connect(server.http(""), {}, auth, transports, ["/shop"], wait_timeout=seconds(5))
-    await eventually(lambda: heard == ["connected", 1, 2], 5, "the greetings")
+    await eventually(lambda: received == ["connected", 1, 2], 5, "the greetings")
     await client.disconnect()
 
 
 async def test_a_room_is_a_channel_for_every_dialect(server: Server, transports: list[str]) -> None:
     lot = f"lot:{'-'.join(transports)}"
     async with (
-        connected(server, transports) as (client, heard),
+        connected(server, transports) as (client, received),
         centrifuge_connected(server, token="") as other,
     ):
         listener = Listener(other, lot)
@@ -97,13 +97,13 @@ async def test_a_room_is_a_channel_for_every_dialect(server: Server, transports:
         await call(client, "tell", (lot, 12))
         publication = (await soon(listener.publications.get())).pub
         assert (publication.data, publication.tags["event"]) == ([12, "EUR"], "price")
-        await eventually(lambda: heard == [["price", 12, "EUR"], ["all", 12]], 5, "the event")
+        await eventually(lambda: received == [["price", 12, "EUR"], ["all", 12]], 5, "the event")
         async with httpx.AsyncClient() as http:
             answer = await http.post(
                 server.http("/api/publish"), json={"channel": lot, "data": 13, "tags": {"event": "price"}}
             )
         assert "result" in answer.json()
-        await eventually(lambda: heard[-1] == ["price", 13], 5, "the event")
+        await eventually(lambda: received[-1] == ["price", 13], 5, "the event")
 
 
 async def test_a_method_is_called_by_an_event(server: Server, transports: list[str]) -> None:
@@ -114,7 +114,7 @@ async def test_a_method_is_called_by_an_event(server: Server, transports: list[s
 
 async def test_who_missed_more_than_may_wait_for_a_client_gets_all_of_it(server: Server, transports: list[str]) -> None:
     channel = f"log:{'-'.join(transports)}"
-    async with connected(server, transports) as (client, heard):
+    async with connected(server, transports) as (client, received):
         was = await call(client, "subscribe", channel)
         await call(client, "unsubscribe", channel)
         async with httpx.AsyncClient() as http:
@@ -123,5 +123,5 @@ async def test_who_missed_more_than_may_wait_for_a_client_gets_all_of_it(server:
                 assert "result" in (await http.post(server.http("/api/publish"), json=data)).json()
         place = {"epoch": was["epoch"], "offset": was["offset"]}
         assert (await call(client, "subscribe", (channel, place)))["recovered"]
-        await eventually(lambda: len(heard) == 30, 5, "what was missed")
-        assert [data["number"] for _, data in heard] == list(range(30))
+        await eventually(lambda: len(received) == 30, 5, "what was missed")
+        assert [data["number"] for _, data in received] == list(range(30))

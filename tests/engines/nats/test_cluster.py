@@ -39,15 +39,15 @@ def offsets(delivered: Delivered) -> list[int]:
 async def test_a_cluster_that_loses_a_server_keeps_all_that_was_acknowledged(servers: list[Nats]) -> None:
     hosts = ",".join(server.url.removeprefix("nats://") for server in servers)
     one, two = (NatsEngine(f"nats://{hosts}?replicas=3&timeout=2") for _ in range(2))
-    heard = Delivered()
+    delivered = Delivered()
     await one.start("one", Delivered().receiver)
-    await two.start("two", heard.receiver)
+    await two.start("two", delivered.receiver)
     first = await published(one, b"1")
     assert await two.subscribe("a", KEEP) == first
     await published(one, b"2")
-    await eventually(lambda: offsets(heard) == [2], 10, "the second")
+    await eventually(lambda: offsets(delivered) == [2], 10, "the second")
     servers[0].kill()  # the first of the URL: both are connected to it
-    await eventually(lambda: heard.suspicions == [""], 15, "another server")
+    await eventually(lambda: delivered.suspicions == [""], 15, "another server")
     assert await published(one, b"3") == (first.epoch, 3)
     async with asyncio.timeout(seconds(30)):
         while True:

@@ -136,7 +136,7 @@ async def test_an_error_in_whoever_is_delivered_to_does_not_end_the_connection(s
         if len(delivered) == 1:
             raise RuntimeError("a defect")
 
-    await engine.start("node", Receiver(deliver, delivered.suspicions.append, delivered.heard.append))
+    await engine.start("node", Receiver(deliver, delivered.suspicions.append, delivered.control.append))
     await engine.subscribe("a", KEEP)
     for _ in range(3):
         await engine.publish("a", b"1", LOGGED)

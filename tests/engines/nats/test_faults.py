@@ -193,7 +193,7 @@ async def test_garbage_on_our_subjects_is_counted_and_left_out(
     await engine.publish("a", b"1", LOGGED)
     await delivered.count(1)
     assert engine.ignored == 15
-    assert delivered.heard == []
+    assert delivered.control == []
 
 
 async def test_garbage_in_a_log_does_not_stop_it(server: Nats, engine: NatsEngine, delivered: Delivered) -> None:

@@ -92,7 +92,7 @@ async def test_two_prefixes_on_one_server_do_not_see_each_other(server: Redis) -
         await one.publish("a", b"1", LOGGED)
         await one.tell(None, b"hello")
         assert (await two.history("a", KEEP)).position.offset == 0
-        assert (list(told), told.heard) == ([], [])
+        assert (list(told), told.control) == ([], [])
 
 
 async def test_a_node_subscribes_only_to_what_it_listens_to(server: Redis) -> None:

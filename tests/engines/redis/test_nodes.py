@@ -7,7 +7,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.contracts.servers import *  # noqa: F403 - the contract's tests are this module's
-from tests.contracts.servers import Two, heard, published, subscribers
+from tests.contracts.servers import Two, published, received, subscribers
 from tests.tools.patience import wait_until
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import HOST, free_port, serving
@@ -27,7 +27,7 @@ def test_across_a_cut_of_the_topics_line_clients_hear_all(servers: Two, broker: 
             if index == 20:
                 broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
             assert published(two, "d", str(index))
-        assert heard(client, 40) == [f'"{index}"' for index in range(40)]
+        assert received(client, 40) == [f'"{index}"' for index in range(40)]
 
 
 def test_the_workers_of_a_host_meet_in_redis_too(servers: Two, broker: Redis) -> None:
@@ -43,7 +43,7 @@ def test_the_workers_of_a_host_meet_in_redis_too(servers: Two, broker: Redis) ->
 
         wait_until(both_listen, 15, "both workers")
         assert published(one, "c", "1")
-        assert all(heard(client, 1) == ['"1"'] for client in clients)
+        assert all(received(client, 1) == ['"1"'] for client in clients)
 
 
 def test_a_server_that_does_not_reach_its_redis_ends_and_says_why() -> None:

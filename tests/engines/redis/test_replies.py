@@ -191,7 +191,7 @@ async def test_a_delivery_that_its_node_cannot_bear_is_not_lost_silently(server:
         delivered.append(delivery)
 
     engine = RedisEngine(server.url)
-    await engine.start("node", Receiver(deliver, delivered.suspicions.append, delivered.heard.append))
+    await engine.start("node", Receiver(deliver, delivered.suspicions.append, delivered.control.append))
     await engine.subscribe("a", KEEP)
     await engine.publish("a", b"1", LOGGED)
     await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
