@@ -51,7 +51,8 @@ class ServerOperations:
         rule, pending = self._begin(channel, Publish(channel, data, kind=kind))
         if pending is not None:
             await pending
-        _check_tags(tags or {})
+        if tags:
+            _check_tags(tags)
         options = PublishOptions(
             kind=kind,
             history=None if skip_history else rule.history,

@@ -26,26 +26,18 @@ class Grant(NamedTuple):
 NO_GRANT = Grant()
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One command on its way: who asks, and what the policies found out.
 
     session: the client; None: the server itself. rule, parameters: of the command's channel, if it has one.
     claims: what a connection's token says. grant: what a subscription's token says.
     """
 
-    __slots__ = ("claims", "grant", "parameters", "rule", "session")
-
-    def __init__(
-        self,
-        session: Session | None,
-        rule: ChannelRule | None = None,
-        parameters: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        self.session = session
-        self.rule = rule
-        self.parameters = parameters
-        self.claims: ConnectionClaims | None = None
-        self.grant = NO_GRANT
+    session: Session | None
+    rule: ChannelRule | None = None
+    parameters: Mapping[str, str] = MappingProxyType({})
+    claims: ConnectionClaims | None = None
+    grant: Grant = NO_GRANT
 
 
 class Policy(ABC):

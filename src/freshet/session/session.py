@@ -178,10 +178,11 @@ class Session:
             self.host.tasks.start(self._work(), "session: commands", may_fail=False)
 
     async def _work(self) -> None:
-        was_full = False
+        was_full, limit = False, self.host.limits.backlog
         try:
             while self._backlog and not self.ended and not self.outbox.closed:
-                was_full = was_full or self.backlog_full  # it may fill up behind any of them
+                if len(self._backlog) >= limit:  # it may fill up behind any of them
+                    was_full = True
                 await self.host.run(self, self._backlog.popleft())
         except Disconnect as why:
             self.close(why)
