@@ -71,7 +71,7 @@ class _Shell:
             self._room.set()
         if self._writer is None and not self._ended:
             # The call of `converse` owns it, and it handles its failures: `Tasks` would add to each delivery.
-            self._writer = asyncio.get_running_loop().create_task(self._write(), name="websocket: write")
+            self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:
         outbox = self._session.outbox

@@ -86,7 +86,7 @@ class _Writer:
     def wake(self) -> None:
         if self._task is None and not self.ended:
             # The call of `converse` owns it, and it handles its failures: `Tasks` would add a tenth to each delivery.
-            self._task = asyncio.get_running_loop().create_task(self._write(), name="stream: write")
+            self._task = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:
         outbox = self._session.outbox
