@@ -56,6 +56,18 @@ async def accepted(call: Call) -> Message:
     return await call.next()
 
 
+async def test_a_writer_whose_client_does_not_read_ends_with_the_tasks_of_the_node(live: Freshet) -> None:
+    session, tasks = opened(live), live._node.tasks
+    async with over_asgi(session) as call:
+        await accepted(call)
+        call.room.clear()
+        session.outbox.push(Frame(b"one"))
+        await eventually(lambda: len(tasks) == 1, 5, "the writer")
+        await tasks.stop()
+        assert len(tasks) == 0
+        assert not [task for task in asyncio.all_tasks() if "_Shell._write" in repr(task.get_coro())]
+
+
 async def test_texts_and_bytes_go_both_ways(live: Freshet) -> None:
     session = opened(live, ChannelUrl("a"))
     async with over_asgi(session, "own.v1") as call:

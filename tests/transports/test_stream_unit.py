@@ -82,6 +82,17 @@ async def test_what_comes_while_a_client_does_not_read_leaves_in_one_part(live: 
         assert await call.chunk() == b"two\nthree\n"
 
 
+async def test_a_writer_whose_client_does_not_read_ends_with_the_tasks_of_the_node(live: Freshet) -> None:
+    session, tasks = opened(live), live._node.tasks
+    async with conversing(session) as call:
+        call.room.clear()
+        session.outbox.push(Frame(b"one"))
+        await eventually(lambda: len(tasks) == 1, 5, "the writer")
+        await tasks.stop()
+        assert len(tasks) == 0
+        assert not [task for task in asyncio.all_tasks() if "_Writer._write" in repr(task.get_coro())]
+
+
 async def test_a_session_that_the_server_ends_says_why_and_ends_the_response(live: Freshet) -> None:
     session = opened(live)
     async with conversing(session) as call:

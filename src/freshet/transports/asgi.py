@@ -70,8 +70,8 @@ class _Shell:
         if self._room is not None:
             self._room.set()
         if self._writer is None and not self._ended:
-            # The call of `converse` owns it, and it handles its failures: `Tasks` would add to each delivery.
             self._writer = asyncio.get_running_loop().create_task(self._write())
+            self._session.host.tasks.hold(self._writer)
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -87,7 +87,7 @@ class _Shell:
             self._ended = True
             outbox.close(Disconnect.normal())
         finally:
-            self._writer = None
+            self._release()
 
     async def _write_one(self, frame: Frame) -> None:
         if frame is HEARTBEAT:
@@ -103,3 +103,9 @@ class _Shell:
         self._ended = True
         if self._writer is not None:
             self._writer.cancel()
+            self._release()  # it may not have begun
+
+    def _release(self) -> None:
+        if self._writer is not None:
+            self._session.host.tasks.release(self._writer)
+            self._writer = None

@@ -85,8 +85,8 @@ class _Writer:
 
     def wake(self) -> None:
         if self._task is None and not self.ended:
-            # The call of `converse` owns it, and it handles its failures: `Tasks` would add a tenth to each delivery.
             self._task = asyncio.get_running_loop().create_task(self._write())
+            self._session.host.tasks.hold(self._task)
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -99,7 +99,7 @@ class _Writer:
             self.ended = True
             outbox.close(Disconnect.normal())
         finally:
-            self._task = None
+            self._release()
         if self.ended:
             self._reader.cancel()
 
@@ -122,7 +122,13 @@ class _Writer:
     def stop(self) -> None:
         if self._task is not None and not self.ended:
             self._task.cancel()
+            self._release()  # it may not have begun
         self.ended = True
+
+    def _release(self) -> None:
+        if self._task is not None:
+            self._session.host.tasks.release(self._task)
+            self._task = None
 
 
 async def collect(
