@@ -16,6 +16,7 @@ from freshet.hub.subscribers import Delta, Encoded, Joining, Subscribers
 from freshet.model.events import Delivery, Published
 from freshet.model.log import NOWHERE, Position, Stream
 from freshet.observe.counts import Counts, add
+from freshet.observe.logs import BoundedLog
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import Tasks
@@ -41,7 +42,7 @@ class Hub:
         self._unsubscribing: dict[str, asyncio.Task[None]] = {}  # channels without subscribers
         self._checking_all: asyncio.Task[None] | None = None
         self._suspicions = 0  # of all channels
-        self._log_next = 0.0
+        self._bounded_log = BoundedLog(log, LOG_INTERVAL)
         self._tasks = Tasks()
         turn.flush = self.flush
 
@@ -268,14 +269,12 @@ class Hub:
 
     def _warn_of_loss(self, channel: str) -> None:
         """Not of each: when an engine has lost its logs, all are."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._log_next:
-            self._log_next = now + LOG_INTERVAL
-            log.warning(
-                "gap in %r that its log cannot fill (history too short, or the engine lost it): its subscribers were "
-                "disconnected with 3010, and reconnect",
-                channel,
-            )
+        self._bounded_log.warning(
+            "gap",
+            "gap in %r that its log cannot fill (history too short, or the engine lost it): its subscribers were "
+            "disconnected with 3010, and reconnect",
+            channel,
+        )
 
     @staticmethod
     def _evict(subscribers: Subscribers) -> None:

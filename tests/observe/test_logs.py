@@ -1,0 +1,46 @@
+"""Log lines at a bounded rate."""
+
+import logging
+
+import pytest
+
+from freshet.observe.logs import BoundedLog
+
+log = logging.getLogger("freshet.test")
+
+
+class Time:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_kind_is_written_once_per_interval_and_the_next_line_says_how_many_were_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    time = Time()
+    bounded = BoundedLog(log, 10, time)
+    for client in range(1000):
+        bounded.warning("large", "client %d sent too much", client)
+    assert lines(caplog) == ["client 0 sent too much"]
+    time.now += 10
+    bounded.warning("large", "client %d sent too much", 7)
+    time.now += 10
+    bounded.warning("large", "client %d sent too much", 8)
+    assert lines(caplog)[1:] == [
+        "client 7 sent too much (and 999 more like it before)",
+        "client 8 sent too much",
+    ]
+
+
+def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> None:
+    bounded = BoundedLog(log, 10, Time())
+    bounded.warning("large", "too large")
+    bounded.warning("token", "bad token")
+    bounded.warning("token", "bad token")
+    assert lines(caplog) == ["too large", "bad token"]
