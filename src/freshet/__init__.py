@@ -1,11 +1,12 @@
 """Freshet, the real-time server for Python."""
 
-from freshet.app import Channel, Freshet
+from freshet.app import Freshet
 from freshet.config import Config
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
+from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
 from freshet.session.session import Session
 

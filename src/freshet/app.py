@@ -1,15 +1,13 @@
 """`Freshet`, the application: wires the parts together, is the ASGI callable, and the face of all that they do."""
 
 import asyncio
-import inspect
 import logging
 import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,16 +40,16 @@ from freshet.ops.routes import routes as ops_routes
 from freshet.policy.origin import Origins
 from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
+from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, as_payload
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.portal import Portal
 from freshet.runtime.server import SERVER
 
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
@@ -59,43 +57,6 @@ ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
     **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
-
-
-def _with_options(
-    options: Callable[P, ChannelOptions],
-) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, str, P], R]]:
-    """Let a method take, behind a pattern, what a structure is made of: the options are declared there alone."""
-
-    def take(method: Callable[..., R]) -> Callable[Concatenate[Any, str, P], R]:
-        own = inspect.signature(method)
-        parameters = [*list(own.parameters.values())[:-1], *inspect.signature(options).parameters.values()]
-        method.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        return method
-
-    return take
-
-
-class Channel:
-    """The channels that one pattern matches: where a user hangs hooks."""
-
-    def __init__(self, rule: ChannelRule) -> None:
-        self.rule = rule
-
-    def on_subscribe(self, function: F) -> F:
-        """`function(session, **parameters)` runs before a client subscribes; raise `Refusal` to refuse it.
-
-        It may also ask for `data`, what the client sent along.
-        """
-        self.rule.on_subscribe = Hook(function, ("session",), (*self.rule.parameters, "data"))
-        return function
-
-    def on_publish(self, function: F) -> F:
-        """`function(session, data, **parameters)` runs before a client's publication; what it returns is published.
-
-        None: as the client sent it. Raise `Refusal` to refuse it. Not called for what the server publishes.
-        """
-        self.rule.on_publish = Hook(function, ("session", "data"), self.rule.parameters)
-        return function
 
 
 def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
@@ -113,12 +74,46 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
     return engine
 
 
+OPEN = (
+    "dev: nothing is protected. Whoever reaches this server connects without a token, calls /api and reads /metrics "
+    "without a key, and reads and writes every channel that has no rule of its own. This is for your own machine only: "
+    "leave dev out and set FRESHET_SECRET wherever others can connect"
+)
+
+
+class SyncCalls:
+    """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
+
+    For whatever runs in a thread of the same process: a plain `def` endpoint of FastAPI, a Django view, a task of
+    Celery. Each takes, answers and raises what the method of the same name does, and blocks its thread meanwhile.
+
+    Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
+    for itself: there, and in hooks, write `await live.publish(...)`.
+    """
+
+    def __init__(self, live: "Freshet", portal: Portal) -> None:
+        self.publish = portal.blocking(live.publish)
+        self.broadcast = portal.blocking(live.broadcast)
+        self.emit = portal.blocking(live.emit)
+        self.history = portal.blocking(live.history)
+        self.remove_history = portal.blocking(live.remove_history)
+        self.presence = portal.blocking(live.presence)
+        self.channels = portal.blocking(live.channels)
+        self.subscribe = portal.blocking(live.subscribe)
+        self.unsubscribe = portal.blocking(live.unsubscribe)
+        self.disconnect = portal.blocking(live.disconnect)
+        self.refresh = portal.blocking(live.refresh)
+
+
 class Freshet:
     """The real-time server as an ASGI application.
 
+    What it does for the application, from `publish` to `refresh`, may be awaited in any event loop, and is done in the
+    one in which this runs. Code without `await` calls the same methods of `sync`; see `SyncCalls`.
+
     secret: checks the clients' tokens (HMAC). Without it nobody connects, unless `dev`.
     api_key: what callers of `/api/{method}` send as `X-API-Key`. Without it nobody is answered, unless `dev`.
-    config: all other options; see `freshet.config`.
+    config: all other options; see `freshet.config`. Without it, they are those of the environment.
     dev: opens everything, for one's own machine.
     clock: what time it is; a test gives a `freshet.testing.ManualClock`.
 
@@ -135,22 +130,26 @@ class Freshet:
         environment: Mapping[str, str] = os.environ,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.config = config = develop(config or Config()) if dev else config or Config()
+        config = config if config is not None else load(None, environment)
+        self.config = config = develop(config) if dev else config
         key = secret if secret is not None else secret_of(config, environment)
-        if key is None and dev:
-            key = secrets.token_hex(32)  # so that `token` works; until the next start
         tokens = TokenVerifier.from_config(config.tokens, key, clock) if key else None
+        if key is None and dev:
+            tokens = TokenVerifier.made_up(config.tokens, clock)  # so that `token` works
+        self._dev = dev
         self._node = node = Node(config, engine_of(config, clock), tokens, clock)
+        self._run = run = node.portal.run
         self._hooks, self._rules = node.hooks, node.rules
         dispatcher = Dispatcher(node, [Rights(tokens, personal_channels=config.personal_channels)])
-        self._server = ServerOperations(node, dispatcher.policies)
-        self._namespaces = Namespaces(self._server.publish, node.rules)
+        self._server = server = ServerOperations(node, dispatcher.policies)
+        self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
         self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
-        self._lease = Lease(self.lifespan, lambda: self._starting is not None)
+        self._lease = Lease(self.lifespan, lambda: self._started() is not None)
+        self.sync = SyncCalls(self, node.portal)
 
     def _routes(self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str]) -> ASGIApp:
         config, node = self.config, self._node
@@ -173,7 +172,7 @@ class Freshet:
 
     # ------------------------------------------------------------------------------------------------ rules and hooks
 
-    @_with_options(ChannelOptions)
+    @with_options(ChannelOptions)
     def channel(self, match: str, **options: Any) -> Channel:
         """A rule for all channels that `match` matches; rules made here come before those of the configuration.
 
@@ -279,7 +278,7 @@ class Freshet:
         Raises Refusal 102 when no rule matches. Raises EngineUnavailable when the engine could not be asked or did not
         answer: then nobody knows whether it was made, and to publish again with the same key is safe.
         """
-        return await self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history)
+        return await self._run(self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history))
 
     async def broadcast(
         self,
@@ -291,10 +290,9 @@ class Freshet:
         skip_history: bool = False,
     ) -> list[Position]:
         """Publish the same in each of `channels`, in turn. Raises as `publish`, at the first that cannot be."""
-        payload = as_payload(data)
-        return [
-            await self._server.publish(channel, payload, tags, idempotency_key, skip_history) for channel in channels
-        ]
+        return await self._run(
+            self._server.broadcast(list(channels), as_payload(data), tags, idempotency_key, skip_history)
+        )
 
     async def emit(
         self,
@@ -319,38 +317,38 @@ class Freshet:
         since: only what came after it (before it, when `reverse`). limit: at most so many; 0: the position alone; below
         0: all. Raises Refusal 102, or 108 when the channel keeps none.
         """
-        return await self._server.history(channel, since, limit, reverse)
+        return await self._run(self._server.history(channel, since, limit, reverse))
 
     async def remove_history(self, channel: str) -> None:
         """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""
-        await self._server.remove_history(channel)
+        await self._run(self._server.remove_history(channel))
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
-        return await self._server.presence(channel)
+        return await self._run(self._server.presence(channel))
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
         """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
-        return await self._server.channels(pattern)
+        return await self._run(self._server.channels(pattern))
 
     async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
         """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
 
         since: they get what they missed since then.
         """
-        await self._server.subscribe(user, channel, client, since)
+        await self._run(self._server.subscribe(user, channel, client, since))
 
     async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
-        await self._server.unsubscribe(user, channel, client)
+        await self._run(self._server.unsubscribe(user, channel, client))
 
     async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
         """Disconnect all of a user's clients, or one; without `why`, for good (3503)."""
-        await self._server.disconnect(user, why, client)
+        await self._run(self._server.disconnect(user, why, client))
 
     async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
         """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
-        await self._server.refresh(user, expires, client)
+        await self._run(self._server.refresh(user, expires, client))
 
     def statistics(self) -> Statistics:
         """What this node holds now."""
@@ -394,7 +392,8 @@ class Freshet:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
             return
-        if self._starting is None or not self._starting.done():
+        started = self._started()
+        if started is None or not started.done():
             if not self._in_lifespan:
                 log.warning(
                     "started at the first request, and will not be stopped in order: pass lifespan=live.lifespan to "
@@ -404,18 +403,37 @@ class Freshet:
             await self._start()
         await self._router(scope, receive, send)
 
+    def _started(self) -> asyncio.Task[None] | None:
+        """Its start, in this event loop. Raises RuntimeError when it runs in another one."""
+        if self._starting is not None and self._starting.get_loop() is not asyncio.get_running_loop():
+            if not self._starting.get_loop().is_closed():
+                raise self._node.portal.elsewhere()
+            self._starting = None  # that loop is gone, and whatever ran in it
+        return self._starting
+
+    def _say_who_may_connect(self) -> None:
+        """To the operator, where that is not what he may expect."""
+        if self._dev:
+            log.warning(OPEN)
+        elif not (
+            self._node.has_secret
+            or self.config.tokens.anonymous
+            or self._hooks.connect is not None
+            or self._namespaces.admit
+        ):
+            log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
+
     async def _start(self) -> None:
         """Start once, however many ask at the same time."""
-        if self._starting is None:
-            if self._node.tokens is None and not self.config.tokens.anonymous and self._hooks.connect is None:
-                log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
+        starting = self._started()
+        if starting is None:
             if not self._configured:
                 self._configured = True
+                self._say_who_may_connect()
                 self._rules.extend_from(self.config)  # behind those that the program made until now
-            self._starting = self._node.tasks.start(self._node.start(), "node: start")
+            starting = self._starting = self._node.tasks.start(self._node.start(), "node: start")
             if (server := SERVER.get()) is not None:
                 server.drains.append(self._node.drain)
-        starting = self._starting
         try:
             await asyncio.shield(starting)
         except Exception:

@@ -5,6 +5,7 @@
     +-- Disconnect           the end of a session; the code says whether the client reconnects
     +-- ConfigError          a mistake in the configuration, named with its path
     +-- EngineUnavailable    the engine gave no reply: nobody knows whether it was done
+    +-- NotRunning           the application asked for something before its start, or after its end
 
 The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499: the client reconnects;
 3500-3999 and 4500-4999: it does not. Codes from 4000 on are for applications.
@@ -181,3 +182,19 @@ class EngineUnavailable(FreshetError):
     A publication may have reached its subscribers, or nobody. Publish it again with the same idempotency key: within
     five minutes it is published once. Without a key it may be published twice.
     """
+
+
+class NotRunning(FreshetError):
+    """Freshet does not run, so that nothing was done: it runs between the beginning and the end of its `lifespan`."""
+
+    def __init__(
+        self,
+        message: str = "Freshet does not run, nothing was done: pass lifespan=live.lifespan to the application around "
+        "it, or call this within `async with live.lifespan():`",
+    ) -> None:
+        super().__init__(message)
+
+    @classmethod
+    def any_more(cls) -> Self:
+        """For a call that had begun."""
+        return cls("Freshet stopped before this was done: nobody knows whether it was")

@@ -56,6 +56,7 @@ async def test_who_missed_what_was_removed_is_told_that_it_is_lost(live: Freshet
     assert (await alice.receive()).data == 3
 
 
+@pytest.mark.usefixtures("alice")
 async def test_only_a_log_can_be_removed(live: Freshet) -> None:
     with pytest.raises(Refusal, match="keeps no history"):
         await live.remove_history("quiet")

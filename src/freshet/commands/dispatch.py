@@ -65,6 +65,7 @@ class Dispatcher:
         self.timing = config.timing
         self.wheel = node.wheel
         self.tasks = node.tasks
+        self.portal = node.portal
         self.compression = config.websocket.compression
         self._commands: dict[type[Command], Registered] = dict(COMMANDS)
 

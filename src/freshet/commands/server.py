@@ -1,6 +1,6 @@
 """What the server does by its own will: one method per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from typing import Any
 
 from freshet.commands.cluster import Cluster, DisconnectUser, Holding, RefreshUser, SubscribeUser, UnsubscribeUser
@@ -60,6 +60,17 @@ class ServerOperations:
             idempotency_key=idempotency_key,
         )
         return await publish(self._node, rule, channel, data, options)
+
+    async def broadcast(
+        self,
+        channels: Iterable[str],
+        payload: tuple[bytes, Kind],
+        tags: Mapping[str, str] | None,
+        idempotency_key: str | None,
+        skip_history: bool,
+    ) -> list[Position]:
+        """The same in each, in turn. Raises as `publish`, at the first that cannot be."""
+        return [await self.publish(channel, payload, tags, idempotency_key, skip_history) for channel in channels]
 
     async def history(self, channel: str, since: Position | None, limit: int, reverse: bool) -> Stream:
         keep = await self._history_of(channel)

@@ -201,8 +201,8 @@ class Hub:
                 self._begin_check(subscribers)
             return
         if not subscribers.pending:
-            self._pending.append(subscribers)
             self._turn.schedule()
+            self._pending.append(subscribers)
         subscribers.pending.append(event)
 
     def suspect(self, channel: str) -> None:

@@ -25,6 +25,7 @@ from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import TICK, Wheel
 from freshet.session.outbox import Turn
@@ -62,7 +63,8 @@ class Node:
         self.hooks = Hooks()
         self.tasks = Tasks()
         self.counts = Counts()
-        self.turn = Turn()
+        self.portal = Portal(self.tasks)
+        self.turn = Turn(self.portal.here)
         self.wheel = Wheel(clock, min(TICK, timing.pong_timeout / 4), self.counts.late)
         self.admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
         self.bus = Bus(self.id, engine)
@@ -83,6 +85,7 @@ class Node:
         await self.bus.announce()
         if self.engine.shared:
             self._position_check = self.tasks.start(self._check_positions(), "node: position check")
+        self.portal.open()
         self.state = "ready"
 
     async def drain(self) -> None:
@@ -103,10 +106,16 @@ class Node:
         for session in list(self.registry):
             session.end(Disconnect.shutdown())  # its transport has not come to that
         await self.tasks.stop(grace=self.config.timing.close_timeout)
+        self.portal.close()
         await self.catch_up.stop()
         await self.hub.stop()
         await self.bus.stop()
         await self.engine.stop()
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether somebody beside this process can make tokens that are right."""
+        return self.tokens is not None and not self.tokens.is_made_up
 
     def uptime(self) -> float:
         """Seconds."""

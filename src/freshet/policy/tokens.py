@@ -6,6 +6,7 @@ the other.
 """
 
 import logging
+import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -138,6 +139,7 @@ class TokenVerifier:
         self._anonymous = anonymous
         self._clock = clock
         self._jws = _signatures(self._algorithms)
+        self.is_made_up = False
         least = min(HASHES[name][1] for name in self._algorithms)
         if len(self._key) < least:
             log.warning(
@@ -156,6 +158,13 @@ class TokenVerifier:
             anonymous=config.anonymous,
             clock=clock,
         )
+
+    @classmethod
+    def made_up(cls, config: Tokens, clock: Clock = SYSTEM) -> "TokenVerifier":
+        """Where no secret is set: with one that nobody else has, so that it knows the tokens that it issued itself."""
+        made = cls.from_config(config, secrets.token_hex(64), clock)
+        made.is_made_up = True
+        return made
 
     def connection(self, token: str) -> ConnectionClaims:
         """Raises `Refusal` 109 for an expired token, `Disconnect` 3500 for any other that is not right."""

@@ -71,5 +71,10 @@ class Tasks:
             await asyncio.wait(running)
 
     def _others(self) -> set[asyncio.Task[Any]]:
+        """Without those of a loop that was closed, which will never end."""
         current = asyncio.current_task()
-        return {task for task in self._running if task is not current and not task.done()}
+        return {
+            task
+            for task in self._running
+            if task is not current and not task.done() and not task.get_loop().is_closed()
+        }

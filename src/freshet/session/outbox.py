@@ -21,19 +21,22 @@ class Turn:
     """The end of one turn of the event loop: first `flush` (the hub fans out), then every outbox that got something.
 
     It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
+
+    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise.
     """
 
-    __slots__ = ("flush", "scheduled", "touched")
+    __slots__ = ("_here", "flush", "scheduled", "touched")
 
-    def __init__(self) -> None:
+    def __init__(self, here: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop) -> None:
+        self._here = here
         self.flush: Callable[[], None] = lambda: None
         self.touched: list[Outbox] = []
         self.scheduled = False
 
     def schedule(self) -> None:
         if not self.scheduled:
+            self._here().call_soon(self.end)
             self.scheduled = True
-            asyncio.get_running_loop().call_soon(self.end)
 
     def end(self) -> None:
         try:
@@ -89,11 +92,11 @@ class Outbox:
         if self.first is not None or self.closed:
             self._push_more(frame)
             return
-        self.first = frame
         turn = self.turn
-        turn.touched.append(self)
         if not turn.scheduled:
             turn.schedule()
+        self.first = frame
+        turn.touched.append(self)
 
     def replay(self, frames: list[Frame]) -> None:
         """Queue all that this client missed. It asked for that: the limit is for what comes besides."""
@@ -187,13 +190,13 @@ class Outbox:
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
         if self.closed is None:
+            self._touch()
             self.closed = why
             self.direct = -1
-            self._touch()
 
     def _touch(self) -> None:
-        self.turn.touched.append(self)
         self.turn.schedule()
+        self.turn.touched.append(self)
 
 
 def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:

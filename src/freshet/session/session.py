@@ -7,8 +7,9 @@ no timer. All that depends on time happens when the wheel visits.
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from freshet.model.events import Event, Heartbeat, Published, begun_by
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import Claims, ClientInfo
 from freshet.rules.hooks import Hook
+from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
@@ -29,6 +31,10 @@ log = logging.getLogger("freshet.session")
 
 _HEARTBEAT = Heartbeat()
 
+S = TypeVar("S", bound="Session")
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Host(Protocol):
     """What a session needs from the process that it lives in."""
@@ -37,6 +43,7 @@ class Host(Protocol):
     timing: Timing
     wheel: Wheel
     tasks: Tasks
+    portal: Portal
     compression: bool  # whether a WebSocket that offers permessage-deflate gets it
 
     def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
@@ -75,6 +82,18 @@ class Carried(Protocol):
     def close(self, why: Disconnect) -> None: ...
 
     def end(self, why: Disconnect) -> None: ...
+
+
+def from_anywhere(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Let a session's method be awaited in any event loop: see `Portal.run`."""
+
+    @wraps(method)
+    async def run(self: S, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.host.portal.run(method(self, *arguments, **named))
+
+    return run  # type: ignore[return-value]  # which `wraps` makes of `self`
 
 
 class Session:
@@ -235,15 +254,18 @@ class Session:
 
     # -------------------------------------------------------------------------------------- for the server's functions
 
+    @from_anywhere
     async def join(self, channel: str) -> None:
         """Subscribe this client, if it is not subscribed already. Raises `Refusal` 102 when no rule matches."""
         if channel not in self.subscriptions:
             await self.host.join(self, channel)
 
+    @from_anywhere
     async def leave(self, channel: str) -> None:
         """End this client's subscription."""
         await self.host.leave(self, channel)
 
+    @from_anywhere
     async def disconnect(self, why: Disconnect | None = None) -> None:
         """Disconnect this client; without `why`, for good (3503)."""
         self.close(why or Disconnect.force_no_reconnect())

@@ -20,7 +20,7 @@ from freshet.endpoints.socketio.namespaces import EventHook
 from freshet.endpoints.socketio.resume import Resumption, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, Refusal
-from freshet.model.commands import Publish, Subscribe, Unsubscribe
+from freshet.model.commands import Connect, Publish, Subscribe, Unsubscribe
 from freshet.model.events import Accepted, Subscribed
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
@@ -29,6 +29,8 @@ from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload, to_json
 
 log = logging.getLogger("freshet.events")
+
+INVALID_TOKEN = Disconnect.invalid_token().code
 
 
 class SubscribeOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,11 +62,7 @@ class Handlers:
         session = context.session
         assert isinstance(session, SocketSession)
         namespace = session.record.namespace
-        # What an application with its own check calls a token need not be one of ours.
-        if not (namespace.connect is not None and node.tokens is None):
-            pending = self._dispatcher.policies.check(context, command.connect)
-            if pending is not None:
-                await pending
+        await self._authenticate(node, context, command.connect)
         welcome = await client.admit(node, context, command.connect, namespace.connect or node.hooks.connect)
         channels = [*client.server_side(node, context, welcome), namespace.name]  # what is emitted to all of it
         entries = await self._resume(node, session, command, channels)
@@ -79,6 +77,16 @@ class Handlers:
             node.tasks.start(self._resumption.remember(session), "socket.io: remember a session")
         fields = {name: getattr(connected, name) for name in connected.__struct_fields__}
         return NamespaceConnected(**fields, pid=session.record.pid)
+
+    async def _authenticate(self, node: Node, context: Context, command: Connect) -> None:
+        """By its token. Where no secret is set, one that is not ours is an application's own, and left to its hook."""
+        try:
+            pending = self._dispatcher.policies.check(context, command)
+            if pending is not None:
+                await pending
+        except Disconnect as why:
+            if node.has_secret or why.code != INVALID_TOKEN:
+                raise
 
     async def _resume(
         self, node: Node, session: SocketSession, command: ConnectNamespace, channels: list[str]

@@ -133,6 +133,11 @@ class Namespaces:
         self._by_name: dict[str, Namespace] = {}
         self.add("/")
 
+    @property
+    def admit(self) -> bool:
+        """Whether any has a function of its own that says who may connect."""
+        return any(namespace.connect is not None for namespace in self._by_name.values())
+
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
 

@@ -27,7 +27,7 @@ from freshet.model.events import Event
 from freshet.model.frame import Frame, Handshake
 from freshet.rules.hooks import Hook
 from freshet.session.outbox import Outbox
-from freshet.session.session import Session
+from freshet.session.session import Session, from_anywhere
 
 
 class SocketRecord:
@@ -56,6 +56,7 @@ class SocketSession(Session):
 
     # -------------------------------------------------------------------------------------- for the server's functions
 
+    @from_anywhere
     async def emit(self, event: str, *arguments: Any, volatile: bool = False) -> None:
         """Send an event to this client alone. It is in no log: a client that is away misses it.
 
@@ -69,6 +70,7 @@ class SocketSession(Session):
         else:
             raise Disconnect.slow()
 
+    @from_anywhere
     async def call(self, event: str, *arguments: Any, timeout: float = 60) -> Any:  # noqa: ASYNC109 - as users write it
         """Send an event to this client and wait for its acknowledgement: its value, or a tuple of several.
 
@@ -91,10 +93,12 @@ class SocketSession(Session):
             calls.pop(id, None)
         return values[0] if len(values) == 1 else tuple(values) or None
 
+    @from_anywhere
     async def join(self, channel: str) -> None:
         await super().join(channel)
         await self.record.resumption.remember(self)
 
+    @from_anywhere
     async def leave(self, channel: str) -> None:
         await super().leave(channel)
         await self.record.resumption.remember(self)
