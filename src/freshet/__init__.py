@@ -3,7 +3,7 @@
 from freshet.app import Freshet
 from freshet.config import Config
 from freshet.endpoints.socketio.sessions import SocketSession
-from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal
+from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, NotRunning, Refusal
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.rules.channel import Channel
@@ -23,6 +23,7 @@ __all__ = [
     "FreshetError",
     "Handshake",
     "History",
+    "NotRunning",
     "Position",
     "Publication",
     "Refusal",
