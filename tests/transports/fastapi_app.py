@@ -64,6 +64,15 @@ async def publish(number: int) -> dict[str, int]:
     return {"offset": position.offset}
 
 
+@api.post("/news/{number}/{way}")
+def publish_from_a_thread(number: int, way: str) -> dict[str, int]:
+    if way == "sync":
+        position = live.sync.publish("news", Order(number=number))
+    else:
+        position = asyncio.run(live.publish("news", Order(number=number)))
+    return {"offset": position.offset}
+
+
 @api.get("/gone")
 async def who_is_gone() -> list[str]:
     return gone

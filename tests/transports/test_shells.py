@@ -78,6 +78,20 @@ async def test_a_hook_may_say_who_a_client_is_and_what_it_hears(server: Server) 
     raise AssertionError("on_disconnect was not called")
 
 
+@pytest.mark.parametrize("way", ["sync", "run"])
+async def test_what_plain_functions_publish_from_threads_arrives_and_nobody_goes_deaf(way: str, server: Server) -> None:
+    async with connect(live(server)) as socket, httpx.AsyncClient() as http:
+        talk = WebSocketLink(socket)
+        await talk.ask(connect={"data": "guest"})
+        answers = await asyncio.gather(*(http.post(server.http(f"/news/{number}/{way}")) for number in range(20)))
+        offsets = {number: answer.json()["offset"] for number, answer in enumerate(answers)}
+        got = [(await talk.push())["pub"] for _ in answers]
+        assert [it["offset"] for it in got] == sorted(offsets.values())
+        assert {it["data"]["number"]: it["offset"] for it in got} == offsets
+        await http.post(server.http("/news/99"))
+        assert (await talk.push())["pub"]["data"] == {"number": 99}
+
+
 async def test_a_route_of_the_users_own_still_works(server: Server) -> None:
     async with connect(server.ws("/echo"), subprotocols=["own.v1"]) as socket:
         assert socket.subprotocol == "own.v1"
