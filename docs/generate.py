@@ -17,6 +17,7 @@ import freshet
 import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
+from freshet.app import SyncCalls
 from freshet.endpoints.socketio.namespaces import Namespace
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
@@ -213,7 +214,7 @@ def python() -> str:
     names = ["Freshet", "Channel", *sorted(set(freshet.__all__) - {"Freshet", "Channel"})]
     for name in names:
         parts += [f"## {name}", *_class(name, getattr(freshet, name))]
-    parts += ["## Namespace", *_class("Namespace", Namespace)]
+    parts += ["## live.sync", *_class("SyncCalls", SyncCalls), "## Namespace", *_class("Namespace", Namespace)]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
     for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.ClientEvent, testing.ManualClock):

@@ -134,6 +134,33 @@ async def test_without_a_secret_it_says_what_to_set(caplog: pytest.LogCaptureFix
     assert session.outbox.closed.code == 3500
 
 
+@pytest.mark.parametrize("hook", ["none", "for all", "of a namespace", "dev"])
+async def test_who_may_connect_is_said_once_where_it_is_nobody_or_everybody(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = Freshet(environment={}, dev=hook == "dev")
+    if hook == "for all":
+        live.on_connect(lambda session: None)
+    elif hook == "of a namespace":
+        live.namespace("/shop").on_connect(lambda session, auth: None)
+    with caplog.at_level(logging.WARNING, "freshet"):
+        for _ in range(2):
+            async with live.lifespan():
+                pass
+    assert caplog.text.count("no secret is set") == (hook == "none")
+    assert caplog.text.count("nothing is protected") == (hook == "dev")
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_without_a_configuration_the_options_are_those_of_the_environment(dev: bool) -> None:
+    live = Freshet(dev=dev, environment={"FRESHET_LIMITS__OUTBOX": "2048", "FRESHET_TIMING__DRAIN": "3"})
+    assert (live.config.limits.outbox, live.config.timing.drain) == (2048, 3)
+    assert live.config.tokens.anonymous is dev
+    assert Freshet(dev=dev, environment={"FRESHET_TIMING__DRAIN": "3"}, config=Config()).config.timing.drain == 30
+    with pytest.raises(ConfigError, match="drain"):
+        Freshet(dev=dev, environment={"FRESHET_TIMING__DRAINS": "3"})
+
+
 def test_an_engine_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"no engine 'carrier'; there are memory"):
         Freshet(config=Config(engine="carrier://pigeon"), environment={})

@@ -193,6 +193,15 @@ def test_a_verifier_without_a_secret_cannot_be_made() -> None:
         TokenVerifier("")
 
 
+def test_a_secret_that_was_made_up_is_for_the_tokens_of_its_own_verifier_alone() -> None:
+    one, other = (TokenVerifier.made_up(Tokens()) for _ in range(2))
+    assert one.is_made_up
+    assert one.connection(one.issue("alice")).user == "alice"
+    with pytest.raises(Disconnect):
+        other.connection(one.issue("alice"))
+    assert not TokenVerifier.from_config(Tokens(), SECRET).is_made_up
+
+
 def test_a_verifier_shows_no_secret() -> None:
     assert SECRET not in repr(verifier)
     assert SECRET not in str(verifier)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from freshet import Config, Freshet, History
@@ -14,4 +13,4 @@ live.channel("orders", history=History(size=100, ttl=600))
 
 def publish(channel: str, data: Any) -> None:
     """From a plain function, when the transaction around it has been committed."""
-    transaction.on_commit(lambda: async_to_sync(live.publish)(channel, data))
+    transaction.on_commit(lambda: live.sync.publish(channel, data))

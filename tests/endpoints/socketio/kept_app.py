@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from freshet import Freshet, History, Refusal, Session, Welcome
+from freshet import Freshet, History, Refusal, Session, SocketSession, Welcome
 from freshet.config import parse
 
 live = Freshet(
@@ -63,6 +63,26 @@ async def ask_slowly(session: Session) -> str:
     except TimeoutError:
         return "no answer"
     return "an answer"
+
+
+@shop.on("from a thread")
+async def from_a_thread(session: SocketSession, lot: str) -> Any:
+    async def work() -> Any:
+        await session.join(lot)
+        await shop.emit("price", 1, room=lot)
+        await live.emit("price", 2, room=lot, namespace="/shop")
+        await session.emit("hint", 3)
+        answer = await session.call("confirm", "sure?", timeout=5)
+        await session.leave(lot)
+        await shop.emit("price", 4, room=lot)
+        return answer
+
+    return await asyncio.to_thread(asyncio.run, work())
+
+
+@shop.on("leave from a thread")
+async def leave_from_a_thread(session: SocketSession) -> None:
+    await asyncio.to_thread(asyncio.run, session.disconnect())
 
 
 @shop.on("enter")

@@ -1,7 +1,8 @@
 """Socket.IO by the official Python client, over each transport."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,6 +48,66 @@ async def connected(
 
 async def call(client: AsyncClient, event: str, data: Any, namespace: str = "/shop") -> Any:
     return await client.call(event, data, namespace=namespace, timeout=seconds(5))
+
+
+async def test_sessions_and_namespaces_may_be_used_from_another_event_loop(
+    server: Server, transports: list[str]
+) -> None:
+    async with connected(server, transports) as (client, received):
+        client.on("confirm", lambda question: f"{question} yes", namespace="/shop")
+        assert await call(client, "from a thread", "lot:thread") == "sure? yes"
+        await eventually(lambda: len(received) == 4)
+        assert [each[0] for each in received] == ["price", "price", "hint", "unsubscribed"]
+        assert [each[1] for each in received[:3]] == [1, 2, 3]
+        await client.emit("leave from a thread", namespace="/shop")
+        await eventually(lambda: "/shop" not in client.namespaces)
+
+
+OWN_TOKENS = """
+from freshet import Disconnect, Freshet, SocketSession, Welcome
+
+live = Freshet({options})
+
+@live.namespace("/shop").on_connect
+async def connect(session: SocketSession, auth: dict) -> Welcome | None:
+    if session.user:
+        return None
+    if auth["token"] != "a token of our own":
+        raise Disconnect.permission_denied("not you")
+    return Welcome(user="alice")
+
+@live.namespace("/shop").on("who")
+async def who(session: SocketSession) -> str:
+    return session.user
+
+@live.namespace("/shop").on("token")
+async def token(session: SocketSession) -> str:
+    return live.token("bob")
+"""
+
+
+@pytest.mark.parametrize("options", ["", "dev=True"])
+async def test_without_a_secret_a_token_of_the_applications_own_is_left_to_its_hook(
+    options: str, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "own_tokens.py").write_text(OWN_TOKENS.format(options=options))
+    server = serve("own_tokens:live", cwd=tmp_path)
+
+    async def user(token: str, event: str = "who") -> Any:
+        client = AsyncClient()
+        await client.connect(server.http(""), {}, {"token": token}, namespaces=["/shop"], wait_timeout=seconds(5))
+        try:
+            return await client.call(event, namespace="/shop", timeout=seconds(5))
+        finally:
+            await client.disconnect()
+
+    assert await user("a token of our own") == "alice"
+    with pytest.raises(ConnectionFailed):
+        await user("another")
+    if options:
+        assert await user(await user("a token of our own", "token")) == "bob"
+    else:
+        assert "no secret is set" not in server.log()
 
 
 async def test_events_are_acknowledged_in_both_directions(server: Server, transports: list[str]) -> None:
