@@ -50,12 +50,14 @@ class Portal:
 
     def here(self) -> asyncio.AbstractEventLoop:
         """The loop, for what may be scheduled there alone. Raises RuntimeError when this is not run by it."""
+        if not self.is_here():
+            raise self.elsewhere()
+        return self._loop or asyncio.get_running_loop()
+
+    def is_here(self) -> bool:
+        """Whether the loop runs this, or there is none yet, or no more."""
         loop = self._loop
-        if loop is None:
-            return asyncio.get_running_loop()
-        if get_ident() == self._thread and loop.is_running():
-            return loop
-        raise self.elsewhere()
+        return loop is None or (get_ident() == self._thread and loop.is_running())
 
     def elsewhere(self) -> RuntimeError:
         """What to raise for that."""
