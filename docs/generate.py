@@ -63,6 +63,7 @@ TABLES = {
     "channels[]": "`[[channels]]`",
     "limits": "`[limits]`",
     "timing": "`[timing]`",
+    "http": "`[http]`",
     "websocket": "`[websocket]`",
 }
 ABOUT_TABLES = {
@@ -73,6 +74,7 @@ ABOUT_TABLES = {
     "channels[]": config.ChannelConfig.__doc__,
     "limits": config.Limits.__doc__,
     "timing": config.Timing.__doc__,
+    "http": config.Http.__doc__,
     "websocket": config.WebSocket.__doc__,
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
+import msgspec
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -45,7 +46,7 @@ from freshet.rules.hooks import Function, Hook, as_payload
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
-from freshet.runtime.server import SERVER
+from freshet.runtime.server import SERVER, HttpBounds, RunningServer
 
 log = logging.getLogger("freshet")
 
@@ -156,7 +157,9 @@ class Freshet:
     def _routes(self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str]) -> ASGIApp:
         config, node = self.config, self._node
         origins = Origins(config.origins)
-        opening = Opening(origins, node.admission, lambda: node.state == "draining")
+        server = SERVER.get() or RunningServer()
+        server.http = HttpBounds(*msgspec.structs.astuple(config.http))
+        opening = Opening(origins, node.admission, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         return Router(

@@ -183,6 +183,23 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 5 * SECONDS
 
 
+class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an HTTP request may be, under `freshet serve`; other servers have bounds of their own."""
+
+    head_size: Annotated[int, Meta(ge=1 * KIB, description="The URL and all headers; beyond: 431.", extra=_BYTES)] = (
+        32 * KIB
+    )
+    url_size: Annotated[int, Meta(ge=256, description="The URL; beyond: 414.", extra=_BYTES)] = 16 * KIB
+    headers: Annotated[int, Meta(ge=8, description="Headers; beyond: 431.", extra=_COUNT)] = 100
+    head_timeout: Annotated[
+        float, Meta(gt=0, description="For the URL and the headers to arrive; beyond: 408.", extra=_SECONDS)
+    ] = 10 * SECONDS
+    body_timeout: Annotated[
+        float,
+        Meta(gt=0, description="For the body to arrive, and 1 s more for each 500 bytes of it.", extra=_SECONDS),
+    ] = 30 * SECONDS
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -207,6 +224,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
     timing: Timing = Timing()
+    http: Http = Http()
     websocket: WebSocket = WebSocket()
 
     def __repr__(self) -> str:

@@ -87,14 +87,14 @@ async def answer(response: Response, scope: Scope, receive: Receive, send: Send)
 
 
 def _handshake_of(scope: Scope, headers: Headers) -> Handshake:
-    joined: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     for name, value in headers.items():
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        values.setdefault(name, []).append(value)
     peer = scope.get("client")
     return Handshake(
         path=scope["path"].removeprefix(scope.get("root_path", "")),
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-        headers=joined,
+        headers={name: ", ".join(each) for name, each in values.items()},
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
     )

@@ -8,6 +8,8 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,6 +17,8 @@ from starlette.types import ASGIApp
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.serving.supervisor import Inherited, listening
 from freshet.transports.hosting import HostedWebSocket
+from freshet.transports.http import BoundedHttp
+from freshet.transports.lobby import Lobby
 
 BACKLOG = 2048
 
@@ -28,13 +32,16 @@ def serve(
     """
     _open_files_limit()
     log_to_stderr(log_level)
+    running = announce(inherited)
+    lobby = Lobby(lambda: len(server.server_state.connections))
+    running.is_full = lambda: lobby.full
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="asyncio" if sys.platform == "win32" else "uvloop",
-        http="httptools",
-        ws=HostedWebSocket,
+        http=cast(Any, partial(BoundedHttp, lobby=lobby, server=running)),  # called as its classes are
+        ws=cast(Any, partial(HostedWebSocket, lobby=lobby)),
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
@@ -45,9 +52,8 @@ def serve(
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    _Server(config, inherited, announce(inherited)).run(
-        [listening(host, inherited.port, BACKLOG)] if inherited else None
-    )
+    server = _Server(config, inherited, running)
+    server.run([listening(host, inherited.port, BACKLOG)] if inherited else None)
 
 
 def announce(inherited: Inherited | None) -> RunningServer:

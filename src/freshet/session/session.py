@@ -68,6 +68,10 @@ class Carried(Protocol):
     outbox: Outbox
 
     @property
+    def connected(self) -> bool:
+        """Whether it has shown who it is."""
+
+    @property
     def host(self) -> Host: ...
 
     @property

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import MutableMapping
+from math import inf
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from uvicorn.server import ServerState
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.session.session import Carried
+from freshet.transports.lobby import Lobby
 from freshet.transports.native import EXTENSION, SessionSocket
 from freshet.websocket import deflate, handshake
 from freshet.websocket.frames import CloseFrame, Decoder, MessageLimits, Opcode, PingFrame, close_payload, encode, wire
@@ -37,7 +39,10 @@ def _address(name: Any) -> tuple[str, int] | None:
 
 
 class HostedWebSocket(asyncio.Protocol):
-    """One upgrade request. The signature is that of uvicorn's `ws` classes."""
+    """One upgrade request. The signature is that of uvicorn's `ws` classes.
+
+    lobby: where it is until its client is connected.
+    """
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class HostedWebSocket(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        lobby: Lobby | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -57,6 +64,8 @@ class HostedWebSocket(asyncio.Protocol):
         self._default_headers = server_state.default_headers
         self._state = app_state
         self._loop = _loop or asyncio.get_running_loop()
+        self._lobby = lobby
+        self._session: Carried | None = None  # that has taken over
         self._request: handshake.UpgradeRequest | None = None
         self._key = b""
         self._decoder: Decoder | None = None  # from acceptance on
@@ -74,6 +83,8 @@ class HostedWebSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
+        if self._lobby is not None and not self._lobby.enter(self):
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._request is None:
@@ -143,6 +154,7 @@ class HostedWebSocket(asyncio.Protocol):
         self._accept(subprotocol, [], extensions)
         self._disconnected = True  # as far as this protocol is concerned
         self._connections.discard(self)
+        self._session = session
         socket = SessionSocket(session, self._transport, self._connections, extensions is not None)
         if self._early:
             socket.data_received(self._early)
@@ -264,8 +276,24 @@ class HostedWebSocket(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._room.set()
 
+    # -------------------------------------------------------------------------------------------------- see `Guest`
+
+    def deadline(self) -> float | None:
+        """The time is the session's; until there is one, the application's."""
+        if self._session is not None:
+            return None if self._session.connected or self._session.outbox.closed else inf
+        return None if self._answered else inf
+
+    def overdue(self) -> None:
+        """It has no deadline."""
+
+    def evict(self) -> None:
+        self._transport.abort()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._disconnected = True
+        if self._lobby is not None:
+            self._lobby.leave(self)
         self._connections.discard(self)
         self._news.set()
         self._room.set()

@@ -257,6 +257,10 @@ class EngineWebSocket:
         self.outbox = sessions.outbox()
 
     @property
+    def connected(self) -> bool:
+        return self._session.messages.settled
+
+    @property
     def backlog_full(self) -> bool:
         return self._session.messages.backlog_full
 

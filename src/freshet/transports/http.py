@@ -1,0 +1,197 @@
+"""HTTP requests, bounded while they arrive: uvicorn's protocol parses them, this one says how much may come, and how
+long it may take.
+
+The parser itself keeps whatever a client sends until the head is complete, and joins it piece by piece, which is
+quadratic. So it is fed in pieces, and a head, a URL or a number of headers beyond the bounds ends the connection before
+the rest is looked at. A body is bounded by whoever reads it; here it only has to keep coming.
+"""
+
+import asyncio
+import logging
+from math import inf
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from freshet.observe.logs import BoundedLog
+from freshet.runtime.server import RunningServer
+from freshet.transports.lobby import Lobby
+from freshet.websocket.handshake import refuse
+
+log = logging.getLogger("freshet.http")
+_log = BoundedLog(log)
+
+PIPELINED = 16  # requests that a client may send before it has the responses
+BODY_RATE = 500  # bytes a second; a body that comes slower than that has only `body_timeout` seconds
+
+
+class _Refused(Exception):
+    """Raised through the parser: what came is beyond a bound."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. lobby: where it is while its request has not arrived. server: what knows the bounds."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        lobby: Lobby,
+        server: RunningServer,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._lobby = lobby
+        self._bounds = server.http
+        self._refusal: tuple[int, str] | None = None
+        self._responding = False
+        self._in_head = True
+        self._in_body = False
+        self._fed = 0  # bytes of a head that is not complete
+        self._parsed = 0  # those of them that the parser has handed on
+        self._deadline = 0.0
+
+    # ------------------------------------------------------------------------------------------------- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.time() + self._bounds.head_timeout
+        if not self._lobby.enter(self):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lobby.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and not self._fed:  # the first bytes, or the first behind a response
+            self._deadline = min(self._deadline, self.loop.time() + self._bounds.head_timeout)
+        left, size = memoryview(data), self._bounds.head_size
+        while left and not self.transport.is_closing():
+            piece, left = (left[:size], left[size:]) if self._in_head else (left, left[:0])
+            self._fed += len(piece)
+            self._feed(bytes(piece))
+            if self._in_head and self._fed > size and not self.transport.is_closing():
+                self._too_large()
+                self._answer()
+
+    def _feed(self, piece: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError:
+            self._answer()
+
+    def _too_large(self) -> None:
+        bounds = self._bounds
+        if len(self.url or b"") > bounds.url_size or not self._parsed:
+            self._refusal = 414, f"URL too long: at most {bounds.url_size} bytes"
+        else:
+            self._refusal = 431, f"headers too large: at most {bounds.head_size} bytes with the URL"
+
+    def _answer(self) -> None:
+        """Refuse what was asked, and end the connection."""
+        if self._refusal is None:
+            self._refusal = 400, "not an HTTP request"
+        status, text = self._refusal
+        client = self.client[0] if self.client else "a client"
+        _log.warning(
+            str(status), "http: a request from %s was refused with %d: %s (options: [http])", client, status, text
+        )
+        self._lobby.leave(self)
+        if not self._responding:
+            self.transport.write(refuse(status, f"{text}\n".encode(), []))
+            self.transport.close()
+        else:
+            self.transport.abort()  # in the middle of another response
+
+    # ---------------------------------------------------------------------------------------- what the parser hands on
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._parsed = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._parsed = len(self.url)
+        if self._parsed > self._bounds.url_size:
+            self._too_large()
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        bounds = self._bounds
+        self._parsed += len(name) + len(value) + 4
+        if len(self.headers) > bounds.headers:
+            self._refusal = 431, f"too many headers: at most {bounds.headers}"
+            raise _Refused
+        if self._parsed > bounds.head_size:
+            self._too_large()
+            raise _Refused
+
+    def on_headers_complete(self) -> None:
+        # RFC 9112, 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message
+        # that lacks a Host header field and to any request message that contains more than one Host header field
+        # line".
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._refusal = 400, "expected one Host header"
+            raise _Refused
+        if len(self.pipeline) >= PIPELINED:
+            self._refusal = 429, f"at most {PIPELINED} requests may be sent ahead"
+            raise _Refused
+        super().on_headers_complete()
+        self._in_head, self._in_body, self._fed = False, True, 0
+        self._responding = True
+        self._deadline = self.loop.time() + self._bounds.body_timeout
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._deadline += len(body) / BODY_RATE
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head, self._in_body, self._fed = True, False, 0
+        self._lobby.leave(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._responding = bool(self.pipeline) or not self.cycle.response_complete
+        if not self.transport.is_closing() and self.timeout_keep_alive_task is not None:
+            self._deadline = inf  # uvicorn ends it when it is idle for too long
+            if not self._lobby.enter(self):
+                self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._responding = False
+        if self._lobby.full:
+            self._refusal = 503, "too many clients: try again later"
+            self._answer()
+            return
+        self._lobby.leave(self)
+        super().handle_websocket_upgrade()
+
+    # -------------------------------------------------------------------------------------------------- see `Guest`
+
+    def deadline(self) -> float | None:
+        if self._in_body and self.flow.read_paused:  # the application does not read, which is not the client's fault
+            return inf
+        return self._deadline
+
+    def overdue(self) -> None:
+        if self._fed and not self._responding:
+            self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def evict(self) -> None:
+        self.transport.abort()

@@ -1,0 +1,249 @@
+"""What one HTTP request may cost before anybody looks at it: a real server, and clients that say every byte."""
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.tools.patience import seconds, wait_until
+from tests.tools.serving import Server
+
+Serve = Callable[..., Server]
+MIB = 1024 * 1024
+
+
+@contextmanager
+def line(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection((server.host, server.port), seconds(5)) as end:
+        end.settimeout(seconds(10))
+        yield end
+
+
+def send(end: socket.socket, data: bytes) -> None:
+    """As much of it as the server takes: it may refuse before it has all."""
+    with suppress(OSError):
+        end.sendall(data)
+
+
+def read(end: socket.socket) -> bytes:
+    """All until the server closes."""
+    got = b""
+    try:
+        while chunk := end.recv(65536):
+            got += chunk
+    except ConnectionResetError:
+        pass
+    return got
+
+
+def response(end: socket.socket) -> bytes:
+    """One response, whose length it says."""
+    head, got = b"", b""
+    while not head or len(got) < int(re.search(rb"content-length: (\d+)", head)[1]):  # type: ignore[index]
+        chunk = end.recv(65536)
+        assert chunk, "closed"
+        got += chunk
+        if not head and b"\r\n\r\n" in got:
+            head, _, got = got.partition(b"\r\n\r\n")
+    return head
+
+
+def status(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 "), answer[:100]
+    return int(answer[9:12])
+
+
+def rss(server: Server) -> int:
+    """Bytes."""
+    fields = Path(f"/proc/{server.pid}/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        pytest.param(HEAD + b"a:\r\n" * 1_000_000 + b"\r\n", 431, id="a million headers"),
+        pytest.param(HEAD + b"a:\r\n" * 200 + b"\r\n", 431, id="200 headers"),
+        pytest.param(HEAD + b"a: " + b"x" * 40_000 + b"\r\n\r\n", 431, id="one long header in one piece"),
+        pytest.param(HEAD + b"a: " + b"x" * (16 * MIB), 431, id="one header that never ends"),
+        pytest.param(HEAD + b"x" * (16 * MIB), 431, id="a header's name that never ends"),
+        pytest.param(b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414, id="a long URL"),
+        pytest.param(b"GET /" + b"x" * (16 * MIB), 414, id="an URL that never ends"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no Host"),
+        pytest.param(HEAD + b"Host: other\r\n\r\n", 400, id="two Hosts"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            id="two lengths",
+        ),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, id="TLS"),
+        pytest.param(
+            b"GET /connection/websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            + b"a:\r\n" * 100_000
+            + b"\r\n",
+            431,
+            id="a WebSocket with many headers",
+        ),
+    ],
+)
+def test_a_request_beyond_a_bound_is_refused_before_it_is_all_in_memory(
+    serve: Serve, request_bytes: bytes, expected: int
+) -> None:
+    server = serve("--dev")
+    before = rss(server)
+    with line(server) as end:
+        send(end, request_bytes)
+        assert status(read(end)) == expected
+    assert rss(server) - before < 4 * MIB
+    assert httpx.get(server.http("/health/live")).status_code == 200
+
+
+def test_the_log_says_which_bound_it_was_and_not_once_per_request(serve: Serve) -> None:
+    server = serve("--dev")
+    for _ in range(50):
+        with line(server) as end:
+            send(end, HEAD + b"a:\r\n" * 200 + b"\r\n")
+            read(end)
+    assert server.log().count("refused with 431: too many headers: at most 100 (options: [http])") == 1
+
+
+def test_what_is_within_the_bounds_passes(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__HEADERS": "200", "FRESHET_HTTP__HEAD_SIZE": "100000"})
+    headers = {f"x-{number}": "y" * 400 for number in range(150)}
+    assert httpx.get(server.http("/health/live"), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET /health", HEAD + b"a: b\r\n", b"POST /api/info HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n{"],
+    ids=["silent", "half an URL", "half a head", "half a body"],
+)
+def test_a_request_that_does_not_arrive_in_time_is_ended(serve: Serve, begun: bytes) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__HEAD_TIMEOUT": "0.5", "FRESHET_HTTP__BODY_TIMEOUT": "0.5"})
+    with line(server) as end:
+        send(end, begun)
+        answer = read(end)
+    assert not answer or status(answer) == 408
+
+
+def test_dribbling_does_not_extend_the_deadline(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__HEAD_TIMEOUT": "0.5"})
+    with line(server) as end:
+        end.settimeout(0.05)
+        answer = b""
+        for _ in range(int(seconds(10) / 0.05)):
+            send(end, b"x" if answer or not _ else b"GET /"[_ : _ + 1])
+            try:
+                if not (chunk := end.recv(1000)):
+                    break
+                answer += chunk
+            except TimeoutError:
+                continue
+            except ConnectionResetError:
+                break
+        else:
+            pytest.fail("a head that came byte by byte was still waited for")
+
+
+def test_a_second_request_on_a_connection_has_a_deadline_of_its_own(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__HEAD_TIMEOUT": "0.5"})
+    with line(server) as end:
+        send(end, HEAD + b"\r\n")
+        assert status(response(end)) == 200
+        send(end, HEAD)
+        assert status(read(end)) == 408
+
+
+def test_a_body_that_keeps_coming_is_waited_for(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__BODY_TIMEOUT": "0.2"})
+    body = b'{"channel": "a", "data": "' + b"x" * 3000 + b'"}'
+    with line(server) as end:
+        send(end, b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 1000):  # 3 s by its rate: what this takes
+            send(end, body[start : start + 1000])
+            time.sleep(0.7)
+        assert status(response(end)) == 200
+
+
+def test_requests_that_are_sent_ahead_are_bounded(serve: Serve) -> None:
+    server = serve("--dev")
+    with line(server) as end:
+        send(end, (b"GET /channels/a?wait=30 HTTP/1.1\r\nHost: h\r\n\r\n") * 1000)
+        assert read(end) == b""
+    assert "at most 16 requests may be sent ahead" in server.log()
+    with line(server) as end:
+        send(end, (HEAD + b"\r\n") * 10)
+        got = b""
+        while got.count(b"HTTP/1.1 200") < 10:
+            got += end.recv(65536)
+
+
+# ------------------------------------------------------------------------------------------------------ few open files
+
+
+def stranger(server: Server, members: ExitStack) -> socket.socket:
+    """A connection that says nothing."""
+    return members.enter_context(line(server))
+
+
+def test_silent_connections_make_room_for_those_who_come(serve: Serve) -> None:
+    server = serve("--dev", prefix=("prlimit", "--nofile=320:320"))
+    with ExitStack() as open_, connect(server.ws("/channels/a")) as member:
+        for _ in range(500):
+            stranger(server, open_)
+        assert httpx.get(server.http("/health/live"), timeout=seconds(5)).status_code == 200
+        assert httpx.get(server.http("/metrics"), timeout=seconds(5)).status_code == 200
+        with connect(server.ws("/channels/a"), open_timeout=seconds(5)) as late:
+            late.send("hello")
+            assert member.recv(seconds(5)) == "hello"
+    assert server.log().count("the oldest that has sent no whole request is closed for each new one") == 1
+
+
+def crowd(server: Server, path: str, most: int, open_: ExitStack) -> list[ClientConnection]:
+    """WebSockets, until one is refused."""
+    members: list[ClientConnection] = []
+    with suppress(InvalidStatus):
+        while len(members) < most:
+            members.append(open_.enter_context(connect(server.ws(path), open_timeout=seconds(5), close_timeout=0.1)))
+    return members
+
+
+def test_websockets_that_never_connect_make_room_too(serve: Serve) -> None:
+    server = serve("--dev", prefix=("prlimit", "--nofile=256:256"))
+    with ExitStack() as open_:
+        strangers = crowd(server, "/connection/websocket", 300, open_)
+        assert len(strangers) == 300  # the first of them are gone again
+        with connect(server.ws("/channels/a"), open_timeout=seconds(5)) as member:
+            member.send("hello")
+            assert member.recv(seconds(5)) == "hello"
+
+
+def test_clients_that_stay_are_refused_where_there_is_no_room_and_operators_are_answered(serve: Serve) -> None:
+    server = serve("--dev", prefix=("prlimit", "--nofile=256:256"))
+    with ExitStack() as open_:
+        members = crowd(server, "/channels/a", 300, open_)
+        assert 100 <= len(members) < 200
+        wait_until(lambda: refused(server), 5, "those who came last to be counted as clients")
+        with httpx.stream("GET", server.http("/channels/a"), headers={"Accept": "text/event-stream"}) as answer:
+            assert "retry:" in answer.read().decode()  # try again later, in an EventSource's words
+        assert httpx.get(server.http("/health/live")).status_code == 200
+        members[0].send("all are served")
+        assert members[-1].recv(seconds(5)) == "all are served"
+
+
+def refused(server: Server) -> bool:
+    try:
+        connect(server.ws("/channels/a"), open_timeout=seconds(5)).close()
+    except InvalidStatus as answer:
+        return answer.response.status_code == 503
+    return False
