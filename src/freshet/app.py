@@ -20,7 +20,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import ChannelOptions, Config, api_key_of, channel_config, develop, load, metrics_key_of, secret_of
 from freshet.endpoints.in_process import Client, Lease
-from freshet.endpoints.opening import Opening
+from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
@@ -38,7 +38,7 @@ from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import routes as ops_routes
-from freshet.policy.origin import Origins
+from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
 from freshet.rules.channel import Channel, with_options
@@ -147,28 +147,32 @@ class Freshet:
         self._server = server = ServerOperations(node, dispatcher.policies)
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
-        self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment)
+        self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment, dev=dev)
         self._starting: asyncio.Task[None] | None = None
         self._in_lifespan = False
         self._configured = False
         self._lease = Lease(self.lifespan, lambda: self._started() is not None)
         self.sync = SyncCalls(self, node.portal)
 
-    def _routes(self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str]) -> ASGIApp:
+    def _routes(
+        self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str], *, dev: bool
+    ) -> ASGIApp:
         config, node = self.config, self._node
-        origins = Origins(config.origins)
+        origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
         opening = Opening(origins, node.admission, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        return Router(
+        router = Router(
             [
                 *client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces)),
                 *ops_routes(Health(lambda: node.state), metrics),
                 *api_routes(api, Description(anonymous=config.api.anonymous)),
-            ]
+            ],
+            redirect_slashes=False,  # it would make an URL of whatever `Host` says
         )
+        return HostGuard(router, Hosts(config.hosts, dev=dev))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:

@@ -1,15 +1,18 @@
 """What stands before every URL of clients: origin, preflight, draining, admission; and nothing goes past it."""
 
 import ast
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from freshet import Freshet, History
 from freshet.config import Config, Limits
+from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
 from tests.tools.asgi import Answered, knock
 from tests.tools.need import ROOT
@@ -99,8 +102,8 @@ def test_a_handshake_is_made_in_two_places_only() -> None:
 
 
 def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:
-    router = live._router
-    paths = {getattr(route, "path", "") for route in router.routes}  # type: ignore[attr-defined]
+    router = live._router.app  # type: ignore[attr-defined]
+    paths = {getattr(route, "path", "") for route in router.routes}
     ours = {path for path in paths if not path.startswith(("/api", "/metrics", "/health"))}
     assert ours == {
         "/connection/websocket",
@@ -170,6 +173,117 @@ async def test_a_preflight_of_what_a_client_of_a_stream_says_is_answered(live: F
     async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
         answer = await http.options("/emulation", headers={"Origin": PAGE})
         assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (204, "Content-Type")
+
+
+# -------------------------------------------------------------------------------- what a browser does by itself
+
+NAVIGATES = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+
+
+@pytest.mark.parametrize("signs", [NAVIGATES, IMAGE], ids=["a link", "an image"])
+@pytest.mark.parametrize("name", [name for name, opens in OVER_HTTP.items() if opens.method == "GET"])
+async def test_a_foreign_page_opens_nothing_by_a_link_or_an_image(
+    live: Freshet, name: str, signs: dict[str, str]
+) -> None:
+    opens = OPENS[name]
+    answer = await knock(live, opens.method, opens.url, {"Accept": opens.accept, **signs})
+    assert answer.status == 403
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "command", ['{"id":2,"publish":{"channel":"log:a","data":1}}', '{"id":2,"rpc":{"method":"pay"}}', '{"send":{}}']
+)
+async def test_a_get_connects_and_subscribes_and_changes_nothing(live: Freshet, command: str) -> None:
+    called = []
+
+    @live.rpc("pay")
+    def pay(session: object, data: Any) -> None:
+        called.append(data)
+
+    lines = '{"id":1,"connect":{}}\n' + command
+    answer = await knock(live, "GET", f"/connection/sse?cf_connect={quote(lines)}", {})
+    assert (answer.status, b"may connect and subscribe" in answer.body) == (400, True)
+    assert (called, (await live.history("log:a", limit=0)).position.offset) == ([], 0)
+    subscribes = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"log:a"}}'
+    await came_in(live, Opens("GET", f"/connection/sse?cf_connect={quote(subscribes)}", streams=True))
+
+
+async def cookies(live: Freshet, opens: Opens, signs: dict[str, str]) -> list[str | None]:
+    """What the hook sees of the cookies of a request that opens a client."""
+    seen: list[str | None] = []
+    connected = asyncio.Event()
+
+    @live.on_connect
+    def look(session: object, request: Handshake) -> None:
+        seen.append(request.headers.get("cookie"))
+        connected.set()
+
+    headers = {"Accept": opens.accept, "Cookie": "session=1", **signs}
+    if opens.method == "WEBSOCKET" or opens.streams:
+        await knock(live, opens.method, opens.url, headers, opens.body, stay=connected)
+    else:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
+            await http.request(opens.method, opens.url, headers=headers, content=opens.body)
+    return seen
+
+
+CONNECTING = {
+    name: OPENS[name] for name in ("channel websocket", "sse", "http_stream", "channel events", "channel page")
+}
+
+
+@pytest.mark.parametrize("name", CONNECTING)
+async def test_cookies_count_where_a_page_that_may_connect_made_the_request(live: Freshet, name: str) -> None:
+    assert await cookies(live, OPENS[name], {"Origin": PAGE}) == ["session=1"]
+
+
+@pytest.mark.parametrize("name", CONNECTING)
+async def test_cookies_without_a_sign_of_whose_they_are_count_for_reading_alone(live: Freshet, name: str) -> None:
+    opens = OPENS[name]
+    assert await cookies(live, opens, {}) == ["session=1" if opens.method == "GET" else None]
+
+
+@each_over_http
+async def test_where_all_origins_may_connect_no_answer_is_for_a_page_with_credentials(opens: Opens) -> None:
+    live = Freshet(dev=True, environment={}, config=Config(origins=["*"]))
+    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
+    async with live.lifespan():
+        headers = (await came_in(live, opens, FOREIGN)).headers
+    assert headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in headers
+
+
+# ------------------------------------------------------------------------------------------------------- host names
+
+EVERYWHERE = {
+    **OPENS,
+    "api": Opens("POST", "/api/info", body=b"{}"),
+    "metrics": Opens("GET", "/metrics"),
+    "explorer": Opens("GET", "/api/"),
+}
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+async def test_in_dev_a_name_that_a_stranger_let_lead_here_is_not_answered(name: str) -> None:
+    """DNS rebinding: the page of the stranger is of the same origin then, whatever the browser checks."""
+    opens = EVERYWHERE[name]
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        signs = {"host": "evil.example:8000", "Origin": "http://evil.example:8000", "Accept": opens.accept}
+        answer = await knock(live, opens.method, opens.url, signs, opens.body)
+        assert (answer.status, b"hosts" in answer.body) == (421, True)
+        health = await knock(live, "GET", "/health/live", signs)
+        assert health.status == 200
+
+
+async def test_a_redirect_does_not_repeat_the_host() -> None:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        for path in ("/api", "/socket.io", "/channels/a/", "/metrics/"):
+            location = (await knock(live, "GET", path, {"host": "evil"})).headers.get("location", "")
+            assert "evil" not in location
 
 
 # ---------------------------------------------------------------------------------------------- draining, admission

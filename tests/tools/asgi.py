@@ -30,10 +30,11 @@ async def knock(
     body: bytes = b"",
     *,
     may_respond: bool = True,
+    stay: asyncio.Event | None = None,
 ) -> Answered:
     """What a request is answered. method: `WEBSOCKET` for one of those. url: a path and a query.
 
-    may_respond: the server can answer a WebSocket by a response.
+    may_respond: the server can answer a WebSocket by a response. stay: until this is set.
     """
     answered, sent = asyncio.Event(), list[Any]()
     websocket = method == "WEBSOCKET"
@@ -43,6 +44,8 @@ async def knock(
         if coming:
             return coming.pop(0)
         await answered.wait()
+        if stay is not None:
+            await stay.wait()
         return {"type": "websocket.disconnect", "code": 1001} if websocket else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:

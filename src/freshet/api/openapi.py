@@ -8,10 +8,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.api.examples import EXAMPLES
-from freshet.api.methods import METHODS, VERSION, BatchRequest, BatchResult, Failure
+from freshet.api.methods import METHODS, BatchRequest, BatchResult, Failure
 
 KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."
 WORD = "The same key behind the word `apikey` and a space."
+REVISION = "1"  # of the API; which version runs is told to those with a key, by `info`
 REFERENCE = "#/components/schemas/{name}"
 ABOUT = """\
 Publish, read history and presence, and subscribe or disconnect clients, from any language.
@@ -66,7 +67,7 @@ def describe() -> dict[str, Any]:
     paths["/batch"] = _operation("batch", summary, _reference(BatchRequest), _reference(BatchResult))
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Freshet server API", "version": VERSION, "description": ABOUT},
+        "info": {"title": "Freshet server API", "version": REVISION, "description": ABOUT},
         "paths": paths,
         "security": [{"key": []}, {"authorization": []}],
         "components": {

@@ -215,6 +215,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     origins: Annotated[
         list[str], Meta(description="Web pages that may connect, `https://example.org`; empty: the server's own host.")
     ] = []
+    hosts: Annotated[
+        list[str],
+        Meta(
+            description="Names under which the server answers, `example.org` or `*.example.org`, without a port; "
+            "empty: any, with `--dev` only addresses and names that nobody can register, such as `localhost`."
+        ),
+    ] = []
     personal_channels: Annotated[
         bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
     ] = False

@@ -25,6 +25,7 @@ OTHER_NAMES = frozenset(  # of ours that are no options
 S = TypeVar("S", bound=Struct)
 
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(\*\.)?[^/*@?#\\\s]+/?")
+_HOST = re.compile(r"(\*\.)?[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*|\[[0-9a-fA-F:.]+\]")
 
 
 def load(
@@ -57,6 +58,8 @@ def parse(tree: dict[str, Any]) -> Config:
         _check_rule(rule, f"channels[{index}]")
     for index, origin in enumerate(config.origins):
         _check_origin(origin, f"origins[{index}]")
+    for index, host in enumerate(config.hosts):
+        _check_host(host, f"hosts[{index}]")
     return config
 
 
@@ -192,3 +195,8 @@ def _check_origin(origin: str, path: str) -> None:
     if origin != "*" and _ORIGIN.fullmatch(origin) is None:
         allowed = "`https://example.org`, `https://example.org:8443`, `https://*.example.org` for what is below, or `*`"
         raise ConfigError(path, f"{origin!r} is what no browser sends. Allowed: {allowed}")
+
+
+def _check_host(host: str, path: str) -> None:
+    if host != "*" and _HOST.fullmatch(host) is None:
+        raise ConfigError(path, f"{host!r} is no host name. Allowed: `example.org`, `*.example.org`, `[::1]`, or `*`")

@@ -4,18 +4,22 @@ Every endpoint lets `Opening.open` look at a request first, and goes on with the
 request has its response already.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.model.frame import Handshake
-from freshet.policy.origin import REFUSAL, Origins
+from freshet.observe.logs import BoundedLog
+from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
 from freshet.session.session import Carried
 from freshet.transports import asgi, native
+
+log = logging.getLogger("freshet.opening")
 
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
@@ -25,6 +29,25 @@ Refuse = Callable[[int, str, Mapping[str, str]], Response]
 
 def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
     return PlainTextResponse(text, status, headers)
+
+
+class HostGuard:
+    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self.app = app
+        self._hosts = hosts
+        self._log = BoundedLog(log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host")
+        if self._hosts.allow(host) or _path(scope).startswith("/health/"):
+            await self.app(scope, receive, send)
+            return
+        self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
+        await answer(
+            plain(421, "This server does not answer to that name: see the option `hosts`.\n"), scope, receive, send
+        )
 
 
 class Opening:
@@ -42,11 +65,14 @@ class Opening:
 
         admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
         """
-        headers = Headers(scope=scope)
-        if not self._origins.allow(headers.get("origin"), headers.get("host")):
-            await answer(refuse(403, REFUSAL, {}), scope, receive, send)
+        headers = _joined(Headers(scope=scope))
+        judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
+        if judged.refusal:
+            await answer(refuse(403, judged.refusal, {}), scope, receive, send)
             return None
-        handshake = _handshake_of(scope, headers)
+        if not judged.ambient:
+            headers.pop("cookie", None)
+        handshake = _handshake_of(scope, headers, judged.shared)
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             await Response(None, 204, cors(handshake))(scope, receive, send)
             return None
@@ -86,17 +112,28 @@ async def answer(response: Response, scope: Scope, receive: Receive, send: Send)
     await response(scope, receive, send)
 
 
-def _handshake_of(scope: Scope, headers: Headers) -> Handshake:
+def _path(scope: Scope) -> str:
+    """Below the prefix under which Freshet is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _joined(headers: Headers) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for name, value in headers.items():
         values.setdefault(name, []).append(value)
+    return {name: ", ".join(each) for name, each in values.items()}
+
+
+def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handshake:
     peer = scope.get("client")
     return Handshake(
-        path=scope["path"].removeprefix(scope.get("root_path", "")),
+        path=_path(scope),
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-        headers={name: ", ".join(each) for name, each in values.items()},
+        headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
+        shared=shared,
     )
 
 
@@ -116,10 +153,14 @@ def cors(request: Handshake) -> dict[str, str]:
     page = request.headers.get("origin")
     if page is None:
         return {"Cache-Control": "no-store"}
+    whose = (
+        {"Access-Control-Allow-Origin": "*"}
+        if request.shared
+        else {"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"}
+    )
     return {
         "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": page,
-        "Access-Control-Allow-Credentials": "true",
+        **whose,
         "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
         "Access-Control-Allow-Headers": request.headers.get("access-control-request-headers", "Content-Type"),
         "Vary": "Origin",

@@ -16,7 +16,8 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.protobuf import parse_emulation
 from freshet.endpoints.opening import Opening, cors, plain, raw
-from freshet.errors import EngineUnavailable
+from freshet.errors import Disconnect, EngineUnavailable
+from freshet.model.commands import Connect, Subscribe
 from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
 from freshet.transports import stream
@@ -57,9 +58,22 @@ class StreamEndpoint:
             await plain(400, "Expected a connect command.\n", allow)(scope, receive, send)
             return
         dialect, form = self._select(request)
+        if scope["method"] != "POST" and not _only_reads(dialect, commands):
+            await plain(400, "A GET may connect and subscribe; send the other commands behind it.\n", allow)(
+                scope, receive, send
+            )
+            return
         session = self._dispatcher.open(dialect, request, posts=True)
         session.receive(Frame(commands, binary=form is stream.MESSAGES))
         await stream.converse(session, form, raw(allow), receive, send)
+
+
+def _only_reads(dialect: Dialect, commands: bytes) -> bool:
+    """Whether nothing is changed by them: a page of a stranger can have a GET made with a user's cookies."""
+    try:
+        return all(type(command) in (Connect, Subscribe) for command in dialect.receive(Frame(commands)))
+    except Disconnect:
+        return True  # which the session says
 
 
 class _Emulation(msgspec.Struct):

@@ -34,6 +34,7 @@ class Handshake(msgspec.Struct, frozen=True):
     headers: names in lower case; a name that came more than once is joined by `, `.
     query: of a name that came more than once, the last.
     client: the peer's address, `host:port`, or empty.
+    shared: a page of any origin may have made it, so that its answers are for all and for no user in particular.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Handshake(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     client: str = ""
     subprotocols: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def token(self) -> str:
