@@ -1,6 +1,8 @@
 """`freshet publish` and `freshet tail`, as processes, on a server that runs, is gone, or refuses."""
 
 import json
+import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,7 +26,13 @@ match = "a"
 history = { size = 9, ttl = 60 }
 read = "client"
 """
-CLEAN = {"PATH": "/usr/bin:/bin", "COLUMNS": "120", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+CLEAN = {
+    "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    "PATH": "/usr/bin:/bin",
+    "COLUMNS": "120",
+    "NO_COLOR": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 Freshet = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -90,6 +98,20 @@ def test_what_is_published_is_tailed(freshet: Freshet) -> None:
     assert second["data"] == "no json"
     done = freshet("tail", "one", "--since", f"{first['epoch']}:1", "--limit", "1")
     assert done.stdout.endswith('one 2 "no json"\n')
+
+
+HOSTILE = {"C1": "a\x9b31mb", "DEL": "a\x7fb", "bidi": "a\u202eb", "line separator": "a\u2028b", "tag": "a\U000e0041b"}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("form", ["--json", "--limit=1"], ids=["json", "text"])
+def test_what_strangers_wrote_does_not_steer_the_terminal(freshet: Freshet, text: str, form: str) -> None:
+    channel = f"strange-{secrets.token_hex(4)}"
+    assert freshet("publish", channel, "--text", text, "--tag", f"event={text}").returncode == 0
+    done = freshet("tail", channel, "--since", "oldest", "--limit", "1", form)
+    assert done.returncode == 0
+    assert done.stdout.rstrip("\n").isprintable()
+    assert json.dumps(text)[1:-1] in done.stdout
 
 
 def test_standard_input_is_published_line_by_line(freshet: Freshet) -> None:

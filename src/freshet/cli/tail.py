@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketE
 from websockets.sync.client import ClientConnection, connect
 
 from freshet.cli.configuration import DEFAULT, configuration
-from freshet.cli.console import err, fail, out
+from freshet.cli.console import err, fail, out, printable
 from freshet.cli.publish import HERE, Url
 from freshet.config import secret_of
 from freshet.errors import ConfigError
@@ -97,13 +97,13 @@ def _since(texts: list[str], channels: list[str]) -> dict[str, Place | None]:
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(item, ensure_ascii=False), flush=True)
+        print(printable(json.dumps(item, ensure_ascii=False)), flush=True)
         return
     line = Text(time.strftime("%H:%M:%S "), "dim")
-    line.append(item["channel"], "cyan").append(f" {item['offset'] or '-'} ", "dim")
+    line.append(printable(item["channel"]), "cyan").append(f" {item['offset'] or '-'} ", "dim")
     if "tags" in item:
-        line.append(" ".join(f"{name}={value}" for name, value in item["tags"].items()) + " ", "magenta")
-    line.append(json.dumps(item["data"], ensure_ascii=False))
+        line.append(printable(" ".join(f"{name}={value}" for name, value in item["tags"].items())) + " ", "magenta")
+    line.append(printable(json.dumps(item["data"], ensure_ascii=False)))
     out.print(line, soft_wrap=True, highlight=False)
     out.file.flush()
 
