@@ -62,6 +62,7 @@ TABLES = {
     "metrics": "`[metrics]`",
     "channels[]": "`[[channels]]`",
     "limits": "`[limits]`",
+    "rates": "`[rates]`",
     "timing": "`[timing]`",
     "http": "`[http]`",
     "websocket": "`[websocket]`",
@@ -73,12 +74,13 @@ ABOUT_TABLES = {
     "metrics": config.Metrics.__doc__,
     "channels[]": config.ChannelConfig.__doc__,
     "limits": config.Limits.__doc__,
+    "rates": config.Rates.__doc__,
     "timing": config.Timing.__doc__,
     "http": config.Http.__doc__,
     "websocket": config.WebSocket.__doc__,
 }
 
-TYPES = {"str": "text", "int": "integer", "float": "number", "bool": "true, false", "list": "list", "History": "table"}
+TYPES = {"str": "text", "int": "integer", "float": "number", "bool": "true, false", "list": "list", "History": "table", "Rate": "table"}
 
 
 def configuration() -> str:

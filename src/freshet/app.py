@@ -38,6 +38,7 @@ from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import routes as ops_routes
+from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
@@ -143,7 +144,8 @@ class Freshet:
         self._node = node = Node(config, engine_of(config, clock), tokens, clock)
         self._run = run = node.portal.run
         self._hooks, self._rules = node.hooks, node.rules
-        dispatcher = Dispatcher(node, [Rights(tokens, personal_channels=config.personal_channels)])
+        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        dispatcher = Dispatcher(node, [rates, Rights(tokens, personal_channels=config.personal_channels)])
         self._server = server = ServerOperations(node, dispatcher.policies)
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
@@ -161,7 +163,8 @@ class Freshet:
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        opening = Opening(origins, node.admission, lambda: node.state == "draining" or server.is_full())
+        addresses = AddressLimits(config.rates.address, node.clock.monotonic)
+        opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         router = Router(

@@ -162,6 +162,10 @@ class Disconnect(FreshetError):
     def not_available(cls, reason: str = "not available") -> Self:
         return cls(3508, reason)
 
+    @classmethod
+    def too_many_errors(cls) -> Self:
+        return cls(3509, "too many errors")
+
 
 class ConfigError(FreshetError):
     """A mistake in the configuration.

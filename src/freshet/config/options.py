@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from freshet.errors import ConfigError
 from freshet.model.log import History
+from freshet.runtime.rates import Rate
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -150,6 +151,30 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 1000
 
 
+class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How often something may happen: `{ rate, burst }`, so many a second in the long run and so many at once.
+
+    A rate of 0: no limit. What the server itself does is not limited.
+    """
+
+    client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
+        250, 2500
+    )
+    client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=_BYTES)] = Rate(
+        512 * KIB, 8 * MIB
+    )
+    history: Annotated[Rate, Meta(description="Pages of history that one client reads.")] = Rate(20, 200)
+    presence: Annotated[Rate, Meta(description="Lists of presence that one client reads.")] = Rate(10, 200)
+    refusals: Annotated[
+        Rate, Meta(description="Commands that are refused for one of these rates; beyond: it is disconnected (3509).")
+    ] = Rate(10, 1000)
+    user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 10_000)
+    channel: Annotated[Rate, Meta(description="What clients publish in one channel.")] = Rate(500, 5000)
+    address: Annotated[
+        Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
+    ] = Rate(20, 500)
+
+
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Intervals and timeouts, in seconds."""
 
@@ -230,6 +255,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     metrics: Metrics = Metrics()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
+    rates: Rates = Rates()
     timing: Timing = Timing()
     http: Http = Http()
     websocket: WebSocket = WebSocket()

@@ -13,6 +13,9 @@ from msgspec import Meta, Struct, structs
 from freshet.config.options import Config
 from freshet.errors import ConfigError
 from freshet.model.log import History
+from freshet.runtime.rates import Rate
+
+TABLES = (History, Rate)  # values that are written as a table
 
 
 def refuse_unknown(value: Any, kind: Any, path: str) -> None:
@@ -93,12 +96,12 @@ def options(struct: type[Struct], path: str) -> Iterator[Option]:
         hint = hints[field.name]
         origin, arguments = bare(hint)
         inner = arguments[0] if origin is list else origin
-        if isinstance(inner, type) and issubclass(inner, Struct) and inner is not History:
+        if isinstance(inner, type) and issubclass(inner, Struct) and inner not in TABLES:
             yield from options(inner, f"{path}{field.name}{'[]' if origin is list else ''}.")
             continue
         meta = next((each for each in get_args(hint)[1:] if isinstance(each, Meta)), Meta())
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        shown = "" if default is msgspec.NODEFAULT else json.dumps(default)
+        shown = "" if default is msgspec.NODEFAULT else json.dumps(msgspec.to_builtins(default))
         names = (
             " | ".join(map(json.dumps, arguments)) if origin is Literal else getattr(origin, "__name__", str(origin))
         )

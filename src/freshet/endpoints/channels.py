@@ -1,6 +1,7 @@
 """`/channels/{channel}` over HTTP: an event stream, a page of history that may wait, and publishing."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import msgspec
@@ -19,7 +20,19 @@ from freshet.transports import stream
 
 LONGEST_WAIT = 60.0  # seconds
 PAGE = 100  # publications, unless the request says otherwise
-STATUS = {3500: 401, 3501: 400, 3503: 403, 3507: 403, 4601: 401, 4602: 404, 4603: 403, 4607: 400, 4609: 401, 4612: 410}
+STATUS = {
+    3500: 401,
+    3501: 400,
+    3503: 403,
+    3507: 403,
+    4601: 401,
+    4602: 404,
+    4603: 403,
+    4607: 400,
+    4609: 401,
+    4111: 429,
+    4612: 410,
+}
 
 
 class ChannelEndpoint:
@@ -168,4 +181,5 @@ def _json(body: bytes, allow: Mapping[str, str]) -> Response:
 
 def _refusal(why: Disconnect, allow: Mapping[str, str]) -> Response:
     status = STATUS.get(why.code, 503 if why.reconnect else 403)
-    return Response(msgspec.json.encode({"code": why.code, "message": why.reason}), status, allow, "application/json")
+    headers = {**allow, "Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else allow
+    return Response(msgspec.json.encode({"code": why.code, "message": why.reason}), status, headers, "application/json")

@@ -6,6 +6,7 @@ request has its response already.
 
 import logging
 from collections.abc import Callable, Mapping
+from math import ceil
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.model.frame import Handshake
 from freshet.observe.logs import BoundedLog
+from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
 from freshet.session.session import Carried
@@ -51,11 +53,17 @@ class HostGuard:
 
 
 class Opening:
-    """origins: whose pages may connect. admission: the rate of new clients. draining: whether none is taken at all."""
+    """origins: whose pages may connect. admission: the rate of new clients. addresses: the same, of each address.
 
-    def __init__(self, origins: Origins, admission: Admission, draining: Callable[[], bool]) -> None:
+    draining: whether none is taken at all.
+    """
+
+    def __init__(
+        self, origins: Origins, admission: Admission, addresses: AddressLimits, draining: Callable[[], bool]
+    ) -> None:
         self._origins = origins
         self._admission = admission
+        self._addresses = addresses
         self._draining = draining
 
     async def open(
@@ -94,11 +102,16 @@ class Opening:
 
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
-        wait = 1 if self._draining() else 0 if resumes else self._admission.wait()
+        status, wait = 503, 1 if self._draining() else 0
+        if not wait and not resumes:
+            if wait := ceil(self._addresses.wait(handshake.client)):
+                status = 429
+            else:
+                wait = self._admission.wait()
         if not wait:
             return True
         headers = cors(handshake) if scope["type"] == "http" else {}
-        await answer(refuse(503, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
+        await answer(refuse(status, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
         return False
 
 

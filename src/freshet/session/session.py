@@ -111,7 +111,7 @@ class Session:
 
     # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. post: the secret under which
     # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
-    # session keeps for it.
+    # session keeps for it. spent: what a policy keeps of its rates.
     __slots__ = (
         "_backlog",
         "_busy",
@@ -129,6 +129,7 @@ class Session:
         "post",
         "record",
         "slot",
+        "spent",
         "subscriptions",
         "token_claims",
         "user",
@@ -150,6 +151,7 @@ class Session:
         self.ended: Disconnect | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.slot = -1
+        self.spent: Any = None
         self._backlog: deque[Command] | None = None
         self._busy = False
         self._pong_received = True

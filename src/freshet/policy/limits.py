@@ -1,0 +1,182 @@
+"""How much one client, one user, one channel and one address may ask for: see the options of `[rates]`.
+
+A command that exceeds a rate is refused with 111 and the time to wait; a client that goes on and on is disconnected.
+All is counted by this process.
+"""
+
+import logging
+from collections.abc import Callable
+from ipaddress import IPv4Address, ip_address
+from typing import NoReturn
+
+from freshet.config import Rates
+from freshet.errors import Disconnect, Refusal
+from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.observe.logs import BoundedLog
+from freshet.policy.base import Context, Policy
+from freshet.rules.rules import ChannelRule
+from freshet.runtime.rates import Buckets, Meter, Rate
+from freshet.session.session import Session
+
+log = logging.getLogger("freshet.limits")
+
+
+class Spent:
+    """What one client took of its rates.
+
+    commands, bytes, publications: taken already, and not used yet; the last of these in `channel`. The others are
+    buckets, see `Meter`.
+    """
+
+    __slots__ = (
+        "bytes",
+        "bytes_bucket",
+        "channel",
+        "commands",
+        "commands_bucket",
+        "history",
+        "presence",
+        "publications",
+        "refusals",
+    )
+
+    def __init__(self) -> None:
+        self.commands = self.bytes = self.publications = 0
+        self.channel = ""
+        self.commands_bucket = self.bytes_bucket = self.history = self.presence = self.refusals = 0.0
+
+
+def _lease(rate: Rate, most: int) -> int:
+    """How much is taken of a bucket at once, so that most commands cost a subtraction: little of what it holds."""
+    return max(1, min(most, int(rate.burst) // 64))
+
+
+class RateLimits(Policy):
+    """The first policy of all, as what comes behind it may be costly. The server itself is not limited.
+
+    least: commands that a client must be able to send at once, as its library does when it comes back.
+    """
+
+    def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float]) -> None:
+        client = Rate(rates.client.rate, max(rates.client.burst, least))
+        self._client = _meter(client)
+        self._commands = min(_lease(client, 16), _lease(rates.user, 16) if rates.user.rate else 16)
+        self._bytes, self._chunk = _meter(rates.client_bytes), _lease(rates.client_bytes, 16 * 1024)
+        self._history, self._presence = _meter(rates.history), _meter(rates.presence)
+        self._refusals = _meter(rates.refusals)
+        self._users: Buckets[str] | None = Buckets(rates.user) if rates.user.rate else None
+        self._channels: Buckets[str] | None = Buckets(rates.channel) if rates.channel.rate else None
+        self._publications = _lease(rates.channel, 16)
+        self._now = monotonic
+        self._log = BoundedLog(log)
+
+    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> None:
+        session = context.session
+        if session is None:
+            return
+        spent = session.spent
+        if spent is None:
+            spent = session.spent = Spent()
+        if spent.commands:
+            spent.commands -= 1
+        else:
+            self._take_commands(session, spent)
+        kind = type(command)
+        if kind is Publish:
+            if spent.channel == command.channel and spent.publications:  # type: ignore[attr-defined]
+                spent.publications -= 1
+            else:
+                self._take_publications(session, spent, command.channel)  # type: ignore[attr-defined]
+        elif kind is ReadHistory or kind is ReadPresence or kind is ReadPresenceStats:
+            self._take_read(session, spent, history=kind is ReadHistory)
+            return
+        if size := len(getattr(command, "data", b"")):
+            if spent.bytes >= size:
+                spent.bytes -= size
+            else:
+                self._take_bytes(session, spent, size)
+
+    def _take_commands(self, session: Session, spent: Spent) -> None:
+        now, count = self._now(), self._commands
+        if self._client is not None:
+            after = self._client.take(spent.commands_bucket, now, count)
+            if after < 0:
+                self._refuse(session, spent, -after, "client")
+            spent.commands_bucket = after
+        if self._users is not None and session.user and (wait := self._users.take(session.user, now, count)):
+            self._refuse(session, spent, wait, "user")
+        spent.commands = count - 1
+
+    def _take_publications(self, session: Session, spent: Spent, channel: str) -> None:
+        if self._channels is None:
+            return
+        if wait := self._channels.take(channel, self._now(), self._publications):
+            self._refuse(session, spent, wait, "channel")
+        spent.channel, spent.publications = channel, self._publications - 1
+
+    def _take_bytes(self, session: Session, spent: Spent, size: int) -> None:
+        if self._bytes is None:
+            return
+        count = max(size - spent.bytes, self._chunk)
+        after = self._bytes.take(spent.bytes_bucket, self._now(), count)
+        if after < 0:
+            self._refuse(session, spent, -after, "client_bytes")
+        spent.bytes_bucket = after
+        spent.bytes += count - size
+
+    def _take_read(self, session: Session, spent: Spent, *, history: bool) -> None:
+        meter, name = (self._history, "history") if history else (self._presence, "presence")
+        if meter is None:
+            return
+        after = meter.take(getattr(spent, name), self._now())
+        if after < 0:
+            self._refuse(session, spent, -after, name)
+        setattr(spent, name, after)
+
+    def _refuse(self, session: Session, spent: Spent, wait: float, option: str) -> NoReturn:
+        """Raises `Refusal` 111; `Disconnect` for a client that does not stop."""
+        self._log.warning(
+            option, "%r asks for too much, it is refused for %.1f s: see the option rates.%s", session, wait, option
+        )
+        if self._refusals is not None:
+            after = self._refusals.take(spent.refusals, self._now())
+            if after < 0:
+                raise Disconnect.too_many_errors()
+            spent.refusals = after
+        raise Refusal.too_many_requests(f"too many requests: try again in {max(wait, 0.1):.1f} s")
+
+
+def _meter(rate: Rate) -> Meter | None:
+    return Meter(rate) if rate.rate else None
+
+
+class AddressLimits:
+    """New clients by their address: an IPv4 address, or the /64 of an IPv6 address.
+
+    Addresses of this machine and of private networks are not limited: they are those of proxies that do not say for
+    whom they ask.
+    """
+
+    def __init__(self, rate: Rate, monotonic: Callable[[], float]) -> None:
+        self._buckets: Buckets[str] | None = Buckets(rate) if rate.rate else None
+        self._now = monotonic
+
+    def wait(self, client: str) -> float:
+        """Seconds after which a client from there may try again; 0: it may come in. client: as in a handshake."""
+        if self._buckets is None:
+            return 0.0
+        address = network_of(client)
+        return self._buckets.take(address, self._now()) if address else 0.0
+
+
+def network_of(client: str) -> str:
+    """What stands for one household, of `address:port`; empty: it may be anybody."""
+    try:
+        address = ip_address(client.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    if address.is_loopback or address.is_private or address.is_link_local:
+        return ""
+    return str(address) if isinstance(address, IPv4Address) else address.exploded[:19]

@@ -1,0 +1,195 @@
+"""How much one client, user, channel and address may ask for; and what becomes of who asks for more."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from freshet import Freshet, History
+from freshet.config import Config, Limits, Rates
+from freshet.errors import Disconnect, Refusal
+from freshet.policy.limits import AddressLimits, network_of
+from freshet.runtime.rates import Rate
+from freshet.testing import ManualClock
+from tests.tools.asgi import knock
+
+ONE = Rate(1, 1)
+
+
+@asynccontextmanager
+async def serving(limits: Limits | None = None, **rates: Rate) -> AsyncIterator[tuple[Freshet, ManualClock]]:
+    clock = ManualClock()
+    config = Config(limits=limits or Limits(), rates=Rates(**rates))
+    live = Freshet(dev=True, environment={}, config=config, clock=clock)
+    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client", read="client", presence=True)
+    live.rpc("echo")(lambda session, data: data)
+    async with live.lifespan():
+        yield live, clock
+
+
+async def refused(code: int, awaitable: Any) -> str:
+    with pytest.raises(Refusal) as why:
+        await awaitable
+    assert why.value.code == code
+    assert why.value.temporary
+    return why.value.message
+
+
+# ------------------------------------------------------------------------------------------------------------ a client
+
+
+async def test_a_client_that_asks_too_often_is_refused_with_the_time_to_wait() -> None:
+    async with serving(Limits(channels_per_client=1), client=Rate(2, 4)) as (live, clock), live.test_client() as client:
+        for _ in range(3):  # and the connect
+            await client.rpc("echo", 1)
+        assert "try again in 0.5 s" in await refused(111, client.rpc("echo", 1))
+        await clock.advance(0.6)
+        assert await client.rpc("echo", 1) == 1
+
+
+async def test_one_client_is_not_refused_for_another() -> None:
+    async with (
+        serving(Limits(channels_per_client=1), client=Rate(1, 2)) as (live, _),
+        live.test_client() as one,
+        live.test_client() as other,
+    ):
+        await one.rpc("echo", 1)
+        await refused(111, one.rpc("echo", 1))
+        assert await other.rpc("echo", 1) == 1
+
+
+async def test_a_client_may_come_back_to_all_its_channels_at_once_whatever_the_rate() -> None:
+    async with serving(client=Rate(1, 1)) as (live, _), live.test_client() as client:
+        for number in range(Limits().channels_per_client):
+            await client.subscribe(f"log:{number}")
+
+
+async def test_bytes_count_too() -> None:
+    async with serving(client_bytes=Rate(100, 1000)) as (live, clock), live.test_client() as client:
+        await client.publish("log:a", "x" * 998)
+        await refused(111, client.publish("log:a", "x" * 98))
+        await client.presence("log:a")  # what is not sent costs nothing
+        await clock.advance(1)
+        await client.publish("log:a", "x" * 98)
+
+
+@pytest.mark.parametrize("read", ["history", "presence"])
+async def test_costly_reads_have_a_rate_of_their_own(read: str) -> None:
+    async with serving(**{read: ONE}) as (live, clock), live.test_client() as client:
+        await getattr(client, read)("log:a")
+        await refused(111, getattr(client, read)("log:a"))
+        await client.rpc("echo", 1)
+        await clock.advance(1)
+        await getattr(client, read)("log:a")
+
+
+async def test_a_client_that_goes_on_and_on_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(history=ONE, refusals=Rate(1, 5)) as (live, _), live.test_client() as client:
+        await client.history("log:a")
+        for _ in range(5):
+            await refused(111, client.history("log:a"))
+        with pytest.raises(Disconnect) as why:
+            await client.history("log:a")
+        assert (why.value.code, why.value.reconnect) == (3509, False)
+    assert caplog.text.count("see the option rates.history") == 1
+
+
+# -------------------------------------------------------------------------------------------------- a user, a channel
+
+
+async def test_all_clients_of_a_user_have_one_rate() -> None:
+    async with (
+        serving(user=Rate(1, 2)) as (live, _),
+        live.test_client("u") as one,
+        live.test_client("u") as two,
+        live.test_client("v") as other,
+    ):
+        await one.rpc("echo", 1)
+        await two.rpc("echo", 1)
+        await refused(111, one.rpc("echo", 1))
+        assert await other.rpc("echo", 1) == 1
+
+
+async def test_all_that_clients_publish_in_a_channel_has_one_rate_and_the_server_none() -> None:
+    async with serving(channel=Rate(1, 2)) as (live, clock), live.test_client("u") as one, live.test_client("v") as two:
+        await one.publish("log:a", 1)
+        await two.publish("log:a", 2)
+        await refused(111, one.publish("log:a", 3))
+        await one.publish("log:b", 1)
+        for _ in range(10):
+            await live.publish("log:a", 0)
+        await clock.advance(1)
+        await one.publish("log:a", 3)
+
+
+async def test_a_post_to_a_channel_that_exceeds_its_rate_is_answered_429() -> None:
+    async with (
+        serving(channel=ONE) as (live, _),
+        httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http,
+    ):
+        assert (await http.post("/channels/log:a", content=b"1")).status_code == 200
+        answer = await http.post("/channels/log:a", content=b"1")
+        assert (answer.status_code, answer.json()["code"]) == (429, 4111)
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_no_rate_means_no_limit() -> None:
+    none = dict.fromkeys(("client", "client_bytes", "user", "channel", "history", "presence"), Rate(0, 0))
+    async with serving(Limits(channels_per_client=1), **none) as (live, _), live.test_client("u") as client:
+        for _ in range(3000):
+            await client.rpc("echo", 1)
+
+
+# ----------------------------------------------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("203.0.113.7:1234", "203.0.113.7"),
+        ("[2001:db9:1:2:3:4:5:6]:1234", "2001:0db9:0001:0002"),
+        ("2001:db9:1:2::9:1234", "2001:0db9:0001:0002"),
+        ("[::ffff:203.0.113.7]:1", "203.0.113.7"),
+        ("127.0.0.1:5", ""),
+        ("10.1.2.3:5", ""),
+        ("192.168.1.2:5", ""),
+        ("[::1]:5", ""),
+        ("[fd00::1]:5", ""),
+        ("[fe80::1]:5", ""),
+        ("", ""),
+        ("testclient:50000", ""),
+        ("unix", ""),
+    ],
+)
+def test_an_address_stands_for_a_household_and_those_of_proxies_for_nobody(client: str, network: str) -> None:
+    # 203.0.113.0/24 is for documentation, which the library counts as private: any public address does.
+    client, network = (text.replace("203.0.113.7", "8.8.8.8") for text in (client, network))
+    client = client.replace("2001:db9", "2600:db9")
+    network = network.replace("2001:0db9", "2600:0db9")
+    assert network_of(client) == network
+
+
+def test_new_clients_of_an_address_come_in_at_a_rate() -> None:
+    limits = AddressLimits(Rate(1, 2), lambda: 100.0)
+    assert [limits.wait("8.8.8.8:1"), limits.wait("8.8.8.8:2")] == [0, 0]
+    assert limits.wait("8.8.8.8:3") == pytest.approx(1)
+    assert limits.wait("8.8.4.4:3") == 0
+    assert [limits.wait("127.0.0.1:1") for _ in range(5)] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [("WEBSOCKET", "/channels/log:a"), ("GET", "/channels/log:a"), ("GET", "/socket.io/?EIO=4&transport=polling")],
+)
+async def test_an_address_that_exceeds_its_rate_is_answered_429(method: str, url: str) -> None:
+    async with serving(address=ONE) as (live, _):
+
+        async def from_afar(scope: Any, receive: Any, send: Any) -> None:
+            await live({**scope, "client": ("8.8.8.8", 1234)}, receive, send)
+
+        assert (await knock(from_afar, method, url)).status in (101, 200)
+        answer = await knock(from_afar, method, url)
+        assert (answer.status, int(answer.headers["retry-after"])) == (429, 1)
+        assert (await knock(live, method, url)).status in (101, 200)  # others come in
