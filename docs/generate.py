@@ -80,7 +80,15 @@ ABOUT_TABLES = {
     "websocket": config.WebSocket.__doc__,
 }
 
-TYPES = {"str": "text", "int": "integer", "float": "number", "bool": "true, false", "list": "list", "History": "table", "Rate": "table"}
+TYPES = {
+    "str": "text",
+    "int": "integer",
+    "float": "number",
+    "bool": "true, false",
+    "list": "list",
+    "History": "table",
+    "Rate": "table",
+}
 
 
 def configuration() -> str:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.tools.clients import CONFIG, Listener, connected, soon, token
 from tests.tools.patience import eventually, seconds
-from tests.tools.serving import Server, serving
+from tests.tools.serving import UNLIMITED, Server, serving
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -46,8 +46,8 @@ MALFORMED = [
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("hostile") / "freshet.toml"
     config.write_text(
-        CONFIG + "\n[limits]\nconnects_per_second = 0\n"
-    )  # all of them get in: admission has its own tests
+        CONFIG + "\n[limits]\nconnects_per_second = 0\n" + UNLIMITED
+    )  # all of them get in, and say all they like: admission and rates have their own tests
     with serving("--config", str(config)) as server:
         yield server
 

@@ -16,7 +16,7 @@ from centrifuge import Client, PublicationContext, SubscribedContext
 
 from tests.tools.clients import CONFIG, connected, token
 from tests.tools.patience import eventually, seconds
-from tests.tools.serving import Server, serving
+from tests.tools.serving import UNLIMITED, Server, serving
 
 SUBSCRIBERS = 5
 PUBLICATIONS = 300  # of each of two publishers in each channel
@@ -26,7 +26,7 @@ CHANNELS = ("ledger", "small:ledger")  # the first keeps more than is ever misse
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + UNLIMITED)
     with serving("--config", str(config)) as server:
         yield server
 

@@ -18,7 +18,7 @@ from httpx_sse import aconnect_sse
 from tests.test_recovery import CHANNELS, Line, check, cut_lines, publish
 from tests.tools.clients import CONFIG, token
 from tests.tools.patience import eventually, seconds
-from tests.tools.serving import Server, serving
+from tests.tools.serving import UNLIMITED, Server, serving
 
 READERS = 4
 
@@ -26,7 +26,7 @@ READERS = 4
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + UNLIMITED)
     with serving("--config", str(config)) as server:
         yield server
 

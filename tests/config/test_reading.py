@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,7 +126,7 @@ def test_each_option_can_come_from_the_environment_and_is_checked_there(option: 
     config: Any = load(None, {name: text})
     for part in option.path.split("."):
         config = getattr(config, part)
-    assert config == (default if default is not None else "")
+    assert msgspec.to_builtins(config) == (default if default is not None else "")
     if option.type in ("int", "float", "bool"):
         with pytest.raises(ConfigError):
             load(None, {name: "neither"})

@@ -24,8 +24,9 @@ log = logging.getLogger("freshet.limits")
 class Spent:
     """What one client took of its rates.
 
-    commands, bytes, publications: taken already, and not used yet; the last of these in `channel`. The others are
-    buckets, see `Meter`.
+    commands, bytes, publications: taken already, and not used yet; the last of these in `channel`. How much is taken at
+    once doubles from 1 on, as a client that stays for one command must not take more. The others are buckets, see
+    `Meter`.
     """
 
     __slots__ = (
@@ -34,14 +35,17 @@ class Spent:
         "channel",
         "commands",
         "commands_bucket",
+        "commands_lease",
         "history",
         "presence",
         "publications",
+        "publications_lease",
         "refusals",
     )
 
     def __init__(self) -> None:
         self.commands = self.bytes = self.publications = 0
+        self.commands_lease = self.publications_lease = 1
         self.channel = ""
         self.commands_bucket = self.bytes_bucket = self.history = self.presence = self.refusals = 0.0
 
@@ -97,7 +101,7 @@ class RateLimits(Policy):
                 self._take_bytes(session, spent, size)
 
     def _take_commands(self, session: Session, spent: Spent) -> None:
-        now, count = self._now(), self._commands
+        now, count = self._now(), spent.commands_lease
         if self._client is not None:
             after = self._client.take(spent.commands_bucket, now, count)
             if after < 0:
@@ -106,13 +110,16 @@ class RateLimits(Policy):
         if self._users is not None and session.user and (wait := self._users.take(session.user, now, count)):
             self._refuse(session, spent, wait, "user")
         spent.commands = count - 1
+        spent.commands_lease = min(2 * count, self._commands)
 
     def _take_publications(self, session: Session, spent: Spent, channel: str) -> None:
         if self._channels is None:
             return
-        if wait := self._channels.take(channel, self._now(), self._publications):
+        count = spent.publications_lease if channel == spent.channel else 1
+        if wait := self._channels.take(channel, self._now(), count):
             self._refuse(session, spent, wait, "channel")
-        spent.channel, spent.publications = channel, self._publications - 1
+        spent.channel, spent.publications = channel, count - 1
+        spent.publications_lease = min(2 * count, self._publications)
 
     def _take_bytes(self, session: Session, spent: Spent, size: int) -> None:
         if self._bytes is None:

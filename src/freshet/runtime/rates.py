@@ -5,7 +5,7 @@ again (the generic cell rate algorithm). One whose time has come is full, which 
 kept.
 """
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -17,8 +17,8 @@ SMALLEST = 1024  # buckets below which nobody looks for those that are full
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many a second in the long run, so many at once after a quiet time. A rate of 0: no limit."""
 
-    rate: float
-    burst: float
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+    burst: Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Meter:

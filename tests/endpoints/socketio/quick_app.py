@@ -15,7 +15,9 @@ from freshet.endpoints.socketio.engine import EngineSession
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Origins
+from freshet.runtime.rates import Rate
 
 live = Freshet(
     config=parse(
@@ -66,7 +68,10 @@ class Echo:
         """Nothing is kept."""
 
 
-echo = EngineEndpoint(Opening(Origins(["*"]), live._node.admission, lambda: False), live._dispatcher, Echo)
+opening = Opening(
+    Origins(["https://page.example"]), live._node.admission, AddressLimits(Rate(0, 0), lambda: 0.0), lambda: False
+)
+echo = EngineEndpoint(opening, live._dispatcher, Echo)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
