@@ -394,6 +394,7 @@ DISCONNECTS = {
     3503: "The application disconnected the client, for good.",
     3507: "The application does not allow it.",
     3508: "The server does not do what the client asked for.",
+    3509: "The client went on after too many of its commands were refused; see `[rates]`.",
 }
 
 
