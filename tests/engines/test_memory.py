@@ -8,6 +8,7 @@ from freshet.model.log import Position, PublishOptions
 from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+from tests.contracts.own_events import *  # noqa: F403
 
 
 @pytest.fixture

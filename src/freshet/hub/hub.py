@@ -2,7 +2,8 @@
 
 A session that subscribes is first `Joining`: what is published while its history is read is queued for it, and is
 merged by offset when it settles, so that there is neither a gap nor a repeat between the two. The live flow itself has
-none either: see `continuity.py`. What it missed is read from the log.
+none either: see `continuity.py`. What it missed is read from the log. Its own join is queued too: first the reply, then
+that, then what is published, whatever the engine.
 """
 
 import asyncio
@@ -121,15 +122,14 @@ class Hub:
         session before it gives the loop a turn.
         """
         subscribers = joining.subscribers
-        # What was published in this turn goes to those who are in, and to `joining.backlog`. Who came and went goes out
-        # at the turn's end, to this session too: it sees itself join.
-        others = [event for event in subscribers.pending if type(event) is not Published]
-        subscribers.pending = [event for event in subscribers.pending if type(event) is Published]
-        self._fan_out(subscribers)
-        subscribers.pending = others
+        self._fan_out(subscribers)  # what came in this turn goes to those who are in, and is queued for this one
         subscribers.joining.remove(joining)
         replay, recovered = self._replay(joining, stream, since)
         subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter)
+        if joining.own_join is not None:
+            # It sees itself join: at the turn's end, behind the reply, and before anything else that comes here.
+            subscribers.own_joins[joining.session] = joining.own_join
+            self._schedule(subscribers)
         return replay, recovered
 
     def _replay(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
@@ -201,9 +201,12 @@ class Hub:
                 self._begin_check(subscribers)
             return
         if not subscribers.pending:
-            self._turn.schedule()
-            self._pending.append(subscribers)
+            self._schedule(subscribers)
         subscribers.pending.append(event)
+
+    def _schedule(self, subscribers: Subscribers) -> None:
+        self._turn.schedule()
+        self._pending.append(subscribers)
 
     def suspect(self, channel: str) -> None:
         """What the engine calls when publications may have been lost on the way here; "": in any channel."""
@@ -301,6 +304,8 @@ class Hub:
 
     def _fan_out(self, subscribers: Subscribers, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""
+        if subscribers.own_joins:
+            self._push_own_joins(subscribers)
         events, subscribers.pending = subscribers.pending, []
         if not events:
             return
@@ -325,3 +330,11 @@ class Hub:
                         outbox.push(frame)
         if subscribers.delta:
             subscribers.fanned_out(events)
+
+    def _push_own_joins(self, subscribers: Subscribers) -> None:
+        own_joins, subscribers.own_joins = subscribers.own_joins, {}
+        for session, own_join in own_joins.items():
+            frame = session.dialect.encode(own_join)
+            if frame is not None:
+                session.outbox.push(frame)
+                add(self.counts.delivered, session.dialect.label, 1)

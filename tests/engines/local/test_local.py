@@ -18,6 +18,7 @@ from tests.contracts.engine import *  # noqa: F403 - the contract's tests are th
 from tests.contracts.engine import ALICE, KEEP, LOGGED
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.nodes import Peer
+from tests.contracts.own_events import *  # noqa: F403
 from tests.tools.patience import eventually
 
 

@@ -8,6 +8,7 @@ import pytest
 from freshet.engines.nats.engine import NatsEngine
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.nodes import *  # noqa: F403
+from tests.contracts.own_events import *  # noqa: F403
 from tests.tools.nats import Nats, nats
 
 _numbers = itertools.count()
