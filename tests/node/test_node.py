@@ -117,6 +117,20 @@ async def test_a_node_says_that_it_comes_and_that_it_goes(engine: SharedEngine) 
     assert b"leave" in engine.messages[-1]
 
 
+@pytest.mark.parametrize("how", ["the node stops", "the node drains", "it is disconnected"])
+async def test_what_was_published_before_a_client_is_disconnected_reaches_it_first(node: Node, how: str) -> None:
+    """Also without a history, from which it could be read again: nothing is left behind in the turn's fan-out."""
+    dispatcher = Dispatcher(node, ())
+    alice = await came(dispatcher, "alice", "plain")
+    await node.engine.publish("plain", b'"last"', PublishOptions())
+    if how == "it is disconnected":
+        await alice.disconnect()
+    else:
+        await (node.stop() if how == "the node stops" else node.drain())
+    assert [wire["push"]["pub"]["data"] for wire in taken(alice)] == ["last"]
+    assert code(alice) == (3503 if how == "it is disconnected" else 3001)
+
+
 async def test_nodes_have_names_of_their_own() -> None:
     assert len({Node(Config(), MemoryEngine()).id for _ in range(10)}) == 10
 
