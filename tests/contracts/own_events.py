@@ -1,7 +1,7 @@
 """What a client sees of itself, on every engine: the reply, its own join, then what is published; never its leave.
 
-A test module for an engine gives the fixture `engine`, not started, and if it is shared `another` as for `nodes.py`, and
-imports all of this.
+A test module for an engine gives the fixture `engine`, not started, and if it is shared `another` as for `nodes.py`,
+and imports all of this.
 """
 
 import asyncio

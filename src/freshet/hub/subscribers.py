@@ -200,7 +200,7 @@ class Joining:
 
     def queue(self, events: list[Delivery]) -> None:
         for event in events:
-            if type(event) is Published:
+            if isinstance(event, Published):
                 self.backlog.append(event.publication)
             elif event.info.client == self.session.id:
                 # It may have been in the channel before, and leave it only now.

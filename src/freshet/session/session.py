@@ -247,7 +247,7 @@ class Session:
         return [frame for frame in missed if frame is not None]
 
     def close(self, why: Disconnect) -> None:
-        """End the session: what was published before and what is queued is sent, then the transport closes with `why`."""
+        """End the session: what was published before, and what is queued, is sent; then the transport closes."""
         self.outbox.turn.flush()
         self.outbox.close(why)
 

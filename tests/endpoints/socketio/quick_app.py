@@ -71,7 +71,7 @@ class Echo:
 opening = Opening(
     Origins(["https://page.example"]), live._node.admission, AddressLimits(Rate(0, 0), lambda: 0.0), lambda: False
 )
-echo = EngineEndpoint(opening, live._dispatcher, Echo)
+echo = EngineEndpoint(opening, live._dispatcher, Echo, "echo")
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

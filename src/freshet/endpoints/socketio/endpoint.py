@@ -15,13 +15,12 @@ from freshet.endpoints.socketio import polling
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket, MessageLayer
 from freshet.endpoints.socketio.handlers import Handlers
 from freshet.endpoints.socketio.namespaces import Namespaces
+from freshet.endpoints.socketio.proxy import ProxiedWebSockets, WebSocketProxy
 from freshet.endpoints.socketio.resume import Resumption
 from freshet.endpoints.socketio.sessions import NamespaceOutbox, NamespaceSessions, SocketRecord, SocketSession
 from freshet.errors import EngineUnavailable
 from freshet.model.frame import Handshake
 from freshet.transports import stream
-
-POLL = "poll"
 
 UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION = range(6)
 MESSAGES = {
@@ -63,15 +62,19 @@ def socketio(opening: Opening, dispatcher: Dispatcher, namespaces: Namespaces) -
 
 
 class EngineEndpoint:
-    """open_messages: what is spoken over a session that a request opens."""
+    """open_messages: what is spoken over a session that a request opens. name: of this one, among those of a node."""
 
-    def __init__(self, opening: Opening, dispatcher: Dispatcher, open_messages: OpenMessages) -> None:
+    def __init__(
+        self, opening: Opening, dispatcher: Dispatcher, open_messages: OpenMessages, name: str = "socket.io"
+    ) -> None:
         self._opening = opening
         self._dispatcher = dispatcher
         self._node = dispatcher.node
         self._open_messages = open_messages
         self._sessions = EngineSessions(dispatcher, self._node.turn, self._node.id)
-        self._node.bus.handlers[POLL] = self._handle
+        self._poll, self._socket = f"{name} poll", f"{name} websocket"  # the kinds of request to other nodes
+        self._node.bus.handlers[self._poll] = self._handle
+        self._node.bus.handlers[self._socket] = ProxiedWebSockets(self._sessions).handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
@@ -105,10 +108,16 @@ class EngineEndpoint:
     async def _websocket(
         self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        sid = request.query.get("sid", "")
+        if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
+            proxy = WebSocketProxy(self._dispatcher, self._node.bus, self._socket, sid, self._sessions.outbox())
+            if await proxy.find():
+                await carry_websocket(proxy, None, scope, receive, send)
+                return
         if wrong is not None:
             await answer(plain(400, MESSAGES[wrong]), scope, receive, send)
             return
-        session = self._sessions.find(request.query.get("sid", ""))
+        session = self._sessions.find(sid)
         if session is None and not await self._opening.admit(request, scope, receive, send):
             return
         socket = EngineWebSocket(session or self._open(request), self._sessions, probes=session is not None)
@@ -153,7 +162,9 @@ class EngineEndpoint:
             return polling.PollResponse(413, b"at most %d bytes" % limit, BAD_REQUEST)
         passed = msgspec.msgpack.encode(PassedRequest(sid, method, body))
         timeout = timing.ping_interval + timing.pong_timeout + 5
-        replying = node.tasks.start(node.bus.request(sid.partition(".")[0], POLL, passed, timeout), "poll: passed on")
+        replying = node.tasks.start(
+            node.bus.request(sid.partition(".")[0], self._poll, passed, timeout), "poll: passed on"
+        )
         gone = node.tasks.start(stream.client_gone(receive), "poll: disconnect")
         try:
             await asyncio.wait((replying, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -292,6 +292,6 @@ class EngineWebSocket:
 
     def end(self, why: Disconnect) -> None:
         if self._probes:
-            self._session.probing = False
+            self._session.probing &= not self._probed  # another one may be under way
         else:
             self._session.end(why)
