@@ -168,19 +168,27 @@ async def test_those_who_remain_see_who_came_and_who_left_and_who_left_hears_not
     assert taken(goes.session) == []
 
 
-async def test_many_who_come_at_once_each_see_themselves_once_and_nobody_twice(crowd: Crowd, channel: str) -> None:
+async def test_many_who_come_at_once_each_see_themselves_and_everybody_behind_them(
+    crowd: Crowd, channel: str, nodes: list[Dispatcher]
+) -> None:
+    before = [await crowd.come(f"before {number}") for number in range(len(nodes))]
+    for each in before:
+        await each.subscribe(channel)
+        await each.until(f"join {each.name}")
     clients = [await crowd.come(f"{number}") for number in range(16)]
     await asyncio.gather(*(client.subscribe(channel) for client in clients))
     last = await crowd.come("last")
     await last.subscribe(channel)
     await last.until("join last")
     await last.publish(channel)
-    for client in clients:
+    seen = [await each.until("publication") for each in before]
+    for number, client in enumerate(clients):
         received = await client.until("publication")
         assert received[0] == "subscribe"
-        assert received[-2:] == ["join last", "publication"]
-        assert received.count(f"join {client.name}") == 1
-        assert set(Counter(received).values()) == {1}
+        assert set(Counter(received).values()) == {1}  # nobody twice
+        own = received.index(f"join {client.name}")
+        by_others = seen[number % len(nodes)]  # at the same node
+        assert received[own:] == by_others[by_others.index(f"join {client.name}") :]
 
 
 async def test_a_client_that_leaves_before_it_was_told_of_its_join_is_not_told(crowd: Crowd, channel: str) -> None:

@@ -2,8 +2,8 @@
 
 A session that subscribes is first `Joining`: what is published while its history is read is queued for it, and is
 merged by offset when it settles, so that there is neither a gap nor a repeat between the two. The live flow itself has
-none either: see `continuity.py`. What it missed is read from the log. Its own join is queued too: first the reply, then
-that, then what is published, whatever the engine.
+none either: see `continuity.py`. What it missed is read from the log. Its own join is queued too, and who comes and
+goes behind it: first the reply, then these, then what is published, whatever the engine.
 """
 
 import asyncio
@@ -126,9 +126,8 @@ class Hub:
         subscribers.joining.remove(joining)
         replay, recovered = self._replay(joining, stream, since)
         subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter)
-        if joining.own_join is not None:
-            # It sees itself join: at the turn's end, behind the reply, and before anything else that comes here.
-            subscribers.own_joins[joining.session] = joining.own_join
+        if joining.welcome:  # at the turn's end, behind the reply, and before anything else that comes in this channel
+            subscribers.welcomes[joining.session] = joining.welcome
             self._schedule(subscribers)
         return replay, recovered
 
@@ -304,8 +303,8 @@ class Hub:
 
     def _fan_out(self, subscribers: Subscribers, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""
-        if subscribers.own_joins:
-            self._push_own_joins(subscribers)
+        if subscribers.welcomes:
+            self._welcome(subscribers)
         events, subscribers.pending = subscribers.pending, []
         if not events:
             return
@@ -331,10 +330,11 @@ class Hub:
         if subscribers.delta:
             subscribers.fanned_out(events)
 
-    def _push_own_joins(self, subscribers: Subscribers) -> None:
-        own_joins, subscribers.own_joins = subscribers.own_joins, {}
-        for session, own_join in own_joins.items():
-            frame = session.dialect.encode(own_join)
-            if frame is not None:
-                session.outbox.push(frame)
-                add(self.counts.delivered, session.dialect.label, 1)
+    def _welcome(self, subscribers: Subscribers) -> None:
+        welcomes, subscribers.welcomes = subscribers.welcomes, {}
+        for session, events in welcomes.items():
+            for event in events:
+                frame = session.dialect.encode(event)
+                if frame is not None:
+                    session.outbox.push(frame)
+                    add(self.counts.delivered, session.dialect.label, 1)

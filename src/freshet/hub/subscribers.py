@@ -5,7 +5,7 @@ from enum import Enum
 
 from freshet.dialects.base import Dialect
 from freshet.hub.continuity import Continuity
-from freshet.model.events import Delivery, Joined, Published
+from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.frame import Frame
 from freshet.model.log import Publication
 from freshet.rules.filters import CompiledFilter
@@ -21,6 +21,9 @@ class Delta(Enum):
     FIRST = "first"  # whole, and from the next one on as a difference
     ON = "on"  # as the difference to the last one that was fanned out, which this subscriber has
 
+
+PRESENCE_EVENTS = 128
+"""Who comes and goes while a session is on its way in: so many are queued for it, the last of them."""
 
 Encoded = dict[str, list[Frame | None]]
 """The events of a turn, by dialect."""
@@ -97,8 +100,8 @@ class Subscribers:
     """The subscribers of one channel.
 
     groups: by dialect, delta and filter. filtered: those with a filter. pending: what came in this turn. join_leave:
-    they are notified of who comes and goes. own_joins: of those who came in this turn, the event that says so, which is
-    for them alone, as the others had it. last: the publication that was fanned out last, where subscribers may get
+    they are notified of who comes and goes. welcomes: of those who settled in this turn, their own join and what came
+    behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
     the difference to it. engine_subscription: the engine knows that this node wants the channel; None: not yet, or
     that failed. gap_check: the log is being read.
     """
@@ -114,9 +117,9 @@ class Subscribers:
         "join_leave",
         "joining",
         "last",
-        "own_joins",
         "pending",
         "slow",
+        "welcomes",
     )
 
     def __init__(self, channel: str, rule: ChannelRule) -> None:
@@ -131,7 +134,7 @@ class Subscribers:
         self.engine_subscription: asyncio.Task[None] | None = None
         self.gap_check: asyncio.Task[None] | None = None
         self.joining: list[Joining] = []
-        self.own_joins: dict[Session, Joined] = {}
+        self.welcomes: dict[Session, list[Joined | Left]] = {}
         self.pending: list[Delivery] = []
 
     def __bool__(self) -> bool:
@@ -147,7 +150,7 @@ class Subscribers:
 
     def remove(self, session: Session) -> bool:
         """Whether it was there."""
-        self.own_joins.pop(session, None)
+        self.welcomes.pop(session, None)
         tag_filter = self.filtered.pop(session, None)
         for delta in Delta if self.delta else (Delta.NONE,):
             key = (session.dialect.name, delta, tag_filter)
@@ -174,12 +177,12 @@ class Subscribers:
 class Joining:
     """A session on its way into a channel.
 
-    backlog: the last `limit` of what was published since it began. own_join: what the engine said of its coming; who
-    else comes and goes meanwhile, it learns with the presence that it asks for when it is in. delta: it wants
-    differences. tag_filter: which publications it wants; None: all.
+    backlog: the last `limit` of what was published since it began. welcome: its own join, and who came and went since;
+    empty: the engine has not delivered that yet. delta: it wants differences. tag_filter: which publications it wants;
+    None: all.
     """
 
-    __slots__ = ("backlog", "channel", "delta", "limit", "own_join", "session", "subscribers", "tag_filter")
+    __slots__ = ("backlog", "channel", "delta", "limit", "session", "subscribers", "tag_filter", "welcome")
 
     def __init__(
         self,
@@ -196,7 +199,7 @@ class Joining:
         self.delta = delta
         self.tag_filter = tag_filter
         self.backlog: list[Publication] = []
-        self.own_join: Joined | None = None
+        self.welcome: list[Joined | Left] = []
 
     def queue(self, events: list[Delivery]) -> None:
         for event in events:
@@ -204,5 +207,8 @@ class Joining:
                 self.backlog.append(event.publication)
             elif event.info.client == self.session.id:
                 # It may have been in the channel before, and leave it only now.
-                self.own_join = event if type(event) is Joined else None
+                self.welcome = [event] if type(event) is Joined else []
+            elif self.welcome:
+                self.welcome.append(event)
         del self.backlog[: max(0, len(self.backlog) - self.limit)]
+        del self.welcome[1 : max(1, len(self.welcome) - PRESENCE_EVENTS)]
