@@ -14,8 +14,8 @@ TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 NODE = TESTS / "node"
 
-# Too old to be expected anywhere: skipped by name even where CI=true.
-NEVER_EXPECTED = {"python2.7"}
+# Skipped by name even where CI=true: too old to be expected anywhere; suites that no registry has.
+NEVER_EXPECTED = {"python2.7", "the tests of centrifuge-js", "the tests of socket.io"}
 
 
 def require(tool: str) -> str:
@@ -31,6 +31,14 @@ def require_npm_packages(folder: Path = NODE) -> Path:
     require("node")
     if not (folder / "node_modules").is_dir():
         missing(f"npm packages of {folder.relative_to(ROOT)}")
+    return folder
+
+
+def require_suite(project: str) -> Path:
+    """The folder with the tests of another project: in `build/suites`, or where `FRESHET_SUITES` says."""
+    folder = Path(os.environ.get("FRESHET_SUITES", ROOT / "build" / "suites")) / project
+    if not folder.is_dir():
+        missing(f"the tests of {project}")
     return folder
 
 

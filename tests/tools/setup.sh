@@ -53,7 +53,28 @@ install_npm_packages() {
     cp "$here/package-lock.json" "$stamp"
 }
 
+# The tests of the Python client, from the source package of the version that is pinned.
+install_suites() {
+    local suites=build/suites pinned archive
+    pinned=$(awk '/^centrifuge-python==/, !/\\$/' requirements/dev.txt)
+    if [ "$pinned" = "$(cat "$suites/pinned" 2>/dev/null)" ]; then
+        return
+    fi
+    echo "Installing the tests of centrifuge-python"
+    rm -rf "$suites/centrifuge-python" "$suites"/centrifuge_python-*
+    if ! .venv/bin/python -m pip --disable-pip-version-check --quiet download --no-deps --no-binary centrifuge-python \
+        --require-hashes --requirement <(echo "$pinned") --dest "$suites"; then
+        echo "pip could not download them; the tests that need them say so" >&2
+        return
+    fi
+    archive=$(echo "$suites"/centrifuge_python-*.tar.gz)
+    mkdir -p "$suites/centrifuge-python"
+    tar -xzf "$archive" -C "$suites/centrifuge-python" --strip-components 1
+    echo "$pinned" >"$suites/pinned"
+}
+
 install_system_packages
+install_suites
 install_npm_packages tests/node
 install_npm_packages examples/react
 install_npm_packages frontend
