@@ -1,15 +1,11 @@
 """How the NATS engine uses its client library: what fails, what is refused, and what nothing may cost."""
 
 import asyncio
-import base64
-import binascii
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from freshet.engines.base import Present, Receiver
 from freshet.engines.nats.engine import NatsEngine
@@ -189,29 +185,3 @@ async def test_a_token_lets_us_in(delivered: Delivered) -> None:
         await engine.start("node", delivered.receiver)
         assert (await engine.publish("a", b"1", LOGGED)).offset == 1
         await engine.stop()
-
-
-async def test_a_file_of_credentials_gives_the_jwt_and_signs_the_nonce(tmp_path: Path) -> None:
-    """Before a server that introduces itself and says no: an operator's server takes more than a test has."""
-    raw = bytes([0b10010_101, 0b00000_000]) + bytes(range(32))
-    seed = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
-    parts = (("NATS USER JWT", "aaa.bbb.ccc"), ("USER NKEY SEED", seed))
-    (tmp_path / "creds").write_text(
-        "".join(f"-----BEGIN {name}-----\n{it}\n------END {name}------\n" for name, it in parts)
-    )
-    connects: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'INFO {"auth_required":true,"nonce":"abc","headers":true,"max_payload":1000}\r\n')
-        connects.append(await reader.readline())
-        writer.write(b"-ERR 'Authorization Violation'\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(serve, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        with pytest.raises(EngineUnavailable, match="Authorization Violation"):
-            await NatsEngine(f"nats://{HOST}:{port}?creds={tmp_path}/creds").start("node", Delivered().receiver)
-    sent = msgspec.json.decode(connects[0].removeprefix(b"CONNECT "))
-    assert sent["jwt"] == "aaa.bbb.ccc"
-    public_key = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key()
-    public_key.verify(base64.urlsafe_b64decode(sent["sig"] + "=="), b"abc")
