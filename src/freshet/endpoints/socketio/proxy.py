@@ -96,6 +96,11 @@ class WebSocketProxy:
         self._bringing = False
 
     @property
+    def connected(self) -> bool:
+        """It knows a session's secret; if that comes to nothing, its node ends both."""
+        return True
+
+    @property
     def backlog_full(self) -> bool:
         return len(self._incoming) >= self.host.limits.backlog
 
