@@ -5,6 +5,7 @@
     +-- Disconnect           the end of a session; the code says whether the client reconnects
     +-- ConfigError          a mistake in the configuration, named with its path
     +-- EngineUnavailable    the engine gave no reply: nobody knows whether it was done
+        +-- TooLargeForEngine    it takes nothing of that size
     +-- NotRunning           the application asked for something before its start, or after its end
 
 The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499: the client reconnects;
@@ -18,6 +19,11 @@ class FreshetError(Exception):
     """The root of all errors that Freshet raises on purpose."""
 
 
+def _text(message: str) -> str:
+    """As UTF-8 can write it: an application may quote half of a character that a client sent."""
+    return message if message.isascii() else message.encode(errors="replace").decode()
+
+
 class Refusal(FreshetError):
     """One command is refused; the client gets `code` and `message` as the reply and its session goes on.
 
@@ -29,7 +35,7 @@ class Refusal(FreshetError):
     def __init__(self, code: int, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = _text(message)
         self.temporary = temporary
 
     @classmethod
@@ -95,7 +101,7 @@ class Disconnect(FreshetError):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}")
         self.code = code
-        self.reason = reason
+        self.reason = _text(reason)
 
     @property
     def reconnect(self) -> bool:
@@ -202,3 +208,10 @@ class NotRunning(FreshetError):
     def any_more(cls) -> Self:
         """For a call that had begun."""
         return cls("Freshet stopped before this was done: nobody knows whether it was")
+
+
+class TooLargeForEngine(EngineUnavailable):
+    """The engine takes nothing of that size: it was not done, and will not be another time.
+
+    The message names the limit, and what to set. What can do without an engine for a while can do without this, too.
+    """

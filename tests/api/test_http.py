@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import httpx
 import pytest
 from cent import AsyncClient, CentApiResponseError, CentUnauthorizedError
 from centrifuge import Client as Listening
+from centrifuge import ClientState
 
-from tests.tools.clients import CONFIG, Listener, connected, soon
+from tests.tools.clients import CONFIG, Listener, connected, soon, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 
@@ -205,6 +207,88 @@ async def test_the_server_subscribes_and_unsubscribes(
     await eventually(lambda: not post(server, "channels", {"pattern": channel}).json()["result"]["channels"])
 
 
+async def test_all_that_the_official_client_can_say_of_a_subscription_counts(
+    server: Server, api: AsyncClient, alice: Listening, channel: str
+) -> None:
+    begun: list[Any] = []
+
+    async def note(context: Any) -> None:
+        begun.append(context)
+
+    alice.events.on_subscribed = note
+    yes = cent.BoolValue(value=True)
+    request = cent.SubscribeRequest(
+        user="alice",
+        channel=channel,
+        info=1,
+        b64info=b64encode(b'{"role":\n"guest"}').decode(),
+        data=1,
+        b64data=b64encode(rb'["\ud83d"]').decode(),
+        override=cent.ChannelOptionsOverride(
+            presence=yes, join_leave=yes, force_push_join_leave=yes, force_positioning=yes, force_recovery=yes
+        ),
+    )
+    await api.subscribe(request)
+    await eventually(lambda: begun)
+    assert begun[0].data == ["\ud83d"]
+    found = (await api.presence(cent.PresenceRequest(channel=channel))).presence
+    assert [each.chan_info for each in found.values()] == [{"role": "guest"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("presence", "presence"),
+        ("join_leave", "join_leave"),
+        ("force_push_join_leave", "join_leave"),
+        ("force_positioning", "history"),
+        ("force_recovery", "history"),
+    ],
+)
+async def test_an_option_of_a_channel_is_its_rules_for_every_subscription(
+    server: Server, api: AsyncClient, channel: str, name: str, option: str
+) -> None:
+    for place, value in (("quiet:1", True), (channel, False)):
+        override = cent.ChannelOptionsOverride(**{name: cent.BoolValue(value=value)})
+        with pytest.raises(CentApiResponseError) as refused:
+            await api.subscribe(cent.SubscribeRequest(user="alice", channel=place, override=override))
+        assert refused.value.code == 108
+        assert f"override.{name}: the option {option}" in refused.value.message
+        agrees = cent.ChannelOptionsOverride(**{name: cent.BoolValue(value=not value)})
+        await api.subscribe(cent.SubscribeRequest(user="alice", channel=place, override=agrees))
+
+
+async def test_one_client_is_named_by_its_session(server: Server, api: AsyncClient, channel: str) -> None:
+    """Which those of HTTP streams have: it is in the reply to their connect."""
+    connect = {"id": 1, "connect": {"token": token("dora")}}
+    async with (
+        connected(server, "dora") as other,
+        httpx.AsyncClient(timeout=seconds(5)) as http,
+        http.stream("POST", server.http("/connection/http_stream"), json=connect) as stream,
+    ):
+        lines = stream.aiter_lines()
+        session = json.loads(await anext(lines))["connect"]["session"]
+
+        async def pushed(kind: str) -> Any:
+            while kind not in (push := json.loads(await anext(lines)).get("push", {})):
+                pass
+            return push[kind]
+
+        who = {"user": "dora", "session": session}
+        await api.subscribe(cent.SubscribeRequest(channel=channel, **who))
+        await pushed("subscribe")
+        count = await api.presence_stats(cent.PresenceStatsRequest(channel=channel))
+        assert count.num_clients == 1
+        await api.unsubscribe(cent.UnsubscribeRequest(user="dora", session="of nobody", channel=channel))
+        await api.unsubscribe(cent.UnsubscribeRequest(channel=channel, **who))
+        await pushed("unsubscribe")
+        await api.refresh(cent.RefreshRequest(expire_at=4_000_000_000, **who))
+        await api.disconnect(cent.DisconnectRequest(disconnect=cent.Disconnect(), user="dora", session="of nobody"))
+        await api.disconnect(cent.DisconnectRequest(disconnect=cent.Disconnect(reason="enough"), **who))
+        assert await pushed("disconnect") == {"code": 3503, "reason": "enough"}
+        assert other.state == ClientState.CONNECTED
+
+
 async def test_a_user_is_sent_away_but_for_those_that_may_stay(server: Server, api: AsyncClient, channel: str) -> None:
     gone: list[Any] = []
 
@@ -334,9 +418,16 @@ def test_no_key_is_ever_logged(server: Server) -> None:
         ("", {}, 404, "publish"),
         ("publish/more", {}, 404, "publish"),
         ("openapi.json", {}, 404, "publish"),
-        ("disconnect", {"user": "alice", "session": "x"}, 400, "user, client, whitelist"),
-        ("subscribe", {"user": "alice", "channel": "a", "override": {}}, 400, "unknown field `override`"),
-        ("disconnect", {"user": "alice", "disconnect": {"code": 0, "reason": ""}}, 400, ">= 3000"),
+        ("disconnect", {"user": "alice", "sessions": "x"}, 400, "user, client, session, whitelist"),
+        ("subscribe", {"user": "alice", "channel": "a", "overrides": {}}, 400, "unknown field `overrides`"),
+        ("subscribe", {"user": "alice", "channel": "a", "override": {"recover": True}}, 400, "`$.override`"),
+        ("subscribe", {"user": "alice", "channel": "a", "b64info": "?"}, 200, "b64info: expected base64"),
+        ("subscribe", {"user": "alice", "channel": "a", "b64data": "eyI="}, 200, "b64data: expected JSON"),
+        ("subscribe", {"user": "alice", "channel": "a", "b64data": "Iv8i"}, 200, "b64data: expected JSON"),
+        ("disconnect", {"user": "alice", "disconnect": {"code": 1, "reason": ""}}, 400, "3000 to 4999"),
+        ("publish", b'{"channel":"\\ud83d","data":1}', 400, "half of a character"),
+        ("publish", b'{"channel":"a","data":%b}' % (b"[" * 5000 + b"]" * 5000), 400, "too many levels"),
+        ("publish", b'{"channel":"a","data":NaN}', 400, "not JSON"),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(

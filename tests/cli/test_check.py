@@ -115,3 +115,12 @@ def test_the_place_of_the_engine_is_shown_without_its_password(folder: Path) -> 
     assert done.exit_code == 0
     assert "engine redis://example.org:7000/2" in done.stdout
     assert "hid" not in done.output
+
+
+@pytest.mark.parametrize("named", [["other.toml"], ["--config", "other.toml"], ["--config=other.toml"]])
+def test_the_file_is_named_as_for_serve_or_alone(folder: Path, named: list[str]) -> None:
+    (folder / "other.toml").write_text(RULE)
+    result = CliRunner().invoke(app, ["check", *named], env={"COLUMNS": "200"})
+    assert (result.exit_code, "other.toml" in result.output) == (0, True)
+    both = CliRunner().invoke(app, ["check", "other.toml", "--config", "other.toml"], env={"COLUMNS": "200"})
+    assert (both.exit_code, "expected one file" in both.output) == (2, True)

@@ -35,12 +35,14 @@ class Plain(Dialect):
         (b"{}", Kind.JSON),
         (b" 7 ", Kind.JSON),
         (b'"\\ud83d\\ude42"', Kind.JSON),
+        (b'"\\ud83d"', Kind.JSON),
+        (b'{"\\uDE42":1e999}', Kind.JSON),
+        (b'"\\ud83', Kind.TEXT),
         (b"", Kind.TEXT),
         (b"plain", Kind.TEXT),
         (b"{}{}", Kind.TEXT),
         (b"NaN", Kind.TEXT),
         (b"\xef\xbb\xbf{}", Kind.TEXT),
-        (b"[" * 100_000, Kind.TEXT),
         (b"\xff", Kind.BYTES),
         (b'"\xff"', Kind.BYTES),
         (b"\xed\xa0\x80", Kind.BYTES),
@@ -48,6 +50,12 @@ class Plain(Dialect):
 )
 def test_bytes_are_what_they_can_be_read_as(data: bytes, kind: Kind) -> None:
     assert kind_of(data) == (kind, data)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"[" * 5_000 + b"]" * 5_000])
+def test_json_of_too_many_levels_is_for_the_caller_to_refuse(data: bytes) -> None:
+    with pytest.raises(RecursionError):
+        kind_of(data)
 
 
 @given(value=JSON_VALUES, indent=st.sampled_from([None, 0, 2]))

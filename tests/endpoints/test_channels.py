@@ -340,3 +340,22 @@ def test_an_event_source_comes_back_by_itself(server: Server, node: Path, url: s
     command = [require("node"), "eventsource.mjs", server.http(url)]
     done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(20), check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_line_ends_in_json_do_not_cut_an_event_for_an_event_source(server: Server, node: Path, url: str) -> None:
+    command = [require("node"), "lineends.mjs", server.http(url)]
+    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(20), check=False)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_line_ends_in_json_do_not_cut_an_event_for_httpx(server: Server, url: str) -> None:
+    texts = ['["a",\r1]', '["a",\r\n\r\n2]', '{"b":\n\n3}', '"\u2028\u2029\x85"']
+    async with (
+        httpx.AsyncClient(base_url=server.http(""), timeout=seconds(5)) as http,
+        aconnect_sse(http, "GET", url) as source,
+    ):
+        events = source.aiter_sse()
+        assert (await soon(anext(events))).event == "subscribed"
+        for text in texts:
+            await http.post(url, content=text)
+            assert json.loads((await soon(anext(events))).data) == json.loads(text)

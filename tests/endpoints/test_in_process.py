@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+import pydantic
 import pytest
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
@@ -153,3 +155,98 @@ async def test_a_lease_runs_what_does_not_run_anyway_until_the_last_gives_it_bac
         await step()
         states.append(live._starting is not None)
     assert states == ([False] * 6 if runs else [True, True, True, False, True, False])
+
+
+class Line(msgspec.Struct):
+    text: str
+
+
+class Order(pydantic.BaseModel):
+    name: Any
+
+
+HALF = "hi \ud83d"
+
+
+def echoing(got: list[Any]) -> Freshet:
+    """What comes to its hooks is noted, or goes back."""
+    live = application()
+    plain, typed, quiet = (live.channel(name + ":{n}", publish="client") for name in ("plain", "typed", "quiet"))
+
+    @live.on_connect
+    async def connected(session: Session, data: Any) -> Welcome:
+        got.append(data)
+        return Welcome(user="alice", info={"cut": HALF}, data=[data])
+
+    @plain.on_subscribe
+    async def subscribed(session: Session, data: Any) -> None:
+        got.append(data)
+
+    @plain.on_publish
+    async def published(session: Session, data: Any, n: str) -> Any:
+        return {"was": data}
+
+    @typed.on_publish
+    async def published_line(session: Session, data: Line, n: str) -> Line:
+        return Line(data.text * 2)
+
+    @quiet.on_publish
+    async def refused(session: Session, data: Any, n: str) -> None:
+        raise Refusal(1000, f"not {data}")
+
+    @live.rpc("echo")
+    async def echo(session: Session, data: Any) -> Any:
+        return [data, float("nan")]
+
+    @live.rpc("order")
+    async def order(session: Session, data: Order) -> Order:
+        return data
+
+    return live
+
+
+async def test_half_of_a_character_reaches_every_hook_and_comes_back() -> None:
+    """A text that was cut within an emoji is one to Python: what `json.loads` makes of it."""
+    got: list[Any] = []
+    live = echoing(got)
+    async with live.test_client("alice", data=HALF) as alice:
+        assert alice.data == [HALF]
+        await alice.subscribe("plain:1", data={HALF: HALF})
+        await alice.subscribe("typed:1")
+        await alice.publish("plain:1", HALF)
+        received = await alice.receive()
+        assert received.data == {"was": HALF}
+        assert received.info is not None
+        assert received.info["conn_info"] == {"cut": HALF}
+        await alice.publish("typed:1", {"text": HALF})
+        assert (await alice.receive()).data == {"text": HALF * 2}
+        assert await alice.rpc("echo", HALF) == [HALF, None]
+        assert await alice.rpc("order", {"name": HALF}) == {"name": HALF}
+        with pytest.raises(Refusal) as why:
+            await alice.publish("quiet:1", HALF)
+        assert why.value.message == "not hi ?"
+        with pytest.raises(Refusal):
+            await alice.publish("typed:1", {"text": [HALF]})
+        await live.publish("plain:1", {"server": HALF})
+        assert (await alice.receive()).data == {"server": HALF}
+        assert got == [HALF, {HALF: HALF}]
+
+
+async def test_an_event_of_socketio_may_hold_half_of_a_character() -> None:
+    live = application()
+    seen: list[Any] = []
+    shop = live.namespace("/shop")
+
+    @shop.on("line")
+    async def line(session: Session, text: str, order: Order, more: Any = None) -> Any:
+        seen.append((text, order.name, more))
+        return text, more
+
+    hook = shop.events["line"]
+    raw = [msgspec.Raw(each) for each in (rb'"\ud83d"', rb'{"name":"\uDE00"}', b"[1e999]")]
+    assert await hook(None, raw) == ("\ud83d", [float("inf")])
+    assert await hook(None, ["\ud83d", {"name": "\ude00"}, b"bytes"]) == ("\ud83d", b"bytes")
+    assert seen == [("\ud83d", "\ude00", [float("inf")]), ("\ud83d", "\ude00", b"bytes")]
+    for wrong in (b"7", b"1" * 5000, b"[" * 2000 + b"]" * 2000):
+        with pytest.raises(Refusal, match="text: "):
+            await hook(None, [msgspec.Raw(wrong), raw[1]])

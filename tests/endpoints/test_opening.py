@@ -111,7 +111,7 @@ def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:
         "/connection/http_stream",
         "/emulation",
         "/channels",
-        "/channels/{channel:path}",
+        "/channels/{channel:freshet_channel}",
         "/socket.io",
     }
 

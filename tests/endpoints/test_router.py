@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import pytest
 from centrifuge.protocol.client_pb2 import Command
@@ -11,6 +12,7 @@ from starlette.routing import Mount
 from freshet import Freshet
 from freshet.model.frame import Frame
 from tests.dialects.centrifuge import official
+from tests.tools.event_streams import events_of
 from tests.tools.patience import eventually
 from tests.transports.calls import Application, Call, Message, called, request, websocket
 
@@ -98,6 +100,62 @@ async def test_a_channels_name_is_the_rest_of_its_url(live: Freshet, name: str) 
             posting.body(b'"hello"')
             assert (await posting.response())[0] == 200
         assert await call.next() == {"type": "websocket.send", "text": '"hello"'}
+
+
+NAMES = [
+    "a\n",
+    "\n",
+    "a\r\n\r\nb",
+    "a/b",
+    "/a",
+    "a//b/",
+    ".",
+    "..",
+    "a/../b",
+    "%2F",
+    "a%0Ab",
+    "?a=1",
+    "#a",
+    "a b+c",
+    "é\u2028日\U0001f600",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["/channels/{}", "/channels?channel={}"])
+async def test_every_name_of_a_channel_has_a_url_for_every_method(live: Freshet, name: str, form: str) -> None:
+    url = form.format(quote(name, safe=""))
+    async with (
+        called(live, websocket(url)) as socket,
+        called(live, request("GET", url, accept="text/event-stream")) as stream,
+    ):
+        assert await accepted(socket) is None
+        await stream.chunk()
+        await eventually(lambda: [list(each.subscriptions) for each in live._node.registry] == [[name], [name]])
+        async with called(live, request("POST", url)) as call:
+            call.body(b'"hello"')
+            assert (await call.response())[0] == 200
+        assert await socket.next() == {"type": "websocket.send", "text": '"hello"'}
+        assert events_of(await stream.chunk())[0].data == '"hello"'
+        async with called(live, request("GET", url)) as call:
+            assert json.loads((await call.response())[2])["publications"][0]["data"] == "hello"
+
+
+async def test_a_name_with_a_line_end_reaches_a_freshet_behind_a_mount(live: Freshet) -> None:
+    """Which by its path it does not: Starlette's own routes end at a line end."""
+    mounted = Starlette(routes=[Mount("/live", live)])
+    async with called(mounted, request("POST", "/live/channels?channel=a%0Ab")) as call:
+        call.body(b'"hello"')
+        assert (await call.response())[0] == 200
+    async with called(live, request("GET", "/channels/a%0Ab")) as call:
+        assert json.loads((await call.response())[2])["publications"][0]["data"] == "hello"
+
+
+async def test_a_channel_without_a_name_is_none(live: Freshet) -> None:
+    for method, target in (("POST", "/channels"), ("POST", "/channels/"), ("GET", "/channels"), ("GET", "/channels/")):
+        async with called(live, request(method, target)) as call:
+            call.body(b"1")
+            assert (await call.response())[0] == 400
 
 
 @pytest.mark.parametrize(("accept", "label"), [("text/event-stream", "channel_events"), ("*/*", "channel_page")])

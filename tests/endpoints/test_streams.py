@@ -306,3 +306,15 @@ async def test_a_node_that_cannot_be_reached_is_a_503(monkeypatch: pytest.Monkey
         assert (status, "the engine is away" in text) == (503, True)
         monkeypatch.setattr(Pair, "away", False)
         assert (await post(two, said(stream, id=2, ping={})))[0] == 204
+
+
+@pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse"])
+async def test_what_opens_a_stream_is_utf_8_as_a_text_frame_is(path: str) -> None:
+    """What it publishes would end the connection of every subscriber whose protocol is text."""
+    live = Freshet(dev=True, environment={})
+    commands = CONNECT + b'\n{"id":2,"publish":{"channel":"a","data":"\xff"}}'
+    async with live.lifespan(), called(live, request("POST", path)) as call:
+        call.body(commands)
+        status, _, body = await call.response()
+        assert (status, b"3501" in body) == (200, True)
+        assert not (await live.history("a")).publications

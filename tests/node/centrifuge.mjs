@@ -192,6 +192,44 @@ const scenarios = {
     assert.equal((await subscribed).channel, "#alice");
   },
 
+  /** Texts that were cut in the middle of an emoji, as `slice` and `maxlength` do. */
+  async halves() {
+    const [a, b] = await Promise.all([connect(0), connect(1)]);
+    const [here, there] = [await listen(a), await listen(b)];
+    const half = "hi \u{1F600}".slice(0, 4);
+    const sent = [half, { [half]: [half, half + half] }, [1, half]];
+    for (const data of sent) await here.publish(data);
+    await until(() => there.got.length === sent.length);
+    assert.deepEqual(there.got.map(([, data]) => data), sent);
+    assert.deepEqual((await there.history({ limit: -1 })).publications.map(({ data }) => data), sent);
+    await assert.rejects(a.publish(`${channel}${half}`, 1), refused(107));
+    await assert.rejects(here.publish(JSON.parse("[".repeat(3000) + "]".repeat(3000))), refused(107));
+    assert.equal(a.state, "connected");
+  },
+
+  /** What Freshet does not have is not taken for a stream that stays empty. */
+  async kinds() {
+    const a = await connect(0);
+    const made = [
+      a.newMapSubscription(`${channel}:map`),
+      a.newMapClientsSubscription(`${channel}:clients`),
+      a.newMapUsersSubscription(`${channel}:users`),
+      a.newSharedPollSubscription(`${channel}:poll`, { getSignature: async () => ({ keys: [], signature: "" }) }),
+    ];
+    for (const subscription of made) {
+      const ended = next(subscription, "unsubscribed");
+      subscription.on("subscribed", () => assert.fail("taken for a stream"));
+      subscription.subscribe();
+      const { code, reason } = await ended;
+      assert.equal(code, 108);
+      assert.match(reason, /not available/);
+    }
+    await assert.rejects(a.mapPublish(`${channel}:map`, "key", 1), refused(108));
+    await assert.rejects(a.mapRemove(`${channel}:map`, "key"), refused(108));
+    assert.equal(a.state, "connected");
+    await listen(a);
+  },
+
   async refusals() {
     const a = await connect(0);
     await assert.rejects(a.rpc("nothing", {}), refused(108));

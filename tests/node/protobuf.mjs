@@ -31,6 +31,16 @@ try {
   const { clients } = await subscription.presence();
   assert.equal(Object.values(clients)[0].user, "alice");
   await assert.rejects(client.rpc("none", bytes({})), { code: 108 });
+  await assert.rejects(client.mapPublish(channel, "key", bytes(1)), { code: 108 });
+  const map = client.newMapSubscription(`${channel}:map`);
+  const refused = new Promise((resolve) => map.once("unsubscribed", resolve));
+  map.subscribe();
+  assert.equal((await refused).code, 108);
+  const half = bytes("hi \u{1F600}".slice(0, 4));
+  await subscription.publish(half);
+  await assert.rejects(subscription.publish(new TextEncoder().encode("[".repeat(3000) + "]".repeat(3000))), { code: 107 });
+  while (got.length < 101) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(got.at(-1), "hi \ud83d");
 } catch (error) {
   console.error(error);
   process.exitCode = 1;

@@ -63,6 +63,24 @@ const scenarios = {
     assert.deepEqual(back, [{ a: [bytes, "b"] }, bytes]);
   },
 
+  /** Texts that were cut in the middle of an emoji; and what is refused is refused by itself. */
+  async halves() {
+    const [socket, other] = [await connected("/shop"), await connected("/")];
+    const half = "hi \u{1F600}".slice(0, 4);
+    const bytes = Buffer.from([0, 255]);
+    assert.deepEqual(await socket.emitWithAck("mirror", half, { [half]: [half] }), [half, { [half]: [half] }]);
+    assert.deepEqual(await socket.emitWithAck("mirror", { [half]: bytes }, half), [{ [half]: bytes }, half]);
+    await other.emitWithAck("subscribe", "log:halves");
+    const got = next(other, "message");
+    await other.emitWithAck("publish", "log:halves", { text: half });
+    assert.deepEqual(await got, [{ text: half }]);
+    const nested = (levels) => JSON.parse("[".repeat(levels) + "]".repeat(levels));
+    assert.equal((await other.emitWithAck("publish", "log:halves", nested(3000))).error.code, 107);
+    assert.equal((await other.emitWithAck("publish", half, 1)).error.code, 107);
+    assert.equal((await other.emitWithAck(half)).error.code, 104);
+    assert.ok(socket.connected && other.connected);
+  },
+
   async rooms() {
     const [one, two, other] = [await connected("/shop"), await connected("/shop"), await connected("/")];
     await one.emitWithAck("enter", "lot:1");

@@ -271,3 +271,22 @@ def test_a_short_secret_is_told_once_when_it_is_set_and_works(caplog: pytest.Log
 def test_other_users_of_the_library_keep_its_warnings() -> None:
     with pytest.warns(jwt.InsecureKeyLengthWarning):
         jwt.encode({"sub": "alice"}, "hunter2", "HS256")
+
+
+def test_a_claim_may_hold_half_of_a_character_where_it_is_not_a_name() -> None:
+    """`json.dumps` of the back end writes it as an escape, which passes through as it is."""
+    payload = b'{"sub":"alice",\n"info":{"name":\r\n"\\uD83d"},"other":"\\ude00"}'
+    claims = verifier.connection(jwt.PyJWS().encode(payload, SECRET, "HS256"))
+    assert bytes(claims.info) == b'{"name":  "\\uD83d"}'
+    assert claims.claims == payload
+    for name in ("sub", "channel"):
+        with pytest.raises(Disconnect):
+            verifier.connection(signed(**{"sub": "alice", name: "\ud83d"}))
+    made = verifier.connection(issue(SECRET, "alice", info=["\ud83d"], claims={"other": "\ude00"}))
+    assert bytes(made.info) == b'["\\ud83d"]'
+
+
+@pytest.mark.parametrize("info", ["null", " null "])
+def test_no_info_is_none(info: str) -> None:
+    token = jwt.PyJWS().encode(f'{{"sub":"alice","info":{info}}}'.encode(), SECRET, "HS256")
+    assert not bytes(verifier.connection(token).info)

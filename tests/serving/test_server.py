@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.serving.server import announce
 from freshet.serving.supervisor import Inherited
-from tests.tools.patience import wait_until
+from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server
 
 DRAINING = """
@@ -138,3 +139,22 @@ def test_what_runs_in_a_server_finds_it_in_its_context() -> None:
     finally:
         SERVER.reset(token)
         assert logging.getLogger("freshet").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("target", [[], ["application:live"]])
+def test_an_idle_connection_is_kept_as_long_as_the_configuration_says(
+    serve: Serve, tmp_path: Path, target: list[str]
+) -> None:
+    (tmp_path / "application.py").write_text("from freshet import Freshet\nlive = Freshet.from_config()\n")
+    for seconds_kept, stays in (("0.05", False), ("60", True)):
+        server = serve(*target, cwd=tmp_path, env={"FRESHET_HTTP__KEEP_ALIVE": seconds_kept})
+        with socket.create_connection((server.host, server.port), seconds(5)) as connection:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(4096)
+            connection.settimeout(seconds(1 if stays else 5))
+            try:
+                assert (connection.recv(1) == b"") is not stays
+            except TimeoutError:
+                assert stays

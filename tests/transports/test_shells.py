@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from freshet.policy.tokens import issue
 from tests.tools.clients import SECRET, soon
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 from tests.transports.shells import SHELLS, WebSocketLink, shell
 
@@ -138,3 +139,21 @@ async def test_an_application_that_forgot_the_lifespan_starts_at_the_first_reque
             async with connect(live(server)) as socket:
                 assert "connect" in await WebSocketLink(socket).ask(connect={})
         await eventually(lambda: server.log().count("lifespan=live.lifespan") == 1, 5, "one warning")
+
+
+@pytest.mark.parametrize("name", SHELLS)
+async def test_every_name_of_a_channel_has_a_url_on_every_server(name: str, tmp_path: Path) -> None:
+    with shell(name, "tests.transports.open_app:live", tmp_path) as server:
+        async with httpx.AsyncClient(base_url=server.http(""), timeout=seconds(5)) as http:
+            for channel in ("a\n", "a\r\nb", "/a//b/", "%2F", "?a=1", "#a", "é 日\U0001f600", "a/../b"):
+                for form in ("/channels/{}", "/channels?channel={}"):
+                    url = form.format(quote(channel, safe=""))
+                    async with connect(server.ws(url)) as socket:
+                        async with http.stream("GET", url, headers={"accept": "text/event-stream"}) as stream:
+                            lines = stream.aiter_lines()
+                            while not (await soon(anext(lines))).startswith("event: subscribed"):
+                                pass
+                        assert (await http.post(url, content=b"7")).status_code == 200
+                        assert await soon(socket.recv()) == "7"
+                    page = (await http.get(url)).json()
+                    assert page["publications"][0]["data"] == 7

@@ -11,11 +11,12 @@ from freshet import Freshet
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.channel_url import ChannelEvents
+from freshet.endpoints.streams import ENVELOPED
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
 from freshet.transports import stream
-from freshet.transports.stream import ENVELOPED, EVENTS, LINES, MESSAGES, Form, client_gone, collect, read_body
+from freshet.transports.stream import EVENTS, LINES, MESSAGES, Form, client_gone, collect, read_body
 from tests.tools.patience import eventually, seconds
 from tests.transports.calls import Call, calling
 

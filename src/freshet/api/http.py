@@ -21,11 +21,14 @@ from freshet.api.methods import MethodRequest as Parameters
 from freshet.commands.server import ServerOperations
 from freshet.config import Api
 from freshet.errors import EngineUnavailable, Refusal
+from freshet.model.json_text import TOO_DEEP, Reader
 from freshet.policy.origin import Origins
 
 log = logging.getLogger("freshet.api")
 
 COMMANDS = 10_000  # of one batch
+_REQUESTS: list[type[Any]] = [BatchRequest, *(method.request for method in METHODS.values())]
+_READERS = {kind: Reader(kind) for kind in _REQUESTS}
 NAMES = ", ".join(sorted([*METHODS, "batch"]))
 
 _encode = msgspec.json.Encoder().encode
@@ -141,11 +144,13 @@ class ApiEndpoint:
 
 def _read(body: bytes, kind: Any, where: str = "") -> Any:
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return _READERS[kind](body or b"{}")
     except msgspec.ValidationError as error:
         message = str(error).replace("`$", f"`$.{where}" if where else "`$")
         if "unknown field" in message:
             message += f"; there are {', '.join(kind.__struct_fields__)}"
         raise Unanswered(HTTPStatus.BAD_REQUEST, 107, message) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except RecursionError:
+        raise Unanswered(HTTPStatus.BAD_REQUEST, 107, TOO_DEEP) from None
+    except msgspec.DecodeError as error:
         raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"not JSON: {error}") from None

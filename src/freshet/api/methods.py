@@ -14,7 +14,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from freshet.commands.cluster import Holding
 from freshet.commands.server import ServerOperations
-from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.dialects.base import kind_of
+from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
+from freshet.model.json_text import one_line
 from freshet.model.log import ClientInfo, Kind, Position, Publication, Stream
 from freshet.policy.base import Grant
 from freshet.rules.hooks import to_json
@@ -25,6 +27,7 @@ REASON = 123  # bytes that fit into a WebSocket close frame
 Channel = Annotated[str, Meta(min_length=1, description="A channel's name.", examples=["news"])]
 User = Annotated[str, Meta(description="A user's id, the `sub` of its token.", examples=["alice"])]
 Client = Annotated[str, Meta(description="Only the client with this id; empty: all clients of the user.")]
+Post = Annotated[str, Meta(description="Only the client that has this `session`, as clients of HTTP streams have one.")]
 
 
 class MethodRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -86,30 +89,58 @@ class ChannelsRequest(MethodRequest):
     pattern: Annotated[str, Meta(description="`*` stands for anything, `?` for one character.")] = ""
 
 
+class BoolValue(MethodRequest):
+    value: bool = False
+
+
+class Override(MethodRequest):
+    """Options of the channel that the caller relies on: refused where the channel's rule says otherwise."""
+
+    presence: BoolValue | None = None
+    join_leave: BoolValue | None = None
+    force_push_join_leave: BoolValue | None = None
+    force_positioning: BoolValue | None = None
+    force_recovery: BoolValue | None = None
+
+    def wanted(self) -> dict[str, bool]:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: each.value for name, each in fields.items() if each is not None}
+
+
 class SubscribeRequest(MethodRequest):
     user: User
     channel: Channel
     client: Client = ""
+    session: Post = ""
     info: Annotated[Raw | UnsetType, Meta(description="JSON that others in the channel see.")] = UNSET
     data: Annotated[Raw | UnsetType, Meta(description="JSON that the client gets with the subscription.")] = UNSET
     expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which it ends; 0: never.")] = 0
     recover_since: Annotated[Since | None, Meta(description="The client gets what came after.")] = None
+    b64info: Annotated[str, Meta(description="Instead of `info`: the JSON, in base64.")] = ""
+    b64data: Annotated[str, Meta(description="Instead of `data`: the JSON, in base64.")] = ""
+    override: Annotated[Override | None, Meta(description="Refused where it is not as the channel's rule says.")] = None
 
 
 class UnsubscribeRequest(MethodRequest):
     user: User
     channel: Channel
     client: Client = ""
+    session: Post = ""
 
 
 class Goodbye(MethodRequest):
-    code: Annotated[int, Meta(ge=3000, le=4999, description="3500-3999 and 4500-4999: not to reconnect.")]
+    code: Annotated[int, Meta(ge=0, le=4999, description="3500-3999 and 4500-4999: not to reconnect; 0: 3503.")] = 0
     reason: Annotated[str, Meta(max_length=REASON, description="At most 123 bytes.")] = ""
+
+    def __post_init__(self) -> None:
+        if 0 < self.code < 3000:
+            raise ValueError("code: expected 3000 to 4999, or 0")
 
 
 class DisconnectRequest(MethodRequest):
     user: User
     client: Client = ""
+    session: Post = ""
     whitelist: Annotated[list[str], Meta(description="Clients, by id, that may stay.")] = []
     disconnect: Annotated[Goodbye | None, Meta(description="The code and reason for the client; otherwise 3503.")] = (
         None
@@ -119,6 +150,7 @@ class DisconnectRequest(MethodRequest):
 class RefreshRequest(MethodRequest):
     user: User
     client: Client = ""
+    session: Post = ""
     expired: Annotated[bool, Meta(description="The clients' connections expire now.")] = False
     expire_at: Annotated[int, Meta(ge=0, le=2**53, description="Unix time at which they expire; 0: never.")] = 0
 
@@ -329,29 +361,34 @@ async def channels(server: ServerOperations, it: ChannelsRequest) -> ChannelsRes
 
 async def subscribe(server: ServerOperations, it: SubscribeRequest) -> Empty:
     since = it.recover_since.position() if it.recover_since else None
-    grant = Grant(Raw(_on_one_line(it.info)), float(it.expire_at))
-    await server.subscribe(it.user, it.channel, it.client, since, grant, _on_one_line(it.data))
+    grant = Grant(Raw(_either("b64info", it.b64info, it.info)), float(it.expire_at))
+    data = _either("b64data", it.b64data, it.data)
+    if it.override:
+        server.check_override(it.channel, it.override.wanted())
+    await server.subscribe(it.user, it.channel, it.client, since, grant, data, it.session)
     return Empty()
 
 
 async def unsubscribe(server: ServerOperations, it: UnsubscribeRequest) -> Empty:
-    await server.unsubscribe(it.user, it.channel, it.client)
+    await server.unsubscribe(it.user, it.channel, it.client, it.session)
     return Empty()
 
 
 async def disconnect(server: ServerOperations, it: DisconnectRequest) -> Empty:
-    why = Disconnect(it.disconnect.code, it.disconnect.reason) if it.disconnect else None
+    why, default = None, Disconnect.force_no_reconnect()
+    if it.disconnect and (it.disconnect.code or it.disconnect.reason):
+        why = Disconnect(it.disconnect.code or default.code, it.disconnect.reason or default.reason)
     if why is not None and len(why.reason.encode()) > REASON:
         raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
-    await server.disconnect(it.user, why, it.client, it.whitelist)
+    await server.disconnect(it.user, why, it.client, it.whitelist, it.session)
     return Empty()
 
 
 async def refresh(server: ServerOperations, it: RefreshRequest) -> Empty:
     if it.expired:
-        await server.disconnect(it.user, Disconnect.expired(), it.client)
+        await server.disconnect(it.user, Disconnect.expired(), it.client, (), it.session)
     else:
-        await server.refresh(it.user, float(it.expire_at), it.client)
+        await server.refresh(it.user, float(it.expire_at), it.client, it.session)
     return Empty()
 
 
@@ -366,20 +403,31 @@ async def info(server: ServerOperations, it: EmptyRequest) -> InfoResult:
 def failure(why: Refusal | EngineUnavailable) -> Failure:
     if isinstance(why, Refusal):
         return Failure(why.code, why.message)
+    if isinstance(why, TooLargeForEngine):
+        return failure(Refusal.limit_exceeded(str(why)))
     return Failure(100, f"the engine cannot be reached: {why}")
 
 
 def _on_one_line(data: Raw | UnsetType) -> bytes:
     """JSON goes to clients on one line; what was not given is empty."""
-    text = b"" if data is UNSET else bytes(data)
-    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+    return b"" if data is UNSET else one_line(bytes(data))
 
 
-def _from_base64(text: str) -> bytes:
+def _either(name: str, encoded: str, data: Raw | UnsetType) -> bytes:
+    """JSON on one line: what was given in base64, under that name, or as it is."""
+    if not encoded:
+        return _on_one_line(data)
+    kind, decoded = kind_of(_from_base64(encoded, name))
+    if kind is not Kind.JSON:
+        raise Refusal.bad_request(f"{name}: expected JSON, which clients of JSON are to get, in base64")
+    return decoded
+
+
+def _from_base64(text: str, name: str = "b64data") -> bytes:
     try:
         return b64decode(text, validate=True)
     except ValueError:
-        raise Refusal.bad_request("b64data: expected base64") from None
+        raise Refusal.bad_request(f"{name}: expected base64") from None
 
 
 class Method(NamedTuple):

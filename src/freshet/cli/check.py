@@ -16,14 +16,22 @@ from freshet.rules.rules import ChannelRules
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="The TOML file.")] = DEFAULT,
+    path: Annotated[
+        Path | None, typer.Argument(help="The TOML file. Default: freshet.toml.", show_default=False)
+    ] = None,
+    config_path: Annotated[
+        Path | None, typer.Option("--config", help="The same, as `freshet serve` takes it.", show_default=False)
+    ] = None,
 ) -> None:
     """Check a configuration, and show which rules it makes.
 
     [bold]Example[/bold]
 
-      freshet check freshet.toml
+      freshet check --config freshet.toml
     """
+    if path is not None and config_path is not None:
+        raise typer.BadParameter("expected one file, as PATH or as --config PATH")
+    path = path or config_path or DEFAULT
     try:
         config = load(path)
         Freshet(config=config)  # refuses what `serve` would

@@ -66,7 +66,8 @@ def _json(info: str | None) -> Any:
         raise ValueError(f"{word} is no number")
 
     try:
-        return json.loads(info, parse_constant=refuse) if info is not None else None
+        # What is not UTF-8 on the command line comes as halves of characters, which are none here.
+        return json.loads(info.encode(), parse_constant=refuse) if info is not None else None
     except (ValueError, RecursionError) as error:
         fail(f"--info: not JSON: {error}", """For example --info '{"name": "Alice"}'.""")
 

@@ -13,6 +13,7 @@ from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
     Connect,
+    Declined,
     Ping,
     ReadHistory,
     ReadPresence,
@@ -133,6 +134,10 @@ async def refresh(node: Node, context: Context, command: Refresh) -> Refreshed:
     session.expires = claims.expires_at or 0.0
     session.token_claims = claims.claims
     return Refreshed(command.id, session.id, ttl_of(session.expires, node.clock.wall()))
+
+
+async def decline(node: Node, context: Context, command: Declined) -> None:
+    raise command.why
 
 
 async def ping(node: Node, context: Context, command: Ping) -> Alive:

@@ -23,7 +23,10 @@ TIMEOUT = 2.0  # seconds for the replies of the others; who does not reply is mi
 
 
 class SubscribeUser(msgspec.Struct, tag=True, frozen=True):
-    """Clients that are subscribed already are left as they are. info, data: JSON. expires: epoch seconds, or 0."""
+    """Clients that are subscribed already are left as they are. info, data: JSON. expires: epoch seconds, or 0.
+
+    post: as `Session.post`; empty: all, of those that `client` names. So it is in all of these.
+    """
 
     user: str
     channel: str
@@ -32,12 +35,14 @@ class SubscribeUser(msgspec.Struct, tag=True, frozen=True):
     info: bytes = b""
     expires: float = 0.0
     data: bytes = b""
+    post: str = ""
 
 
 class UnsubscribeUser(msgspec.Struct, tag=True, frozen=True):
     user: str
     channel: str
     client: str = ""
+    post: str = ""
 
 
 class DisconnectUser(msgspec.Struct, tag=True, frozen=True):
@@ -48,6 +53,7 @@ class DisconnectUser(msgspec.Struct, tag=True, frozen=True):
     reason: str
     client: str = ""
     keep: list[str] = []
+    post: str = ""
 
 
 class RefreshUser(msgspec.Struct, tag=True, frozen=True):
@@ -56,6 +62,7 @@ class RefreshUser(msgspec.Struct, tag=True, frozen=True):
     user: str
     expires: float
     client: str = ""
+    post: str = ""
 
 
 Order: TypeAlias = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
@@ -103,7 +110,7 @@ class Cluster:
 
     async def _subscribe(self, order: SubscribeUser) -> None:
         node, grant = self._node, Grant(msgspec.Raw(order.info), order.expires)
-        for session in node.registry.of(order.user, order.client):
+        for session in node.registry.of(order.user, order.client, order.post):
             if order.channel in session.subscriptions:
                 continue
             try:
@@ -115,16 +122,16 @@ class Cluster:
             session.push(settle(node, entry, data=order.data))
 
     async def _unsubscribe(self, order: UnsubscribeUser) -> None:
-        for session in self._node.registry.of(order.user, order.client):
+        for session in self._node.registry.of(order.user, order.client, order.post):
             await self._node.leaving.unsubscribe(session, order.channel, Unsubscribed(order.channel))
 
     async def _disconnect(self, order: DisconnectUser) -> None:
-        for session in self._node.registry.of(order.user, order.client):
+        for session in self._node.registry.of(order.user, order.client, order.post):
             if session.id not in order.keep:
                 session.close(Disconnect(order.code, order.reason))
 
     async def _refresh(self, order: RefreshUser) -> None:
-        for session in self._node.registry.of(order.user, order.client):
+        for session in self._node.registry.of(order.user, order.client, order.post):
             session.expires = order.expires
             self._node.wheel.schedule(session, 0)  # it learns when its next visit is due
 

@@ -16,11 +16,12 @@ from freshet.commands import client
 from freshet.commands.publishing import publish_of_client
 from freshet.commands.subscribing import enter, settle
 from freshet.dialects.base import Dialect
-from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import (
     Call,
     Command,
     Connect,
+    Declined,
     Ping,
     Publish,
     ReadHistory,
@@ -106,6 +107,8 @@ class Dispatcher:
             reply = await run(self.node, context, command)
         except Refusal as why:
             reply = self._refused(command, why)
+        except TooLargeForEngine as why:
+            reply = self._refused(command, Refusal.limit_exceeded(str(why)))
         except EngineUnavailable as why:
             log.warning(
                 "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
@@ -162,6 +165,7 @@ class Dispatcher:
 COMMANDS: dict[type[Command], Registered] = {
     Call: Registered(client.call),
     Connect: Registered(client.connect, begins=True),
+    Declined: Registered(client.decline, begins=True),
     Ping: Registered(client.ping),
     Publish: Registered(publish_of_client, in_channel=True),
     ReadHistory: Registered(client.read_history, in_channel=True),

@@ -1,6 +1,6 @@
 """Where clients' and the server's publications meet: the owner of a channel takes each, and gives it its position."""
 
-from freshet.errors import EngineUnavailable, Refusal
+from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
 from freshet.model.events import Accepted
 from freshet.model.log import Kind, Position, PublishOptions
@@ -28,9 +28,14 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
 
 
 async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:
-    """Hand a publication to whoever owns the channel by its rule. Raises as `Engine.publish`."""
+    """Hand a publication to whoever owns the channel by its rule.
+
+    Raises as `Engine.publish`, and `Refusal` 106 for what is larger than the engine takes.
+    """
     try:
         position = await node.owners[rule.owner](channel, data, options)
+    except TooLargeForEngine as why:
+        raise Refusal.limit_exceeded(str(why)) from None
     except EngineUnavailable:
         node.counts.unpublished += 1
         raise

@@ -13,6 +13,15 @@ from freshet.policy.base import Context, Grant, PolicyChain
 from freshet.rules.hooks import to_json
 from freshet.rules.rules import ChannelRule
 
+OVERRIDES = {
+    "presence": "presence",
+    "join_leave": "join_leave",
+    "force_push_join_leave": "join_leave",
+    "force_positioning": "history",
+    "force_recovery": "history",
+}
+"""What Centrifugo lets a caller choose for a subscription, and the option of the rule that decides it here."""
+
 
 class ServerOperations:
     """What no client asked for. Each passes the policies that clients' commands pass, with no session in the context.
@@ -99,6 +108,17 @@ class ServerOperations:
         """Of all nodes."""
         return await self._cluster.holdings()
 
+    def check_override(self, channel: str, options: Mapping[str, bool]) -> None:
+        """Whether a subscription has these options of its channel, which only the rule sets.
+
+        options: by the names of Centrifugo. Raises `Refusal` 108 for one that is otherwise, and as `rules.find`.
+        """
+        rule, _ = self._node.rules.find(channel)
+        for name, wanted in options.items():
+            option = OVERRIDES[name]
+            if bool(getattr(rule, option)) is not wanted:
+                raise Refusal.not_available(f"override.{name}: the option {option} of the rule {rule.match!r} decides")
+
     # -------------------------------------------------------------------------------------------------------- clients
 
     async def subscribe(
@@ -109,24 +129,25 @@ class ServerOperations:
         since: Position | None = None,
         grant: Grant = Grant(),  # noqa: B008 - it is immutable
         data: bytes = b"",
+        post: str = "",
     ) -> None:
-        """Clients that are subscribed already are left as they are."""
+        """Clients that are subscribed already are left as they are. post: only the one whose `Session.post` it is."""
         await self._rule(channel, Subscribe(channel))
         info, expires = grant
-        await self._cluster.carry_out(SubscribeUser(user, channel, client, since, bytes(info), expires, data))
+        await self._cluster.carry_out(SubscribeUser(user, channel, client, since, bytes(info), expires, data, post))
 
-    async def unsubscribe(self, user: str, channel: str, client: str = "") -> None:
+    async def unsubscribe(self, user: str, channel: str, client: str = "", post: str = "") -> None:
         await self._rule(channel, Unsubscribe(channel))
-        await self._cluster.carry_out(UnsubscribeUser(user, channel, client))
+        await self._cluster.carry_out(UnsubscribeUser(user, channel, client, post))
 
     async def disconnect(
-        self, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = ()
+        self, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = (), post: str = ""
     ) -> None:
         why = why or Disconnect.force_no_reconnect()
-        await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep)))
+        await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep), post))
 
-    async def refresh(self, user: str, expires: float | None, client: str = "") -> None:
-        await self._cluster.carry_out(RefreshUser(user, expires or 0.0, client))
+    async def refresh(self, user: str, expires: float | None, client: str = "", post: str = "") -> None:
+        await self._cluster.carry_out(RefreshUser(user, expires or 0.0, client, post))
 
     # --------------------------------------------------------------------------------------------- the user's functions
 

@@ -223,6 +223,15 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         float,
         Meta(gt=0, description="For the body to arrive, and 1 s more for each 500 bytes of it.", extra=_SECONDS),
     ] = 30 * SECONDS
+    keep_alive: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="In which an idle connection stays open: longer than a proxy in front keeps it.",
+            extra=_SECONDS,
+        ),
+    ] = 5 * SECONDS
 
 
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -4,10 +4,12 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import msgspec
+from msgspec import DecodeError
 
 from freshet.model.commands import Command
 from freshet.model.events import Event, Published
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import is_json, one_line
 from freshet.model.log import ClientInfo, Kind, Publication
 
 
@@ -86,7 +88,10 @@ _valid = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def kind_of(data: bytes) -> tuple[Kind, bytes]:
-    """What a client's bytes are, and the bytes as they are passed on: JSON in one line, as `Kind` says."""
+    """What a client's bytes are, and the bytes as they are passed on: JSON in one line, as `Kind` says.
+
+    Raises RecursionError for JSON of more levels than can be read.
+    """
     if not data.isascii():
         try:
             data.decode()  # the decoder of `Raw` does not look into strings
@@ -94,6 +99,7 @@ def kind_of(data: bytes) -> tuple[Kind, bytes]:
             return Kind.BYTES, data
     try:
         _valid(data)
-        return Kind.JSON, msgspec.json.format(data, indent=-1) if b"\n" in data else data
-    except (msgspec.DecodeError, RecursionError):
-        return Kind.TEXT, data
+    except DecodeError:
+        if not is_json(data):
+            return Kind.TEXT, data
+    return Kind.JSON, one_line(data)

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from freshet.dialects.base import HEARTBEAT, Dialect, info_of, kind_of
+from freshet.dialects.event_stream import stream_event
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import (
@@ -79,7 +80,11 @@ class ChannelUrl(Dialect):
         return [connect, Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
-        kind, data = (Kind.BYTES, frame.data) if frame.binary else kind_of(frame.data)
+        """JSON of too many levels goes on as the text that it also is: a refusal would end the session."""
+        try:
+            kind, data = (Kind.BYTES, frame.data) if frame.binary else kind_of(frame.data)
+        except RecursionError:
+            kind, data = Kind.TEXT, frame.data
         return [Publish(self.channel, data, id=3, kind=kind)]
 
     def encode(self, event: Event) -> Frame | None:
@@ -97,20 +102,6 @@ class ChannelUrl(Dialect):
 
 
 RETRY = 2000  # milliseconds after which an EventSource reconnects
-_LINES = re.compile(rb"\r\n|\n|\r")
-
-
-def _event(data: bytes, id: str = "", event: str = "") -> bytes:
-    """One event of an event stream. An id or a name that does not fit on one line is left out."""
-    lines = [b"id: " + id.encode()] if id and _one_line(id) else []
-    if event and _one_line(event):
-        lines.append(b"event: " + event.encode())
-    lines += [b"data: " + line for line in _LINES.split(data)]
-    return b"\n".join(lines) + b"\n\n"
-
-
-def _one_line(text: str) -> bool:
-    return not any(character in text for character in "\r\n\0")
 
 
 def _text(publication: Publication) -> bytes:
@@ -175,7 +166,7 @@ class ChannelEvents(Dialect):
             return self._ended(event)
         if type(event) is Disconnected:
             return Frame(
-                _event(msgspec.json.encode({"code": event.code, "reason": event.reason}), event="disconnected")
+                stream_event(msgspec.json.encode({"code": event.code, "reason": event.reason}), name="disconnected")
             )
         began = b"".join([self._began(each) for each in begun_by(event)])
         if not began:
@@ -202,7 +193,7 @@ class ChannelEvents(Dialect):
 
     def _lost(self, channel: str, name: str, code: int, reason: str) -> Frame | None:
         """The event that a channel is no longer part of the stream; None: it is held back for now."""
-        event = _event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), event=name)
+        event = stream_event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), name=name)
         if self._held is None:
             return Frame(event)
         self._held += event
@@ -223,7 +214,8 @@ class ChannelEvents(Dialect):
         if len(self.channels) > 1:
             value = msgspec.Raw(data) if publication.kind is Kind.JSON else data.decode()
             data = msgspec.json.encode({"channel": event.channel, "data": value})
-        return _event(data, self._id(event.channel, event.epoch, publication.offset) if publication.offset else "", tag)
+        id = self._id(event.channel, event.epoch, publication.offset) if publication.offset else ""
+        return stream_event(data, id, tag)
 
     def _began(self, subscribed: Subscribed) -> bytes:
         """The event that a subscription began, with the id of the position before the first publication behind it."""
@@ -231,7 +223,7 @@ class ChannelEvents(Dialect):
         id = self._id(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
         place = msgspec.json.encode({"channel": subscribed.channel, "epoch": epoch, "offset": offset})
         name = "unrecoverable" if subscribed.recovered is False else "subscribed"
-        return b"retry: %d\n" % RETRY + _event(place, id, name)
+        return b"retry: %d\n" % RETRY + stream_event(place, id, name)
 
 
 class Page(msgspec.Struct):
@@ -242,15 +234,26 @@ class Page(msgspec.Struct):
     recovered: bool
     publications: list[msgspec.Raw]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether a reader may wait for more: what it missed goes to it at once, and that something is lost, too."""
+        return self.recovered and not self.publications
+
+    def filled(self, live: Sequence[Frame]) -> bytes:
+        """An empty page with what came while its reader waited, as JSON."""
+        last = _OFFSET.match(live[-1].data) if live else None
+        publications = [msgspec.Raw(frame.data) for frame in live]
+        return msgspec.json.encode(Page(self.epoch, int(last[1]) if last else self.offset, True, publications))
+
 
 class ChannelPage(Dialect):
     """One request and its response: a part of a channel's log, or something to publish.
 
     A reader gets one frame, a `Page` of at most `limit` publications; one that `waits` and got an empty page then gets
-    what is published, a frame each (long polling). body: what to publish; None: it is a reader.
+    what is published, a frame each (long polling). body: what to publish; None: it is a reader. page: what it got.
     """
 
-    __slots__ = ("_newest", "body", "channel", "limit", "waits")
+    __slots__ = ("_newest", "body", "channel", "limit", "page", "waits")
     name = "channel_page"
     answers_heartbeat = False
     has_presence = False
@@ -260,6 +263,7 @@ class ChannelPage(Dialect):
         self.body = body
         self.limit = limit
         self.waits = waits
+        self.page: Page | None = None
         self._newest = False
 
     def opened(self, request: Handshake) -> list[Command]:
@@ -285,7 +289,8 @@ class ChannelPage(Dialect):
         if type(event) is Unsubscribed and event.channel == self.channel:
             raise _disconnect_for(event)
         for begun in begun_by(event):
-            return Frame(msgspec.json.encode(self._page(begun)))
+            self.page = self._page(begun)
+            return Frame(msgspec.json.encode(self.page))
         return None
 
     def _page(self, begun: Subscribed) -> Page:
@@ -297,6 +302,9 @@ class ChannelPage(Dialect):
             offset = missed[0].offset - 1
         publications = [msgspec.Raw(_described(each)) for each in chosen]
         return Page(epoch, offset, begun.recovered is not False, publications)
+
+
+_OFFSET = re.compile(rb'\{"offset":(\d+)')  # how `_described` begins
 
 
 def _described(publication: Publication) -> bytes:

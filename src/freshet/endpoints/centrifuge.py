@@ -7,8 +7,9 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.endpoints.opening import Opening, carry_websocket
+from freshet.model.frame import Handshake
 
-Select = Callable[[Scope], Dialect]
+Select = Callable[[Scope, Handshake], Dialect]
 
 
 class WebSocketEndpoint:
@@ -23,7 +24,7 @@ class WebSocketEndpoint:
         request = await self._opening.open(scope, receive, send)
         if request is None:
             return
-        dialect = self._select(scope)
+        dialect = self._select(scope, request)
         session = self._dispatcher.open(dialect, request)
         subprotocol = dialect.subprotocol if dialect.subprotocol in request.subprotocols else None
         await carry_websocket(session, subprotocol, scope, receive, send)

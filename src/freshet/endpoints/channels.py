@@ -1,6 +1,6 @@
 """`/channels/{channel}` over HTTP: an event stream, a page of history that may wait, and publishing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -10,10 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect, kind_of
-from freshet.dialects.channel_url import ChannelEvents, ChannelPage, Page
+from freshet.dialects.channel_url import ChannelEvents, ChannelPage
 from freshet.endpoints.opening import Opening, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Kind
 from freshet.session.session import Session
 from freshet.transports import stream
@@ -28,11 +29,18 @@ STATUS = {
     4601: 401,
     4602: 404,
     4603: 403,
+    4606: 413,
     4607: 400,
     4609: 401,
     4111: 429,
     4612: 410,
 }
+
+
+def channel_of(scope: Scope, request: Handshake) -> str:
+    """The one that the path names or, for a name that a path does not carry to here, `?channel=`; empty: neither."""
+    name: str = scope["path_params"].get("channel", "")
+    return name or request.query.get("channel", "")
 
 
 class ChannelEndpoint:
@@ -48,7 +56,7 @@ class ChannelEndpoint:
         request = await self._opening.open(scope, receive, send, admit=False)
         if request is None:
             return
-        allow, channel = cors(request), scope["path_params"].get("channel", "")
+        allow, channel = cors(request), channel_of(scope, request)
         answer: Response | None
         match scope["method"], "text/event-stream" in request.headers.get("accept", ""):
             case "GET", True:
@@ -99,10 +107,11 @@ class ChannelEndpoint:
         if not await self._opening.admit(request, scope, receive, send, resumes=_resumes(request)):
             return None
         timeout = wait or self._dispatcher.timing.connect_timeout
-        session = self._open(ChannelPage(channel, limit=limit, waits=wait > 0), request)
+        reader = ChannelPage(channel, limit=limit, waits=wait > 0)
+        session = self._open(reader, request)
 
         def enough(frames: list[Frame]) -> bool:
-            return not wait or len(frames) > 1 or not _empty(frames[0])
+            return not wait or len(frames) > 1 or not (reader.page and reader.page.is_empty)
 
         self._waiting += wait > 0
         try:
@@ -112,7 +121,8 @@ class ChannelEndpoint:
         if isinstance(frames, Disconnect):
             return _refusal(frames, allow)
         first, *live = frames
-        return _json(_filled(first, live[:limit]) if live and _empty(first) else first.data, allow)
+        page = reader.page
+        return _json(page.filled(live[:limit]) if page and live and page.is_empty else first.data, allow)
 
     async def _publish(
         self,
@@ -131,11 +141,18 @@ class ChannelEndpoint:
             return plain(413, f"At most {limit} bytes.\n", allow)
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         frame = Frame(body, binary=kind == "application/octet-stream")
-        if kind == "application/json" and kind_of(body)[0] is not Kind.JSON:
-            return plain(400, "The body is not JSON.\n", allow)
+        if kind == "application/json" and (why := _why_no_json(body)):
+            return plain(400, f"{why}.\n", allow)
         session = self._open(ChannelPage(channel, frame), request)
         frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
         return _refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
+
+
+def _why_no_json(body: bytes) -> str:
+    try:
+        return "" if kind_of(body)[0] is Kind.JSON else "The body is not JSON"
+    except RecursionError:
+        return TOO_DEEP
 
 
 def _number(query: Mapping[str, str], name: str, default: float) -> float:
@@ -145,24 +162,6 @@ def _number(query: Mapping[str, str], name: str, default: float) -> float:
     if not (text.isascii() and text.replace(".", "", 1).isdecimal() and len(text) < 10):
         raise ValueError(f"{name}: expected a number, got {text[:40]!r}")
     return float(text)
-
-
-class _Offset(msgspec.Struct):
-    offset: int = 0
-
-
-def _empty(page: Frame) -> bool:
-    """Whether a reader may wait for more: what it missed goes to it at once, and that something is lost, too."""
-    read = msgspec.json.decode(page.data, type=Page)
-    return read.recovered and not read.publications
-
-
-def _filled(page: Frame, live: Sequence[Frame]) -> bytes:
-    """An empty page with what came while its reader waited."""
-    read = msgspec.json.decode(page.data, type=Page)
-    read.publications = [msgspec.Raw(frame.data) for frame in live]
-    read.offset = msgspec.json.decode(live[-1].data, type=_Offset).offset if live else read.offset
-    return msgspec.json.encode(read)
 
 
 def _retry(status: int, text: str, headers: Mapping[str, str]) -> Response:

@@ -14,12 +14,11 @@ from itertools import count
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-import msgspec
-
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect, Refusal
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import decode
 from freshet.model.log import Position
 from freshet.rules.hooks import to_json
 from freshet.session.session import Session
@@ -215,7 +214,7 @@ class Client:
         assert session is not None
         for frame in session.outbox.take():
             for line in frame.data.split(b"\n"):
-                self._received(msgspec.json.decode(line))
+                self._received(decode(line))
         if session.outbox.closed and not session.ended:
             self._ended = session.outbox.closed
             session.end(self._ended)

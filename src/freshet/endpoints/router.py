@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
@@ -11,11 +12,26 @@ from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.endpoints.centrifuge import WebSocketEndpoint
-from freshet.endpoints.channels import ChannelEndpoint
+from freshet.endpoints.channels import ChannelEndpoint, channel_of
 from freshet.endpoints.opening import Opening
-from freshet.endpoints.streams import EmulationEndpoint, StreamEndpoint
+from freshet.endpoints.streams import ENVELOPED, EmulationEndpoint, StreamEndpoint
 from freshet.model.frame import Handshake
 from freshet.transports import stream
+
+
+class ChannelConvertor(Convertor[str]):
+    """Any text: a channel's name may have slashes and, unlike what Starlette calls a path, line ends."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("freshet_channel", ChannelConvertor())
 
 StreamDialect = Callable[[Handshake], tuple[Dialect, stream.Form]]
 
@@ -24,7 +40,7 @@ def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[
     """The URLs of clients, below whatever prefix they are mounted under."""
     centrifuge, protobuf = Centrifuge(), CentrifugeProtobuf()
 
-    def websocket(scope: Scope) -> Dialect:
+    def websocket(scope: Scope, request: Handshake) -> Dialect:
         asked = protobuf.subprotocol in scope.get("subprotocols", ()) or b"format=protobuf" in scope["query_string"]
         return protobuf if asked else centrifuge
 
@@ -32,17 +48,18 @@ def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[
         binary = request.headers.get("content-type") == "application/octet-stream"
         return (protobuf, stream.MESSAGES) if binary else (centrifuge, stream.LINES)
 
-    def channel(scope: Scope) -> Dialect:
-        return ChannelUrl(scope["path_params"]["channel"])
+    def channel(scope: Scope, request: Handshake) -> Dialect:
+        return ChannelUrl(channel_of(scope, request))
 
-    channels = ChannelEndpoint(opening, dispatcher)
+    channels, channel_socket = ChannelEndpoint(opening, dispatcher), WebSocketEndpoint(opening, dispatcher, channel)
     return [
         WebSocketRoute("/connection/websocket", WebSocketEndpoint(opening, dispatcher, websocket)),
-        WebSocketRoute("/channels/{channel:path}", WebSocketEndpoint(opening, dispatcher, channel)),
-        Route("/connection/sse", StreamEndpoint(opening, dispatcher, lambda request: (centrifuge, stream.ENVELOPED))),
+        WebSocketRoute("/channels", channel_socket),
+        WebSocketRoute("/channels/{channel:freshet_channel}", channel_socket),
+        Route("/connection/sse", StreamEndpoint(opening, dispatcher, lambda request: (centrifuge, ENVELOPED))),
         Route("/connection/http_stream", StreamEndpoint(opening, dispatcher, streamed)),
         Route("/emulation", EmulationEndpoint(opening, dispatcher)),
         Route("/channels", channels),
-        Route("/channels/{channel:path}", channels),
+        Route("/channels/{channel:freshet_channel}", channels),
         Mount("/socket.io", socketio),
     ]

@@ -83,6 +83,8 @@ class Engine(ABC):
         `options.history` there is no log: it is broadcast at once and the position is `NOWHERE`.
 
         data: the payload as it goes to clients, of `options.kind`; never decoded here.
+
+        Raises `TooLargeForEngine` for what does not fit by itself, whatever it was to be batched with.
         """
 
     @abstractmethod

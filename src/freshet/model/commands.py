@@ -2,6 +2,7 @@
 
 import msgspec
 
+from freshet.errors import Refusal
 from freshet.model.log import Kind, Position
 
 
@@ -19,6 +20,13 @@ class Connect(Command, frozen=True):
     name: str = ""
     version: str = ""
     only: tuple[str, ...] = ()
+
+
+class Declined(Command, frozen=True):
+    """What a client asked for is refused already where it is read: the dialect knows better than to pass it on."""
+
+    why: Refusal
+    id: int = 0
 
 
 class TagFilter(msgspec.Struct, frozen=True):

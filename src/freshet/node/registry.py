@@ -30,9 +30,13 @@ class Registry:
         """How many users have a session here."""
         return len(self._by_user)
 
-    def of(self, user: str, client: str = "") -> list[Session]:
-        """A user's connected sessions, or only the one with the id `client`."""
-        return [session for session in self._by_user.get(user, ()) if not client or session.id == client]
+    def of(self, user: str, client: str = "", post: str = "") -> list[Session]:
+        """A user's connected sessions, or only the one with the id `client`, or that of `posting`."""
+        return [
+            session
+            for session in self._by_user.get(user, ())
+            if (not client or session.id == client) and (not post or session.post == post)
+        ]
 
     def posting(self, post: str) -> Session | None:
         """The session for which requests of their own bring what its client says."""

@@ -17,6 +17,7 @@ from jwt.algorithms import HMACAlgorithm
 
 from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
+from freshet.model.json_text import Reader, encode, one_line
 from freshet.model.log import Claims
 from freshet.runtime.clock import SYSTEM, Clock
 
@@ -55,7 +56,7 @@ class _Known(msgspec.Struct):
 
     sub: str = ""
     exp: float | None = None
-    info: Any = None
+    info: msgspec.Raw = msgspec.Raw()
     channels: list[str] = []
     channel: str | None = None
     nbf: float = 0
@@ -63,7 +64,7 @@ class _Known(msgspec.Struct):
     iss: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Known).decode
+_read = Reader(_Known)
 
 
 class _Wrong(Exception):
@@ -178,7 +179,7 @@ class TokenVerifier:
             raise Disconnect.invalid_token("a subscription token does not connect")
         if not known.sub and not self._anonymous:
             raise Disconnect.invalid_token("the token names no user")
-        return ConnectionClaims(known.sub, known.exp, _raw(known.info), known.channels, claims)
+        return ConnectionClaims(known.sub, known.exp, _given(known.info), known.channels, claims)
 
     def subscription(self, token: str, channel: str, user: str) -> SubscriptionClaims:
         """Raises `Refusal` 109 for an expired token, 103 for any other that is not right."""
@@ -190,7 +191,7 @@ class TokenVerifier:
             raise Refusal.permission_denied("invalid subscription token") from None
         if known.channel != channel or known.sub != user:
             raise Refusal.permission_denied("the subscription token is for another user or channel")
-        return SubscriptionClaims(user, channel, known.exp, _raw(known.info))
+        return SubscriptionClaims(user, channel, known.exp, _given(known.info))
 
     def issue(
         self,
@@ -221,7 +222,7 @@ class TokenVerifier:
             raise _Wrong
         try:
             claims: bytes = self._jws.decode(token, self._key, self._algorithms)
-            known = _decode(claims)
+            known = _read(claims)
         except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, RecursionError):
             raise _Wrong from None
         now = self._clock.wall()
@@ -242,8 +243,10 @@ def _why(error: Exception) -> str:
     return str(error) if isinstance(error, jwt.InvalidKeyError) else "this one is not UTF-8"
 
 
-def _raw(info: Any) -> msgspec.Raw:
-    return msgspec.Raw() if info is None else msgspec.Raw(msgspec.json.encode(info))
+def _given(info: msgspec.Raw) -> msgspec.Raw:
+    """A claim that may be null, on one line."""
+    text = bytes(info)
+    return msgspec.Raw() if text == b"null" else msgspec.Raw(one_line(text))
 
 
 def issue(
@@ -261,12 +264,16 @@ def issue(
     """Make a token; a back end in another language makes the same with any JWT library.
 
     expires_in: seconds. info: what msgspec makes JSON of. channel: makes it a subscription token. claims: more of them.
+
+    Raises UnicodeEncodeError for a name that UTF-8 cannot write.
     """
+    for name in (user, channel or "", *channels):
+        name.encode()  # a name is text, half of a character is none
     all_claims: Claims = {**claims, "sub": user}
     if expires_in is not None:
         all_claims["exp"] = int(clock.wall() + expires_in)
     for name, value in {"info": info, "channels": list(channels) or None, "channel": channel}.items():
         if value is not None:
             all_claims[name] = value
-    payload = msgspec.json.encode(all_claims)
+    payload = encode(all_claims)
     return _signatures([algorithm]).encode(payload, secret, algorithm)

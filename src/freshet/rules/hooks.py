@@ -13,6 +13,7 @@ import msgspec
 import msgspec.inspect
 
 from freshet.errors import Refusal
+from freshet.model.json_text import decode, encode, has_half
 from freshet.model.log import Kind
 
 Function = Callable[..., Any]
@@ -86,9 +87,11 @@ class Hook:
         if not data:
             return None
         try:
-            if hasattr(self._data, "model_validate_json"):
-                return self._data.model_validate_json(data)
-            return msgspec.json.decode(data, type=self._data)
+            if not hasattr(self._data, "model_validate_json"):
+                return decode(data, self._data)
+            if has_half(data):  # pydantic's own reader refuses it wherever it is
+                return self._data.model_validate(decode(data))
+            return self._data.model_validate_json(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refusal.bad_request(f"data: {error}") from None
 
@@ -125,7 +128,7 @@ def to_json(value: Any) -> bytes:
 
     Raises TypeError for anything else.
     """
-    return msgspec.json.encode(value, enc_hook=_unknown)
+    return encode(value, _unknown)
 
 
 def as_payload(value: Any) -> tuple[bytes, Kind]:

@@ -74,14 +74,22 @@ class ChannelRules:
         """
         if not channel:
             raise Refusal.bad_request("channel: expected a name")
-        # A character is at most four bytes: most names are short enough without being encoded.
-        if len(channel) * 4 > self._longest and len(channel.encode(errors="replace")) > self._longest:
-            raise Refusal.bad_request(f"channel: at most {self._longest} bytes")
+        # Most names are as many bytes as characters, and short enough.
+        if not (channel.isascii() and len(channel) <= self._longest):
+            self._check_length(channel)
         for rule in self._rules:
             parameters = rule.fit(channel)
             if parameters is not None:
                 return rule, parameters
         raise Refusal.unknown_channel(f"no rule for channel {channel!r}")
+
+    def _check_length(self, channel: str) -> None:
+        try:
+            size = len(channel.encode())
+        except UnicodeEncodeError:
+            raise Refusal.bad_request("channel: expected text, half of a character is none") from None
+        if size > self._longest:
+            raise Refusal.bad_request(f"channel: at most {self._longest} bytes")
 
 
 def personal_channel(user: str) -> str:

@@ -21,6 +21,7 @@ class HttpBounds(NamedTuple):
     headers: int = 100
     head_timeout: float = 10.0
     body_timeout: float = 30.0
+    keep_alive: float = 5.0
 
 
 class RunningServer:

@@ -19,6 +19,7 @@ from freshet.errors import Disconnect
 from freshet.model.commands import Command, Pong
 from freshet.model.events import Event, Heartbeat, Published, begun_by
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import decode
 from freshet.model.log import Claims, ClientInfo
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import Portal
@@ -287,7 +288,8 @@ class Session:
     @property
     def claims(self) -> Claims:
         """What its token says; empty without a token."""
-        return msgspec.json.decode(self.token_claims, type=dict[str, Any]) if self.token_claims else {}
+        claims: Claims = decode(self.token_claims) if self.token_claims else {}
+        return claims
 
     def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
         """How others in a channel see it."""

@@ -48,6 +48,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._lobby = lobby
         self._bounds = server.http
+        self.timeout_keep_alive = server.http.keep_alive  # type: ignore[assignment] # a timer's, any number
         self._refusal: tuple[int, str] | None = None
         self._responding = False
         self._in_head = True

@@ -37,8 +37,6 @@ class Form(NamedTuple):
 LINES = Form(b"application/json", lambda frame: frame.data + b"\n")
 MESSAGES = Form(b"application/octet-stream", lambda frame: frame.data)
 EVENTS = Form(b"text/event-stream", lambda frame: frame.data, by_status=True)
-ENVELOPED = Form(b"text/event-stream", lambda frame: b"data: %b\n\n" % frame.data.replace(b"\n", b"\ndata: "), b":\n\n")
-"""`EVENTS` of a dialect that knows them; `ENVELOPED`: each frame of another one is the data of an event."""
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store, no-transform"),

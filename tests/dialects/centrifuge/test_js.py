@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     "scenario",
     [
         *("publish", "unsubscribe", "presence", "history", "recovery", "unrecovered", "personal", "refusals", "token"),
-        *("cut", "another_way"),
+        *("cut", "another_way", "halves", "kinds"),
     ],
 )
 def test_the_javascript_client(server: Server, node: Path, transport: str, scenario: str) -> None:

@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
-from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME
+from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME, KINDS
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
-from freshet.model.commands import Connect, Ping, Pong, Publish, Send
+from freshet.model.commands import Call, Connect, Declined, Ping, Pong, Publish, Send, Subscribe
 from freshet.model.events import Heartbeat, Published
 from freshet.model.frame import Frame
+from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Kind, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.dialect import DEEP, EVENTS, HOSTILE
 from tests.dialects.centrifuge.official import JSON_VALUES, without_empty
+from tests.tools.json_texts import json_texts
 
 IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected)]
 COMMANDS = [
@@ -77,6 +79,8 @@ def test_a_line_that_is_taken_for_json_can_be_read_by_every_client() -> None:
         try:
             [command] = Centrifuge().receive(Frame(b'{"id":1,"publish":{"channel":"a","data":%b}}' % data))
         except (Disconnect, ValueError):
+            continue
+        if isinstance(command, Declined):
             continue
         assert isinstance(command, Publish)
         assert b"\n" not in command.data
@@ -173,9 +177,52 @@ def test_a_request_of_another_shape_ends_the_session(request_: str) -> None:
     ],
     ids=["filters", "arrays", "objects"],
 )
-def test_what_is_nested_too_deeply_ends_the_session(data: bytes) -> None:
-    with pytest.raises(Disconnect, match="malformed command"):
-        receive(data)
+def test_what_is_nested_too_deeply_is_refused_and_the_session_stays(data: bytes) -> None:
+    for deep in (data, data.replace(b'{"id":1,', b"{")[:-1] + b',"id":1}'):
+        [declined] = receive(deep)
+        assert isinstance(declined, Declined)
+        assert (declined.id, declined.why.code, declined.why.message) == (1, 107, TOO_DEEP)
+
+
+@given(value=json_texts)
+def test_whatever_is_json_passes_through_as_it_came(value: bytes) -> None:
+    value = value.replace(b"\n", b" ")  # a line ends a command
+    [publish] = receive(b'{"id":1,"publish":{"channel":"a","data":%b}}' % value)
+    assert publish == Publish("a", value.strip(b" \t\r"), 1)
+    [call] = receive(b'{"rpc":{"method":"a","data":%b},"id":1}' % value)
+    assert call == Call("a", value.strip(b" \t\r"), 1)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        rb'"publish":{"channel":"\ud83d","data":1}',
+        rb'"subscribe":{"channel":"a\uDE00"}',
+        rb'"rpc":{"method":"\ud83d\ud83d\ude00","data":1}',
+        rb'"subscribe":{"channel":"a","tf":{"key":"a","cmp":"in","vals":["\ud83d"]}}',
+        rb'"connect":{"subs":{"\ud83d":{"recover":true}}}',
+    ],
+)
+def test_half_of_a_character_in_a_name_is_refused_and_the_session_stays(request_: bytes) -> None:
+    [declined] = receive(b'{"id":7,%b}' % request_)
+    assert isinstance(declined, Declined)
+    assert (declined.id, declined.why.code) == (7, 107)
+
+
+@pytest.mark.parametrize(("number", "kind"), [*KINDS.items(), (9, "type 9")])
+@pytest.mark.parametrize(
+    "request_", [b'"subscribe":{"channel":"a",%b,"phase":2}', b'"publish":{"channel":"a",%b,"key":"k","removed":true}']
+)
+def test_a_kind_of_channel_that_there_is_not_is_refused_by_name(number: int, kind: str, request_: bytes) -> None:
+    [declined] = receive(b'{"id":7,%b}' % (request_ % (b'"type":%d' % number)))
+    assert isinstance(declined, Declined)
+    assert (declined.id, declined.why.code, declined.why.temporary) == (7, 108, False)
+    assert kind in declined.why.message
+
+
+def test_a_type_of_nought_is_a_stream() -> None:
+    assert receive(b'{"id":7,"publish":{"channel":"a","type":0,"data":1}}') == [Publish("a", b"1", 7)]
+    assert receive(b'{"id":7,"subscribe":{"channel":"a","type":0}}') == [Subscribe("a", 7)]
 
 
 @pytest.mark.parametrize("data", [b"\xff", b'{"id":1,"rpc":{"data":"\xc3"}}', b'{"send":{"data":"\xed\xa0\x80"}}'])

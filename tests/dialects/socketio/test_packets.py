@@ -1,5 +1,6 @@
 """The packets of Socket.IO and Engine.IO: the dialect keeps the contract, and hostile ones are refused in time."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,10 @@ from freshet.errors import Disconnect
 from freshet.model.commands import Connect
 from freshet.model.events import Published
 from freshet.model.frame import Frame
+from freshet.model.json_text import one_line
 from freshet.model.log import Kind, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
+from tests.tools.json_texts import json_texts
 from tests.websocket.cost import assert_linear
 
 LIMIT = 1000
@@ -78,7 +81,7 @@ def read(*given: Frame) -> Packet | None:
         (b"40/shop?a=1,", Packet(Type.CONNECT, "/shop")),
         (b"41/shop,", Packet(Type.DISCONNECT, "/shop")),
         (b'42["a"]', Packet(Type.EVENT, "/", None, ["a"])),
-        (b'42/shop,0["a",null]', Packet(Type.EVENT, "/shop", 0, ["a", None])),
+        (b'42/shop,1["\\u0061"]', Packet(Type.EVENT, "/shop", 1, ["a"])),
         (b"4312[]", Packet(Type.ACK, "/", 12, [])),
         (b'450-["a"]', Packet(Type.BINARY_EVENT, "/", None, ["a"])),
     ],
@@ -141,6 +144,8 @@ def test_what_is_sent_is_what_is_read(values: list[Any], id: int | None, namespa
         return
     packet = read(*sent)
     assert packet is not None
+    if packet.type is Type.EVENT:
+        packet = packet._replace(data=["event", *(json.loads(bytes(each)) for each in packet.data[1:])])
     assert (packet.namespace, packet.id, packet.data) == (namespace, id, ["event", *values])
 
 
@@ -177,12 +182,44 @@ def test_attachments_are_limited_in_size() -> None:
         [Frame(b'451-["a",{"_placeholder":true,"num":true}]'), Frame(b"x", binary=True)],
         [Frame(b'451-["a",%b]' % b",".join([b'{"_placeholder":true,"num":0}'] * 2)), Frame(b"x", binary=True)],
         [Frame(b'450-["a",{"_placeholder":true,"num":0}]')],
-        [Frame(b'451-["a",%b%b]' % (b"[" * (DEPTH + 1), b"]" * (DEPTH + 1))), Frame(b"x", binary=True)],
     ],
 )
 def test_attachments_that_do_not_fit_are_refused(given: list[Frame]) -> None:
     with pytest.raises(Disconnect):
         read(*given)
+
+
+@pytest.mark.parametrize("levels", [DEPTH + 1, 5_000])
+@pytest.mark.parametrize("attachments", [0, 1])
+def test_an_event_of_too_many_levels_is_refused_and_its_connection_stays(levels: int, attachments: int) -> None:
+    if not attachments and levels < 1_000:
+        return
+    deep = b"[" * levels + b"]" * levels
+    frame = Frame(b'451-7["a",%b]' % deep if attachments else b'427["a",%b]' % deep)
+    packet = read(frame, *[Frame(b"x", binary=True)] * attachments)
+    assert packet is not None
+    [emit] = SocketIO("/").command(packet)
+    assert isinstance(emit, Emit)
+    assert (emit.event, emit.id, "levels" in emit.refused) == ("a", 8, True)
+
+
+@given(value=json_texts)
+def test_the_arguments_of_an_event_pass_through_as_they_came(value: bytes) -> None:
+    [emit] = SocketIO("/").receive(Frame(b'42["a", %b ,1]' % value))
+    assert isinstance(emit, Emit)
+    assert [bytes(each) for each in emit.arguments] == [one_line(value.strip(b" \t\r\n")), b"1"]
+
+
+def test_what_is_cut_in_the_middle_of_an_emoji_is_an_event_like_any_other() -> None:
+    [emit] = SocketIO("/").receive(Frame(rb'42["\ud83d",{"\uDE00":1}]'))
+    assert isinstance(emit, Emit)
+    assert (emit.event, bytes(emit.arguments[0])) == ("\ud83d", rb'{"\uDE00":1}')
+    [packet] = [read(Frame(rb'451-["a",{"_placeholder":true,"num":0},"\ud83d"]'), Frame(b"x", binary=True))]
+    assert packet is not None
+    assert packet.data == ["a", b"x", "\ud83d"]
+    assert engineio.body([encode_packet(Type.EVENT, "/", None, packet.data)]) == (
+        rb'451-["a",{"_placeholder":true,"num":0},"\ud83d"]' + b"\x1ebeA=="
+    )
 
 
 def test_a_publication_is_an_event_named_by_its_tag() -> None:

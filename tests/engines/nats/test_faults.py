@@ -3,17 +3,21 @@
 import asyncio
 import base64
 import binascii
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from msgspec import structs
+from websockets.asyncio.client import connect
 
 from freshet.engines.nats.engine import NatsEngine
 from freshet.engines.nats.messages import LogMessage
 from freshet.engines.nats.url import parse
-from freshet.errors import ConfigError, EngineUnavailable
+from freshet.errors import ConfigError, EngineUnavailable, TooLargeForEngine
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, History, Position, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
@@ -21,7 +25,8 @@ from tests.tools.certificates import certify
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import eventually, seconds
 from tests.tools.relay import relaying
-from tests.tools.serving import HOST
+from tests.tools.serving import HOST, serving
+from tests.transports.shells import WebSocketLink
 
 
 @pytest.fixture
@@ -246,10 +251,52 @@ async def test_a_client_of_a_node_that_died_is_told_to_have_left(server: Nats, d
     await alive.stop()
 
 
-async def test_a_message_that_is_too_large_for_the_server_is_refused_by_itself(engine: NatsEngine) -> None:
-    with pytest.raises(EngineUnavailable, match="max_payload"):
-        await engine.publish("a", b"x" * 2_000_000, LOGGED)
+@pytest.mark.parametrize("options", [LOGGED, PublishOptions(), structs.replace(LOGGED, idempotency_key="k")])
+async def test_a_message_that_is_too_large_for_the_server_is_refused_by_itself(
+    engine: NatsEngine, options: PublishOptions
+) -> None:
+    with pytest.raises(TooLargeForEngine, match="at most 1048576 bytes: see its max_payload"):
+        await engine.publish("a", b"x" * 2_000_000, options)
     assert (await engine.publish("a", b"1", LOGGED)).offset == 1
+
+
+async def test_whoever_publishes_it_is_told_the_limit_and_not_to_try_again(server: Nats) -> None:
+    large = json.dumps("x" * 1_500_000)
+    limits = {"FRESHET_LIMITS__MESSAGE_SIZE": "4000000", "FRESHET_API__BODY_SIZE": "4000000"}
+    with serving("--dev", "--engine", server.url, env=limits) as freshet:
+        async with connect(freshet.ws("/connection/websocket"), max_size=None) as socket:
+            talk = WebSocketLink(socket)
+            await talk.ask(connect={})
+            refused = (await talk.ask(publish={"channel": "a", "data": json.loads(large)}))["error"]
+            assert (refused["code"], refused.get("temporary", False)) == (106, False)
+            assert "1048576 bytes: see its max_payload" in refused["message"]
+            assert "publish" in await talk.ask(publish={"channel": "a", "data": 1})
+        async with httpx.AsyncClient(base_url=freshet.http(""), timeout=seconds(5)) as http:
+            answer = await http.post("/api/publish", content=f'{{"channel":"a","data":{large}}}')
+            posted = await http.post("/channels/a", content=large)
+        error = answer.json()["error"]
+        assert (error["code"], "max_payload" in error["message"]) == (106, True)
+        assert (posted.status_code, "max_payload" in posted.text) == (413, True)
+
+
+async def test_what_was_published_beside_a_message_that_is_too_large_is_not_lost(engine: NatsEngine) -> None:
+    sizes = [10, 2_000_000, 20, 1_000, 2_000_000, 30]
+    published = [engine.publish("a", b"x" * size, LOGGED) for size in sizes]
+    done = await asyncio.gather(*published, return_exceptions=True)
+    assert [type(each) is TooLargeForEngine for each in done] == [size > 1_000_000 for size in sizes]
+    assert [each.offset for each in done if isinstance(each, Position)] == [1, 2, 3, 4]
+    stream = await engine.history("a", KEEP)
+    assert [len(each.data) for each in stream.publications] == [10, 20, 1_000, 30]
+
+
+async def test_publications_that_are_too_large_together_go_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "small.conf").write_text("max_payload: 2000\n")
+    with nats("-c", str(tmp_path / "small.conf")) as server:
+        engine, delivered = NatsEngine(server.url), Delivered()
+        await engine.start("node", delivered.receiver)
+        positions = await asyncio.gather(*(engine.publish("a", b"x" * 900, LOGGED) for _ in range(10)))
+        assert [position.offset for position in positions] == list(range(1, 11))
+        await engine.stop()
 
 
 async def test_without_jetstream_channels_without_history_work_and_others_say_why() -> None:

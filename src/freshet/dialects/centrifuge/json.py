@@ -27,14 +27,16 @@ from freshet.dialects.centrifuge.messages import (
     SubRefreshMessage,
     SubscribeMessage,
     command_of,
+    declined,
     publication_fields,
     push_after,
     reply_of,
 )
-from freshet.errors import Disconnect
-from freshet.model.commands import Command, Publish
+from freshet.errors import Disconnect, Refusal
+from freshet.model.commands import Command, Declined, Publish
 from freshet.model.events import Event, Heartbeat, Published
 from freshet.model.frame import Frame
+from freshet.model.json_text import LF, TOO_DEEP, HalfInText, Reader, outline
 from freshet.model.log import Kind, Publication
 
 # ------------------------------------------------------------------------------------------------- from the client
@@ -58,7 +60,24 @@ class WireCommand(Struct):
     sub_refresh: SubRefreshMessage | None = None
 
 
-_decode = msgspec.json.Decoder(WireCommand).decode
+class _Typed(Struct, frozen=True):
+    """A request of which only the `type` counts."""
+
+    type: int = 0
+
+
+class _RefusedCommand(Struct, frozen=True):
+    """What has to be known of a command that is not carried out."""
+
+    id: int = 0
+    subscribe: _Typed = _Typed()
+    publish: _Typed = _Typed()
+
+
+_reader = Reader(WireCommand)
+_decode = _reader.decode
+_decode_refused = msgspec.json.Decoder(_RefusedCommand).decode
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
 _NAMES = ("publish", "send", *(name for name in READ if name != "publish"))
 
 
@@ -67,16 +86,40 @@ def _read(line: bytes) -> Command:
         return PONG
     try:
         wire = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Disconnect.bad_request("malformed command") from None
+    except (*_MALFORMED, RecursionError):
+        return _read_again(line)
     publish = wire.publish
     if publish is not None and 0 < wire.id <= UINT32:  # the most frequent one, without the table: 0.85 us, not 1.0
         return Publish(publish.channel, bytes(publish.data), wire.id)
+    return _command(wire)
+
+
+def _command(wire: WireCommand) -> Command:
     for name in _NAMES:
         request = getattr(wire, name)
         if request is not None:
             return command_of(wire.id, name, request)
     return command_of(wire.id, "", None)
+
+
+def _read_again(line: bytes) -> Command:
+    """A command of which msgspec makes nothing: it may be right all the same, or refused with a reply."""
+    try:
+        return _command(_reader.again(line))
+    except HalfInText as half:
+        why = str(half)
+    except RecursionError:
+        why = TOO_DEEP
+    except _MALFORMED:
+        why = ""
+    try:
+        refused = _decode_refused(outline(line))
+    except _MALFORMED:
+        raise Disconnect.bad_request("malformed command") from None
+    id, kind = refused.id, refused.subscribe.type or refused.publish.type
+    if not (0 <= id <= UINT32 and (why or kind)):
+        raise Disconnect.bad_request("malformed command")
+    return declined(id, kind) if kind else Declined(Refusal.bad_request(why), id)
 
 
 # --------------------------------------------------------------------------------------------------- to the client
@@ -106,7 +149,7 @@ class Centrifuge(Dialect):
     def receive(self, frame: Frame) -> list[Command]:
         if frame.binary and not frame.data.isascii():
             _refuse_invalid_utf8(frame.data)  # a text frame was checked by the transport
-        if b"\n" not in frame.data:
+        if LF not in frame.data:
             return [_read(frame.data)]
         lines = [line for line in frame.data.split(b"\n", COMMANDS_PER_FRAME) if line]
         if not lines or len(lines) > COMMANDS_PER_FRAME:

@@ -8,16 +8,17 @@ Source: `definitions/client.proto` of centrifugal/protocol.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec import Raw, Struct
 
 from freshet.dialects.centrifuge import fossil
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
     Command,
     Connect,
+    Declined,
     Ping,
     Pong,
     Publish,
@@ -58,6 +59,8 @@ VERSION = "freshet"
 COMMANDS_PER_FRAME = 1024
 DELTA = "fossil"
 REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
+KINDS = {1: "map", 2: "map of clients", 3: "map of users", 4: "shared poll"}
+"""By the `type` of a request: what its channel is to be, where that is not a stream of publications."""
 UINT32 = 2**32 - 1
 """The largest id, code and number of seconds that a message can hold."""
 
@@ -67,7 +70,8 @@ UINT32 = 2**32 - 1
 class SubscribeMessage(Struct):
     """tf: which publications the subscriber wants, by their tags. flag: bits, of which `REJECT_UNRECOVERED` is known.
 
-    delta: the format in which it can apply differences between publications; only `fossil` is known.
+    delta: the format in which it can apply differences between publications; only `fossil` is known. type: of `KINDS`
+    there is none.
     """
 
     channel: str = ""
@@ -79,6 +83,7 @@ class SubscribeMessage(Struct):
     flag: int = 0
     delta: str = ""
     tf: TagFilter | None = None
+    type: Literal[0] = 0
 
 
 class ConnectMessage(Struct):
@@ -92,10 +97,11 @@ class ConnectMessage(Struct):
 
 
 class PublishMessage(Struct):
-    """data: the payload as it came."""
+    """data: the payload as it came. type: of `KINDS` there is none."""
 
     channel: str
     data: Raw
+    type: Literal[0] = 0
 
 
 class ChannelMessage(Struct):
@@ -157,6 +163,12 @@ Read: TypeAlias = Callable[[int, Any], Command]
 def position_of(it: SubscribeMessage) -> Position | None:
     """Where a subscriber stands; None: it does not ask for recovery."""
     return Position(it.epoch, it.offset) if it.recover else None
+
+
+def declined(id: int, kind: int) -> Declined:
+    """To a client that wants another kind of channel than there is: as a stream it would stay empty for ever."""
+    name = KINDS.get(kind, f"type {kind}")
+    return Declined(Refusal.not_available(f"{name}: not available, channels are streams of publications here"), id)
 
 
 def subscribe(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:

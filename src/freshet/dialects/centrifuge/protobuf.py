@@ -18,15 +18,17 @@ from freshet.dialects.centrifuge.messages import (
     Payload,
     Read,
     command_of,
+    declined,
     push_after,
     read_history,
     reply_of,
     subscribe,
 )
-from freshet.errors import Disconnect
-from freshet.model.commands import Command, Publish, TagFilter
+from freshet.errors import Disconnect, Refusal
+from freshet.model.commands import Command, Declined, Publish, TagFilter
 from freshet.model.events import Event, Heartbeat, Published
 from freshet.model.frame import Frame
+from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Publication
 
 _MALFORMED = (DecodeError, ValueError, RecursionError)  # ValueError: invalid UTF-8, where protobuf runs without upb
@@ -70,15 +72,26 @@ def _filter(node: client_pb2.FilterNode) -> TagFilter:
     return TagFilter(node.op, node.key, node.cmp, node.val, tuple(node.vals), nodes)
 
 
-def _publish(id: int, it: Any) -> Publish:
-    kind, data = kind_of(it.data)
+def _publish(id: int, it: Any) -> Command:
+    if it.type:
+        return declined(id, it.type)
+    try:
+        kind, data = kind_of(it.data)
+    except RecursionError:
+        return Declined(Refusal.bad_request(TOO_DEEP), id)
     return Publish(it.channel, data, id, kind)
+
+
+def _subscribe(id: int, it: Any) -> Command:
+    if it.type:
+        return declined(id, it.type)
+    # A message within a message is never None: whether it was sent has to be asked.
+    return subscribe(id, it, _filter(it.tf) if it.HasField("tf") else None)
 
 
 _READ: dict[str, Read] = {
     **READ,
-    # A message within a message is never None: whether it was sent has to be asked.
-    "subscribe": lambda id, it: subscribe(id, it, _filter(it.tf) if it.HasField("tf") else None),
+    "subscribe": _subscribe,
     "history": lambda id, it: read_history(id, it, it.since if it.HasField("since") else None),
     "publish": _publish,
 }

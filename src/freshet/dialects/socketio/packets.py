@@ -17,6 +17,7 @@ from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Connected, Event, Message, Published, Refused, Unsubscribed
 from freshet.model.frame import Frame
+from freshet.model.json_text import TOO_DEEP, Reader, decode, encode, one_line, outline
 from freshet.model.log import Kind, Publication
 
 ATTACHMENTS = 10
@@ -34,6 +35,8 @@ _HEAD = re.compile(rb"4([0-6])(?:(\d{1,10})-)?(?:(/[^,]{0,255})(?:,|\Z))?(\d{1,1
 _AUTH = ("token", "pid", "offset")  # what Freshet reads of the `auth` object of a CONNECT packet
 
 _json = msgspec.json.Encoder().encode
+_values = Reader(list[msgspec.Raw])
+_name = msgspec.json.Decoder(str).decode
 
 
 class ConnectNamespace(Command, frozen=True):
@@ -49,11 +52,16 @@ class ConnectNamespace(Command, frozen=True):
 
 
 class Emit(Command, frozen=True):
-    """A client has an event for the server's functions. id: 0 when it wants no acknowledgement."""
+    """A client has an event for the server's functions. id: 0 when it wants no acknowledgement.
+
+    arguments: each JSON as it came, `msgspec.Raw`; those of an event with attachments are decoded. refused: why it is
+    not answered by a function.
+    """
 
     event: str
     arguments: list[Any]
     id: int = 0
+    refused: str = ""
 
 
 class NamespaceConnected(Connected, frozen=True):
@@ -90,12 +98,17 @@ class Type(IntEnum):
 
 
 class Packet(NamedTuple):
-    """What a client sent. id: as sent; None: it wants no acknowledgement. data: decoded, with its attachments."""
+    """What a client sent. id: as sent; None: it wants no acknowledgement. data: decoded, with its attachments.
+
+    The arguments of an event without attachments are not decoded: each is `msgspec.Raw`. refused: why only the name of
+    the event is known.
+    """
 
     type: Type
     namespace: str
     id: int | None = None
     data: Any = None
+    refused: str = ""
 
 
 class PacketDecoder:
@@ -146,15 +159,39 @@ def _parse(data: bytes) -> tuple[Packet, int]:
     attachments = int(head[2] or 0)
     if (head[2] is not None) is not binary or attachments > ATTACHMENTS:
         raise Disconnect.bad_request(f"a binary packet has up to {ATTACHMENTS} attachments, and no other has any")
-    rest = data[head.end() :]
+    rest = one_line(data[head.end() :])
     try:
         namespace = head[3].decode() if head[3] else "/"
-        value = msgspec.json.decode(rest) if rest else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value, refused = _read_event(rest) if kind is Type.EVENT else _read(kind, rest)
+    except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
         raise Disconnect.bad_request("malformed packet") from None
-    packet = Packet(kind, namespace.partition("?")[0], int(head[4]) if head[4] else None, value)
+    packet = Packet(kind, namespace.partition("?")[0], int(head[4]) if head[4] else None, value, refused)
     _check(packet)
     return packet, attachments
+
+
+def _read(kind: Type, text: bytes) -> tuple[Any, str]:
+    """What a packet holds, and why it is refused all the same."""
+    try:
+        return decode(text) if text else None, ""
+    except RecursionError:
+        if kind is not Type.BINARY_EVENT:
+            raise
+    return decode(outline(text)), TOO_DEEP
+
+
+def _read_event(text: bytes) -> tuple[list[Any], str]:
+    refused = ""
+    try:
+        values: list[Any] = _values.decode(text)
+        values[0] = _name(values[0])
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            values = list(_values(text))
+        except RecursionError:
+            values, refused = list(_values(outline(text))), TOO_DEEP
+        values[0] = decode(bytes(values[0]))
+    return values, refused
 
 
 def _check(packet: Packet) -> None:
@@ -177,7 +214,7 @@ def _complete(packet: Packet, attachments: list[bytes]) -> Packet:
 
     def fill(value: Any, depth: int) -> Any:
         if depth > DEPTH:
-            raise Disconnect.bad_request(f"binary values in more than {DEPTH} levels")
+            raise RecursionError
         if isinstance(value, list):
             return [fill(each, depth + 1) for each in value]
         if not isinstance(value, dict):
@@ -189,7 +226,10 @@ def _complete(packet: Packet, attachments: list[bytes]) -> Packet:
             return left.pop(number)
         return {name: fill(each, depth + 1) for name, each in value.items()}
 
-    return packet._replace(data=fill(packet.data, 0))
+    try:
+        return packet._replace(data=fill(packet.data, 0))
+    except RecursionError:
+        return packet._replace(data=packet.data[:1], refused=f"binary values in more than {DEPTH} levels")
 
 
 def encode_packet(kind: Type, namespace: str, id: int | None, data: Any = None) -> Frame:
@@ -207,7 +247,7 @@ def encode_packet(kind: Type, namespace: str, id: int | None, data: Any = None) 
     tail: Frame | None = None
     for attachment in reversed(attachments):
         tail = Frame(attachment, binary=True, tail=tail)
-    return Frame(head + (_json(data) if data is not None else b""), tail=tail)
+    return Frame(head + (encode(data) if data is not None else b""), tail=tail)
 
 
 def _extract(value: Any, attachments: list[bytes], depth: int) -> Any:
@@ -265,10 +305,10 @@ class SocketIO(Dialect):
         if packet.type is Type.CONNECT:
             auth = packet.data or {}
             token, pid, stamp = (it if isinstance(it := auth.get(name), str) else "" for name in _AUTH)
-            return [ConnectNamespace(Connect(1, token, _json(auth)), pid, stamp)]
+            return [ConnectNamespace(Connect(1, token, encode(auth)), pid, stamp)]
         if packet.type in (Type.EVENT, Type.BINARY_EVENT):
             event, *arguments = packet.data
-            return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1)]
+            return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1, packet.refused)]
         return []
 
     def encode(self, event: Event) -> Frame | None:

@@ -16,7 +16,7 @@ from freshet.commands import client
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.subscribing import Asked, Entry, abandon_all, enter, enter_all
 from freshet.dialects.socketio.packets import Acknowledged, ConnectNamespace, Emit, NamespaceConnected
-from freshet.endpoints.socketio.namespaces import EventHook
+from freshet.endpoints.socketio.namespaces import EventHook, converted
 from freshet.endpoints.socketio.resume import Resumption, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, Refusal
@@ -172,6 +172,8 @@ class Handlers:
 
     async def _answer(self, session: SocketSession, command: Emit, hook: EventHook | None) -> list[Any] | None:
         """The values of the acknowledgement. None: it is on its way already."""
+        if command.refused:
+            raise Refusal.bad_request(command.refused)
         if hook is not None:
             return _values(await hook(session, command.arguments))
         own = self._own.get(command.event)
@@ -187,10 +189,8 @@ class Handlers:
 
     async def _subscribe(self, session: SocketSession, command: Emit) -> None:
         channel = _channel(command, "a channel and options", 2)
-        try:
-            options = msgspec.convert(command.arguments[1] if len(command.arguments) > 1 else {}, SubscribeOptions)
-        except msgspec.ValidationError as error:
-            raise Refusal.bad_request(f"subscribe: {error}") from None
+        given = command.arguments[1] if len(command.arguments) > 1 else {}
+        options = converted(given, SubscribeOptions, "subscribe")
         since = Position(options.epoch, options.offset) if options.epoch is not None else None
         data = b"" if options.data is None else to_json(options.data)
         subscribed = await self._dispatcher.perform(session, Subscribe(channel, 1, options.token, data, since))
@@ -222,9 +222,10 @@ def _values(result: Any) -> list[Any]:
 
 def _channel(command: Emit, expected: str, most: int) -> str:
     given = command.arguments
-    if not given or not isinstance(given[0], str) or len(given) > most:
+    name = converted(given[0], Any, command.event) if given else None
+    if not isinstance(name, str) or len(given) > most:
         raise Refusal.bad_request(f"{command.event}: expected {expected}")
-    return given[0]
+    return name
 
 
 def _described(subscribed: Subscribed) -> dict[str, Any]:

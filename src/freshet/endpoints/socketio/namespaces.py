@@ -8,6 +8,7 @@ import msgspec
 
 from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, SocketIO
 from freshet.errors import Refusal
+from freshet.model.json_text import decode
 from freshet.model.log import History, Kind, Position
 from freshet.rules.hooks import Function, Hook, as_payload
 from freshet.rules.rules import ChannelRule, ChannelRules
@@ -56,14 +57,22 @@ class EventHook:
 
     def _convert(self, at: int, value: Any) -> Any:
         kind = self._types[at] if at < len(self._types) else Any
-        if kind is Any:
-            return value
-        try:
-            if hasattr(kind, "model_validate"):
-                return kind.model_validate(value)
-            return msgspec.convert(value, kind)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise Refusal.bad_request(f"{self._names[at]}: {error}") from None
+        return converted(value, kind, self._names[at] if at < len(self._names) else "arguments")
+
+
+def converted(value: Any, kind: Any, name: str) -> Any:
+    """An argument as a type. value: JSON as it came, `msgspec.Raw`, or decoded. name: what it is for.
+
+    Raises `Refusal` 107 when it does not fit.
+    """
+    try:
+        if hasattr(kind, "model_validate"):
+            return kind.model_validate(decode(bytes(value)) if type(value) is msgspec.Raw else value)
+        if type(value) is msgspec.Raw:
+            return decode(bytes(value), kind)
+        return value if kind is Any else msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Refusal.bad_request(f"{name}: {error}") from None
 
 
 class Namespace:

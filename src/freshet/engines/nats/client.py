@@ -27,7 +27,7 @@ from nats.protocol import command
 
 from freshet.engines.nats.messages import BrokerMessage
 from freshet.engines.nats.url import NatsServer, NatsSettings
-from freshet.errors import EngineUnavailable
+from freshet.errors import EngineUnavailable, TooLargeForEngine
 
 log = logging.getLogger("freshet")
 
@@ -110,13 +110,13 @@ class NatsClient(Client):
     def send(self, subject: str, data: bytes, reply: str = "", headers: bytes = b"") -> None:
         """Send a message at the end of the loop's turn. headers: `Name: value` lines, each with its CRLF.
 
-        Raises EngineUnavailable when it is too large or too much waits to be written, EOFError when it has ended.
+        Raises TooLargeForEngine, EngineUnavailable when too much waits to be written, EOFError when it has ended.
         """
         if self.ended:
             raise EOFError(self.ended)
         size = len(data) + (len(headers) + _HEADER_LINES if headers else 0)
         if size > self.max_payload:
-            raise EngineUnavailable(f"NATS takes messages of at most {self.max_payload} bytes (max_payload)")
+            raise TooLargeForEngine(f"NATS takes messages of at most {self.max_payload} bytes: see its max_payload")
         if self._pending_data_size and self._pending_data_size + size > BACKLOG_BYTES:
             raise EngineUnavailable("NATS does not keep up: too much waits to be sent")
         # Not the library's `publish`: it is four coroutines deep, 1.0 us of the 3.9 that a publication costs.

@@ -11,7 +11,7 @@ A node that remembers a higher offset than the log holds knows that JetStream ha
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from freshet.engines.base import new_epoch
@@ -19,7 +19,7 @@ from freshet.engines.nats.connection import NatsConnection
 from freshet.engines.nats.messages import EncodedPublication, LogMessage, Names, UnknownMessage, decode, encode, token
 from freshet.engines.nats.streams import REPEATS, Appended, BrokerStream, StoredMessage
 from freshet.engines.nats.url import NatsSettings
-from freshet.errors import EngineUnavailable
+from freshet.errors import EngineUnavailable, TooLargeForEngine
 from freshet.model.log import NOWHERE, History, Position, Publication, Stream
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
@@ -42,10 +42,13 @@ class _Tail(NamedTuple):
 
 
 class _Unacknowledged(NamedTuple):
+    """alone: it goes in a message of its own."""
+
     item: EncodedPublication
     keep: History
     key: str | None
     position: asyncio.Future[Position]
+    alone: bool
 
 
 class ChannelLogs:
@@ -155,7 +158,7 @@ class ChannelLogs:
         if backlog is None:
             backlog = self._backlogs[channel] = deque()
             self._tasks.start(self._append_all(channel, backlog), "nats: append to a log")
-        backlog.append(_Unacknowledged(item, keep, key, position))
+        backlog.append(_Unacknowledged(item, keep, key, position, key is not None))
         self._backlog_bytes += size
         try:
             return await position
@@ -172,7 +175,14 @@ class ChannelLogs:
                 if (ages := batch[-1].keep.ttl + LONGER) > self.stream.ages:
                     async with self._connection.deadline():
                         await self.stream.keep_for(ages)
-                position = await self._append(channel, batch)  # without a timer: in the rule it is one request
+                try:
+                    position = await self._append(channel, batch)  # without a timer: in the rule it is one request
+                except TooLargeForEngine as too_large:
+                    if len(batch) == 1:
+                        _fail(batch, too_large)
+                    else:
+                        backlog.extendleft(each._replace(alone=True) for each in reversed(batch))
+                    continue
                 for index, each in enumerate(batch):
                     if not each.position.done():
                         each.position.set_result(Position(position.epoch, position.offset + index))
@@ -180,9 +190,7 @@ class ChannelLogs:
             error = unavailable
         finally:
             del self._backlogs[channel]
-            for each in (*batch, *backlog):
-                if not each.position.done():
-                    each.position.set_exception(error)
+            _fail((*batch, *backlog), error)
 
     async def _append(self, channel: str, batch: list[_Unacknowledged]) -> Position:
         """One message. The position of its first publication."""
@@ -213,6 +221,12 @@ class ChannelLogs:
         return self._names.channel("log", channel)
 
 
+def _fail(those: Iterable[_Unacknowledged], error: BaseException) -> None:
+    for each in those:
+        if not each.position.done():
+            each.position.set_exception(error)
+
+
 def message_id_of(channel: str, key: str) -> str:
     """By which JetStream knows a publication again that has this idempotency key."""
     return f"{token(channel)}.{token(key)}"
@@ -223,10 +237,13 @@ def _is_further(remembered: _Tail | None, tail: _Tail) -> bool:
 
 
 def _next_batch(backlog: deque[_Unacknowledged]) -> list[_Unacknowledged]:
-    """The next that go together: what has a key is alone, as JetStream knows keys by message."""
+    """The next that go together: what has a key is alone, as JetStream knows keys by message.
+
+    So are those that were too large together: one that is too large by itself fails by itself.
+    """
     batch = [backlog.popleft()]
     size = len(batch[0].item.data)
-    while batch[0].key is None and backlog and backlog[0].key is None and len(batch) < BATCH:
+    while not batch[0].alone and backlog and not backlog[0].alone and len(batch) < BATCH:
         size += len(backlog[0].item.data)
         if size > BATCH_BYTES:
             break
