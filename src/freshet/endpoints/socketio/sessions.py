@@ -1,6 +1,7 @@
 """Socket.IO over an Engine.IO session: a session for each namespace, all of which share its outbox."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -34,16 +35,19 @@ class SocketRecord:
     """What a session has beside that of other dialects.
 
     pid: the secret with which its client goes on after a cut; empty: it cannot. calls: what the client was asked and
-    has not acknowledged. early: emitted before the client knows that it is connected.
+    has not acknowledged, by its id. last_id: of the calls so far; they begin anywhere. early: emitted before the client
+    knows that it is connected.
     """
 
-    __slots__ = ("calls", "early", "namespace", "pid", "resumption")
+    __slots__ = ("calls", "early", "last_id", "namespace", "pid", "resumption")
 
     def __init__(self, namespace: Namespace, resumption: Resumption) -> None:
         self.namespace = namespace
         self.resumption = resumption
         self.pid = ""
         self.calls: dict[int, asyncio.Future[list[Any]]] = {}
+        # What a client acknowledges too late, even after it has reconnected, must not answer another call.
+        self.last_id = secrets.randbelow(1 << 30)
         self.early: list[Emitted] = []
 
 
@@ -82,7 +86,8 @@ class SocketSession(Session):
         calls = self.record.calls
         if self.ended or len(calls) >= self.host.limits.backlog:
             raise self.ended or Disconnect.slow()
-        id = max(calls, default=0) + 1
+        self.record.last_id += 1
+        id = self.record.last_id
         answer = calls[id] = asyncio.get_running_loop().create_future()
         self.push(Emitted(event, list(arguments), id))
         try:
