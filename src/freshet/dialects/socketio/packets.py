@@ -201,11 +201,16 @@ def _check(packet: Packet) -> None:
     elif kind is Type.DISCONNECT:
         fits = packet.id is None and data is None
     elif kind in (Type.EVENT, Type.BINARY_EVENT):
-        fits = isinstance(data, list) and bool(data) and isinstance(data[0], str) and data[0] not in _RESERVED
+        fits = isinstance(data, list) and bool(data) and _names_event(data[0])
     else:
         fits = kind is not Type.CONNECT_ERROR and isinstance(data, list) and packet.id is not None
     if not fits:
         raise Disconnect.bad_request(f"malformed {kind.name.lower()} packet")
+
+
+def _names_event(name: Any) -> bool:
+    # A number, too, as in the official parser; `on` of an event emitter makes a text of it.
+    return name not in _RESERVED if isinstance(name, str) else type(name) in (int, float)
 
 
 def _complete(packet: Packet, attachments: list[bytes]) -> Packet:
@@ -308,7 +313,7 @@ class SocketIO(Dialect):
             return [ConnectNamespace(Connect(1, token, encode(auth)), pid, stamp)]
         if packet.type in (Type.EVENT, Type.BINARY_EVENT):
             event, *arguments = packet.data
-            return [Emit(event, arguments, 0 if packet.id is None else packet.id + 1, packet.refused)]
+            return [Emit(str(event), arguments, 0 if packet.id is None else packet.id + 1, packet.refused)]
         return []
 
     def encode(self, event: Event) -> Frame | None:
