@@ -56,6 +56,34 @@ const scenarios = {
     assert.equal(await socket.emitWithAck("ask slowly"), "no answer");
   },
 
+  async late() {
+    const line = await relay(url);
+    const socket = await connected("/shop", { url: `http://127.0.0.1:${line.port}` });
+    let late;
+    socket.on("late", (answer) => (late = answer));
+    socket.on("confirm", (question, answer) => {
+      late("an answer to another call");
+      answer("yes");
+    });
+    assert.equal(await socket.emitWithAck("ask twice"), "yes");
+    socket.off("late");
+    const back = next(socket, "connect");
+    await lose(line, socket);
+    await back;
+    assert.equal(await socket.emitWithAck("ask me", "and now?"), "yes");
+    line.close();
+  },
+
+  async numbers() {
+    const socket = await connected("/shop");
+    assert.equal(await socket.emitWithAck(7, "the name of an event may be a number"), "the name of an event may be a number");
+  },
+
+  async slashless() {
+    const socket = await connected("/shop", { addTrailingSlash: false });
+    assert.deepEqual(await socket.emitWithAck("bid", "lot:42", 10), { lot: "lot:42", amount: 10 });
+  },
+
   async binary() {
     const socket = await connected("/shop");
     const bytes = Buffer.from([0, 1, 254, 255]);

@@ -61,5 +61,8 @@ def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[
         Route("/emulation", EmulationEndpoint(opening, dispatcher)),
         Route("/channels", channels),
         Route("/channels/{channel:freshet_channel}", channels),
+        # A client may leave out the slash: `addTrailingSlash: false`, and some proxies do.
+        Route("/socket.io", socketio),
+        WebSocketRoute("/socket.io", socketio),
         Mount("/socket.io", socketio),
     ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Any
 
 from freshet import Freshet, History, Refusal, Session, SocketSession, Welcome
@@ -83,6 +84,18 @@ async def from_a_thread(session: SocketSession, lot: str) -> Any:
 @shop.on("leave from a thread")
 async def leave_from_a_thread(session: SocketSession) -> None:
     await asyncio.to_thread(asyncio.run, session.disconnect())
+
+
+@shop.on("ask twice")
+async def ask_twice(session: SocketSession) -> str:
+    with suppress(TimeoutError):
+        await session.call("late", timeout=0.2)
+    return str(await session.call("confirm", "again?", timeout=5))
+
+
+@shop.on("7")
+async def seven(session: Session, value: str) -> str:
+    return value
 
 
 @shop.on("enter")
