@@ -16,6 +16,8 @@ from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
 from tests.tools.asgi import Answered, knock
 from tests.tools.need import ROOT
+from tests.transports.calls import called
+from tests.transports.calls import request as a_request
 
 PAGE, FOREIGN = "https://page.example", "https://evil.example"
 CONNECT = "%7B%22id%22%3A1%2C%22connect%22%3A%7B%7D%7D"
@@ -381,3 +383,18 @@ async def test_hooks_see_the_request_as_it_came(live: Freshet) -> None:
     answer = await knock(live, "GET", url, {"X-Trace": "7"})
     assert answer.status == 200
     assert seen == [("/channels/log:é", {"a": "2", "empty": ""}, "192.0.2.1:1234", "7")]
+
+
+async def test_cookies_that_come_one_by_one_are_joined_as_cookies_are(live: Freshet) -> None:
+    seen: list[str] = []
+
+    @live.on_connect
+    def look(session: object, request: object) -> None:
+        headers = getattr(request, "headers", {})
+        seen.append(f"{headers['cookie']} | {headers['x-trace']}")
+
+    scope = a_request("GET", "/channels/log:a", cookie="session=1", x_trace="7")
+    scope["headers"] += [(b"cookie", b"theme=dark"), (b"x-trace", b"8")]
+    async with called(live, scope) as call:
+        assert (await call.next())["status"] == 200
+    assert seen == ["session=1; theme=dark | 7, 8"]

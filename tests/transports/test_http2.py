@@ -83,3 +83,16 @@ def test_a_page_opens_more_streams_than_six(server: Server, trusting: webdriver.
         "return performance.getEntriesByType('navigation').map((each) => each.nextHopProtocol)"
     )
     assert protocols == ["h2"]
+
+
+def test_cookies_that_come_in_several_fields_are_one_header(tmp_path: Path) -> None:
+    """Browsers send each in a field of its own, which HTTP/1.1 does not know."""
+    certificate, key = certify(tmp_path)
+    options = ("--certfile", str(certificate), "--keyfile", str(key))
+    with (
+        shell("hypercorn", "tests.transports.wrapped_app:api", tmp_path, *options) as wrapped,
+        httpx.Client(base_url=f"https://127.0.0.1:{wrapped.port}", http2=True, verify=False) as http,
+    ):
+        answer = http.get("/live/channels/a", headers=[("cookie", "session=1"), ("cookie", "theme=dark")])
+    assert answer.http_version == "HTTP/2"
+    assert answer.json()["message"] == "session=1; theme=dark"

@@ -135,7 +135,9 @@ def _joined(headers: Headers) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for name, value in headers.items():
         values.setdefault(name, []).append(value)
-    return {name: ", ".join(each) for name, each in values.items()}
+    # RFC 9113, 8.2.3: cookies that came in several fields "MUST be concatenated into a single octet string using the
+    # two-octet delimiter of 0x3b, 0x20".
+    return {name: ("; " if name == "cookie" else ", ").join(each) for name, each in values.items()}
 
 
 def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handshake:
