@@ -182,6 +182,8 @@ def test_a_guarded_server_wants_the_key_and_the_token(freshet: Freshet, tmp_path
         (tmp_path / ".env").write_text(f"# ours\nOTHER\nFRESHET_API_KEY='{KEY}'\nexport FRESHET_SECRET={SECRET}\n")
         assert freshet("publish", "a", "1", *url).returncode == 0
         assert freshet(*options).returncode == 0
+        (tmp_path / ".env").write_text(f"FRESHET_API_KEY={KEY}\r\n", "utf-8-sig")  # as editors on Windows do
+        assert freshet("publish", "a", "1", *url).returncode == 0
 
 
 # ----------------------------------------------------------------------------------------------------------------- tail

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from freshet.config import Config, Option, develop, load, parse, reference, secret_of
+from freshet.config import Config, Option, api_key_of, develop, load, metrics_key_of, parse, reference, secret_of
 from freshet.errors import ConfigError
 
 
@@ -20,6 +20,19 @@ def test_a_flag_comes_before_the_environment_before_the_file_before_the_default(
     environment = {"FRESHET_LIMITS__OUTBOX": "4096", "FRESHET_LIMITS__FRAGMENTS": "8"}
     limits = load(path, environment, {"limits.outbox": 8192}).limits
     assert (limits.outbox, limits.fragments, limits.backlog, limits.channel_length) == (8192, 8, 9, 255)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "freshet.toml"
+    path.write_text("[limits]\noutbox = 2048\n", "utf-8-sig")
+    assert load(path, {}).limits.outbox == 2048
+
+
+def test_a_key_is_without_the_white_space_that_no_header_could_have() -> None:
+    environment = {"FRESHET_API_KEY": "of the api\n", "FRESHET_METRICS_KEY": " of the metrics\r\n"}
+    assert api_key_of(Config(), environment) == "of the api"
+    assert metrics_key_of(Config(), environment) == "of the metrics"
+    assert api_key_of(Config(), {"FRESHET_API_KEY": "\n"}) is None
 
 
 def test_the_environment_has_lists_switches_and_tables() -> None:

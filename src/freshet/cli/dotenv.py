@@ -15,7 +15,7 @@ def load() -> None:
     Other names are other programs' business.
     """
     try:
-        lines = PATH.read_text("utf-8").splitlines()
+        lines = PATH.read_text("utf-8-sig").splitlines()
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:

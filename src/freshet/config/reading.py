@@ -103,17 +103,22 @@ def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> st
 
 def api_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The key of the server API itself, or from the environment variable that is named for it."""
-    return config.api.key or environment.get(config.api.key_env) or None
+    return _key(config.api.key or environment.get(config.api.key_env))
 
 
 def metrics_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The key of `/metrics` itself, or from the environment variable that is named for it."""
-    return config.metrics.key or environment.get(config.metrics.key_env) or None
+    return _key(config.metrics.key or environment.get(config.metrics.key_env))
+
+
+def _key(given: str | None) -> str | None:
+    """Without the white space around it, which no header could have."""
+    return given.strip() or None if given else None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
