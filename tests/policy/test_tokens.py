@@ -290,3 +290,13 @@ def test_a_claim_may_hold_half_of_a_character_where_it_is_not_a_name() -> None:
 def test_no_info_is_none(info: str) -> None:
     token = jwt.PyJWS().encode(f'{{"sub":"alice","info":{info}}}'.encode(), SECRET, "HS256")
     assert not bytes(verifier.connection(token).info)
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {}", "{}\r\n"])
+def test_white_space_around_a_secret_counts_and_is_told(around: str, caplog: pytest.LogCaptureFixture) -> None:
+    secret = around.format(SECRET)
+    assert TokenVerifier(secret).connection(issue(secret, "alice")).user == "alice"
+    with pytest.raises(Disconnect):
+        TokenVerifier(secret).connection(issue(SECRET, "alice"))
+    assert "white space" in caplog.text
+    assert SECRET not in caplog.text

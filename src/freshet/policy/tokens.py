@@ -147,6 +147,11 @@ class TokenVerifier:
                 "the secret for tokens is too short: RFC 7518 asks for %d random bytes, set a longer FRESHET_SECRET",
                 least,
             )
+        if self._key != self._key.strip():  # it counts: who signs the tokens may have it from the same place
+            log.warning(
+                "the secret for tokens begins or ends with white space: tokens that are signed without it are refused, "
+                "look at where FRESHET_SECRET comes from"
+            )
 
     @classmethod
     def from_config(cls, config: Tokens, secret: str, clock: Clock = SYSTEM) -> "TokenVerifier":
