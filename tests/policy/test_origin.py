@@ -69,6 +69,16 @@ SITE = "https://example.org"
         ("https://a.example.org", "api.example", ["*.example.org"], False),
         ("https://evil.example", "api.example", ["https://*"], False),
         ("https://evil.example", "api.example", [""], False),
+        ("https://example.org", "example.org:443", [], True),
+        ("http://example.org", "example.org:80", [], True),
+        ("https://example.org:443", "example.org", [], True),
+        ("https://example.org", "example.org:80", [], False),
+        ("http://example.org", "example.org:443", [], False),
+        ("https://example.org", "example.org:8443", [], False),
+        ("http://[::1]", "[::1]:80", [], True),
+        ("https://example.org", "api.example", ["https://example.org:443/"], True),
+        ("https://a.example.org", "api.example", ["https://*.example.org:443"], True),
+        ("https://example.org:80", "api.example", ["https://example.org"], False),
     ],
 )
 def test_a_page_may_connect_or_not(origin: str | None, host: str | None, origins: list[str], may: bool) -> None:

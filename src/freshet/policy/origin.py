@@ -30,12 +30,15 @@ class Judged(NamedTuple):
     shared: bool = False
 
 
+_PORTS = {"http": ":80", "https": ":443"}
+
+
 class Origins:
     """The option `origins`: `https://example.org` exactly, `https://*.example.org` for one or more labels before it,
     `*` for all; without any only the host's own pages. dev: pages of this machine too, on whatever port."""
 
     def __init__(self, origins: Sequence[str], *, dev: bool = False) -> None:
-        self._allowed = tuple(origin.lower().rstrip("/") for origin in origins if origin != "*")
+        self._allowed = tuple(_without_default_port(each.lower().rstrip("/")) for each in origins if each != "*")
         self._all = "*" in origins
         self._dev = dev
 
@@ -62,19 +65,29 @@ class Origins:
     def _listed(self, origin: str, host: str | None) -> bool:
         if self._dev and host is not None and _is_loopback(_name(host)) and _is_loopback(_page_host(origin)):
             return True
+        origin = _without_default_port(origin)
         if self._allowed:
             return any(_matches(origin, allowed) for allowed in self._allowed)
-        return not self._all and bool(host) and _page_authority(origin) == (host or "").lower()
+        if self._all or not host or not _page_authority(origin):
+            return False
+        scheme, _, _ = origin.partition("://")
+        return origin == _without_default_port(f"{scheme}://{host.lower()}")
 
 
 def _page_authority(origin: str) -> str:
     """Host and port of a page; empty: of no web page."""
     scheme, _, authority = origin.partition("://")
-    return authority if scheme in ("http", "https") else ""
+    return authority if scheme in _PORTS else ""
 
 
 def _page_host(origin: str) -> str:
     return _name(_page_authority(origin))
+
+
+def _without_default_port(origin: str) -> str:
+    """A browser leaves out the port that its scheme implies; proxies, and who writes it down, may name it."""
+    scheme, _, _ = origin.partition("://")
+    return origin.removesuffix(_PORTS.get(scheme, ""))
 
 
 def _matches(origin: str, allowed: str) -> bool:
