@@ -277,6 +277,17 @@ async def test_a_disconnect_from_a_function_ends_the_session_with_its_code() -> 
         assert (session.outbox.closed.code, session.outbox.closed.reason) == (4000, "as you wish")
 
 
+@pytest.mark.parametrize("code", [0, 200, 1005, 1006, 1015, 2000, 5000, 70000])
+async def test_a_code_with_which_no_websocket_closes_is_a_mistake_of_the_function(code: int) -> None:
+    def leave(session: Session, data: Any) -> None:
+        raise Disconnect(code, "as you wish")
+
+    with pytest.raises(ValueError, match="4000-4499"):
+        leave(None, None)  # type: ignore[arg-type]
+    reply = await reply_of(rpc(dev(), leave), {"rpc": {"method": "bid"}})
+    assert reply["error"]["code"] == 100
+
+
 async def test_an_answer_that_cannot_be_json_is_an_internal_error() -> None:
     reply = await reply_of(rpc(dev(), lambda session, data: object()), {"rpc": {"method": "bid"}})
     assert reply["error"]["code"] == 100

@@ -15,6 +15,13 @@ The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 a
 from typing import Self
 
 
+def is_close_code(code: int) -> bool:
+    """Whether a Close frame may carry `code` (RFC 6455, 7.4, and IANA's registry for 1012 to 1014)."""
+    # RFC 6455, 7.4.1: 1004 is "Reserved", and 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control
+    # frame by an endpoint". 7.4.2: 1000-2999 are for the protocol, of which the rest is undefined; 3000-4999 are free.
+    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
+
+
 class FreshetError(Exception):
     """The root of all errors that Freshet raises on purpose."""
 
@@ -96,9 +103,13 @@ class Disconnect(FreshetError):
 
     code: one of the constructors below, or 4000-4999 for applications.
     reason: up to 123 bytes of UTF-8; goes to the client as it is.
+
+    Raises ValueError for a code with which no WebSocket can close: its client would stay, or take it for a broken line.
     """
 
     def __init__(self, code: int, reason: str) -> None:
+        if not is_close_code(code):
+            raise ValueError(f"code: expected 4000-4499 (the client reconnects) or 4500-4999 (it does not), got {code}")
         super().__init__(f"{code} {reason}")
         self.code = code
         self.reason = _text(reason)

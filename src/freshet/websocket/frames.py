@@ -9,6 +9,7 @@ import codecs
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from freshet.errors import is_close_code
 from freshet.model.frame import Frame
 from freshet.websocket.deflate import Oversize, compress, inflate
 from freshet.websocket.masking import mask_bytes
@@ -357,13 +358,6 @@ class Decoder:
             return CloseFrame(code, payload[2:].decode())
         except UnicodeDecodeError:
             raise ProtocolError(1007, "invalid UTF-8 in a close reason") from None
-
-
-def is_close_code(code: int) -> bool:
-    """Whether a Close frame may carry `code` (RFC 6455, 7.4, and IANA's registry for 1012 to 1014)."""
-    # RFC 6455, 7.4.1: 1004 is "Reserved", and 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control
-    # frame by an endpoint". 7.4.2: 1000-2999 are for the protocol, of which the rest is undefined; 3000-4999 are free.
-    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
 
 
 # RFC 6455, 8.1: "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in
