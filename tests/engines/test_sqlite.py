@@ -21,6 +21,8 @@ from tests.tools.clients import CONFIG, Listener, connected, soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import free_port, serving
 
+DELETES = 9  # SQLITE_DELETE, which Python has no name for
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -149,6 +151,32 @@ async def test_a_disk_that_is_full_refuses_and_loses_nothing(path: Path) -> None
         assert (await engine.history("a", KEEP)).position == first
         engine._disk.execute("PRAGMA max_page_count = 100000")
         assert await engine.publish("a", b"2", LOGGED) == Position(first.epoch, 2)
+
+
+async def test_after_a_sweep_that_failed_it_goes_on(path: Path) -> None:
+    clock = ManualClock()
+    async with opened(path, clock) as engine:
+        assert engine._disk is not None
+        await engine.publish("a", b"1", LOGGED)
+        engine._disk.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action == DELETES else sqlite3.SQLITE_OK)
+        await engine._expire()
+        assert not engine._disk.in_transaction
+        engine._disk.set_authorizer(None)
+        assert (await engine.publish("a", b"2", LOGGED)).offset == 2
+
+
+@pytest.mark.parametrize("instead", [False, True])
+async def test_a_file_that_is_removed_or_replaced_takes_nothing_more(path: Path, instead: bool) -> None:
+    """What is written to a removed file is gone with the process, though the system takes it."""
+    async with opened(path) as engine:
+        first = await engine.publish("a", b"1", LOGGED)
+        path.unlink()
+        if instead:
+            path.touch()
+        for refused in (engine.publish("a", b"2", LOGGED), engine.remove_history("a")):
+            with pytest.raises(EngineUnavailable, match="removed or replaced"):
+                await refused
+        assert (await engine.history("a", KEEP)).position == first
 
 
 async def test_a_server_that_is_killed_has_all_that_it_acknowledged_and_clients_recover(tmp_path: Path) -> None:

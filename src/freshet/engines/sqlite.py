@@ -9,8 +9,9 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from heapq import heappush
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -86,6 +87,7 @@ class SqliteEngine(MemoryEngine):
         self._expired_at = 0.0
         self._tasks = Tasks()
         self._disk: sqlite3.Connection | None = None
+        self._inode = (0, 0)
         self._thread: ThreadPoolExecutor | None = None
 
     async def start(self, node: str, receiver: Receiver) -> None:
@@ -145,8 +147,23 @@ class SqliteEngine(MemoryEngine):
                     f"{self._path} is in use by another process: one file is for one node"
                 ) from None
             raise
-        self._disk = disk
+        self._disk, self._inode = disk, _inode(self._path)
         return rows  # type: ignore[return-value]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done within, or nothing: whatever fails, the next one can begin."""
+        disk = self._disk
+        assert disk is not None
+        if _inode(self._path) != self._inode:  # what is written would be gone with the process
+            raise sqlite3.OperationalError("the file was removed or replaced while it was in use; restart the server")
+        disk.execute("BEGIN")
+        try:
+            yield disk
+            disk.execute("COMMIT")
+        except BaseException:
+            disk.rollback()
+            raise
 
     def _check_schema(self, disk: sqlite3.Connection) -> None:
         (application,) = disk.execute("PRAGMA application_id").fetchone()
@@ -240,15 +257,12 @@ class SqliteEngine(MemoryEngine):
         return batch
 
     def _commit(self, batch: list[_Numbered]) -> None:
-        disk = self._disk
-        assert disk is not None
         rows = [_row(it.channel, it.publication) for it in batch]
         logs = {
             it.channel: (it.channel, *it.position, it.keep.ttl, it.until, it.until, it.position.offset - it.keep.size)
             for it in batch
         }
-        disk.execute("BEGIN")
-        try:
+        with self._transaction() as disk:
             disk.executemany(OF_ANOTHER_LOG, [(it[0], it[0], it[1]) for it in logs.values()])
             disk.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
             disk.executemany("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?)", [it[:-1] for it in logs.values()])
@@ -258,10 +272,6 @@ class SqliteEngine(MemoryEngine):
             until = self._wall() + IDEMPOTENCY_TIME
             once = [(it.channel, it.key, *it.position, until) for it in batch if it.key is not None]
             disk.executemany("INSERT OR REPLACE INTO once VALUES (?, ?, ?, ?, ?)", once)
-            disk.execute("COMMIT")
-        except BaseException:
-            disk.rollback()
-            raise
 
     def _apply(self, it: _Numbered) -> None:
         """It is on the disk: now it counts, and is delivered."""
@@ -271,10 +281,13 @@ class SqliteEngine(MemoryEngine):
         self._append(it.channel, held, it.publication, it.keep, it.key)
 
     async def remove_history(self, channel: str) -> None:
-        disk = self._disk
-        if channel in self._logs and disk is not None:
-            await self._on_disk(lambda: disk.execute("DELETE FROM entries WHERE channel = ?", (channel,)))
+        if channel in self._logs and self._disk is not None:
+            await self._on_disk(lambda: self._remove_entries(channel))
         await super().remove_history(channel)
+
+    def _remove_entries(self, channel: str) -> None:
+        with self._transaction() as disk:
+            disk.execute("DELETE FROM entries WHERE channel = ?", (channel,))
 
     # ------------------------------------------------------------------------------------------------ how time goes
 
@@ -286,24 +299,31 @@ class SqliteEngine(MemoryEngine):
 
     async def _expire(self) -> None:
         """Keep on the disk which logs are still in use, and forget there what is over."""
-        disk, ahead = self._disk, self._wall() - self._clock()
-        assert disk is not None
+        ahead = self._wall() - self._clock()
         rows: list[tuple[str, str, int, float, float, float]] = []
         for channel, it in self._logs.items():
             until = self._clock() + it.ttl if channel in self._subscribed else it.until
             rows.append((channel, it.epoch, it.offset, it.ttl, until + ahead, it.entries_until + ahead))
 
         def work() -> None:
-            disk.execute("BEGIN")
-            disk.executemany(OF_ANOTHER_LOG, [(row[0], row[0], row[1]) for row in rows])
-            disk.executemany(IN_USE, rows)  # of the same log the disk may hold more than was known when this was asked
-            self._forget(disk)
-            disk.execute("COMMIT")
+            with self._transaction() as disk:
+                disk.executemany(OF_ANOTHER_LOG, [(row[0], row[0], row[1]) for row in rows])
+                disk.executemany(IN_USE, rows)  # of the same log it may hold more than was known when this was asked
+                self._forget(disk)
 
         try:
             await self._on_disk(work)
         except EngineUnavailable as error:
             log.warning("sqlite: expired entries stay in the file, trying again in %d s: %s", EXPIRY_INTERVAL, error)
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    """Which file a path leads to. None at all: (0, 0)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _settle(futures: Iterable["asyncio.Future[Position]"], what: Position | EngineUnavailable) -> None:
