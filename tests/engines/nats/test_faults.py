@@ -358,6 +358,7 @@ async def test_a_seed_signs_what_the_server_asks(tmp_path: Path) -> None:
     ("url", "complaint"),
     [
         ("nats://h:x", "not the URL"),
+        ("nats://user:ha#sh@h", "written %23 %2F %3F"),
         ("nats://h?nix=1", "no option 'nix'"),
         ("nats://h?replicas=2", "1, 3 or 5"),
         ("nats://h?storage=tape", "file or memory"),

@@ -95,6 +95,20 @@ async def test_two_prefixes_on_one_server_do_not_see_each_other(server: Redis) -
         assert (list(told), told.control) == ([], [])
 
 
+async def test_two_databases_of_one_server_do_not_see_each_other(server: Redis) -> None:
+    """Databases have keys of their own; topics are the same in all of them."""
+    async with node_at(f"{server.url}/0") as (one, _), node_at(f"{server.url}/1") as (two, told):
+        await two.subscribe("a", KEEP)
+        await one.publish("a", b"1", LOGGED)
+        await one.publish("a", b"2", PublishOptions())
+        await one.set_presence("a", ALICE.client, ALICE)
+        await one.tell(None, b"hello")
+        last = await two.publish("a", b"own", LOGGED)
+        assert last.offset == 1
+        await told.count(1)
+        assert told.control == []
+
+
 async def test_a_node_subscribes_only_to_what_it_listens_to(server: Redis) -> None:
     async with node_at(server.url) as (engine, _):
         await engine.publish("a", b"1", LOGGED)
@@ -132,6 +146,7 @@ async def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
         ("redis://host?timeout=0", "a timeout in seconds"),
         ("redis://host?timeout=nan", "a timeout in seconds"),
         ("redis://one,two", "expected one host"),
+        ("redis://ha#sh@one", "written %23 %2F %3F"),
         ("redis+cluster://host/1", "a database's number"),
         ("redis://host?db=3", "no option 'db'; there are prefix, timeout"),
         ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "certificates for Redis cannot be read"),

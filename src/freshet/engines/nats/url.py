@@ -61,8 +61,12 @@ def parse(url: str) -> NatsSettings:
         userinfo, _, hosts = parts.netloc.rpartition("@")
         servers = [NatsServer.parse(host) for host in hosts.split(",")]
         timeout, replicas = float(options.get("timeout", "5")), int(options.get("replicas", "1"))
+        if parts.fragment:
+            raise ValueError("what stands behind # would be lost")
     except ValueError as error:
-        raise ConfigError("engine", f"not the URL of a NATS: {type(error).__name__}") from None
+        raise ConfigError(
+            "engine", f"not the URL of a NATS ({type(error).__name__}); in a password, # / ? are written %23 %2F %3F"
+        ) from None
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise ConfigError("engine", f"NATS has no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")

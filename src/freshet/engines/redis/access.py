@@ -55,6 +55,11 @@ class RedisUrl(NamedTuple):
     sentinel: RedisAccess = RedisAccess()
     prefix: str = "freshet"
 
+    @property
+    def topic_prefix(self) -> str:
+        """What topics begin with. To Redis they are the same in every database, so that they name it."""
+        return f"{self.prefix}@{self.access.database}" if self.access.database else self.prefix
+
 
 def parse(url: str) -> RedisUrl:
     """`redis://[user:password@]host[:port][/database][?prefix=...]`, `redis+sentinel://host,host/service[/database]`,
@@ -71,8 +76,12 @@ def parse(url: str) -> RedisUrl:
         service = path.pop(0) if kind == "sentinel" else ""
         database = int(path.pop(0)) if path and kind != "cluster" else 0
         timeout = float(options.get("timeout", "5"))
+        if parts.fragment:
+            raise ValueError("what stands behind # would be lost")
     except (ValueError, LookupError) as error:
-        raise ConfigError("engine", f"not the URL of a Redis: {type(error).__name__}") from None
+        raise ConfigError(
+            "engine", f"not the URL of a Redis ({type(error).__name__}); in a password, # / ? are written %23 %2F %3F"
+        ) from None
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise ConfigError("engine", f"Redis has no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")

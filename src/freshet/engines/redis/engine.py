@@ -9,6 +9,8 @@ topics of a channel share a hash tag, so that a cluster keeps them together. Wha
     {prefix}:{channel}:here, :until    hash, sorted set: who is present, and until when, by client
     {prefix}:{channel}:flow            topic
     {prefix}:{node:id}, {prefix}:{nodes}   topics: messages between nodes
+
+Topics of another database than 0 begin with {prefix}@{database}.
 """
 
 import asyncio
@@ -100,7 +102,7 @@ class RedisEngine(Engine):
         self._broadcast = b"SPUBLISH" if topology.sharded else b"PUBLISH"
         try:
             await topology.start()
-            own = [node_topic(self._url.prefix, node), node_topic(self._url.prefix, None)]
+            own = [node_topic(self._url.topic_prefix, node), node_topic(self._url.topic_prefix, None)]
             self._node_topics = frozenset(topic for _, topic in own)
             await asyncio.gather(*(topology.subscribe(slot, topic) for slot, topic in own))
         except BaseException:
@@ -221,7 +223,7 @@ class RedisEngine(Engine):
     # ---------------------------------------------------------------------------------------------------------- nodes
 
     async def tell(self, node: str | None, message: bytes) -> None:
-        slot, topic = node_topic(self._url.prefix, node)
+        slot, topic = node_topic(self._url.topic_prefix, node)
         await self._servers.request(slot, self._broadcast, topic, encode_node_message(self._node, message))
 
     # ----------------------------------------------------------------------------------------------- what Redis brings
@@ -258,7 +260,7 @@ class RedisEngine(Engine):
         return self._topology
 
     def _names(self, channel: str) -> ChannelNames:
-        return ChannelNames(self._url.prefix, channel)
+        return ChannelNames(self._url.prefix, self._url.topic_prefix, channel)
 
 
 def _milliseconds(seconds: float) -> int:

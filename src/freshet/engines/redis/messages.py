@@ -64,11 +64,11 @@ class ChannelNames:
 
     __slots__ = ("_stem", "slot", "topic")
 
-    def __init__(self, prefix: str, name: str) -> None:
+    def __init__(self, prefix: str, topic_prefix: str, name: str) -> None:
         # A hash tag ends at the first brace and is not empty.
         tag = name.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") or "%"
         self._stem = f"{prefix}:{{{tag}}}:".encode()
-        self.topic = self._stem + b"flow"
+        self.topic = f"{topic_prefix}:{{{tag}}}:flow".encode()
         self.slot = slot_of(tag.encode())
 
     def keys(self, *kinds: str) -> list[bytes]:
@@ -89,10 +89,10 @@ def slot_of(tag: bytes) -> int:
     return binascii.crc_hqx(tag, 0) % SLOTS
 
 
-def node_topic(prefix: str, node: str | None) -> tuple[int, bytes]:
+def node_topic(topic_prefix: str, node: str | None) -> tuple[int, bytes]:
     """The slot and the topic of what is sent to one node, or to all."""
     tag = "nodes" if node is None else f"node:{node}"
-    return slot_of(tag.encode()), f"{prefix}:{{{tag}}}".encode()
+    return slot_of(tag.encode()), f"{topic_prefix}:{{{tag}}}".encode()
 
 
 # ------------------------------------------------------------------------------------------------------------- encoding
