@@ -47,12 +47,15 @@ class Reconnecting(ABC):
         await self._wait_closed()
 
     async def _keep_connected(self) -> None:
+        now = asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
                 async with asyncio.timeout(TICK):
                     await self._lost.wait()
             except TimeoutError:
-                self._check_deadlines()
+                if now() - began < 2 * TICK:  # otherwise this process stood still: what came meanwhile is read first
+                    self._check_deadlines()
             else:
                 await self._reconnect()
 

@@ -281,3 +281,28 @@ async def test_a_wrong_password_is_told_without_it() -> None:
             assert "wrong-secret" not in str(error.value)
         async with node_at(f"redis://:right@{HOST}:{server.port}/3?prefix=mine") as (engine, _):
             await engine.publish("a", b"1", LOGGED)
+
+
+async def test_a_master_that_became_a_replica_takes_nothing_more_not_even_what_has_no_log(server: Redis) -> None:
+    """To PUBLISH a replica says yes, and whoever is at the new master hears nothing of it."""
+    with redis() as other:
+        async with node_at(server.url) as (engine, delivered):
+            await engine.subscribe("a", None)
+            server.cli("REPLICAOF", HOST, str(other.port))
+
+            async def refused() -> bool:
+                return not await succeeds(engine.publish("a", b"lost", PublishOptions()))
+
+            await eventually(refused, 10, "a refusal")
+            assert await refused()
+            server.cli("REPLICAOF", "NO", "ONE")
+            await eventually(lambda: succeeds(engine.publish("a", b"back", PublishOptions())), 10, "it to come back")
+            await eventually(lambda: payloads(delivered)[-1:] == [b"back"], 5, "what is published now")
+
+
+async def test_while_a_function_blocks_the_process_no_call_counts_as_unanswered(server: Redis) -> None:
+    async with node_at(f"{server.url}?timeout=0.5") as (engine, _):
+        calls = [asyncio.ensure_future(engine.publish("a", b"%d" % number, LOGGED)) for number in range(20)]
+        await asyncio.sleep(0)
+        time.sleep(1.5)  # what somebody's function does
+        assert [position.offset for position in await asyncio.gather(*calls)] == [*range(1, 21)]

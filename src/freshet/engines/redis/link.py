@@ -55,6 +55,7 @@ class ServerLink(Reconnecting):
         self._identity: tuple[bytes, bytes] = (b"", b"")
         self._shas: dict[str, bytes] = {}
         self._loading: asyncio.Future[list[bytes]] | None = None
+        self._role: asyncio.Future[Any] | None = None  # what the server was last asked about itself
 
     @property
     def _server(self) -> RedisAddress | None:
@@ -178,8 +179,23 @@ class ServerLink(Reconnecting):
             if connection.is_late(self._access.timeout):
                 self.disconnect(f"no answer within {self._access.timeout:g} s")
                 return
-            if connection.is_idle:
+            if connection is self._requests:
+                self._check_role(connection)
+            elif connection.is_idle:
                 connection.send(b"PING")
+
+    def _check_role(self, requests: BatchedConnection) -> None:
+        """A server that has become a replica takes PUBLISH without an error, and those at the new master miss it."""
+        if self._role is None or self._role.done():
+            with suppress(EngineUnavailable, EOFError):
+                self._role = requests.request(b"INFO", b"replication")
+                self._role.add_done_callback(self._on_role)
+
+    def _on_role(self, role: "asyncio.Future[Any]") -> None:
+        if role.cancelled() or role.exception() is not None or not isinstance(role.result(), bytes):
+            return  # who may not ask any more learns it from the first error
+        if role is self._role and facts_of(role.result()).get("role") == "slave":
+            self.disconnect("the server is a replica now")
 
     async def _connect(self) -> bool:
         """Open the connections that are missing and subscribe to all topics again; if that fails, `_why` says why."""
