@@ -153,3 +153,19 @@ async def test_a_wheel_that_was_stopped_leaves_no_timer() -> None:
     await clock.advance(10 * TICK)
     assert member.visits == []
     assert turning._timer is None
+
+
+async def test_a_wheel_knows_that_the_process_stood_still_until_what_came_meanwhile_is_read() -> None:
+    clock = ManualClock()
+    turning = Wheel(clock, tick=1.0)
+    assert not turning.stalled, "one that does not turn cannot be late"
+    turning.start()
+    await clock.advance(10)
+    assert not turning.stalled
+    clock.now += 3
+    assert turning.stalled, "before its timer runs"
+    await clock.advance(0)
+    assert turning.stalled, "after it"
+    await clock.advance(2)
+    assert not turning.stalled
+    turning.stop()

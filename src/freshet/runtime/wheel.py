@@ -32,6 +32,7 @@ class Wheel:
         self.tick = tick
         self._late = late
         self._due = 0.0
+        self._caught_up = 0.0
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
         self._hand = 0
         self._timer: Timer | None = None
@@ -44,6 +45,16 @@ class Wheel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the process stood still until a moment ago, as a function that blocks makes it.
+
+        The wheel stood still with it. Who goes by the clock between visits has to know that what came meanwhile, such
+        as the answer to a ping, may not be read yet.
+        """
+        now = self.clock.monotonic()
+        return now < self._caught_up or (self._timer is not None and now - self._due > self.tick)
 
     def schedule(self, member: Member, delay: float) -> None:
         """Visit `member` in `delay` seconds; a visit that was planned before is forgotten."""
@@ -75,7 +86,10 @@ class Wheel:
                 self.schedule(member, delay)
 
     def _turn(self) -> None:
+        now = self.clock.monotonic()
         if self._late is not None:
-            self._late(max(0.0, self.clock.monotonic() - self._due))
+            self._late(max(0.0, now - self._due))
+        if now - self._due > self.tick:
+            self._caught_up = now + 2 * self.tick
         self.start()
         self.advance()

@@ -219,6 +219,8 @@ class EngineSession:
     def overdue(self) -> bool:
         """The answer to a ping did not come in time, or nothing ever came of the session."""
         now, timing = self._now(), self.host.timing
+        if self.host.wheel.stalled:
+            return False  # the answer may be here, and not be read yet
         if not self.messages.settled and now >= self._settle_by:
             return True
         if self._pong_received:
@@ -235,7 +237,7 @@ class EngineSession:
             self.close(Disconnect.no_pong() if self.messages.settled else Disconnect.stale())
             return 0
         if now >= self._next_ping:
-            self._next_ping += timing.ping_interval * max(1, (now - self._next_ping) // timing.ping_interval)
+            self._next_ping = now + timing.ping_interval
             self._pong_received = False
             self.outbox.push(engineio.PING)
         due = self._next_ping if self._pong_received else self._next_ping - timing.ping_interval + timing.pong_timeout
