@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 from fastapi import FastAPI
 
 from freshet import ConfigError, Disconnect, Freshet, History, Position, Refusal, Session, Welcome
+from freshet.config import Config
 from freshet.testing import ManualClock
+from tests.tools.nats import nats
 from tests.tools.patience import seconds
+from tests.tools.redis import redis
 
 SECRET = "a secret for tests, thirty-two bytes"
+YEAR = 365 * 24 * 3600
 
 
 def application(**options: Any) -> Freshet:
@@ -264,3 +269,54 @@ def test_it_needs_no_plugin_of_its_own_for_asyncio(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds(30), check=False)
     assert "1 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("engine", ["memory://", "sqlite", "redis", "nats"])
+def test_one_application_runs_in_one_event_loop_after_another(engine: str, tmp_path: Path) -> None:
+    async def published() -> int:
+        async with live.test_client("alice") as alice:
+            await alice.subscribe("chat:1")
+            await alice.publish("chat:1", {})
+            return (await alice.receive()).offset
+
+    with ExitStack() as stack:
+        brokers = {"redis": redis, "nats": nats}
+        if engine in brokers:
+            url = stack.enter_context(brokers[engine]()).url
+        else:
+            url = f"sqlite:///{tmp_path}/freshet.db" if engine == "sqlite" else engine
+        live = application(config=Config(engine=url))
+        offsets = [asyncio.run(published()) for _ in range(3)]
+    assert offsets == ([1, 1, 1] if engine == "memory://" else [1, 2, 3])
+
+
+async def test_two_applications_in_one_process_share_nothing() -> None:
+    one, two = application(), application()
+    async with one.test_client("alice") as alice, two.test_client("bob") as bob:
+        await alice.subscribe("chat:1")
+        await bob.subscribe("chat:1")
+        await bob.publish("chat:1", {"text": "bob's"})
+        await alice.publish("chat:1", {"text": "alice's"})
+        assert (await alice.receive()).data == {"text": "alice's", "from": "alice"}
+        assert (one.statistics().clients, two.statistics().clients) == (1, 1)
+
+
+async def test_a_clock_that_is_set_sends_nobody_away() -> None:
+    class Set(ManualClock):
+        """Whose time of day is set, as that of a machine without a battery when it finds the network."""
+
+        ahead = 0.0
+
+        def wall(self) -> float:
+            return self.now + self.ahead
+
+    clock = Set()
+    live = application(clock=clock)
+    async with live.test_client("alice", expires_in=None) as alice:
+        await alice.subscribe("chat:1")
+        for ahead in (10 * YEAR, -10 * YEAR, 0.0):
+            clock.ahead = ahead
+            await clock.advance(200)
+            assert list(await live.presence("chat:1")) == [alice.id]
+            await alice.publish("chat:1", {})
+            assert (await alice.receive()).data == {"from": "alice"}

@@ -19,6 +19,13 @@ def test_a_server_that_serves_is_alive_and_ready() -> None:
         assert answer.json() == {"status": "ready"}
 
 
+def test_a_probe_may_ask_for_the_head_alone() -> None:
+    with serving("--dev") as server:
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            answer = httpx.head(server.http(path))
+            assert (answer.status_code, answer.content) == (200, b"")
+
+
 async def test_a_server_that_sends_its_clients_away_is_alive_and_not_ready() -> None:
     """Its clients go at 500 a second at least, so that these take half a second."""
     seen: list[tuple[int, str]] = []

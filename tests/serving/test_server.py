@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.serving.server import announce
@@ -158,3 +159,11 @@ def test_an_idle_connection_is_kept_as_long_as_the_configuration_says(
                 assert (connection.recv(1) == b"") is not stays
             except TimeoutError:
                 assert stays
+
+
+async def test_it_serves_without_assertions_and_docstrings(serve: Serve) -> None:
+    server = serve("--dev", env={"PYTHONOPTIMIZE": "2"})
+    async with connect(server.ws("/channels/a")) as link, httpx.AsyncClient(base_url=server.http("")) as http:
+        (await http.post("/api/publish", json={"channel": "a", "data": 1})).raise_for_status()
+        assert await link.recv() == "1"
+        (await http.get("/api/openapi.json")).raise_for_status()

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from freshet.policy.tokens import issue
@@ -157,3 +157,15 @@ async def test_every_name_of_a_channel_has_a_url_on_every_server(name: str, tmp_
                         assert await soon(socket.recv()) == "7"
                     page = (await http.get(url)).json()
                     assert page["publications"][0]["data"] == 7
+
+
+async def test_over_a_unix_socket_a_client_has_no_address(tmp_path: Path) -> None:
+    """An ASGI server gives none there, or one without a port."""
+    path = str(tmp_path / "socket")
+    with shell("uvicorn", "tests.transports.open_app:live", tmp_path, "--uds", path, answers=Path(path).exists):
+        async with unix_connect(path, "ws://localhost/channels/a") as link:
+            await link.send("hello")
+            assert await soon(link.recv()) == "hello"
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as http:
+            page = (await http.get("http://localhost/channels/a")).json()
+            assert [each["data"] for each in page["publications"]] == ["hello"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 
 from tests.contracts.transport import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.transport import Dial, Ended, Link
+from tests.tools.need import require
 from tests.tools.patience import seconds
 from tests.tools.serving import HOST, Server
 from tests.transports.shells import SHELLS, shell
@@ -161,3 +163,12 @@ async def test_a_stream_begins_with_a_command(server: Server) -> None:
         for method, path in (("GET", "/connection/sse"), ("POST", "/connection/http_stream")):
             answer = await http.request(method, server.http(path))
             assert (answer.status_code, answer.text) == (400, "Expected a connect command.\n")
+
+
+def test_a_client_of_http_1_0_gets_a_stream(server: Server) -> None:
+    command = [require("curl"), "--http1.0", "--no-buffer", "--silent", "--header", "Accept: text/event-stream"]
+    with subprocess.Popen([*command, server.http("/channels/log:old")], stdout=subprocess.PIPE, text=True) as curl:
+        assert curl.stdout is not None
+        lines = [curl.stdout.readline() for _ in range(4)]
+        curl.terminate()
+    assert [line.partition(":")[0] for line in lines] == ["retry", "id", "event", "data"]
