@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from freshet.errors import ConfigError
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import ClientInfo, History
 from freshet.session.session import Session
+from tests.tools.asgi import knock
 from tests.tools.patience import eventually
 
 WARNING = "started at the first request"
@@ -78,6 +80,31 @@ async def test_without_a_lifespan_it_starts_at_the_first_request_and_warns_once(
     session = await connected(live)
     session.close(Disconnect.normal())
     await live._node.stop()
+
+
+async def test_who_comes_first_leaves_no_variables_to_the_functions_that_run_for_others() -> None:
+    """Such as a middleware sets: who asks, in which transaction."""
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    live = dev(config=parse({"timing": {"ping_interval": 0.2, "pong_timeout": 0.1}}))
+    left: list[str] = []
+
+    @live.namespace("/").on_disconnect
+    def gone(session: Session) -> None:
+        left.append(who.get())
+
+    async def ask(name: str, method: str = "GET", more: str = "", body: bytes = b"") -> bytes:
+        who.set(name)
+        url = "/socket.io/?EIO=4&transport=polling"
+        return (await knock(live, method, url + more, body=body)).body
+
+    async def bob() -> None:
+        session = "&sid=" + json.loads((await ask("bob"))[1:])["sid"]
+        await ask("bob", "POST", session, b"40")
+
+    await asyncio.create_task(ask("alice"))
+    await asyncio.create_task(bob())
+    await eventually(lambda: left, 10, "the end of a client that answers no ping")
+    assert "alice" not in left
 
 
 async def test_within_its_lifespan_it_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,19 @@ def test_it_needs_no_plugin_of_its_own_for_asyncio(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
+@contextmanager
+def engine_at(engine: str, folder: Path) -> Iterator[str]:
+    """The URL of an engine of its own, until the block ends."""
+    if engine == "redis":
+        with redis() as broker:
+            yield broker.url
+    elif engine == "nats":
+        with nats() as broker:
+            yield broker.url
+    else:
+        yield f"sqlite:///{folder}/freshet.db" if engine == "sqlite" else engine
+
+
 @pytest.mark.parametrize("engine", ["memory://", "sqlite", "redis", "nats"])
 def test_one_application_runs_in_one_event_loop_after_another(engine: str, tmp_path: Path) -> None:
     async def published() -> int:
@@ -279,15 +293,29 @@ def test_one_application_runs_in_one_event_loop_after_another(engine: str, tmp_p
             await alice.publish("chat:1", {})
             return (await alice.receive()).offset
 
-    with ExitStack() as stack:
-        brokers = {"redis": redis, "nats": nats}
-        if engine in brokers:
-            url = stack.enter_context(brokers[engine]()).url
-        else:
-            url = f"sqlite:///{tmp_path}/freshet.db" if engine == "sqlite" else engine
+    with engine_at(engine, tmp_path) as url:
         live = application(config=Config(engine=url))
         offsets = [asyncio.run(published()) for _ in range(3)]
     assert offsets == ([1, 1, 1] if engine == "memory://" else [1, 2, 3])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks before 3.12")
+@pytest.mark.parametrize("engine", ["memory://", "sqlite", "redis", "nats"])
+async def test_it_works_where_tasks_begin_at_once(engine: str, tmp_path: Path) -> None:
+    factory = getattr(asyncio, "eager_task_factory", None)
+    with engine_at(engine, tmp_path) as url:
+        live = application(config=Config(engine=url))
+        asyncio.get_running_loop().set_task_factory(factory)
+        try:
+            async with live.test_client("alice") as alice, live.test_client("bob") as bob:
+                await alice.subscribe("chat:1")
+                for number in range(10):
+                    await bob.publish("chat:1", {"number": number})
+                    assert (await alice.receive()).data == {"number": number, "from": "bob"}
+                positions = await asyncio.gather(*(live.publish("chat:2", number) for number in range(10)))
+                assert [position.offset for position in positions] == [*range(1, 11)]
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
 
 
 async def test_two_applications_in_one_process_share_nothing() -> None:

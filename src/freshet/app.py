@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -151,6 +152,7 @@ class Freshet:
         self._dispatcher = dispatcher
         self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment, dev=dev)
         self._starting: asyncio.Task[None] | None = None
+        self._context = copy_context()
         self._in_lifespan = False
         self._configured = False
         self._lease = Lease(self.lifespan, lambda: self._started() is not None)
@@ -443,7 +445,9 @@ class Freshet:
                 self._configured = True
                 self._say_who_may_connect()
                 self._rules.extend_from(self.config)  # behind those that the program made until now
-            starting = self._starting = self._node.tasks.start(self._node.start(), "node: start")
+            # Not in the context of whoever comes first, whose variables all that runs later would have.
+            work, context = self._node.start(), self._context
+            starting = self._starting = self._node.tasks.start(work, "node: start", context=context)
             if (server := SERVER.get()) is not None:
                 server.drains.append(self._node.drain)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -154,3 +155,24 @@ def test_an_owner_may_live_in_one_loop_after_another(tasks: Tasks) -> None:
         return len(tasks)
 
     assert [asyncio.run(life()), asyncio.run(life())] == [0, 0]
+
+
+async def test_a_task_begins_in_a_later_turn_whatever_makes_the_tasks_of_its_loop(tasks: Tasks) -> None:
+    """As `asyncio.eager_task_factory` does, which Python has from 3.12 on."""
+    loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+    def at_once(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        began.set()
+        return asyncio.Task(work, loop=loop, **options)
+
+    async def work() -> None:
+        began.set()
+
+    loop.set_task_factory(at_once)
+    try:
+        task = tasks.start(work(), "hub: gap check")
+        assert not began.is_set()
+        await task
+        assert began.is_set()
+    finally:
+        loop.set_task_factory(None)

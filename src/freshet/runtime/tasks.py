@@ -7,6 +7,7 @@ that began it belongs to a `Tasks`, and whoever has a `stop()` stops his own.
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from freshet.errors import FreshetError
@@ -14,6 +15,14 @@ from freshet.errors import FreshetError
 log = logging.getLogger("freshet.tasks")
 
 T = TypeVar("T")
+
+
+def begin(work: Coroutine[Any, Any, T], name: str | None = None, context: Context | None = None) -> asyncio.Task[T]:
+    """A task that begins in a later turn of the event loop, so that whoever makes it has noted it by then.
+
+    The loop's own `create_task` may have `asyncio.eager_task_factory`, and run it up to its first wait at once.
+    """
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name, context=context)
 
 
 class Tasks:
@@ -28,13 +37,15 @@ class Tasks:
         """How many have not ended."""
         return len(self._running)
 
-    def start(self, work: Coroutine[Any, Any, T], name: str, *, may_fail: bool = True) -> asyncio.Task[T]:
+    def start(
+        self, work: Coroutine[Any, Any, T], name: str, *, may_fail: bool = True, context: Context | None = None
+    ) -> asyncio.Task[T]:
         """Begin `work` as a task. Whoever awaits the task has its result and its exception; a failure is logged anyway.
 
         name: for logs and debuggers, such as `hub: gap check`. may_fail: False: it handles all exceptions itself, so
-        that its end costs nothing here.
+        that its end costs nothing here. context: None: a copy of the caller's.
         """
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = begin(work, name, context)
         self._running.add(task)
         task.add_done_callback(self._ended if may_fail else self._running.discard)
         return task

@@ -11,6 +11,7 @@ from typing import Any
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
+from freshet.runtime.tasks import begin
 from freshet.session.session import Carried
 
 Message = MutableMapping[str, Any]
@@ -70,7 +71,7 @@ class _Shell:
         if self._room is not None:
             self._room.set()
         if self._writer is None and not self._ended:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
+            self._writer = begin(self._write())
             self._session.host.tasks.hold(self._writer)
 
     async def _write(self) -> None:

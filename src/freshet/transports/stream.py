@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
 from freshet.model.frame import Frame
+from freshet.runtime.tasks import begin
 from freshet.session.session import Session
 
 Message = MutableMapping[str, Any]
@@ -83,7 +84,7 @@ class _Writer:
 
     def wake(self) -> None:
         if self._task is None and not self.ended:
-            self._task = asyncio.get_running_loop().create_task(self._write())
+            self._task = begin(self._write())
             self._session.host.tasks.hold(self._task)
 
     async def _write(self) -> None:
