@@ -6,6 +6,8 @@ import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from freshet.runtime.server import SERVER, RunningServer
 from freshet.serving.server import announce
 from freshet.serving.supervisor import Inherited
 from tests.tools.patience import seconds, wait_until
-from tests.tools.serving import Server
+from tests.tools.serving import HOST, Server
 
 DRAINING = """
 import asyncio, logging, pathlib
@@ -167,3 +169,33 @@ async def test_it_serves_without_assertions_and_docstrings(serve: Serve) -> None
         (await http.post("/api/publish", json={"channel": "a", "data": 1})).raise_for_status()
         assert await link.recv() == "1"
         (await http.get("/api/openapi.json")).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--dev"], r"Freshet on ws://127\.0\.0\.1:([1-9]\d+)/connection/websocket"),
+        (["--dev", "--host", "::1"], r"Freshet on ws://\[::1\]:([1-9]\d+)/connection/websocket"),
+        (["draining:app"], r"Serving draining:app on http://127\.0\.0\.1:([1-9]\d+)"),
+        (["--dev", "--workers", "2", "--host", "::1"], r"Serving Freshet on http://\[::1\]:([1-9]\d+), 2 workers"),
+    ],
+    ids=["alone", "IPv6", "application", "workers"],
+)
+def test_it_says_where_it_listens_also_at_any_free_port(folder: Path, arguments: list[str], says: str) -> None:
+    command = [sys.executable, "-m", "freshet", "serve", *arguments, "--port", "0"]
+    host = "::1" if "::1" in arguments else HOST
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = next(found for line in process.stderr if (found := re.search(says, line)))
+            wait_until(lambda: connects(host, int(said[1])), 10, "the port to answer")
+        finally:
+            process.kill()  # of workers, who notice that their parent is gone
+
+
+def connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), seconds(5)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from freshet.app import Freshet
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.errors import ConfigError
-from freshet.serving.server import announce, log_to_stderr
+from freshet.serving.server import announce, log_to_stderr, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, reserve, supervise
 
@@ -52,19 +52,22 @@ def serve(
             raise typer.BadParameter(
                 f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
             )
-        if inherited is None:
-            err.print(f"Serving [bold]{target}[/bold] on http://{host}:{port}", highlight=False)
-        listen(_application(target), host, port, log_level=log_level, inherited=inherited)
+        _listen(_application(target), f"Serving [bold]{target}[/bold] on http://%s", host, port, log_level, inherited)
         return
     try:
         live = _standalone(config, engine, dev)
     except ConfigError as error:
         fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
-    if inherited is None:
-        if dev:
-            _banner(host)
-        err.print(f"Freshet on ws://{host}:{port}/connection/websocket", highlight=False)
-    listen(live, host, port, log_level=log_level, inherited=inherited)
+    if dev and inherited is None:
+        _banner(host)
+    _listen(live, "Freshet on ws://%s/connection/websocket", host, port, log_level, inherited)
+
+
+def _listen(app: Any, says: str, host: str, port: int, log_level: str, inherited: Inherited | None) -> None:
+    def started(where: str) -> None:
+        err.print(says % where, highlight=False)
+
+    listen(app, host, port, log_level=log_level, inherited=inherited, started=started)
 
 
 def _parent(what: str, host: str, port: int, workers: int, log_level: str) -> int:
@@ -76,7 +79,7 @@ def _parent(what: str, host: str, port: int, workers: int, log_level: str) -> in
     if "--dev" in sys.argv:
         _banner(host)
     at = reserved.getsockname()[1]
-    err.print(f"Serving [bold]{what}[/bold] on http://{host}:{at}, {workers} workers", highlight=False)
+    err.print(f"Serving [bold]{what}[/bold] on http://{place(host, at)}, {workers} workers", highlight=False)
     return supervise(sys.argv[2:], workers, reserved)
 
 

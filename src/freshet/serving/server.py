@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -24,11 +25,18 @@ BACKLOG = 2048
 
 
 def serve(
-    app: ASGIApp | str, host: str, port: int, *, log_level: str = "info", inherited: Inherited | None = None
+    app: ASGIApp | str,
+    host: str,
+    port: int,
+    *,
+    log_level: str = "info",
+    inherited: Inherited | None = None,
+    started: Callable[[str], None] = lambda place: None,
 ) -> None:
     """Serve any ASGI application until SIGINT or SIGTERM.
 
-    app: the application, or `module:name` to import it. inherited: what a worker has from its parent.
+    app: the application, or `module:name` to import it. inherited: what a worker has from its parent. started: called
+    with its place, once clients can connect there, but by no worker: of the port 0 nobody knows it before.
     """
     _open_files_limit()
     log_to_stderr(log_level)
@@ -52,8 +60,13 @@ def serve(
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    server = _Server(config, inherited, running)
+    server = _Server(config, inherited, running, started)
     server.run([listening(host, inherited.port, BACKLOG)] if inherited else None)
+
+
+def place(host: str, port: int) -> str:
+    """Where a server listens, as an URL has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def announce(inherited: Inherited | None) -> RunningServer:
@@ -68,8 +81,15 @@ def announce(inherited: Inherited | None) -> RunningServer:
 class _Server(uvicorn.Server):
     """Lets all nodes drain before it waits for the end of all requests: streams never end else."""
 
-    def __init__(self, config: uvicorn.Config, inherited: Inherited | None, running: RunningServer) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        inherited: Inherited | None,
+        running: RunningServer,
+        on_started: Callable[[str], None],
+    ) -> None:
         super().__init__(config)
+        self._on_started = on_started
         self._inherited = inherited
         self._running = running
 
@@ -77,6 +97,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._inherited is not None:
             asyncio.get_running_loop().add_reader(self._inherited.alive, os.kill, os.getpid(), signal.SIGTERM)
+        elif self.started:
+            self._on_started(place(self.config.host, self.servers[0].sockets[0].getsockname()[1]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
