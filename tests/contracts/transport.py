@@ -152,7 +152,8 @@ async def test_who_lost_the_connection_gets_what_was_missed(server: Server, dial
 
 async def test_clients_that_vanish_leave_nothing_behind(server: Server, dial: Dial, channel: str) -> None:
     async with AsyncExitStack() as stack:
-        links = [(await stack.enter_async_context(subscribed(dial, server, channel)))[0] for _ in range(20)]
+        opened = (stack.enter_async_context(subscribed(dial, server, channel)) for _ in range(20))
+        links = [link for link, _ in await asyncio.gather(*opened)]  # before the first has to answer a heartbeat
         assert await held(server, channel) == (1, 20)
         for link in links[::2]:
             await link.send("\n".join(json.dumps({"id": n, "history": {"channel": channel}}) for n in range(100, 200)))
