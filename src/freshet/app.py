@@ -44,7 +44,7 @@ from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
 from freshet.rules.channel import Channel, with_options
-from freshet.rules.hooks import Function, Hook, as_payload
+from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
@@ -218,20 +218,27 @@ class Freshet:
         self._hooks.message = Hook(function, ("session", "data"))
         return function
 
-    def rpc(self, method: str) -> Callable[[F], F]:
-        """`function(session, data)` answers calls of `method`; what it returns is the reply."""
+    def rpc(self, method: str, *, timeout: float | None = None, grace: float | None = None) -> Callable[[F], F]:
+        """`function(session, data)` answers calls of `method`; what it returns is the reply.
+
+        timeout: seconds after which it is cancelled, and the client refused with 100. grace: seconds for which it may
+        go on when its client is gone. None: `timing.hook_timeout` and `timing.hook_grace`.
+        """
 
         def register(function: F) -> F:
-            self._hooks.rpc[method] = Hook(function, ("session", "data"))
+            self._hooks.rpc[method] = Hook(function, ("session", "data"), limits=HookLimits(timeout, grace))
             return function
 
         return register
 
-    def api_rpc(self, method: str) -> Callable[[F], F]:
-        """`function(data)` answers calls of `method` by the server API, `/api/rpc`; what it returns is the reply."""
+    def api_rpc(self, method: str, *, timeout: float | None = None) -> Callable[[F], F]:
+        """`function(data)` answers calls of `method` by the server API, `/api/rpc`; what it returns is the reply.
+
+        timeout: as of `rpc`.
+        """
 
         def register(function: F) -> F:
-            self._hooks.api[method] = Hook(function, ("data",))
+            self._hooks.api[method] = Hook(function, ("data",), limits=HookLimits(timeout))
             return function
 
         return register

@@ -50,6 +50,10 @@ class Refusal(FreshetError):
         return cls(100, message, temporary=True)
 
     @classmethod
+    def timeout(cls) -> Self:
+        return cls(100, "the server did not answer in time", temporary=True)
+
+    @classmethod
     def unauthorized(cls, message: str = "unauthorized") -> Self:
         return cls(101, message)
 

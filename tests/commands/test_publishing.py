@@ -1,5 +1,6 @@
 """Publishing: what the rule's hook makes of it, where clients and the server meet, and what is counted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, get_args
 
@@ -184,3 +185,22 @@ async def test_what_an_engine_that_is_away_did_not_take_is_counted_and_refused(
 
 def test_every_owner_of_a_channel_takes_publications(dispatcher: Dispatcher) -> None:
     assert set(dispatcher.node.owners) == set(get_args(Owner))
+
+
+async def test_who_is_unsubscribed_while_the_hook_waits_publishes_no_longer_where_only_subscribers_may() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def check(session: Session, data: Any) -> None:
+        asked.set()
+        await go.wait()
+
+    rule = ChannelRule("*", publish="subscriber", on_publish=Hook(check, ("session", "data")))
+    async with running(rule) as dispatcher:
+        alice, bob = await came(dispatcher, "alice", "a"), await came(dispatcher, "bob", "a")
+        publishing = asyncio.create_task(refused(alice, "publish", channel="a", data=1))
+        await asked.wait()
+        await dispatcher.node.leaving.unsubscribe(alice, "a", None)
+        go.set()
+        assert await publishing == 103
+        dispatcher.node.turn.end()
+        assert taken(bob) == []

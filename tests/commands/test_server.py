@@ -1,11 +1,12 @@
 """What the server does by its own will, in Python: `live.broadcast(...)` and the like."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from freshet import Freshet, History, Refusal
+from freshet import Disconnect, Freshet, History, Refusal, Session
 from freshet.config import Config, Timing
 from freshet.testing import Client, ManualClock
 
@@ -114,3 +115,25 @@ async def test_one_of_a_users_clients_can_be_meant(live: Freshet, alice: Client)
         assert (await alice.closed()).code == 3503
         await live.unsubscribe("alice", "quiet", client=other.id)
         assert (await other.event("unsubscribe")).channel == "quiet"
+
+
+async def test_a_user_that_is_disconnected_while_its_hook_decides_does_not_connect(live: Freshet) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    @live.on_connect
+    async def decide(session: Session) -> None:
+        asked.set()
+        await go.wait()
+
+    async with live.lifespan():
+        mallory, other = (live.test_client(user) for user in ("mallory", "other"))
+        coming = [asyncio.create_task(client.connect()) for client in (mallory, other)]
+        await asked.wait()
+        await live.disconnect("mallory")
+        go.set()
+        with pytest.raises(Disconnect) as why:
+            await coming[0]
+        assert why.value.code == 3503
+        await coming[1]
+        assert live.statistics().clients == 1
+        await other.disconnect()

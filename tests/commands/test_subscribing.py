@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from freshet.commands.dispatch import Dispatcher
-from freshet.commands.subscribing import Asked, abandon_all, enter, enter_all, settle
+from freshet.commands.subscribing import Asked, Entry, abandon, enter, enter_all, let_in, settle, settle_all
 from freshet.config import Config, Limits, Tokens
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
@@ -150,36 +150,111 @@ async def test_what_its_token_grants_is_the_subscriptions(node: Node, engine: He
 # -------------------------------------------------------------------------------------------------- two ways in at once
 
 
-async def test_two_ways_in_while_the_hook_waits_end_in_one_subscription(
+async def asks(node: Node, session: Session, rule: ChannelRule) -> Entry:
+    """As a client that is let in, or not."""
+    entry = await enter(node, session, "log:a", rule, asked=Asked({}))
+    settle(node, entry)
+    return entry
+
+
+async def test_the_server_subscribes_a_client_that_asks_already_and_the_clients_own_subscription_is_the_one(
     node: Node, engine: HeldEngine, alice: Session
 ) -> None:
     door = Door()
-    asking = [asyncio.create_task(enter(node, alice, "log:a", door.rule, asked=Asked({}))) for _ in range(2)]
-    await eventually(lambda: door.asked == 2)
-    await alice.join("log:a")  # the server does not ask the hook
+    own = asyncio.create_task(asks(node, alice, door.rule))
+    await eventually(lambda: door.asked)
+    by_server = asyncio.create_task(alice.join("log:a"))
+    await asyncio.sleep(0)
+    assert (by_server.done(), alice.subscriptions, node.hub.channels()) == (False, {}, {})
     door.open.set()
-    for each in asking:
-        with pytest.raises(Refusal) as refusal:
-            await each
-        assert refusal.value.code == 105
+    entry = await own
+    await by_server
+    assert alice.subscriptions == {"log:a": entry.subscription}
     assert (node.hub.channels(), len(await engine.presence("log:a"))) == ({"log:a": 1}, 1)
     await engine.publish("log:a", b"1", LOGGED)
     await asyncio.sleep(0)
-    assert [reply["push"]["pub"]["offset"] for reply in taken(alice) if "pub" in reply["push"]] == [1]
+    assert [reply["push"]["pub"]["offset"] for reply in taken(alice)] == [1]  # and no notification that it was let in
 
 
-async def test_who_comes_second_while_the_first_reads_the_log_is_refused(
+async def test_the_server_subscribes_a_client_that_its_hook_has_not_let_in(node: Node, alice: Session) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def refuse(session: Session) -> None:
+        asked.set()
+        await go.wait()
+        raise Refusal.permission_denied()
+
+    rule = ChannelRule("log:*", history=KEEP, presence=True, on_subscribe=Hook(refuse, ("session",)))
+    own = asyncio.create_task(asks(node, alice, rule))
+    await asked.wait()
+    by_server = asyncio.create_task(let_in(node, alice, "log:a"))
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(Refusal, match="permission denied"):
+        await own
+    await by_server
+    assert [reply["push"]["channel"] for reply in taken(alice)] == ["log:a"]
+    assert node.hub.channels() == {"log:a": 1}
+
+
+async def test_a_client_that_asks_while_the_server_subscribes_it_waits_and_is_told_that_it_is(
     node: Node, engine: HeldEngine, alice: Session
 ) -> None:
     engine.held = "history"
-    first = asyncio.create_task(enter(node, alice, "log:a", RULE))
+    by_server = asyncio.create_task(alice.join("log:a"))
     await engine.reached.wait()
-    with pytest.raises(Refusal) as refusal:
-        await enter(node, alice, "log:a", RULE)
-    assert refusal.value.code == 105
+    own = asyncio.create_task(asks(node, alice, RULE))
+    await asyncio.sleep(0)
+    assert not own.done()
     engine.go.set()
-    settle(node, await first)
+    await by_server
+    with pytest.raises(Refusal) as refusal:
+        await own
+    assert refusal.value.code == 105
     assert node.hub.channels() == {"log:a": 1}
+
+
+async def test_a_client_that_asks_while_the_server_fails_to_subscribe_it_gets_in_by_itself(
+    node: Node, engine: HeldEngine, alice: Session
+) -> None:
+    engine.held, engine.away = "history", "set_presence"
+    by_server = asyncio.create_task(alice.join("log:a"))
+    await engine.reached.wait()
+    own = asyncio.create_task(asks(node, alice, ChannelRule("log:*", history=KEEP)))
+    await asyncio.sleep(0)
+    engine.go.set()
+    with pytest.raises(EngineUnavailable):
+        await by_server
+    entry = await own
+    assert alice.subscriptions == {"log:a": entry.subscription}
+    assert node.hub.channels() == {"log:a": 1}
+
+
+async def test_a_hook_may_subscribe_the_client_that_it_lets_in(node: Node, engine: HeldEngine, alice: Session) -> None:
+    async def join(session: Session) -> None:
+        await session.join("log:a")  # which is under way: it does not wait for itself
+
+    rule = ChannelRule("log:*", history=KEEP, on_subscribe=Hook(join, ("session",)))
+    entry = await asks(node, alice, rule)
+    assert alice.subscriptions == {"log:a": entry.subscription}
+    assert node.hub.channels() == {"log:a": 1}
+
+
+@pytest.mark.parametrize("asked", [Asked({}), None], ids=["by the client", "by the server"])
+async def test_a_subscription_that_is_ended_while_it_is_asked_for_never_begins(
+    node: Node, engine: HeldEngine, alice: Session, asked: Asked | None
+) -> None:
+    door = Door()
+    engine.held = "" if asked else "subscribe"
+    entering = asyncio.create_task(enter(node, alice, "log:a", door.rule, asked=asked))
+    await eventually(lambda: door.asked or engine.reached.is_set())
+    await alice.leave("log:a")
+    door.open.set()
+    engine.go.set()
+    with pytest.raises(Refusal, match="the server ended the subscription"):
+        await entering
+    await nothing_left(node, engine)
+    assert (alice.subscriptions, alice.reservations, taken(alice)) == ({}, None, [])
 
 
 async def test_the_hook_is_given_what_the_client_asked_with_and_may_refuse(
@@ -302,11 +377,12 @@ async def test_the_limit_holds_for_those_who_pass_the_hook_at_once(
     asking = [
         asyncio.create_task(enter(node, alice, f"log:{number}", door.rule, asked=Asked({}))) for number in range(4)
     ]
-    await eventually(lambda: door.asked == 4)
+    await eventually(lambda: door.asked == 2)
     door.open.set()
     results = await asyncio.gather(*asking, return_exceptions=True)
     assert [getattr(each, "code", None) for each in results] == [None, None, 106, 106]
-    assert len(alice.subscriptions) == 2
+    assert door.asked == 2
+    assert len(settle_all(node, results[:2])) == len(alice.subscriptions) == 2  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------------- all or nothing
@@ -337,10 +413,33 @@ async def test_if_one_of_the_servers_channels_cannot_be_entered_none_is(
     await nothing_left(node, engine)
 
 
+async def test_those_that_are_ended_while_others_are_entered_are_left_out(
+    node: Node, engine: HeldEngine, alice: Session
+) -> None:
+    engine.held = "history"
+    entering = asyncio.create_task(enter_all(node, alice, ["quiet:a", "log:a"], {}))
+    await engine.reached.wait()
+    await alice.leave("quiet:a")  # which is entered, and not settled yet
+    engine.go.set()
+    assert [each.channel for each in settle_all(node, await entering)] == ["log:a"]
+    assert (list(alice.subscriptions), node.hub.channels()) == (["log:a"], {"log:a": 1})
+    await alice.leave("log:a")
+    engine.held = "history"
+    engine.reached.clear()
+    engine.go.clear()
+    entering = asyncio.create_task(enter_all(node, alice, ["quiet:a", "log:a"], {}))
+    await engine.reached.wait()
+    await alice.leave("log:a")  # which is on its way
+    engine.go.set()
+    assert [each.channel for each in settle_all(node, await entering)] == ["quiet:a"]
+    assert (list(alice.subscriptions), node.hub.channels()) == (["quiet:a"], {"quiet:a": 1})
+
+
 async def test_what_is_abandoned_leaves_nothing(node: Node, engine: HeldEngine, alice: Session) -> None:
     entries = await enter_all(node, alice, ["log:a", "quiet:a"], {})
     assert len(await engine.presence("log:a")) == 1
-    abandon_all(node, alice, entries)
+    for entry in entries:
+        abandon(node, entry)
     assert alice.subscriptions == {}
     await nothing_left(node, engine)
     await engine.publish("log:a", b"1", LOGGED)

@@ -8,6 +8,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.config import Config, Timing, Tokens
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
+from freshet.session.subscription import Subscription
 from freshet.testing import ManualClock
 from tests.tools.patience import eventually
 from tests.tools.sessions import came, code, running, taken
@@ -103,3 +104,19 @@ async def test_several_subscriptions_may_end_in_one_visit(
     await eventually(lambda: not alice.subscriptions)
     assert [event["push"]["channel"] for event in taken(alice)] == ["a", "b"]
     assert node.hub.channels() == {}
+
+
+@pytest.mark.parametrize("how", ["refreshed", "replaced"])
+async def test_a_subscription_that_is_refreshed_or_replaced_in_the_same_moment_stays(
+    dispatcher: Dispatcher, alice: Session, freshet_clock: ManualClock, how: str
+) -> None:
+    alice.subscriptions["a"].expires = freshet_clock.now
+    freshet_clock.now += GRACE + 1
+    dispatcher.node.expiry.check(alice)
+    if how == "refreshed":
+        alice.subscriptions["a"].expires += 60
+    else:
+        before = alice.subscriptions["a"]
+        alice.subscriptions["a"] = Subscription(before.rule, before.info, 0, present=True)
+    await eventually(lambda: not len(dispatcher.node.tasks))
+    assert sorted(alice.subscriptions) == ["a", "b"]

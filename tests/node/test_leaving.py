@@ -1,5 +1,6 @@
 """A client leaves a channel, or for good: no trace stays, and the hook runs when all have let go of it."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.model.events import Unsubscribed
+from freshet.model.frame import Frame
 from freshet.model.log import ClientInfo
 from freshet.node.node import Node
 from freshet.rules.hooks import Hook
@@ -170,3 +172,34 @@ async def test_the_hook_of_an_endpoint_comes_before_the_one_of_all(dispatcher: D
     await eventually(lambda: own)
     await eventually(lambda: not len(node.tasks))
     assert (own, left) == ([session], [])
+
+
+async def test_a_client_that_its_hook_subscribed_and_that_goes_before_it_is_connected_leaves_no_trace(
+    dispatcher: Dispatcher, node: Node
+) -> None:
+    left = on_disconnect(node)
+    joined = asyncio.Event()
+
+    async def connect(session: Session) -> None:
+        await session.join("seen:a")
+        joined.set()
+        await asyncio.Event().wait()
+
+    node.hooks.connect = Hook(connect, ("session",))
+    session = opened(dispatcher)
+    session.receive(Frame(b'{"id": 1, "connect": {}}'))
+    await joined.wait()
+    assert node.hub.channels() == {"seen:a": 1}
+    session.end(Disconnect.normal())
+    await eventually(lambda: not len(node.tasks))
+    assert (node.hub.channels(), await node.engine.presence("seen:a"), left) == ({}, {}, [])
+
+
+async def test_who_leaves_a_channel_while_the_engine_is_away_has_left_it(
+    dispatcher: Dispatcher, node: Node, engine: Fragile, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = await came(dispatcher, "alice", "seen:a")
+    engine.away = True
+    assert "error" not in await ask(alice, "unsubscribe", channel="seen:a")
+    assert (alice.subscriptions, node.hub.channels(), len(node.presence)) == ({}, {}, 0)
+    assert "others see it there until timing.presence_ttl is over" in caplog.text

@@ -231,3 +231,57 @@ async def test_who_left_while_the_engine_was_away_is_gone_when_the_presence_time
     assert await present(engine) == {stays.id, goes.id}
     await freshet_clock.advance(TTL)
     assert await present(engine) == {stays.id}
+
+
+# ------------------------------------------------------------------------------------------------ leaves and comes back
+
+
+class GateEngine(CountingEngine):
+    """waits: calls that let a client leave, or renew it, wait until `go`."""
+
+    waits = False
+
+    async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
+        if self.waits and info is None:
+            await self.go.wait()
+        await super().set_presence(channel, client, info)
+
+
+async def test_who_comes_back_while_the_engine_has_not_let_it_leave_yet_is_there(freshet_clock: ManualClock) -> None:
+    engine = GateEngine(freshet_clock)
+    async with running(ChannelRule("seen:*", presence=True), engine=engine, clock=freshet_clock) as dispatcher:
+        [alice] = await crowd(dispatcher, 1)
+        engine.waits = True
+        leaving = asyncio.create_task(alice.leave("seen:a"))
+        await asyncio.sleep(0)
+        coming = asyncio.create_task(alice.join("seen:a"))
+        await asyncio.sleep(0)
+        engine.go.set()
+        await asyncio.gather(leaving, coming)
+        assert (list(alice.subscriptions), await present(engine)) == (["seen:a"], {alice.id})
+
+
+async def test_who_leaves_and_comes_back_while_its_renewal_is_under_way_is_there(
+    dispatcher: Dispatcher, engine: CountingEngine, freshet_clock: ManualClock
+) -> None:
+    [alice] = await crowd(dispatcher, 1)
+    engine.hold = True
+    await freshet_clock.advance(TTL * 0.6)
+    await alice.leave("seen:a")
+    await alice.join("seen:a")
+    engine.hold = False
+    engine.go.set()
+    await eventually(lambda: not len(dispatcher.node.tasks))
+    assert await present(engine) == {alice.id}
+
+
+async def test_a_session_that_has_the_id_of_one_that_ends_stays_there(
+    dispatcher: Dispatcher, engine: CountingEngine, node: Node
+) -> None:
+    [before] = await crowd(dispatcher, 1)
+    after = await came(dispatcher, "user 0")
+    after.id = before.id  # as one that resumes
+    await after.join("seen:a")
+    before.end(Disconnect.normal())
+    await eventually(lambda: not len(node.tasks))
+    assert (await present(engine), len(node.presence)) == ({after.id}, 1)

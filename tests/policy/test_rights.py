@@ -212,8 +212,9 @@ async def test_where_only_the_server_subscribes_a_token_is_of_no_use(tokens: Tok
 
 
 async def test_who_is_in_the_channel_is_told_that_rather_than_that_it_may_not(alice: Session) -> None:
-    """The command itself refuses it, with 105."""
-    await checked(rights_of(None), alice, Subscribe("mine", token="wrong"), ChannelRule("*", subscribe="nobody"))
+    with pytest.raises(Refusal) as refusal:
+        await checked(rights_of(None), alice, Subscribe("mine", token="wrong"), ChannelRule("*", subscribe="nobody"))
+    assert refusal.value.code == 105
 
 
 # --------------------------------------------------------------------------------------------------- personal channels

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, ttl_of
+from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, settle_all, ttl_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
@@ -33,6 +33,7 @@ from freshet.model.events import (
     PresenceList,
     PresenceStats,
     Refreshed,
+    Subscribed,
     SubscriptionRefreshed,
     Unsubscription,
 )
@@ -45,6 +46,7 @@ from freshet.rules.filters import CompiledFilter
 from freshet.rules.hooks import Hook, Welcome, to_json
 from freshet.rules.rules import ChannelRule, personal_channel
 from freshet.session.session import Session
+from freshet.session.subscription import Subscription
 
 
 def _session(context: Context) -> Session:
@@ -78,16 +80,17 @@ async def admit(node: Node, context: Context, command: Connect, hook: Hook | Non
     session = _session(context)
     if session.connected:
         raise Disconnect.bad_request("already connected")
+    node.registry.begun(session)
     claims = context.claims
     if claims is not None:
         _identify(session, claims)
     returned = None
     if hook is not None:
-        returned = await hook(session, data=command.data, request=session.handshake)
+        returned = await node.invoking.invoke(hook, session, session, data=command.data, request=session.handshake)
     welcome = returned if isinstance(returned, Welcome) else Welcome()
     if claims is None and welcome.user is None and not node.config.tokens.anonymous:
         raise Disconnect.invalid_token(why_nobody(node.tokens))
-    if session.ended:
+    if session.closing:
         raise Disconnect.normal()
     session.user = session.user if welcome.user is None else welcome.user
     session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
@@ -111,6 +114,7 @@ def server_side(node: Node, context: Context, welcome: Welcome) -> list[str]:
 
 def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: Iterable[Entry]) -> Connected:
     """It is in, with all channels of `entries`. The caller pushes the answer before it gives the loop a turn."""
+    early = [_early(node, channel, it) for channel, it in session.subscriptions.items()]
     session.enter()
     node.registry.connected(session)
     add(node.counts.connected, session.dialect.label)
@@ -120,10 +124,16 @@ def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: 
         ping=max(1, round(node.config.timing.ping_interval)),
         ttl=ttl_of(session.expires, node.clock.wall()),
         data=b"" if welcome.data is None else to_json(welcome.data),
-        subscriptions=[settle(node, entry) for entry in entries],
+        subscriptions=early + settle_all(node, entries),
         session=session.post,
         node=node.id if session.post else "",
     )
+
+
+def _early(node: Node, channel: str, subscription: Subscription) -> Subscribed:
+    """Its hook has subscribed it: it learns of that once it is connected."""
+    ttl = ttl_of(subscription.expires, node.clock.wall())
+    return Subscribed(channel, 0, subscription.position, subscription.rule.history is not None, ttl=ttl)
 
 
 async def refresh(node: Node, context: Context, command: Refresh) -> Refreshed:
@@ -229,10 +239,12 @@ async def call(node: Node, context: Context, command: Call) -> Answer:
     hook = node.hooks.rpc.get(command.method)
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")
-    return Answer(command.id, to_json(await hook(_session(context), command.data)))
+    session = _session(context)
+    return Answer(command.id, to_json(await node.invoking.invoke(hook, session, session, command.data)))
 
 
 async def send(node: Node, context: Context, command: Send) -> None:
     if node.hooks.message is None:
         raise Disconnect.not_available("nobody takes messages here")
-    await node.hooks.message(_session(context), command.data)
+    session = _session(context)
+    await node.invoking.invoke(node.hooks.message, session, session, command.data)

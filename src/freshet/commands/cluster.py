@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import msgspec
 
-from freshet.commands.subscribing import enter, settle
+from freshet.commands.subscribing import let_in
 from freshet.errors import Disconnect, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.log import Position
@@ -109,24 +110,22 @@ class Cluster:
     # --------------------------------------------------------------------------------------------------- on this node
 
     async def _subscribe(self, order: SubscribeUser) -> None:
-        node, grant = self._node, Grant(msgspec.Raw(order.info), order.expires)
-        for session in node.registry.of(order.user, order.client, order.post):
-            if order.channel in session.subscriptions:
-                continue
+        grant = Grant(msgspec.Raw(order.info), order.expires)
+        for session in self._node.registry.of(order.user, order.client, order.post):
             try:
-                rule, _ = node.rules.find(order.channel)
-                entry = await enter(node, session, order.channel, rule, order.since, grant=grant)
-            except (Refusal, Disconnect) as why:
+                with suppress(Disconnect):  # a client that has gone meanwhile
+                    await let_in(self._node, session, order.channel, order.since, grant, order.data)
+            except Refusal as why:
                 log.warning("the server could not subscribe %r to %r: %s", session, order.channel, why)
-                continue
-            session.push(settle(node, entry, data=order.data))
 
     async def _unsubscribe(self, order: UnsubscribeUser) -> None:
         for session in self._node.registry.of(order.user, order.client, order.post):
             await self._node.leaving.unsubscribe(session, order.channel, Unsubscribed(order.channel))
 
     async def _disconnect(self, order: DisconnectUser) -> None:
-        for session in self._node.registry.of(order.user, order.client, order.post):
+        registry = self._node.registry
+        which = order.user, order.client, order.post
+        for session in (*registry.of(*which), *registry.connecting(*which)):
             if session.id not in order.keep:
                 session.close(Disconnect(order.code, order.reason))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from freshet.commands import client
 from freshet.commands.publishing import publish_of_client
-from freshet.commands.subscribing import enter, settle
+from freshet.commands.subscribing import let_in
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import (
@@ -149,8 +149,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------------------ Host
 
     async def join(self, session: Session, channel: str) -> None:
-        rule, _ = self.node.rules.find(channel)
-        session.push(settle(self.node, await enter(self.node, session, channel, rule)))
+        await let_in(self.node, session, channel)
 
     async def leave(self, session: Session, channel: str) -> None:
         await self.node.leaving.unsubscribe(session, channel, Unsubscribed(channel))

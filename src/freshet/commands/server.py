@@ -157,7 +157,7 @@ class ServerOperations:
         if hook is None:
             allowed = ", ".join(sorted(self._node.hooks.api)) or "none is registered with live.api_rpc"
             raise Refusal.method_not_found(f"no method {method!r}; there are: {allowed}")
-        return to_json(await hook(data))
+        return to_json(await self._node.invoking.invoke(hook, None, data))
 
 
 def _check_tags(tags: Mapping[Any, Any]) -> None:

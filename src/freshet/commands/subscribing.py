@@ -2,9 +2,14 @@
 
 `enter` may wait: for a hook, for the engine. `settle` does not: what it answers is what the client has to get, and the
 live flow begins right behind that.
+
+Before it waits, `enter` reserves the channel in the session. So two ways in come one after the other: the second waits
+for the first and looks again. And whoever ends a subscription that has not begun yet revokes the reservation.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from freshet.errors import Disconnect, Refusal
@@ -27,22 +32,50 @@ class Asked(NamedTuple):
 
 
 class Entry:
-    """A session between the two phases."""
+    """A session on its way into a channel, between its first step and `settle`. Implements `session.Reservation`.
 
-    __slots__ = ("joining", "since", "stream", "subscription")
+    joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
+    owner: the task that enters.
+    """
 
-    def __init__(
-        self, joining: Joining, subscription: Subscription, stream: Stream | None, since: Position | None
-    ) -> None:
-        self.joining = joining
+    __slots__ = (
+        "channel",
+        "joining",
+        "owner",
+        "released",
+        "revoked",
+        "session",
+        "since",
+        "stream",
+        "subscription",
+    )
+
+    def __init__(self, session: Session, channel: str, subscription: Subscription, since: Position | None) -> None:
+        self.session = session
+        self.channel = channel
         self.subscription = subscription
-        self.stream = stream
         self.since = since
+        self.joining: Joining | None = None
+        self.stream: Stream | None = None
+        self.owner = asyncio.current_task()
+        self.revoked = False
+        self.released: asyncio.Event | None = None  # most have nobody who waits
 
     @property
     def is_complete(self) -> bool:
         """Whether all that came after `since` can be replayed."""
         return self.stream is not None and (self.since is None or self.stream.follows(self.since))
+
+    def check(self) -> None:
+        """Whether it may go on, asked when it has waited. Raises `Disconnect` when the session ends, and `Revoked`."""
+        if self.session.ended or self.session.outbox.closed:
+            raise Disconnect.normal()
+        if self.revoked:
+            raise Revoked.permission_denied("the server ended the subscription")
+
+
+class Revoked(Refusal):
+    """A subscription was ended before it began."""
 
 
 def ttl_of(expires: float, now: float) -> int | None:
@@ -67,89 +100,132 @@ async def enter(
     Whether it may has been decided; asked: the rule's hook has its say too. delta: it can apply differences, if the
     rule has that. tag_filter: which publications it wants; None: all.
 
-    Raises `Refusal`, and `Disconnect` when the session ended meanwhile.
+    Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
+    meanwhile.
     """
-    _check_room(node, session, channel)
-    if asked is not None and rule.on_subscribe is not None:
-        await rule.on_subscribe(session, data=asked.data, **asked.parameters)
-        _check_room(node, session, channel)  # somebody else may have subscribed it meanwhile
-    subscription = session.subscriptions[channel] = Subscription(
-        rule, grant.info, grant.expires, present=rule.presence and session.dialect.has_presence
-    )
-    try:
-        joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)
-    except BaseException:
-        if session.subscriptions.get(channel) is subscription:
-            del session.subscriptions[channel]
-        raise
-    try:
-        stream = None
-        if rule.history is not None:
-            stream = await node.catch_up.read(channel, rule.history, since)
-            await node.hub.catch_up(joining, stream.position)
-        if subscription.present:
-            await node.presence.enter(session, channel, subscription)
-        if session.ended:
-            raise Disconnect.normal()
-        if session.subscriptions.get(channel) is not subscription:
-            raise Refusal.permission_denied("the server ended the subscription")
-    except BaseException:
-        _abandon(node, session, joining, subscription)
-        raise
-    return Entry(joining, subscription, stream, since)
-
-
-def _check_room(node: Node, session: Session, channel: str) -> None:
-    if session.ended:
-        raise Disconnect.normal()
-    if channel in session.subscriptions:
+    if channel in session.subscriptions or (session.reservations and await _is_in(session, channel)):
         raise Refusal.already_subscribed()
-    if len(session.subscriptions) >= node.config.limits.channels_per_client:
+    _check_room(node, session)
+    present = rule.presence and session.dialect.has_presence
+    entry = Entry(session, channel, Subscription(rule, grant.info, grant.expires, present=present), since)
+    session.reserve(channel, entry)
+    try:
+        if asked is not None and rule.on_subscribe is not None:
+            await node.invoking.invoke(rule.on_subscribe, session, session, data=asked.data, **asked.parameters)
+            entry.check()
+        entry.joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)
+        if rule.history is not None:
+            entry.stream = await node.catch_up.read(channel, rule.history, since)
+            await node.hub.catch_up(entry.joining, entry.stream.position)
+        if present:
+            await node.presence.enter(session, channel, entry.subscription)
+        entry.check()
+    except BaseException:
+        abandon(node, entry)
+        raise
+    return entry
+
+
+async def _is_in(session: Session, channel: str) -> bool:
+    """Whether it is in the channel, asked when no other way in is under way any more.
+
+    A hook that lets the client in does not wait for itself: there it counts as in.
+    """
+    while (other := session.reserved(channel)) is not None:
+        if other.owner is asyncio.current_task():
+            return True
+        if other.released is None:
+            other.released = asyncio.Event()
+        await other.released.wait()
+    return channel in session.subscriptions
+
+
+def _check_room(node: Node, session: Session) -> None:
+    if session.ended or session.outbox.closed:
+        raise Disconnect.normal()
+    if len(session.subscriptions) + len(session.reservations or ()) >= node.config.limits.channels_per_client:
         raise Refusal.limit_exceeded(f"at most {node.config.limits.channels_per_client} channels per client")
+
+
+async def let_in(
+    node: Node,
+    session: Session,
+    channel: str,
+    since: Position | None = None,
+    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    data: bytes = b"",
+) -> None:
+    """Subscribe it by the server's will, and notify it. One that is in, or comes in by itself, is left as it is.
+
+    When the server ends the subscription meanwhile, that holds. Raises as `enter`.
+    """
+    rule, _ = node.rules.find(channel)
+    if not await _is_in(session, channel):
+        with suppress(Revoked):
+            session.push(settle(node, await enter(node, session, channel, rule, since, grant=grant), data=data))
 
 
 async def enter_all(
     node: Node, session: Session, channels: Iterable[str], recover: Mapping[str, Position]
 ) -> list[Entry]:
-    """Into all channels to which the server subscribes a client, or into none. Raises as `enter`."""
+    """Into all channels to which the server subscribes a client, or into none. Raises as `enter`.
+
+    Left out are those that it is in already, by its hook, and those that the server has ended meanwhile.
+    """
     entries: list[Entry] = []
     try:
         for channel in dict.fromkeys(channels):
             rule, _ = node.rules.find(channel)
-            entries.append(await enter(node, session, channel, rule, recover.get(channel)))
+            if not await _is_in(session, channel):
+                with suppress(Revoked):
+                    entries.append(await enter(node, session, channel, rule, recover.get(channel)))
     except BaseException:
-        abandon_all(node, session, entries)
+        for entry in entries:
+            abandon(node, entry)
         raise
     return entries
 
 
-def abandon_all(node: Node, session: Session, entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        _abandon(node, session, entry.joining, entry.subscription)
-
-
-def _abandon(node: Node, session: Session, joining: Joining, subscription: Subscription) -> None:
-    node.hub.abandon(joining)
-    if session.subscriptions.get(joining.channel) is subscription:
-        del session.subscriptions[joining.channel]
-    if subscription.present:
-        node.tasks.start(node.presence.leave(session, joining.channel), "presence: leave")
+def abandon(node: Node, entry: Entry) -> None:
+    """It comes to nothing."""
+    session, channel = entry.session, entry.channel
+    session.release(channel)
+    if entry.joining is None:
+        return
+    node.hub.abandon(entry.joining)
+    if entry.subscription.present:
+        node.tasks.start(node.presence.leave(session, channel), "presence: leave")
 
 
 def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscribed:
     """It is in. The caller pushes what this answers to the session before it gives the loop a turn."""
-    stream, recovered = node.hub.settle(entry.joining, entry.stream, entry.since)
-    entry.subscription.position = entry.since if entry.since and recovered else stream.position
-    if entry.subscription.expires:
-        node.wheel.schedule(entry.joining.session, 0)  # it learns when its next visit is due
+    session, channel, joining, subscription = entry.session, entry.channel, entry.joining, entry.subscription
+    assert joining is not None  # `enter` has returned
+    stream, recovered = node.hub.settle(joining, entry.stream, entry.since)
+    subscription.position = entry.since if entry.since and recovered else stream.position
+    session.subscriptions[channel] = subscription
+    session.release(channel)
+    if subscription.expires:
+        node.wheel.schedule(session, 0)  # it learns when its next visit is due
     return Subscribed(
-        channel=entry.joining.channel,
+        channel=channel,
         id=id,
         position=stream.position,
         recoverable=entry.stream is not None,
         recovered=recovered,
         publications=stream.publications,
-        ttl=ttl_of(entry.subscription.expires, node.clock.wall()),
+        ttl=ttl_of(subscription.expires, node.clock.wall()),
         data=data,
-        delta=entry.joining.delta,
+        delta=joining.delta,
     )
+
+
+def settle_all(node: Node, entries: Iterable[Entry]) -> list[Subscribed]:
+    """As `settle`, but for those that the server has ended while others were entered."""
+    settled: list[Subscribed] = []
+    for entry in entries:
+        if entry.revoked:
+            abandon(node, entry)
+        else:
+            settled.append(settle(node, entry))
+    return settled

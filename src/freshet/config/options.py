@@ -194,6 +194,25 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     position_check: Annotated[
         float, Meta(gt=0, le=3600, description="Between checks of all channels for gaps.", extra=_SECONDS)
     ] = 30 * SECONDS
+    hook_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="For a hook of the application, which is then cancelled, unless it has its own `timeout`.",
+            extra=_SECONDS,
+        ),
+    ] = 2 * MINUTES
+    hook_grace: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="For a hook to end when its client is gone, unless it has its own `grace`; 0: it is cancelled "
+            "at once.",
+            extra=_SECONDS,
+        ),
+    ] = 0
     drain: Annotated[
         float,
         Meta(ge=1, le=600, description="In which all clients are disconnected when the server stops.", extra=_SECONDS),

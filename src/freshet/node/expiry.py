@@ -11,6 +11,7 @@ from freshet.model.events import Unsubscribed
 from freshet.node.leaving import Leaving
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
+from freshet.session.subscription import Subscription
 
 
 class Expiry:
@@ -35,8 +36,13 @@ class Expiry:
             if not subscription.expires:
                 continue
             if wall >= subscription.expires + grace:
-                event = Unsubscribed(channel, 2501, "subscription expired")
-                self._tasks.start(self._leaving.unsubscribe(session, channel, event), "expiry: subscription")
+                self._tasks.start(self._end(session, channel, subscription), "expiry: subscription")
             else:
                 due = min(due, subscription.expires + grace - wall)
         return max(due, 0.1)
+
+    async def _end(self, session: Session, channel: str, subscription: Subscription) -> None:
+        """Unless it was refreshed meanwhile, or is another one."""
+        over = self._wall() >= subscription.expires + self._timing.expiry_grace
+        if over and session.subscriptions.get(channel) is subscription:
+            await self._leaving.unsubscribe(session, channel, Unsubscribed(channel, 2501, "subscription expired"))

@@ -1,32 +1,53 @@
 """How a client leaves: a channel, or for good. Whoever wants it, all traces of it go here."""
 
-from freshet.errors import Disconnect
+import logging
+
+from freshet.errors import Disconnect, EngineUnavailable
 from freshet.hub.hub import Hub
 from freshet.model.events import Unsubscribed
+from freshet.node.invoking import Invoking
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.observe.counts import Counts, add
+from freshet.observe.logs import BoundedLog
 from freshet.rules.hooks import Hook, Hooks
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
+
+bounded_log = BoundedLog(logging.getLogger("freshet.leaving"))
+
+SHUTDOWN = Disconnect.shutdown().code
 
 
 class Leaving:
     """What has to let go of a session, and the hook that is run when it has."""
 
     def __init__(
-        self, registry: Registry, hub: Hub, presence: NodePresence, hooks: Hooks, tasks: Tasks, counts: Counts
+        self,
+        registry: Registry,
+        hub: Hub,
+        presence: NodePresence,
+        invoking: Invoking,
+        hooks: Hooks,
+        tasks: Tasks,
+        counts: Counts,
     ) -> None:
         self._registry = registry
         self._hub = hub
         self._presence = presence
+        self._invoking = invoking
         self._hooks = hooks
         self._tasks = tasks
         self._counts = counts
 
     async def unsubscribe(self, session: Session, channel: str, event: Unsubscribed | None) -> Subscription | None:
-        """End a subscription; None: there is none. event: for a client that did not ask for it."""
+        """End a subscription, also one that has not begun yet; None: there is none to end.
+
+        event: for a client that did not ask for it.
+        """
+        if session.reservations and (reservation := session.reserved(channel)) is not None:
+            reservation.revoked = True
         subscription = session.subscriptions.pop(channel, None)
         if subscription is None:
             return None
@@ -34,30 +55,43 @@ class Leaving:
         if event is not None:
             session.push(event)
         if subscription.present:
-            await self._presence.leave(session, channel)
+            try:
+                await self._presence.leave(session, channel)
+            except EngineUnavailable as why:  # the subscription has ended all the same
+                bounded_log.warning(
+                    "presence",
+                    "%r left %r, but the engine is away (%s): others see it there until timing.presence_ttl is over",
+                    session,
+                    channel,
+                    why,
+                )
         return subscription
 
     def ended(self, session: Session) -> None:
-        """The session is over."""
+        """The session is over. What is still entering a channel for it, or running a hook, learns of that."""
         self._registry.ended(session)
-        if not session.connected:
-            return
-        if session.ended is not None:
-            add(self._counts.ended, session.ended.code)
+        why = session.ended or Disconnect.normal()
+        if why.code != SHUTDOWN:  # a server that stops lets hooks end: see `Node.stop`
+            self._invoking.client_gone(session)
         present = []
         for channel, subscription in session.subscriptions.items():
             self._hub.leave(session, channel)
             if subscription.present:
                 self._presence.forget(session, channel)
                 present.append(channel)
-        hook = session.on_disconnect or self._hooks.disconnect
+        hook = None
+        if session.connected:
+            add(self._counts.ended, why.code)
+            hook = session.on_disconnect or self._hooks.disconnect
+        if session.moved:
+            present = []  # as the other session, the client is still there
         if hook is not None or present:
-            self._tasks.start(self._after(session, present, hook, session.ended), "session: end")
+            self._tasks.start(self._after(session, present, hook, why), "session: end")
 
-    async def _after(self, session: Session, present: list[str], hook: Hook | None, why: Disconnect | None) -> None:
+    async def _after(self, session: Session, present: list[str], hook: Hook | None, why: Disconnect) -> None:
         try:
             for channel in present:
                 await self._presence.leave(session, channel)
         finally:
             if hook is not None:
-                await hook(session, why=why)
+                await self._invoking.invoke(hook, None, session, why=why)

@@ -16,6 +16,7 @@ from freshet.hub.hub import Hub
 from freshet.model.log import Position, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.expiry import Expiry
+from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
@@ -72,7 +73,10 @@ class Node:
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
         self.presence = NodePresence(engine, self.wheel, self.tasks, timing.presence_ttl)
-        self.leaving = Leaving(self.registry, self.hub, self.presence, self.hooks, self.tasks, self.counts)
+        self.invoking = Invoking(self.wheel, timing)
+        self.leaving = Leaving(
+            self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts
+        )
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall)
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self._began = clock.monotonic()

@@ -2,18 +2,43 @@
 
 An engine takes a client for gone that is not set again within the presence time. A task and a round trip for each
 would be thousands a second; so the node renews many clients by one call.
+
+A client may leave and come back while the engine has not carried out the first of it. So of one client in one channel
+the calls run one after the other, and each looks, when its turn has come, whether it still says what is so.
 """
 
 from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any
 
 from freshet.engines.base import Engine, Present
 from freshet.errors import EngineUnavailable
+from freshet.model.log import ClientInfo
+from freshet.runtime.locks import Locks
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
 
 AT_ONCE = 1000  # clients in one call of the engine
+
+
+Place = tuple[str, str]
+"""A channel, and the id of a client: the session of one that resumes has the id of the one before."""
+
+
+class _Here:
+    """A client that is in a channel. due: when to renew it, in monotonic seconds."""
+
+    __slots__ = ("due", "session", "subscription")
+
+    def __init__(self, session: Session, subscription: Subscription, due: float) -> None:
+        self.session = session
+        self.subscription = subscription
+        self.due = due
+
+    def info(self) -> ClientInfo:
+        return self.session.client_info(self.subscription.info)
 
 
 class NodePresence:
@@ -25,36 +50,60 @@ class NodePresence:
         self._wheel = wheel
         self._tasks = tasks
         self._every = time / 2
-        self._due: OrderedDict[tuple[Session, str], float] = OrderedDict()  # when to renew, the soonest first
+        self._here: OrderedDict[Place, _Here] = OrderedDict()  # the soonest due first
+        self._locks = Locks[Place]()
         self._renewing = False
 
     def __len__(self) -> int:
         """How many subscriptions of this node are present in their channels."""
-        return len(self._due)
+        return len(self._here)
 
-    async def enter(self, session: Session, channel: str, subscription: Subscription) -> None:
-        """Let others in the channel see the client. Raises `EngineUnavailable`."""
-        self._due[session, channel] = self._wheel.clock.monotonic() + self._every
+    def enter(self, session: Session, channel: str, subscription: Subscription) -> Coroutine[Any, Any, None]:
+        """From now on it is renewed, and others in the channel see it when what this answers has been awaited.
+
+        That raises `EngineUnavailable`.
+        """
+        place = channel, session.id
+        here = _Here(session, subscription, self._wheel.clock.monotonic() + self._every)
+        self._here[place] = here
+        self._here.move_to_end(place)
         if self.slot < 0:
             self._wheel.schedule(self, self._every)
-        await self._engine.set_presence(channel, session.id, session.client_info(subscription.info))
+        return self._say(place, here)
 
-    async def leave(self, session: Session, channel: str) -> None:
-        """Raises `EngineUnavailable`: then the client is seen until the presence time is over."""
+    def leave(self, session: Session, channel: str) -> Coroutine[Any, Any, None]:
+        """From now on it is not renewed, and not seen any more when what this answers has been awaited.
+
+        That raises `EngineUnavailable`: then the client is seen until the presence time is over.
+        """
         self.forget(session, channel)
-        await self._engine.set_presence(channel, session.id, None)
+        return self._say((channel, session.id), None)
+
+    async def _say(self, place: Place, here: _Here | None) -> None:
+        """Let the engine know what is so, if it still is."""
+        if not self._locks.take(place):
+            await self._locks.wait(place)
+        try:
+            if self._here.get(place) is here:
+                await self._engine.set_presence(*place, here.info() if here else None)
+        finally:
+            self._locks.release(place)
 
     def forget(self, session: Session, channel: str) -> None:
         """Renew it no longer."""
-        self._due.pop((session, channel), None)
-        if not self._due:
+        place = channel, session.id
+        here = self._here.get(place)
+        if here is None or here.session is not session:
+            return
+        del self._here[place]
+        if not self._here:
             self._wheel.cancel(self)
 
     def visit(self, now: float) -> float:
         """The wheel: renew those who are due."""
-        if not self._due:
+        if not self._here:
             return 0
-        soonest = next(iter(self._due.values()))
+        soonest = next(iter(self._here.values())).due
         if soonest <= now and not self._renewing:
             self._renewing = True
             self._tasks.start(self._renew(), "presence: renewal")
@@ -63,39 +112,39 @@ class NodePresence:
     async def _renew(self) -> None:
         try:
             while due := self._take_due():
-                infos = [(channel, session, session.subscriptions[channel].info) for session, channel in due]
-                present = [Present(channel, session.id, session.client_info(info)) for channel, session, info in infos]
+                present = [Present(*place, here.info()) for place, here in due]
                 try:
                     await self._engine.renew_presence(present)
                 except EngineUnavailable:
                     self._retry(due)
                     raise
-                for session, channel in due:
-                    if (session, channel) not in self._due:  # it left meanwhile, perhaps before its renewal was taken
-                        await self._engine.set_presence(channel, session.id, None)
+                for place, here in due:
+                    now = self._here.get(place)
+                    if now is not here:  # it left meanwhile, perhaps before its renewal was taken; or came again
+                        await self._say(place, now)
         finally:
             self._renewing = False
 
-    def _retry(self, due: list[tuple[Session, str]]) -> None:
+    def _retry(self, due: list[tuple[Place, _Here]]) -> None:
         """Renew them soon, not an interval later: by then an engine that is back would take them for gone."""
         delay = self._every / 6
         again = self._wheel.clock.monotonic() + delay
-        for key in reversed(due):
-            if key in self._due:
-                self._due[key] = again
-                self._due.move_to_end(key, last=False)
-        if self._due:
+        for place, here in reversed(due):
+            if self._here.get(place) is here:
+                here.due = again
+                self._here.move_to_end(place, last=False)
+        if self._here:
             self._wheel.schedule(self, delay)
 
-    def _take_due(self) -> list[tuple[Session, str]]:
+    def _take_due(self) -> list[tuple[Place, _Here]]:
         """The next that are due, at most `AT_ONCE`; they are due again after an interval."""
         now = self._wheel.clock.monotonic()
-        due: list[tuple[Session, str]] = []
-        for key, when in self._due.items():
-            if when > now or len(due) == AT_ONCE:
+        due: list[tuple[Place, _Here]] = []
+        for place, here in self._here.items():
+            if here.due > now or len(due) == AT_ONCE:
                 break
-            due.append(key)
-        for key in due:
-            self._due[key] = now + self._every
-            self._due.move_to_end(key)
-        return [(session, channel) for session, channel in due if channel in session.subscriptions]
+            due.append((place, here))
+        for place, here in due:
+            here.due = now + self._every
+            self._here.move_to_end(place)
+        return due

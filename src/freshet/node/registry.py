@@ -15,6 +15,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._open: set[Session] = set()
+        self._connecting: set[Session] = set()
         self._by_user: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
         self._by_post: dict[str, Session] = {}
 
@@ -38,6 +39,11 @@ class Registry:
             if (not client or session.id == client) and (not post or session.post == post)
         ]
 
+    def connecting(self, user: str, client: str = "", post: str = "") -> list[Session]:
+        """As `of`, those that are about to connect, as far as it is known whose they are."""
+        here = self._connecting
+        return [it for it in here if user and it.user == user and client in ("", it.id) and post in ("", it.post)]
+
     def posting(self, post: str) -> Session | None:
         """The session for which requests of their own bring what its client says."""
         return self._by_post.get(post)
@@ -47,12 +53,18 @@ class Registry:
         if session.post:
             self._by_post[session.post] = session
 
+    def begun(self, session: Session) -> None:
+        """Its client has asked to connect."""
+        self._connecting.add(session)
+
     def connected(self, session: Session) -> None:
+        self._connecting.discard(session)
         if session.user:
             self._by_user[session.user] = (*self._by_user.get(session.user, ()), session)
 
     def ended(self, session: Session) -> None:
         self._open.discard(session)
+        self._connecting.discard(session)
         self._by_post.pop(session.post, None)
         if session.connected:
             others = tuple(each for each in self._by_user.pop(session.user, ()) if each is not session)

@@ -95,7 +95,7 @@ class Rights(Policy):
         rule = context.rule
         assert rule is not None
         if command.channel in session.subscriptions:
-            return None  # which the command itself refuses
+            raise Refusal.already_subscribed()  # whatever else is to be said: nobody asks twice
         if rule.subscribe == "nobody":
             raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
         if command.token:

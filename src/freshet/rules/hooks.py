@@ -5,9 +5,10 @@ A hook may be `async def` or `def`. Its first parameters are given by position, 
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, Self, get_type_hints
 
 import msgspec
 import msgspec.inspect
@@ -20,6 +21,23 @@ Function = Callable[..., Any]
 _Custom = msgspec.inspect.CustomType
 
 
+class HookLimits(NamedTuple):
+    """How long a hook may take. timeout: seconds in all. grace: seconds once its client is gone.
+
+    None: as `timing.hook_timeout` and `timing.hook_grace` say.
+    """
+
+    timeout: float | None = None
+    grace: float | None = None
+
+    def checked(self, name: str) -> Self:
+        """Raises ValueError for what cannot be."""
+        for limit, value, least in (("timeout", self.timeout, 0.001), ("grace", self.grace, 0)):
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{name}: {limit}: expected seconds, {least:g} or more, got {value}")
+        return self
+
+
 class Hook:
     """One function of the user's.
 
@@ -28,10 +46,17 @@ class Hook:
     Raises TypeError at once, with what is allowed, when the function asks for something else.
     """
 
-    __slots__ = ("_data", "_function", "_named", "_positional", "name")
+    __slots__ = ("_data", "_function", "_named", "_positional", "limits", "name")
 
-    def __init__(self, function: Function, positional: tuple[str, ...], named: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        function: Function,
+        positional: tuple[str, ...],
+        named: Iterable[str] = (),
+        limits: HookLimits = HookLimits(),  # noqa: B008 - it is immutable
+    ) -> None:
         self.name = getattr(function, "__qualname__", repr(function))
+        self.limits = limits.checked(self.name)
         self._function = function
         self._positional = positional
         parameters = inspect.signature(function).parameters

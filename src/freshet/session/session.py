@@ -26,7 +26,7 @@ from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
-from freshet.session.subscription import Subscription
+from freshet.session.subscription import Reservation, Subscription
 
 log = logging.getLogger("freshet.session")
 
@@ -51,7 +51,7 @@ class Host(Protocol):
         """Run one command to its end. Raises `Disconnect` when it ends the session."""
 
     async def join(self, session: "Session", channel: str) -> None:
-        """Subscribe it by the server's will. Raises `Refusal`."""
+        """Subscribe it by the server's will, if it is not subscribed already. Raises `Refusal`."""
 
     async def leave(self, session: "Session", channel: str) -> None:
         """End a subscription by the server's will."""
@@ -108,6 +108,7 @@ class Session:
     user: the `sub` of its token, or what `on_connect` said; empty until connected, and for anonymous clients.
     info: JSON that others in a channel see beside its id.
     expires: epoch seconds until when it may stay, or 0.
+    subscriptions: the channels that it is in, those not yet that it is about to enter.
     """
 
     # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. post: the secret under which
@@ -129,6 +130,7 @@ class Session:
         "outbox",
         "post",
         "record",
+        "reservations",
         "slot",
         "spent",
         "subscriptions",
@@ -151,6 +153,7 @@ class Session:
         self.connected = False
         self.ended: Disconnect | None = None
         self.subscriptions: dict[str, Subscription] = {}
+        self.reservations: dict[str, Reservation] | None = None  # of the channels that it is about to enter, if any
         self.slot = -1
         self.spent: Any = None
         self._backlog: deque[Command] | None = None
@@ -265,8 +268,7 @@ class Session:
     @from_anywhere
     async def join(self, channel: str) -> None:
         """Subscribe this client, if it is not subscribed already. Raises `Refusal` 102 when no rule matches."""
-        if channel not in self.subscriptions:
-            await self.host.join(self, channel)
+        await self.host.join(self, channel)
 
     @from_anywhere
     async def leave(self, channel: str) -> None:
@@ -278,12 +280,41 @@ class Session:
         """Disconnect this client; without `why`, for good (3503)."""
         self.close(why or Disconnect.force_no_reconnect())
 
+    # ------------------------------------------------------------------------------------------ on its way to a channel
+
+    def reserve(self, channel: str, reservation: Reservation) -> None:
+        if self.reservations is None:
+            self.reservations = {}
+        self.reservations[channel] = reservation
+
+    def reserved(self, channel: str) -> Reservation | None:
+        return self.reservations.get(channel) if self.reservations is not None else None
+
+    def release(self, channel: str) -> None:
+        """What was reserved has come to something. Whoever waits for that looks again."""
+        assert self.reservations is not None  # by the caller
+        reservation = self.reservations.pop(channel)
+        if not self.reservations:
+            self.reservations = None
+        if reservation.released is not None:
+            reservation.released.set()
+
     # ------------------------------------------------------------------------------------------------------- who it is
 
     @property
     def on_disconnect(self) -> Hook | None:
         """The hook for its end, where its endpoint has one of its own."""
         return None
+
+    @property
+    def moved(self) -> bool:
+        """Whether its client goes on as another session, on another node, that has its id."""
+        return False
+
+    @property
+    def closing(self) -> Disconnect | None:
+        """Why nothing may begin for it any more: it is over, or will be once its client has what is queued."""
+        return self.ended or self.outbox.closed
 
     @property
     def claims(self) -> Claims:
@@ -311,6 +342,8 @@ class Session:
         if self.ended or self.outbox.closed:
             return 0
         if not self.connected:
+            if self._busy:  # its client has asked to connect: what takes so long is a hook, which has its own limit
+                return self.host.timing.connect_timeout
             self.close(Disconnect.stale())
             return 0
         if not self.dialect.has_heartbeat:

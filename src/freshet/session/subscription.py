@@ -1,4 +1,7 @@
-"""One session in one channel."""
+"""One session in one channel, or on its way into it."""
+
+import asyncio
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,3 +24,15 @@ class Subscription:
         self.info = info
         self.expires = expires
         self.position = NOWHERE
+
+
+class Reservation(Protocol):
+    """A channel that a session is about to enter: see `commands.subscribing`.
+
+    owner: the task that enters. revoked: the subscription was ended before it began. released: whoever waits for what
+    comes of this has it set.
+    """
+
+    owner: asyncio.Task[Any] | None
+    revoked: bool
+    released: asyncio.Event | None

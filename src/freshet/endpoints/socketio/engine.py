@@ -184,6 +184,11 @@ class EngineSession:
                 self.room.set_result(None)
             self.messages.ended(self.ended)
 
+    @property
+    def takes_upgrade(self) -> bool:
+        """It polls: whoever comes to take it over may be late, or the second."""
+        return self.ended is None and self.socket is None
+
     def probe(self) -> None:
         """A WebSocket may take over: the poll that waits is answered, so that the client can stop polling."""
         self.probing = True
@@ -276,11 +281,11 @@ class EngineWebSocket:
     def receive(self, frame: Frame) -> None:
         if not self._probes:
             self._session.receive(frame)
-        elif frame.data == engineio.PROBE and self._session.ended is None:
+        elif frame.data == engineio.PROBE and self._session.takes_upgrade:
             self._probed = True
             self.outbox.push(engineio.PROBED)
             self._session.probe()
-        elif frame.data == engineio.UPGRADE and self._probed and self._session.ended is None:
+        elif frame.data == engineio.UPGRADE and self._probed and self._session.takes_upgrade:
             self._probes = False
             self._session.upgrade(self)
         else:

@@ -8,27 +8,30 @@ acknowledgement that was asked for comes: what the function returned, or `{"erro
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from freshet.commands import client
 from freshet.commands.dispatch import Dispatcher
-from freshet.commands.subscribing import Asked, Entry, abandon_all, enter, enter_all
+from freshet.commands.subscribing import Asked, Entry, abandon, enter, enter_all
 from freshet.dialects.socketio.packets import Acknowledged, ConnectNamespace, Emit, NamespaceConnected
 from freshet.endpoints.socketio.namespaces import EventHook, converted
 from freshet.endpoints.socketio.resume import Resumption, positions
 from freshet.endpoints.socketio.sessions import SocketSession
-from freshet.errors import Disconnect, Refusal
+from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.commands import Connect, Publish, Subscribe, Unsubscribe
 from freshet.model.events import Accepted, Subscribed
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
 from freshet.observe.counts import add
+from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload, to_json
 
 log = logging.getLogger("freshet.events")
+bounded_log = BoundedLog(log)
 
 INVALID_TOKEN = Disconnect.invalid_token().code
 
@@ -47,6 +50,7 @@ class Handlers:
 
     def __init__(self, dispatcher: Dispatcher, resumption: Resumption) -> None:
         self._dispatcher = dispatcher
+        self._invoke = dispatcher.node.invoking.invoke
         self._resumption = resumption
         self._own: dict[str, Callable[[SocketSession, Emit], Awaitable[list[Any] | None]]] = {
             "publish": self._publish,
@@ -99,25 +103,33 @@ class Handlers:
         if not recovery or not command.pid:
             return None
         state = await self._resumption.recall(command.pid, recovery)
+        if session.closing:
+            raise Disconnect.normal()
         if state is None or state.user != session.user:
             return None
         since, fresh = positions(state, command.stamp), session.id
         self._resumption.claim(session, command.pid)
         session.id = state.sid
         entries: list[Entry] = []
-        complete = True
+        resumed = False
         try:
             for channel in dict.fromkeys([*channels, *state.rooms]):
                 by_server = channel in channels
                 entries.append(await self._enter_again(node, session, channel, since.get(channel), by_server))
-                complete = complete and entries[-1].is_complete
+            resumed = all(entry.is_complete for entry in entries)
         except Refusal:
-            complete = False
-        if complete:
+            pass
+        except BaseException:  # its client may try again
+            self._resumption.unclaim(session)
+            raise
+        finally:
+            if not resumed:
+                for entry in entries:
+                    abandon(node, entry)
+                session.id = fresh
+        if resumed:
             return entries
-        abandon_all(node, session, entries)
         self._resumption.forget(session)
-        session.id = fresh
         return None
 
     async def _enter_again(
@@ -159,6 +171,15 @@ class Handlers:
             values = await self._answer(session, command, hook)
         except Refusal as why:
             values = self._error(why)
+        except EngineUnavailable as why:
+            bounded_log.warning(
+                "engine",
+                "event %r of %r: the engine is away (%s): the client may try again",
+                command.event,
+                session,
+                why,
+            )
+            values = self._error(Refusal.internal())
         except Disconnect:
             raise
         except Exception:
@@ -175,14 +196,14 @@ class Handlers:
         if command.refused:
             raise Refusal.bad_request(command.refused)
         if hook is not None:
-            return _values(await hook(session, command.arguments))
+            return _values(await self._invoke(hook, session, session, command.arguments))
         own = self._own.get(command.event)
         if own is not None:
             return await own(session, command)
         method = self._dispatcher.node.hooks.rpc.get(command.event)
         if method is not None:
             data = to_json(command.arguments[0]) if command.arguments else b""
-            return _values(await method(session, data))
+            return _values(await self._invoke(method, session, session, data))
         raise Refusal.method_not_found(f"nothing answers the event {command.event!r}")
 
     # ------------------------------------------------------------------------------------------------ events of our own
@@ -198,12 +219,17 @@ class Handlers:
         if command.id:
             session.push(Acknowledged(command.id, [_described(subscribed)]))
         session.push(subscribed)  # which is what was missed
-        await self._resumption.remember(session)
+        await self._remember(session)
 
     async def _unsubscribe(self, session: SocketSession, command: Emit) -> list[Any]:
         await self._dispatcher.perform(session, Unsubscribe(_channel(command, "a channel", 1)))
-        await self._resumption.remember(session)
+        await self._remember(session)
         return []
+
+    async def _remember(self, session: SocketSession) -> None:
+        """What the client asked for is done, even if the engine is away: the next visit of the wheel remembers it."""
+        with suppress(EngineUnavailable):
+            await self._resumption.remember(session)
 
     async def _publish(self, session: SocketSession, command: Emit) -> list[Any]:
         channel = _channel(command, "a channel and data", 2)

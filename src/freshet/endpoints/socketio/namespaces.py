@@ -10,7 +10,7 @@ from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, Socke
 from freshet.errors import Refusal
 from freshet.model.json_text import decode
 from freshet.model.log import History, Kind, Position
-from freshet.rules.hooks import Function, Hook, as_payload
+from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
 from freshet.rules.rules import ChannelRule, ChannelRules
 
 F = TypeVar("F", bound=Function)
@@ -25,10 +25,16 @@ class EventHook:
     converted to. concurrent: it need not wait for the client's events before it, nor they for it.
     """
 
-    __slots__ = ("_function", "_most", "_names", "_needed", "_types", "concurrent", "name")
+    __slots__ = ("_function", "_most", "_names", "_needed", "_types", "concurrent", "limits", "name")
 
-    def __init__(self, function: Function, concurrent: bool = False) -> None:
+    def __init__(
+        self,
+        function: Function,
+        concurrent: bool = False,
+        limits: HookLimits = HookLimits(),  # noqa: B008 - it is immutable
+    ) -> None:
         self.name = getattr(function, "__qualname__", repr(function))
+        self.limits = limits.checked(self.name)
         self.concurrent = concurrent
         self._function = function
         parameters = list(inspect.signature(function).parameters.values())
@@ -110,14 +116,22 @@ class Namespace:
         self.disconnect = Hook(function, ("session",), ("why",))
         return function
 
-    def on(self, event: str, *, concurrent: bool = False) -> Callable[[F], F]:
+    def on(
+        self,
+        event: str,
+        *,
+        concurrent: bool = False,
+        timeout: float | None = None,
+        grace: float | None = None,
+    ) -> Callable[[F], F]:
         """`function(session, *arguments)` answers an event; what it returns is the acknowledgement.
 
-        The events of one client are answered in order, one at a time; concurrent: this one at once.
+        The events of one client are answered in order, one at a time; concurrent: this one at once. timeout, grace: see
+        `Freshet.rpc`.
         """
 
         def register(function: F) -> F:
-            self.events[event] = EventHook(function, concurrent)
+            self.events[event] = EventHook(function, concurrent, HookLimits(timeout, grace))
             return function
 
         return register

@@ -14,6 +14,7 @@ from freshet.engines.base import Engine
 from freshet.errors import Disconnect
 from freshet.model.log import History, Position, PublishOptions
 from freshet.node.bus import Bus
+from freshet.runtime.locks import Locks
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
@@ -36,20 +37,33 @@ class Resumption:
         self._bus = bus
         self._tasks = tasks
         self._by_pid: dict[str, Session] = {}
+        self._locks = Locks[str]()  # by pid: what is kept is changed and read one after the other
         bus.handlers[TAKEOVER] = self._handle
 
     async def remember(self, session: Session) -> None:
         """Keep what is needed to go on, from now for as long as its namespace says. Raises EngineUnavailable."""
         pid = session.record.pid
-        if pid and not session.ended:
-            rooms = {channel: it.position for channel, it in session.subscriptions.items()}
-            state = ResumeState(session.id, session.user, rooms)
-            options = PublishOptions(history=History(1, session.record.namespace.recovery))
-            await self._engine.publish(_channel(pid), msgspec.json.encode(state), options)
+        if not pid:
+            return
+        if not self._locks.take(pid):
+            await self._locks.wait(pid)
+        try:
+            if session.record.pid == pid and not session.ended:
+                rooms = {channel: it.position for channel, it in session.subscriptions.items()}
+                state = ResumeState(session.id, session.user, rooms)
+                options = PublishOptions(history=History(1, session.record.namespace.recovery))
+                await self._engine.publish(_channel(pid), msgspec.json.encode(state), options)
+        finally:
+            self._locks.release(pid)
 
     async def recall(self, pid: str, ttl: float) -> ResumeState | None:
         """What was kept, if it still is. Raises EngineUnavailable."""
-        stream = await self._engine.history(_channel(pid), History(1, ttl), limit=1, reverse=True)
+        if not self._locks.take(pid):
+            await self._locks.wait(pid)
+        try:
+            stream = await self._engine.history(_channel(pid), History(1, ttl), limit=1, reverse=True)
+        finally:
+            self._locks.release(pid)
         if not stream.publications or not stream.publications[0].data:
             return None
         return msgspec.json.decode(stream.publications[0].data, type=ResumeState)
@@ -59,12 +73,26 @@ class Resumption:
         pid, session.record.pid = session.record.pid, ""
         if pid:
             self._by_pid.pop(pid, None)
-            self._tasks.start(self._engine.remove_history(_channel(pid)), "socket.io: forget a session")
+            self._tasks.start(self._remove(pid), "socket.io: forget a session")
+
+    async def _remove(self, pid: str) -> None:
+        if not self._locks.take(pid):
+            await self._locks.wait(pid)
+        try:
+            await self._engine.remove_history(_channel(pid))
+        finally:
+            self._locks.release(pid)
+
+    def unclaim(self, session: Session) -> None:
+        """It is not the client's session after all; another one may be."""
+        if self._by_pid.get(session.record.pid) is session:
+            del self._by_pid[session.record.pid]
+        session.record.pid = ""
 
     def claim(self, session: Session, pid: str) -> None:
         """The client of `pid` is this session from now on."""
         if self._by_pid.get(pid) is not session:
-            self._evict(pid)
+            self._evict(pid, moved=False)
         session.record.pid = pid
         self._by_pid[pid] = session
 
@@ -79,16 +107,17 @@ class Resumption:
         elif self._by_pid.get(session.record.pid) is session:
             del self._by_pid[session.record.pid]
 
-    def _evict(self, pid: str) -> None:
-        """The client of `pid` has resumed elsewhere: its session here, on a dead connection, ends."""
+    def _evict(self, pid: str, *, moved: bool) -> None:
+        """The client of `pid` has resumed: its session here, on a dead connection, ends. moved: on another node."""
         before = self._by_pid.pop(pid, None)
         if before is not None:
             before.record.pid = ""
+            before.record.moved = moved
             before.close(Disconnect.force_reconnect())
             before.end(Disconnect.force_reconnect())
 
     async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
-        self._evict(body.decode(errors="replace"))
+        self._evict(body.decode(errors="replace"), moved=True)
         return b""
 
 

@@ -36,10 +36,10 @@ class SocketRecord:
 
     pid: the secret with which its client goes on after a cut; empty: it cannot. calls: what the client was asked and
     has not acknowledged, by its id. last_id: of the calls so far; they begin anywhere. early: emitted before the client
-    knows that it is connected.
+    knows that it is connected. moved: it has resumed on another node.
     """
 
-    __slots__ = ("calls", "early", "last_id", "namespace", "pid", "resumption")
+    __slots__ = ("calls", "early", "last_id", "moved", "namespace", "pid", "resumption")
 
     def __init__(self, namespace: Namespace, resumption: Resumption) -> None:
         self.namespace = namespace
@@ -49,6 +49,7 @@ class SocketRecord:
         # What a client acknowledges too late, even after it has reconnected, must not answer another call.
         self.last_id = secrets.randbelow(1 << 30)
         self.early: list[Emitted] = []
+        self.moved = False
 
 
 class SocketSession(Session):
@@ -116,6 +117,10 @@ class SocketSession(Session):
     @property
     def on_disconnect(self) -> Hook | None:
         return self.record.namespace.disconnect
+
+    @property
+    def moved(self) -> bool:
+        return self.record.moved
 
     def push(self, event: Event, *, volatile: bool = False) -> None:
         super().push(event, volatile=volatile)

@@ -1,0 +1,110 @@
+"""A client that was cut off resumes its session, whatever else is under way: what races and failures leave behind."""
+
+import asyncio
+
+import pytest
+
+from freshet.endpoints.socketio.resume import TAKEOVER
+from freshet.errors import EngineUnavailable
+from tests.races.agreement import assert_agreement
+from tests.races.clients import SocketIOClient
+from tests.races.world import ROOM, World, cut_and_resumes, in_room, running
+
+
+def client_of(world: World) -> SocketIOClient:
+    assert isinstance(world.client, SocketIOClient)
+    return world.client
+
+
+async def present(world: World) -> set[str]:
+    return set(await world.engine.presence(ROOM))
+
+
+async def test_a_client_that_resumes_before_its_old_connection_is_known_to_be_dead_stays_in_presence() -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        before = client_of(world)
+        again = SocketIOClient(world.doors, before.pid)
+        again.known, before.gone = set(before.known), True
+        await world.come(again)
+        await world.rest()
+        assert (again.resumed, again.sid, await present(world)) == (True, before.sid, {before.sid})
+        await world.agree()
+
+
+async def test_a_client_that_resumed_on_another_node_stays_in_presence() -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        client = client_of(world)
+        await world.node.bus.handlers[TAKEOVER](client.pid.encode(), asyncio.Event())
+        await world.rest()
+        assert client.closed
+        assert await present(world) == {client.sid}  # which the other node renews
+        assert len(world.node.presence) == 1  # the bystander
+
+
+async def test_a_client_that_leaves_while_its_state_is_written_cannot_be_resumed() -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        client = client_of(world)
+        pid = client.pid
+        world.gates.arm(0)
+        assert client.session is not None
+        writing = asyncio.create_task(client.session.record.resumption.remember(client.session))
+        await world.turns()
+        assert world.gates.held == "publish"
+        client.leave_namespace()
+        await world.turns()
+        world.gates.release()
+        await writing
+        await world.rest()
+        again = SocketIOClient(world.doors, pid)
+        await world.come(again)
+        assert (again.connected, again.resumed) == (True, False)
+
+
+@pytest.mark.parametrize("call", ["set_presence", "subscribe"])
+async def test_a_client_that_cannot_resume_as_the_engine_is_away_leaves_nothing_and_can_try_again(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        before = client_of(world)
+
+        async def away(*arguments: object) -> None:
+            raise EngineUnavailable("away")
+
+        before.leave()
+        await world.rest()
+        monkeypatch.setattr(world.engine, call, away)
+        first = SocketIOClient(world.doors, before.pid)
+        await world.come(first)
+        await world.rest()
+        assert (first.connected, first.closed) == (False, True)
+        monkeypatch.undo()
+        assert_agreement(world.node, world.engine, world.clients)
+        second = SocketIOClient(world.doors, before.pid)
+        second.known = {ROOM}
+        await world.come(second)
+        await world.rest()
+        assert (second.resumed, second.sid) == (True, before.sid)
+        await world.agree()
+
+
+async def test_a_connection_that_dies_while_it_resumes_does_not_end_the_one_behind_it() -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        before = client_of(world)
+        before.leave()
+        await world.rest()
+        world.gates.arm(0)
+        dying = SocketIOClient(world.doors, before.pid)
+        await world.come(dying)
+        assert world.gates.held in ("on_connect", "history")
+        dying.leave()
+        await cut_and_resumes(world)
+        world.gates.release()
+        await world.rest()
+        assert client_of(world).resumed
+        assert client_of(world).is_open
+        await world.agree()
