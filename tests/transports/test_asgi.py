@@ -90,6 +90,36 @@ async def test_a_frame_comes_before_its_tail_and_a_heartbeat_is_the_servers_busi
         assert await call.next() == {"type": "websocket.send", "bytes": b"tail"}
 
 
+async def test_a_client_that_only_listens_stays_where_nobody_shows_its_pongs(live: Freshet) -> None:
+    session = opened(live, ChannelUrl("a"))
+    async with over_asgi(session) as call:
+        await accepted(call)
+        await eventually(lambda: session.connected)
+        wheel = live._node.wheel
+        for number in range(1, 4):
+            now = wheel.clock.monotonic() + number * live.config.timing.ping_interval * 1.1
+            session.visit(now)  # a heartbeat
+            await eventually(lambda: not live._node.turn.scheduled and not live._node.tasks, 5, "it to be written")
+            session.visit(now + live.config.timing.pong_timeout + 0.1)
+            assert session.outbox.closed is None
+
+
+async def test_a_client_that_takes_nothing_does_not_stay_by_heartbeats(live: Freshet) -> None:
+    session = opened(live, ChannelUrl("a"))
+    async with over_asgi(session) as call:
+        await accepted(call)
+        await eventually(lambda: session.connected)
+        call.room.clear()
+        session.outbox.push(Frame(b"not taken"))
+        await eventually(lambda: len(live._node.tasks) == 1, 5, "the writer to wait")
+        now = live._node.wheel.clock.monotonic() + live.config.timing.ping_interval * 2
+        session.visit(now)
+        await eventually(lambda: not live._node.turn.scheduled)
+        session.visit(now + live.config.timing.pong_timeout + 0.1)
+        assert session.outbox.closed is not None
+        assert session.outbox.closed.code == 3012
+
+
 async def test_a_message_that_is_too_large_closes_with_1009(live: Freshet) -> None:
     session = opened(live)
     async with over_asgi(session) as call:

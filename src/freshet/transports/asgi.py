@@ -92,7 +92,8 @@ class _Shell:
 
     async def _write_one(self, frame: Frame) -> None:
         if frame is HEARTBEAT:
-            return  # a server pings by itself
+            self._session.alive()  # ASGI has no pings: the server sends its own, and ends the call if none is answered
+            return
         if frame.binary:
             await self._send({"type": "websocket.send", "bytes": frame.data})
         else:
