@@ -49,6 +49,7 @@ from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
 from freshet.runtime.server import SERVER, HttpBounds, RunningServer
+from freshet.runtime.signals import EndingSignals
 
 log = logging.getLogger("freshet")
 
@@ -151,6 +152,7 @@ class Freshet:
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
         self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment, dev=dev)
+        self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
         self._context = copy_context()
         self._in_lifespan = False
@@ -404,6 +406,7 @@ class Freshet:
         try:
             yield
         finally:
+            self._signals.stop()
             await self._node.stop()
             self._starting = None
             if (server := SERVER.get()) is not None and self._node.drain in server.drains:
@@ -446,7 +449,7 @@ class Freshet:
 
     async def _start(self) -> None:
         """Start once, however many ask at the same time."""
-        starting = self._started()
+        starting, server = self._started(), SERVER.get()
         if starting is None:
             if not self._configured:
                 self._configured = True
@@ -455,14 +458,17 @@ class Freshet:
             # Not in the context of whoever comes first, whose variables all that runs later would have.
             work, context = self._node.start(), self._context
             starting = self._starting = self._node.tasks.start(work, "node: start", context=context)
-            if (server := SERVER.get()) is not None:
+            if server is not None:
                 server.drains.append(self._node.drain)
+                server.compression |= self.config.websocket.compression
         try:
             await asyncio.shield(starting)
         except Exception:
             if self._starting is starting:
                 self._starting = None  # the next one tries again
             raise
+        if server is None and self.config.drain_on_signal:
+            self._signals.watch()
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup

@@ -278,6 +278,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     personal_channels: Annotated[
         bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
     ] = False
+    drain_on_signal: Annotated[
+        bool,
+        Meta(
+            description="Under another server than `freshet serve`, SIGTERM and SIGINT also disconnect the clients: "
+            "the server's own handlers run as ever, but it may wait for streams to end."
+        ),
+    ] = True
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()

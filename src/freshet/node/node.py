@@ -81,6 +81,7 @@ class Node:
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self._began = clock.monotonic()
         self._position_check: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Raises `EngineUnavailable`."""
@@ -97,14 +98,21 @@ class Node:
         self.state = "draining"
         await self.registry.drain(self.config.timing.drain)
 
+    def begin_draining(self) -> None:
+        """Drain, while whoever asks for that goes on. Later calls do nothing."""
+        if self._draining is None:
+            self._draining = self.tasks.start(self.drain(), "node: drain")
+
     async def stop(self) -> None:
         """Disconnect every client with 3001, end all that runs, then let go of the engine."""
         self.state = "draining"
         self.registry.disconnect_all()
         await asyncio.sleep(0)  # the turn in which they get that
         self.wheel.stop()
-        if self._position_check is not None:
-            self._position_check.cancel()
+        for task in (self._position_check, self._draining):
+            if task is not None:
+                task.cancel()
+        self._draining = None
         await self.bus.announce(leaving=True)
         await self.tasks.stop(grace=self.config.timing.close_timeout)
         for session in list(self.registry):

@@ -29,15 +29,17 @@ class RunningServer:
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
+    compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's.
     """
 
-    __slots__ = ("drains", "http", "hub", "is_full")
+    __slots__ = ("compression", "drains", "http", "hub", "is_full")
 
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.is_full: Callable[[], bool] = lambda: False
+        self.compression = False
 
 
 SERVER: ContextVar[RunningServer | None] = ContextVar("freshet_server", default=None)
