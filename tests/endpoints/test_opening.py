@@ -296,7 +296,7 @@ def asked_to_come_again(name: str, answer: Answered) -> int:
     if name in EVENTS:  # an EventSource comes back from the end of a stream, and from no error of HTTP
         wait = int(answer.headers["retry-after"])
         assert answer.headers["content-type"].startswith("text/event-stream")
-        assert answer.body == b"retry: %d\n\n" % (wait * 1000)
+        assert answer.body == b"retry: %d\n" % (wait * 1000)
         return wait if answer.status == 200 else 0
     return int(answer.headers["retry-after"]) if answer.status == 503 else 0
 

@@ -128,7 +128,7 @@ async def test_a_get_opens_a_stream_of_events_with_the_commands_in_its_url(live:
         assert headers["content-type"] == "text/event-stream"
         assert headers["access-control-allow-origin"] == "http://localhost"
         event = await call.chunk()
-        assert event.startswith(b':\n\ndata: {"id":1,"connect":')
+        assert event.startswith(b':\ndata: {"id":1,"connect":')
         assert event.endswith(b"\n\n")
 
 

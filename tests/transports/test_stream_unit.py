@@ -45,7 +45,7 @@ def conversing(session: Session, form: Form = LINES, headers: Any = ()) -> Abstr
         (LINES, "application/json", b"one\ntwo\n"),
         (MESSAGES, "application/octet-stream", b"onetwo"),
         (EVENTS, "text/event-stream", b"onetwo"),
-        (ENVELOPED, "text/event-stream", b":\n\ndata: one\n\ndata: two\n\n"),
+        (ENVELOPED, "text/event-stream", b":\ndata: one\n\ndata: two\n\n"),
     ],
     ids=["lines", "messages", "events", "enveloped"],
 )
@@ -66,7 +66,7 @@ async def test_lines_within_a_frame_stay_one_event_and_the_first_bytes_come_once
     session = opened(live)
     async with conversing(session, ENVELOPED) as call:
         session.outbox.push(Frame(b'{"id":1}\n{"id":2}'))
-        assert await call.chunk() == b':\n\ndata: {"id":1}\ndata: {"id":2}\n\n'
+        assert await call.chunk() == b':\ndata: {"id":1}\ndata: {"id":2}\n\n'
         session.outbox.push(Frame(b"{}"))
         assert await call.chunk() == b"data: {}\n\n"
 

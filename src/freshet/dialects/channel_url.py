@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from freshet.dialects.base import HEARTBEAT, Dialect, info_of, kind_of
-from freshet.dialects.event_stream import stream_event
+from freshet.dialects.event_stream import COMMENT, stream_event
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import (
@@ -159,7 +159,7 @@ class ChannelEvents(Dialect):
         if type(event) is Published:
             return Frame(self._published(event))
         if type(event) is Heartbeat:
-            return Frame(b":\n\n")
+            return Frame(COMMENT)
         if type(event) is Refused:
             return self._refused(event)
         if type(event) is Unsubscribed:

@@ -5,6 +5,8 @@ import re
 from freshet.model.json_text import CR, LF
 
 _LINE_ENDS = re.compile(rb"\r\n|\n|\r")  # "Lines must be separated by": these three, and none of Unicode's
+COMMENT = b":\n"
+"""A line that says nothing. With an empty line behind it, it would be an event without data to many clients."""
 
 
 def stream_event(data: bytes, id: str = "", name: str = "") -> bytes:

@@ -165,8 +165,11 @@ def _number(query: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _retry(status: int, text: str, headers: Mapping[str, str]) -> Response:
-    """An EventSource never reconnects after an error of HTTP; after the end of a stream it does, by `retry`."""
-    return Response(f"retry: {int(headers['Retry-After']) * 1000}\n\n", 200, headers, "text/event-stream")
+    """An EventSource never reconnects after an error of HTTP; after the end of a stream it does, by `retry`.
+
+    No empty line is behind it: that would be the end of an event, which some clients pass on without data.
+    """
+    return Response(f"retry: {int(headers['Retry-After']) * 1000}\n", 200, headers, "text/event-stream")
 
 
 def _resumes(request: Handshake) -> bool:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.protobuf import parse_emulation
-from freshet.dialects.event_stream import stream_event
+from freshet.dialects.event_stream import COMMENT, stream_event
 from freshet.endpoints.opening import Opening, cors, plain, raw
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.model.commands import Connect, Subscribe
@@ -29,7 +29,7 @@ POST = "post"
 NO_SESSION = 404, "No such session: it is over, connect again.\n"
 WAITING = 16  # requests of one client that wait; more are refused at once
 
-ENVELOPED = stream.Form(b"text/event-stream", lambda frame: stream_event(frame.data), b":\n\n")
+ENVELOPED = stream.Form(b"text/event-stream", lambda frame: stream_event(frame.data), COMMENT)
 """Each frame of a dialect that knows no events is the data of one."""
 
 Select = Callable[[Handshake], tuple[Dialect, stream.Form]]
