@@ -166,7 +166,6 @@ class EngineSession:
     def close(self, why: Disconnect) -> None:
         """End it from this side: a waiting poll is answered, a WebSocket closes once its backlog is sent."""
         if self.socket is None:
-            self._answer_poll(engineio.CLOSE)
             self.end(why)
         else:
             self.outbox.close(why)
@@ -179,7 +178,8 @@ class EngineSession:
             self.host.wheel.cancel(self)
             self.outbox.close(why)
             if self.poll is not None and not self.poll.done():
-                self.poll.set_result(engineio.CLOSE)
+                # To the Python client a close packet means that it is to stay away.
+                self.poll.set_result(None if self.ended.reconnect else engineio.CLOSE)
             if self.room is not None and not self.room.done():
                 self.room.set_result(None)
             self.messages.ended(self.ended)

@@ -13,7 +13,7 @@ from freshet.transports import stream
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-BAD_REQUEST = 3
+UNKNOWN_SID, BAD_REQUEST = 1, 3
 GONE = Frame(b"")  # no packet: the client of a poll went away
 
 
@@ -26,7 +26,10 @@ class PollResponse(NamedTuple):
 
 
 async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
-    """What waits for a client, when there is something. None: it went away meanwhile, and its session with it."""
+    """What waits for a client, when there is something. None: it went away meanwhile, and its session with it.
+
+    A client whose session ended, and that is to come back, is refused as it will be with its next poll.
+    """
     if session.socket is not None:
         return PollResponse(400, b"the session has become a WebSocket", BAD_REQUEST)
     if session.poll is not None:
@@ -48,6 +51,8 @@ async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
             session.end(Disconnect.normal())
             return None
         frames = [*session.take_portion(), last] if last is not None else session.take_portion()
+        if not frames and session.ended is not None:
+            return PollResponse(400, b"Session ID unknown", UNKNOWN_SID)
     return PollResponse(200, engineio.body(frames or [engineio.NOOP]))
 
 
