@@ -11,7 +11,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from freshet import Freshet
+from freshet.runtime.server import SERVER, RunningServer
 from freshet.transports.hosting import EARLY, QUEUE, HostedWebSocket
+from freshet.websocket.deflate import compress
 from freshet.websocket.frames import CloseFrame, Opcode, PongFrame, encode
 from freshet.websocket.handshake import check_response, client_request
 from tests.tools.patience import eventually, seconds
@@ -51,8 +53,11 @@ class Hosted:
 
 
 @asynccontextmanager
-async def hosted(app: Application, **options: Any) -> AsyncIterator[Hosted]:
-    """What the application itself asserts counts too, though a server logs whatever an application raises."""
+async def hosted(app: Application, *, deflate: bool = False, **options: Any) -> AsyncIterator[Hosted]:
+    """What the application itself asserts counts too, though a server logs whatever an application raises.
+
+    deflate: what the client reads may be compressed.
+    """
     failures: list[BaseException] = []
 
     async def watched(scope: Message, receive: Receive, send: Send) -> None:
@@ -66,7 +71,7 @@ async def hosted(app: Application, **options: Any) -> AsyncIterator[Hosted]:
     state = ServerState()
     state.default_headers = [(b"x-server", b"ours")]
     protocol = HostedWebSocket(config, state, {"shared": 1}, asyncio.get_running_loop())
-    async with joined(protocol) as (transport, peer):
+    async with joined(protocol, deflate=deflate) as (transport, peer):
         yield Hosted(protocol, state, transport, peer)
     for failure in failures:
         raise failure
@@ -465,6 +470,34 @@ async def test_a_session_whose_client_left_meanwhile_ends_at_once() -> None:
         async with asyncio.timeout(seconds(5)):
             await it.over()
         assert len(live._node.registry) == 0
+
+
+@pytest.mark.parametrize("compression", [True, False])
+async def test_a_route_of_the_users_own_gets_compression_where_the_configuration_has_it(compression: bool) -> None:
+    before = SERVER.set(RunningServer())
+    live = Freshet.from_config(environment={"FRESHET_WEBSOCKET__COMPRESSION": str(compression).lower()})
+    text = b"again and again, " * 100
+    async with live.lifespan(), hosted(echo, deflate=compression) as it:
+        headers = await it.open("/own", deflate=True)
+        assert (b"sec-websocket-extensions" in headers) is compression
+        await it.peer.send(compress(text) if compression else text, rsv1=compression)
+        assert plain([await it.peer.next()]) == [("frame", text, False)]
+        await it.peer.send(b"short")
+        assert plain([await it.peer.next()]) == [("frame", b"short", False)]
+    SERVER.reset(before)
+
+
+async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow() -> None:
+    async with hosted(echo, ws_max_size=20_000) as it:
+        await it.open()
+        pieces = b"".join(encode(Opcode.CONTINUATION, b"x", mask=MASK, fin=False) for _ in range(9_999))
+        await it.peer.send(b"x", fin=False)
+        await it.peer.write(pieces)
+        await it.peer.send(b"", Opcode.CONTINUATION)
+        assert plain([await it.peer.next()]) == [("frame", b"x" * 10_000, False)]
+        await it.peer.send(b"x" * 20_000, fin=False)
+        await it.peer.send(b"x", Opcode.CONTINUATION)
+        assert (await it.peer.closed()).code == 1009
 
 
 @pytest.mark.parametrize("compression", [True, False])

@@ -18,18 +18,28 @@ from uvicorn.server import ServerState
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
+from freshet.runtime.server import SERVER
 from freshet.session.session import Carried
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import EXTENSION, SessionSocket
 from freshet.websocket import deflate, handshake
-from freshet.websocket.frames import CloseFrame, Decoder, MessageLimits, Opcode, PingFrame, close_payload, encode, wire
+from freshet.websocket.frames import (
+    CloseFrame,
+    Decoder,
+    MessageLimits,
+    Opcode,
+    PingFrame,
+    close_payload,
+    deflated_wire,
+    encode,
+    wire,
+)
 
 log = logging.getLogger("freshet.hosting")
 
 Message = MutableMapping[str, Any]
 
 EARLY = 64 * 1024  # bytes that a client may send before it is answered
-FRAGMENTS = 4096  # frames of one message
 QUEUE = 32  # messages that wait for the application before reading stops
 
 
@@ -58,7 +68,8 @@ class HostedWebSocket(asyncio.Protocol):
         self._app = config.loaded_app
         self._root_path = config.root_path
         self._asgi_version = config.asgi_version
-        self._limits = MessageLimits(frame=config.ws_max_size, message=config.ws_max_size, fragments=FRAGMENTS)
+        # What a message holds is what it costs, in however many frames it comes.
+        self._limits = MessageLimits(config.ws_max_size, config.ws_max_size, fragments=config.ws_max_size)
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
         self._tasks = server_state.tasks
         self._default_headers = server_state.default_headers
@@ -69,6 +80,7 @@ class HostedWebSocket(asyncio.Protocol):
         self._request: handshake.UpgradeRequest | None = None
         self._key = b""
         self._decoder: Decoder | None = None  # from acceptance on
+        self._wire = wire
         self._early = b""
         self._incoming: deque[Message] = deque([{"type": "websocket.connect"}])
         self._news = asyncio.Event()
@@ -198,8 +210,11 @@ class HostedWebSocket(asyncio.Protocol):
         elif self._disconnected:
             raise OSError("the client is gone")
         elif kind == "websocket.accept" and not self._answered:
-            self._accept(message.get("subprotocol"), list(message.get("headers", [])))
-            self._decoder = Decoder(self._limits)
+            server = SERVER.get()
+            extensions = self._negotiate() if server is not None and server.compression else None
+            self._accept(message.get("subprotocol"), list(message.get("headers", [])), extensions)
+            self._decoder = Decoder(self._limits, deflate=extensions is not None)
+            self._wire = wire if extensions is None else deflated_wire
             self._decode(self._early)
         elif kind == "websocket.close" and not self._answered:
             self._refuse(403, [], b"Forbidden")
@@ -207,7 +222,7 @@ class HostedWebSocket(asyncio.Protocol):
         elif kind == "websocket.send" and self._decoder is not None:
             text = message.get("text")
             frame = Frame(text.encode()) if text is not None else Frame(message.get("bytes") or b"", binary=True)
-            self._transport.write(wire(frame))
+            self._transport.write(self._wire(frame))
             await self._room.wait()
         elif kind == "websocket.close" and self._decoder is not None:
             self._close(message.get("code", 1000), message.get("reason") or "")
