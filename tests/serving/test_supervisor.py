@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from centrifuge import Client
+from websockets.asyncio.client import connect
 
-from tests.tools.clients import SECRET, Listener, connected, soon
+from tests.tools.clients import SECRET, Listener, connected, soon, token
 from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import Server, serving
 
@@ -152,10 +153,21 @@ def test_when_asked_to_end_all_workers_do_and_it_is_no_failure(server: Server) -
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_when_the_parent_is_killed_its_workers_end(server: Server) -> None:
-    children = workers_of(server)
-    server.kill()
-    wait_until(lambda: not [child for child in children if is_running(child)], 10, "the workers to end")
+async def test_when_the_parent_is_killed_its_workers_end_in_order_and_say_so_once(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        url = server.ws("/channels/log:orphans")
+        header = {"Authorization": f"Bearer {token()}"}
+        sockets = [await stack.enter_async_context(connect(url, additional_headers=header)) for _ in range(300)]
+        await eventually(lambda: subscribed(server, "log:orphans", len(sockets)), 10, "all to be there")
+        children = workers_of(server)
+        server.kill()
+        await asyncio.gather(*(soon(socket.wait_closed()) for socket in sockets))
+        assert {socket.close_code for socket in sockets} == {3001}
+    await eventually(lambda: not [child for child in children if is_running(child)], 10, "the workers to end")
+    lines = [line for line in server.log().splitlines() if "freshet." in line]
+    assert sum("the parent process is gone" in line for line in lines) == WORKERS
+    others = [line for line in lines if "the parent process is gone" not in line]
+    assert sum("connection to the hub lost" in line for line in others) == len(others) <= WORKERS, others
 
 
 def is_running(pid: int) -> bool:

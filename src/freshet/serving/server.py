@@ -21,6 +21,8 @@ from freshet.transports.hosting import HostedWebSocket
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
 
+log = logging.getLogger("freshet.workers")
+
 BACKLOG = 2048
 
 
@@ -96,9 +98,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._inherited is not None:
-            asyncio.get_running_loop().add_reader(self._inherited.alive, os.kill, os.getpid(), signal.SIGTERM)
+            asyncio.get_running_loop().add_reader(self._inherited.alive, self._orphaned, self._inherited.alive)
         elif self.started:
             self._on_started(place(self.config.host, self.servers[0].sockets[0].getsockname()[1]))
+
+    def _orphaned(self, alive: int) -> None:
+        """The parent is gone, and with it the hub: what is left is to end in order, once."""
+        asyncio.get_running_loop().remove_reader(alive)
+        log.error("workers: the parent process is gone, worker %d ends: start `freshet serve` again", os.getpid())
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

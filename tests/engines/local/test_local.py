@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from freshet.engines.base import Engine
+from freshet.engines.base import Engine, Receiver
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.local.host_hub import HostHub
 from freshet.engines.memory import MemoryEngine
@@ -86,6 +86,49 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     await two.engine.publish("a", b"1", LOGGED)
     await one.delivered.count(1)
     await again.stop()
+
+
+async def test_a_hub_that_stays_away_is_reported_once_and_again_when_it_is_back(
+    hub: HostHub, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+    connect = LocalEngine._connect
+
+    async def counted(self: LocalEngine) -> None:
+        nonlocal attempts
+        attempts += 1
+        await connect(self)
+
+    monkeypatch.setattr(LocalEngine, "_connect", counted)
+    await engine.start("node", Receiver(lambda event: None, lambda channel: None, lambda message: None))
+    await engine.subscribe("a", KEEP)
+    await hub.stop()
+    await eventually(lambda: attempts >= 4, 5, "several attempts")
+    (tmp_path / "hub").unlink(missing_ok=True)
+    again = HostHub(str(tmp_path / "hub"), make)
+    await again.start()
+    await eventually(lambda: again.nodes == ["node"])
+    await eventually(lambda: len(caplog.messages) == 2)
+    assert ["connection to the hub lost" in line for line in caplog.messages] == [True, False]
+    assert "connected to the hub again" in caplog.messages[1]
+    await engine.stop()
+    await again.stop()
+
+
+async def test_what_a_worker_takes_back_is_forgotten_with_its_connection(hub: HostHub, engine: Engine) -> None:
+    """So that a thousand clients that leave a host whose hub is gone are not a thousand errors."""
+    await engine.start("node", Receiver(lambda event: None, lambda channel: None, lambda message: None))
+    await engine.subscribe("a", KEEP)
+    await engine.set_presence("a", "a1", ALICE)
+    leaving = asyncio.create_task(engine.unsubscribe("a"))  # under way when the hub goes
+    await hub.stop()
+    await leaving
+    await eventually(lambda: engine._connection is None)  # type: ignore[attr-defined]
+    await engine.unsubscribe("a")
+    await engine.set_presence("a", "a1", None)
+    with pytest.raises(EngineUnavailable):
+        await engine.set_presence("a", "a1", ALICE)
+    await engine.stop()
 
 
 async def test_a_request_under_way_when_the_connection_is_cut_fails(

@@ -93,6 +93,7 @@ class LocalEngine(Engine):
             self._tasks.start(self._reconnect(), "workers: reconnect to the hub")
 
     async def _reconnect(self) -> None:
+        reported = False
         while self._connection is None:
             await asyncio.sleep(RECONNECT_INTERVAL)
             try:
@@ -100,7 +101,10 @@ class LocalEngine(Engine):
                 for channel, keep in list(self._subscribed.items()):
                     await self.subscribe(channel, keep)
             except (OSError, EngineUnavailable) as error:
-                log.warning("workers: the hub is away (%s), trying again in %g s", error, RECONNECT_INTERVAL)
+                if not reported:  # a hub that stays away is reported once
+                    reported = True
+                    log.warning("workers: connection to the hub lost (%s), reconnecting", error)
+        log.warning("workers: connected to the hub again; all channels are compared with their logs")
         self._receiver.suspect("")
 
     async def _request(self, request: Callable[[int], HubRequest]) -> HubReply:
@@ -123,13 +127,22 @@ class LocalEngine(Engine):
             raise EngineUnavailable(reply.failed)
         return reply
 
+    async def _withdraw(self, request: Callable[[int], HubRequest]) -> None:
+        """Ask the hub to forget something of this worker. With a connection that is lost it forgets all of that."""
+        connection = self._connection
+        try:
+            await self._request(request)
+        except EngineUnavailable:
+            if connection is not None and connection is self._connection:
+                raise
+
     async def subscribe(self, channel: str, keep: History | None) -> Position:
         self._subscribed[channel] = keep
         return _position(await self._request(lambda id: HubSubscribe(id, channel, keep)))
 
     async def unsubscribe(self, channel: str) -> None:
         self._subscribed.pop(channel, None)
-        await self._request(lambda id: HubUnsubscribe(id, channel))
+        await self._withdraw(lambda id: HubUnsubscribe(id, channel))
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         item = WireItem(data, 0, options.kind.value, options.tags, Info.of(options.info) if options.info else None)
@@ -153,7 +166,10 @@ class LocalEngine(Engine):
         return {client: who.info() for client, who in reply.present.items()}
 
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
-        who = Info.of(info) if info else None
+        if info is None:
+            await self._withdraw(lambda id: HubSetPresence(id, channel, client, None))
+            return
+        who = Info.of(info)
         await self._request(lambda id: HubSetPresence(id, channel, client, who))
 
     async def renew_presence(self, present: Sequence[Present]) -> None:
