@@ -1,0 +1,11 @@
+"""The contract of hosts, under uvicorn."""
+
+import pytest
+
+from tests.contracts.host import *  # noqa: F403 - the contract's tests are this module's
+from tests.hosts.hosts import UVICORN, AsgiHost
+
+
+@pytest.fixture(scope="module")
+def host() -> AsgiHost:
+    return UVICORN
