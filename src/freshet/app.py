@@ -373,6 +373,14 @@ class Freshet:
         """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
         await self._run(self._server.refresh(user, expires, client))
 
+    async def drain(self) -> None:
+        """Admit no new clients, and disconnect those that are here, at a pace, within `timing.drain`.
+
+        `freshet serve` does that when it ends, and SIGTERM does it under other servers: this is for one that ends
+        otherwise.
+        """
+        await self._node.drain()
+
     def statistics(self) -> Statistics:
         """What this node holds now."""
         return self._node.statistics()

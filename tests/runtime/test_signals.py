@@ -146,3 +146,12 @@ async def test_an_application_leaves_signals_alone_where_it_is_told_to_or_its_ow
     async with Freshet(dev=True, environment={}).lifespan():
         assert signal.getsignal(signal.SIGTERM) == host.handle
     SERVER.reset(before)
+
+
+async def test_an_application_can_be_drained_without_a_signal() -> None:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        session = await connected(live)
+        await live.drain()
+        assert session.outbox.closed is not None
+        assert (session.outbox.closed.code, live._node.state) == (3001, "draining")
