@@ -318,3 +318,16 @@ async def test_what_opens_a_stream_is_utf_8_as_a_text_frame_is(path: str) -> Non
         status, _, body = await call.response()
         assert (status, b"3501" in body) == (200, True)
         assert not (await live.history("a")).publications
+
+
+async def test_a_request_that_is_complete_only_when_the_server_ends_opens_nothing_that_would_stay() -> None:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan(), called(live, request("POST", "/connection/http_stream")) as call:
+        call.body(CONNECT[:9], more_body=True)
+        await eventually(call.asked.empty)
+        await live.drain()
+        call.body(CONNECT[9:])
+        _, _, body = await call.response()
+        assert b'"disconnect":{"code":3001' in body
+        await call.result()
+        assert len(live._node.registry) == 0

@@ -91,6 +91,7 @@ class Node:
         if self.engine.shared:
             self._position_check = self.tasks.start(self._check_positions(), "node: position check")
         self.portal.open()
+        self.registry.reopen()
         self.state = "ready"
 
     async def drain(self) -> None:

@@ -1,7 +1,7 @@
 """The sessions of this process: all that are open, and those that are connected, by their user."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from freshet.errors import Disconnect
 from freshet.session.session import Session
@@ -11,9 +11,14 @@ DRAIN_STEP = 0.1  # seconds
 
 
 class Registry:
-    """Which sessions there are. It holds them; when they begin and end is decided elsewhere."""
+    """Which sessions there are. It holds them; when they begin and end is decided elsewhere.
+
+    closers: called when all are disconnected, to close what carries sessions and may have none.
+    """
 
     def __init__(self) -> None:
+        self.closers: list[Callable[[Disconnect], None]] = []
+        self._closed = False
         self._open: set[Session] = set()
         self._connecting: set[Session] = set()
         self._by_user: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
@@ -50,6 +55,8 @@ class Registry:
 
     def opened(self, session: Session) -> None:
         self._open.add(session)
+        if self._closed:  # its request came before the end, and was slow
+            session.close(Disconnect.shutdown())
         if session.post:
             self._by_post[session.post] = session
 
@@ -72,9 +79,16 @@ class Registry:
                 self._by_user[session.user] = others
 
     def disconnect_all(self) -> None:
-        """Disconnect every client with 3001: they reconnect, elsewhere or when there is a server again."""
+        """Disconnect all clients with 3001, until `reopen` also those that come: they reconnect, elsewhere or later."""
+        self._closed = True
         for session in list(self._open):
             session.close(Disconnect.shutdown())
+        for close in self.closers:
+            close(Disconnect.shutdown())
+
+    def reopen(self) -> None:
+        """The node starts, perhaps again."""
+        self._closed = False
 
     async def drain(self, seconds: float) -> None:
         """As `disconnect_all`, at a pace at which other nodes, or this one when it is back, can take them."""

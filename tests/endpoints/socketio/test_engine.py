@@ -11,9 +11,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from freshet import Freshet
 from tests.tools.clients import soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
+from tests.transports.calls import called, request
 
 OPEN = "/socket.io/?EIO=4&transport=polling"
 QUICK = "tests.endpoints.socketio.quick_app:app"
@@ -200,3 +202,15 @@ async def test_who_does_not_answer_pings_is_gone(quick: Server) -> None:
 async def test_a_line_on_which_nobody_connects_is_closed(quick: Server) -> None:
     async with await socket_of(quick) as socket:
         await closed(socket, answers_pings=True)
+
+
+async def test_the_end_of_the_server_answers_a_poll_on_which_nobody_has_connected() -> None:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        async with called(live, request("GET", OPEN)) as call:
+            sid = json.loads((await call.response())[2][1:])["sid"]
+        async with called(live, request("GET", f"{OPEN}&sid={sid}")) as poll:
+            await eventually(lambda: any(task.get_name() == "poll: disconnect" for task in asyncio.all_tasks()))
+            await live.drain()
+            status, _, body = await poll.response()
+            assert (status, json.loads(body)["code"]) == (400, 1)

@@ -75,6 +75,7 @@ class EngineEndpoint:
         self._poll, self._socket = f"{name} poll", f"{name} websocket"  # the kinds of request to other nodes
         self._node.bus.handlers[self._poll] = self._handle
         self._node.bus.handlers[self._socket] = ProxiedWebSockets(self._sessions).handle
+        self._node.registry.closers.append(self._sessions.close_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)

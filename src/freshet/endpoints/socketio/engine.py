@@ -65,6 +65,11 @@ class EngineSessions:
     def close(self, session: "EngineSession") -> None:
         self._by_sid.pop(session.sid, None)
 
+    def close_all(self, why: Disconnect) -> None:
+        """Also those on which nothing is spoken, whose polls would wait on."""
+        for session in list(self._by_sid.values()):
+            session.close(why)
+
 
 class EngineSession:
     """One client's session.
