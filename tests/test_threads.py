@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "broadcast": (["a", "b"], 1),
     "channels": (),
     "disconnect": ("alice",),
+    "drain": (),
     "emit": ("price", 1),
     "history": ("a",),
     "presence": ("a",),
@@ -127,6 +128,8 @@ async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[F
         assert [(await bob.receive()).data for _ in range(2)] == [2, 3]
         await live.publish("a", "in the loop")
         assert (await bob.receive()).data == "in the loop"
+        await call("drain")
+        assert (await bob.closed()).code == 3001
     assert sorted(called) == METHODS == sorted(ARGUMENTS)
 
 

@@ -89,9 +89,9 @@ class SyncCalls:
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect` and `refresh`, for whatever runs in a thread of the same process: a plain `def` endpoint
-    of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of the same name does,
-    and blocks its thread meanwhile.
+    `unsubscribe`, `disconnect`, `refresh` and `drain`, for whatever runs in a thread of the same process: a plain `def`
+    endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of the same
+    name does, and blocks its thread meanwhile.
 
     Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
     for itself: there, and in hooks, write `await live.publish(...)`.
@@ -109,12 +109,13 @@ class SyncCalls:
         self.unsubscribe = portal.blocking(live.unsubscribe)
         self.disconnect = portal.blocking(live.disconnect)
         self.refresh = portal.blocking(live.refresh)
+        self.drain = portal.blocking(live.drain)
 
 
 class Freshet:
     """The real-time server as an ASGI application.
 
-    What it does for the application, from `publish` to `refresh`, may be awaited in any event loop, and is done in the
+    What it does for the application, from `publish` to `drain`, may be awaited in any event loop, and is done in the
     one in which this runs. Code without `await` calls the same methods of `sync`; see `SyncCalls`.
 
     secret: checks the clients' tokens (HMAC). Without it nobody connects, unless `dev`.
@@ -379,7 +380,7 @@ class Freshet:
         `freshet serve` does that when it ends, and SIGTERM does it under other servers: this is for one that ends
         otherwise.
         """
-        await self._node.drain()
+        await self._run(self._node.drain())
 
     def statistics(self) -> Statistics:
         """What this node holds now."""

@@ -110,6 +110,26 @@ def test_a_loop_that_is_closed_is_not_told(host: HostServer) -> None:
     signals.stop()
 
 
+def test_after_a_loop_that_is_gone_without_an_end_it_watches_in_the_next(host: HostServer) -> None:
+    noticed: list[asyncio.AbstractEventLoop] = []
+    signals = EndingSignals(lambda: noticed.append(asyncio.get_running_loop()))
+
+    async def watch() -> None:
+        signals.watch()
+
+    async def notice() -> None:
+        signals.watch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: noticed == [asyncio.get_running_loop()])
+
+    for work in (watch, notice):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(work())
+        loop.close()
+    assert host.handled == [signal.SIGTERM]
+    signals.stop()
+
+
 def test_in_a_thread_nothing_is_watched_as_python_has_it(host: HostServer) -> None:
     async def run() -> None:
         signals = EndingSignals(lambda: None)
