@@ -4,7 +4,7 @@ import os
 
 from freshet import Freshet, History
 from freshet.config import parse
-from tests.tools.patience import seconds
+from tests.hosts.hosts import PING
 
 live = Freshet(
     config=parse(
@@ -12,7 +12,7 @@ live = Freshet(
             "engine": os.environ["TEST_ENGINE"],
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
-            "timing": {"ping_interval": seconds(1), "pong_timeout": seconds(0.8)},
+            "timing": {"ping_interval": PING, "pong_timeout": 0.8 * PING},
         }
     ),
     environment={},
