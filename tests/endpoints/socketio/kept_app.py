@@ -15,7 +15,7 @@ live = Freshet(
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
             "timing": {"ping_interval": 1, "pong_timeout": 0.8},
-            "origins": ["https://page.example"],
+            "origins": ["*", "https://page.example"],
             "limits": {
                 "connects_per_second": float(os.environ.get("TEST_CONNECTS", "0")),
                 "connects_burst": int(os.environ.get("TEST_BURST", "1")),
