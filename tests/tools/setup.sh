@@ -17,6 +17,8 @@ SYSTEM=(
     "haproxy      haproxy"
     "caddy        caddy"
     "prometheus   prometheus"
+    "go           golang-go"
+    "php          php-cli"
 )
 
 install_system_packages() {

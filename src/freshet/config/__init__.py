@@ -15,6 +15,7 @@ from freshet.config.options import (
     Rates,
     Timing,
     Tokens,
+    Webhooks,
     WebSocket,
     check_options,
 )
@@ -28,6 +29,7 @@ from freshet.config.reading import (
     metrics_key_of,
     parse,
     secret_of,
+    webhook_secrets_of,
 )
 from freshet.config.shapes import Option, reference
 
@@ -50,6 +52,7 @@ __all__ = [
     "Timing",
     "Tokens",
     "WebSocket",
+    "Webhooks",
     "api_key_of",
     "channel_config",
     "check_options",
@@ -59,4 +62,5 @@ __all__ = [
     "parse",
     "reference",
     "secret_of",
+    "webhook_secrets_of",
 ]

@@ -72,6 +72,34 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The application's word over HTTP, signed as Standard Webhooks says. A hook in Python takes the place of one."""
+
+    url: Annotated[str | None, Meta(description="Where the application is asked and notified.")] = None
+    secret: Annotated[
+        str | None,
+        Meta(description="Signs the requests: `whsec_` and base64. Several, with spaces between: the key is changing."),
+    ] = None
+    secret_env: Annotated[str, Meta(description="The environment variable that holds the secret.")] = (
+        "FRESHET_WEBHOOK_SECRET"
+    )
+    events: Annotated[
+        list[Literal["connect", "refresh", "rpc", "disconnect"]],
+        Meta(description="What of a client the application is asked (connect, refresh, rpc) and notified of."),
+    ] = []
+    headers: Annotated[
+        list[str], Meta(description="Headers of a client's request that the application is shown, such as `cookie`.")
+    ] = []
+    timeout: Annotated[float, Meta(gt=0, le=60, description="For an answer.", extra=_SECONDS)] = 5 * SECONDS
+    concurrency: Annotated[int, Meta(ge=1, description="Requests at a time.", extra=_COUNT)] = 64
+
+    def __repr__(self) -> str:
+        return "Webhooks(...)"  # a secret is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
 
@@ -97,6 +125,13 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     read: Annotated[
         Literal["nobody", "subscriber", "client"], Meta(description="Who may read history and presence.")
     ] = "subscriber"
+    webhooks: Annotated[
+        list[Literal["subscribe", "publish", "occupied", "vacated"]],
+        Meta(
+            description="What the application is asked (subscribe, publish) and notified of (the channel got its first "
+            "subscriber, or lost its last); see `[webhooks]`."
+        ),
+    ] = []
 
 
 def check_options(match: str, options: ChannelOptions) -> None:
@@ -288,6 +323,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()
+    webhooks: Webhooks = Webhooks()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
     rates: Rates = Rates()

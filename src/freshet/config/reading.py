@@ -116,6 +116,11 @@ def _key(given: str | None) -> str | None:
     return given.strip() or None if given else None
 
 
+def webhook_secrets_of(config: Config, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The secrets of webhooks themselves, or from the environment variable that is named for them."""
+    return (config.webhooks.secret or environment.get(config.webhooks.secret_env) or "").split()
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))

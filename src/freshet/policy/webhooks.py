@@ -4,16 +4,20 @@
 JSON object with known fields alone: one with others, or none at all, refuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
-from freshet.errors import Disconnect, Refusal
+from freshet.config import Webhooks
+from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model.frame import Handshake
-from freshet.policy.webhook_client import WebhookClient, WebhookFailed
-from freshet.rules.hooks import Welcome
+from freshet.policy.webhook_client import WebhookClient, WebhookFailed, key_of
+from freshet.rules.hooks import Hook, Hooks, Welcome
+from freshet.rules.rules import ChannelRule
+from freshet.runtime.clock import Clock
 from freshet.session.session import Session
 
 NO = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -67,12 +71,61 @@ class DataAnswer(Answer):
 
 
 class WebhookHooks:
-    """headers: names in lower case, those of a client's request that the application is shown."""
+    """client: None: there is no receiver, and no rule may want one. node: what the application sees of this one."""
 
-    def __init__(self, client: WebhookClient, headers: list[str], node: str) -> None:
-        self._client = client
-        self._headers = [name.lower() for name in headers]
+    def __init__(self, client: WebhookClient | None, config: Webhooks, node: str) -> None:
+        self._maybe = client
+        self._events = frozenset(config.events)
+        self._headers = [name.lower() for name in config.headers]
         self._node = node
+
+    @classmethod
+    def from_config(cls, config: Webhooks, secrets: Sequence[str], node: str, clock: Clock) -> Self:
+        """Raises ConfigError."""
+        if config.url is None:
+            if config.events:
+                raise ConfigError("webhooks.url", "expected where the application is, for `events`")
+            return cls(None, config, node)
+        _check_url(config.url)
+        if not secrets:
+            raise ConfigError("webhooks.secret", f"expected `whsec_...`, here or in {config.secret_env}")
+        keys = [key_of(secret) for secret in secrets]
+        return cls(WebhookClient(config.url, keys, config.timeout, config.concurrency, clock), config, node)
+
+    async def start(self) -> None:
+        if self._maybe is not None:
+            await self._maybe.start()
+
+    async def stop(self, grace: float) -> None:
+        """grace: seconds for the events that are not delivered yet."""
+        if self._maybe is not None:
+            await self._maybe.stop(grace)
+
+    def install(self, hooks: Hooks, rules: Iterable[ChannelRule]) -> None:
+        """Let the application answer where no function in Python does. Raises ConfigError."""
+        if "connect" in self._events and hooks.connect is None:
+            hooks.connect = Hook(self.connect, ("session",), ("data", "request"))
+        if "refresh" in self._events:
+            hooks.refresh = Hook(self.refresh, ("session",))
+        if "rpc" in self._events:
+            hooks.any_rpc = Hook(self.rpc, ("session", "method", "data"))
+        if "disconnect" in self._events and hooks.disconnect is None:
+            hooks.disconnect = Hook(self.disconnected, ("session",), ("why",))
+        for rule in rules:
+            self._install(rule)
+
+    def _install(self, rule: ChannelRule) -> None:
+        if rule.webhooks and self._maybe is None:
+            raise ConfigError("webhooks.url", f"the rule {rule.match!r} wants webhooks: expected where the application is")
+        if "subscribe" in rule.webhooks and rule.on_subscribe is None:
+            rule.on_subscribe = Hook(self.subscribe, ("session",), (*rule.parameters, "data", "channel"))
+        if "publish" in rule.webhooks and rule.on_publish is None:
+            rule.on_publish = Hook(self.publish, ("session", "data"), (*rule.parameters, "channel"))
+
+    @property
+    def _client(self) -> WebhookClient:
+        assert self._maybe is not None  # otherwise nothing is installed
+        return self._maybe
 
     # ------------------------------------------------------------------------------------------------------- questions
 
@@ -160,3 +213,13 @@ class WebhookHooks:
 
 def _unanswered(why: WebhookFailed) -> NoReturn:
     raise Refusal.internal("the application did not answer") from why
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError("webhooks.url", "expected https://... or http://...")
