@@ -19,22 +19,25 @@ from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
-from freshet.config import ChannelOptions, Config, api_key_of, channel_config, develop, load, metrics_key_of, secret_of
+from freshet.config import (
+    ChannelOptions,
+    Config,
+    api_key_of,
+    channel_config,
+    develop,
+    load,
+    metrics_key_of,
+    secret_of,
+    webhook_secrets_of,
+)
 from freshet.endpoints.in_process import Client, Lease
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
-from freshet.engines.base import Engine
-from freshet.engines.local.engine import LocalEngine
-from freshet.engines.memory import MemoryEngine
-from freshet.engines.nats.engine import SCHEMES as NATS_SCHEMES
-from freshet.engines.nats.engine import NatsEngine
-from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
-from freshet.engines.redis.engine import RedisEngine
-from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, Disconnect
 from freshet.model.log import ClientInfo, Position, Stream
+from freshet.node.engine import engine_of
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
@@ -43,6 +46,7 @@ from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
+from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
 from freshet.rules.rules import ChannelRule
@@ -54,28 +58,6 @@ from freshet.runtime.signals import EndingSignals
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
-
-ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
-    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
-    "sqlite": lambda config, clock: SqliteEngine(config.engine, config.timing.presence_ttl, clock),
-    **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
-    **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
-}
-
-
-def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
-    """The engine that a configuration names; in one of several workers, what leads to the hub that has it.
-
-    Raises ConfigError.
-    """
-    scheme = config.engine.partition(":")[0]
-    if scheme not in ENGINES:
-        raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
-    engine = ENGINES[scheme](config, clock)
-    server = SERVER.get()
-    if not engine.shared and server is not None and server.hub:
-        return LocalEngine(server.hub, config.engine, config.timing.presence_ttl)
-    return engine
 
 
 OPEN = (
@@ -144,7 +126,8 @@ class Freshet:
         if key is None and dev:
             tokens = TokenVerifier.made_up(config.tokens, clock)  # so that `token` works
         self._dev = dev
-        self._node = node = Node(config, engine_of(config, clock), tokens, clock)
+        webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
+        self._node = node = Node(config, engine_of(config, clock), tokens, clock, webhooks)
         self._run = run = node.portal.run
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
@@ -452,6 +435,7 @@ class Freshet:
             self._node.has_secret
             or self.config.tokens.anonymous
             or self._hooks.connect is not None
+            or self._node.webhooks.connects
             or self._namespaces.admit
         ):
             log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
@@ -464,6 +448,7 @@ class Freshet:
                 self._configured = True
                 self._say_who_may_connect()
                 self._rules.extend_from(self.config)  # behind those that the program made until now
+                self._node.webhooks.install(self._hooks, self._rules)
             # Not in the context of whoever comes first, whose variables all that runs later would have.
             work, context = self._node.start(), self._context
             starting = self._starting = self._node.tasks.start(work, "node: start", context=context)

@@ -122,7 +122,8 @@ def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: 
         id=id,
         client=session.id,
         ping=max(1, round(node.config.timing.ping_interval)),
-        ttl=ttl_of(session.expires, node.clock.wall()),
+        # Where the application is asked, the client need not show a new token.
+        ttl=ttl_of(session.expires, node.clock.wall()) if node.hooks.refresh is None else None,
         data=b"" if welcome.data is None else to_json(welcome.data),
         subscriptions=early + settle_all(node, entries),
         session=session.post,
@@ -234,12 +235,14 @@ def _check_presence(context: Context, channel: str) -> None:
 
 
 async def call(node: Node, context: Context, command: Call) -> Answer:
+    session, hook = _session(context), node.hooks.rpc.get(command.method)
+    if hook is None and (any_rpc := node.hooks.any_rpc) is not None:
+        answer = await node.invoking.invoke(any_rpc, session, session, command.method, command.data)
+        return Answer(command.id, to_json(answer))
     if not node.hooks.rpc:
         raise Refusal.not_available("there are no methods to call")
-    hook = node.hooks.rpc.get(command.method)
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")
-    session = _session(context)
     return Answer(command.id, to_json(await node.invoking.invoke(hook, session, session, command.data)))
 
 

@@ -20,7 +20,9 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
     data, kind = command.data, command.kind
     if rule.on_publish is not None:
         given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data
-        returned = await node.invoking.invoke(rule.on_publish, session, session, given, **context.parameters)
+        returned = await node.invoking.invoke(
+            rule.on_publish, session, session, given, **{"channel": command.channel, **context.parameters}
+        )
         if rule.publish == "subscriber" and command.channel not in session.subscriptions:
             raise Refusal.permission_denied("the subscription ended before this could be published")
         if returned is not None:

@@ -111,7 +111,8 @@ async def enter(
     session.reserve(channel, entry)
     try:
         if asked is not None and rule.on_subscribe is not None:
-            await node.invoking.invoke(rule.on_subscribe, session, session, data=asked.data, **asked.parameters)
+            about = {"channel": channel, **asked.parameters}
+            await node.invoking.invoke(rule.on_subscribe, session, session, data=asked.data, **about)
             entry.check()
         entry.joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)
         if rule.history is not None:

@@ -8,7 +8,7 @@ goes behind it: first the reply, then these, then what is published, whatever th
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from freshet.engines.base import Engine
@@ -45,6 +45,8 @@ class Hub:
         self._suspicions = 0  # of all channels
         self._bounded_log = BoundedLog(log, LOG_INTERVAL)
         self._tasks = Tasks()
+        # Called when a channel got its first subscriber here (True), or lost its last one.
+        self.occupancy: Callable[[str, bool], None] | None = None
         turn.flush = self.flush
 
     async def stop(self) -> None:
@@ -126,6 +128,10 @@ class Hub:
         subscribers.joining.remove(joining)
         replay, recovered = self._replay(joining, stream, since)
         subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter)
+        if not subscribers.occupied:
+            subscribers.occupied = True
+            if self.occupancy is not None:
+                self.occupancy(subscribers.channel, True)
         if joining.welcome:  # at the turn's end, behind the reply, and before anything else that comes in this channel
             subscribers.welcomes[joining.session] = joining.welcome
             self._schedule(subscribers)
@@ -174,6 +180,8 @@ class Hub:
         if subscribers or self._channels.get(channel) is not subscribers:
             return
         del self._channels[channel]
+        if subscribers.occupied and self.occupancy is not None:
+            self.occupancy(channel, False)
         work = self._unsubscribe(subscribers)
         self._unsubscribing[channel] = self._tasks.start(work, f"hub: unsubscribe from {channel!r}")
 

@@ -102,8 +102,8 @@ class Subscribers:
     groups: by dialect, delta and filter. filtered: those with a filter. pending: what came in this turn. join_leave:
     they are notified of who comes and goes. welcomes: of those who settled in this turn, their own join and what came
     behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
-    the difference to it. engine_subscription: the engine knows that this node wants the channel; None: not yet, or
-    that failed. gap_check: the log is being read.
+    the difference to it. occupied: somebody was subscribed. engine_subscription: the engine knows that this node wants
+    the channel; None: not yet, or that failed. gap_check: the log is being read.
     """
 
     __slots__ = (
@@ -117,6 +117,7 @@ class Subscribers:
         "join_leave",
         "joining",
         "last",
+        "occupied",
         "pending",
         "slow",
         "welcomes",
@@ -125,6 +126,7 @@ class Subscribers:
     def __init__(self, channel: str, rule: ChannelRule) -> None:
         self.channel = channel
         self.join_leave = rule.join_leave
+        self.occupied = False
         self.delta = rule.delta
         self.slow = rule.slow
         self.last: Publication | None = None

@@ -22,6 +22,7 @@ from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.observe.counts import Counts, Snapshot
 from freshet.policy.tokens import TokenVerifier
+from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.admission import Admission
@@ -51,7 +52,12 @@ class Node:
     """
 
     def __init__(
-        self, config: Config, engine: Engine, tokens: TokenVerifier | None = None, clock: Clock = SYSTEM
+        self,
+        config: Config,
+        engine: Engine,
+        tokens: TokenVerifier | None = None,
+        clock: Clock = SYSTEM,
+        webhooks: WebhookHooks | None = None,
     ) -> None:
         limits, timing = config.limits, config.timing
         self.id = secrets.token_hex(8)
@@ -77,7 +83,8 @@ class Node:
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts
         )
-        self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall)
+        self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
+        self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self._began = clock.monotonic()
         self._position_check: asyncio.Task[None] | None = None
@@ -88,6 +95,8 @@ class Node:
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.bus.receive))
         self.wheel.start()
         await self.bus.announce()
+        await self.webhooks.start(self.id)
+        self.hub.occupancy = self._occupancy
         if self.engine.shared:
             self._position_check = self.tasks.start(self._check_positions(), "node: position check")
         self.portal.open()
@@ -120,10 +129,16 @@ class Node:
             session.end(Disconnect.shutdown())  # its transport has not come to that
         await self.tasks.stop(grace=self.config.timing.close_timeout)
         self.portal.close()
+        await self.webhooks.stop(grace=self.config.timing.close_timeout)
         await self.catch_up.stop()
         await self.hub.stop()
         await self.bus.stop()
         await self.engine.stop()
+
+    def _occupancy(self, channel: str, occupied: bool) -> None:
+        rule, _ = self.rules.find(channel)
+        if rule.webhooks:
+            self.webhooks.occupancy(channel, rule, occupied)
 
     @property
     def has_secret(self) -> bool:

@@ -71,28 +71,30 @@ class DataAnswer(Answer):
 
 
 class WebhookHooks:
-    """client: None: there is no receiver, and no rule may want one. node: what the application sees of this one."""
+    """client: None: there is no receiver, and no rule may want one."""
 
-    def __init__(self, client: WebhookClient | None, config: Webhooks, node: str) -> None:
+    def __init__(self, client: WebhookClient | None, config: Webhooks) -> None:
         self._maybe = client
         self._events = frozenset(config.events)
         self._headers = [name.lower() for name in config.headers]
-        self._node = node
+        self._node = ""
 
     @classmethod
-    def from_config(cls, config: Webhooks, secrets: Sequence[str], node: str, clock: Clock) -> Self:
+    def from_config(cls, config: Webhooks, secrets: Sequence[str], clock: Clock) -> Self:
         """Raises ConfigError."""
         if config.url is None:
             if config.events:
                 raise ConfigError("webhooks.url", "expected where the application is, for `events`")
-            return cls(None, config, node)
+            return cls(None, config)
         _check_url(config.url)
         if not secrets:
             raise ConfigError("webhooks.secret", f"expected `whsec_...`, here or in {config.secret_env}")
         keys = [key_of(secret) for secret in secrets]
-        return cls(WebhookClient(config.url, keys, config.timeout, config.concurrency, clock), config, node)
+        return cls(WebhookClient(config.url, keys, config.timeout, config.concurrency, clock), config)
 
-    async def start(self) -> None:
+    async def start(self, node: str) -> None:
+        """node: what the application knows this process by."""
+        self._node = node
         if self._maybe is not None:
             await self._maybe.start()
 
@@ -116,11 +118,18 @@ class WebhookHooks:
 
     def _install(self, rule: ChannelRule) -> None:
         if rule.webhooks and self._maybe is None:
-            raise ConfigError("webhooks.url", f"the rule {rule.match!r} wants webhooks: expected where the application is")
+            raise ConfigError(
+                "webhooks.url", f"the rule {rule.match!r} wants webhooks: expected where the application is"
+            )
         if "subscribe" in rule.webhooks and rule.on_subscribe is None:
-            rule.on_subscribe = Hook(self.subscribe, ("session",), (*rule.parameters, "data", "channel"))
+            rule.on_subscribe = Hook(self.subscribe, ("session",), ("channel", *rule.parameters, "data"))
         if "publish" in rule.webhooks and rule.on_publish is None:
-            rule.on_publish = Hook(self.publish, ("session", "data"), (*rule.parameters, "channel"))
+            rule.on_publish = Hook(self.publish, ("session", "data"), ("channel", *rule.parameters))
+
+    @property
+    def connects(self) -> bool:
+        """Whether the application says who may connect."""
+        return "connect" in self._events
 
     @property
     def _client(self) -> WebhookClient:
@@ -129,7 +138,9 @@ class WebhookHooks:
 
     # ------------------------------------------------------------------------------------------------------- questions
 
-    async def connect(self, session: Session, data: Any = None, request: Handshake | None = None) -> Welcome:
+    async def connect(
+        self, session: Session, data: msgspec.Raw | None = None, request: Handshake | None = None
+    ) -> Welcome:
         """For `on_connect`."""
         shown = request or Handshake("")
         about = {
@@ -160,17 +171,19 @@ class WebhookHooks:
             raise Disconnect.expired()
         return answer.expires
 
-    async def subscribe(self, session: Session, data: Any = None, **parameters: str) -> None:
+    async def subscribe(
+        self, session: Session, channel: str, data: msgspec.Raw | None = None, **parameters: str
+    ) -> None:
         """For `on_subscribe`."""
-        about = {"parameters": parameters, "data": data}
+        about = {"channel": channel, "parameters": parameters, "data": data}
         await self._ask_of(session, "client.subscribe", about, Answer, again=True)
 
-    async def publish(self, session: Session, data: Any, **parameters: str) -> Any:
-        """For `on_publish`."""
-        about = {"parameters": parameters, "data": data}
+    async def publish(self, session: Session, data: msgspec.Raw, channel: str, **parameters: str) -> Any:
+        """For `on_publish`. What is no JSON is shown as text, and bytes in base64."""
+        about = {"channel": channel, "parameters": parameters, "data": data}
         return (await self._ask_of(session, "client.publish", about, DataAnswer, again=False)).data
 
-    async def rpc(self, session: Session, method: str, data: Any) -> Any:
+    async def rpc(self, session: Session, method: str, data: msgspec.Raw | None) -> Any:
         """For calls that no function in Python answers."""
         about = {"method": method, "data": data}
         return (await self._ask_of(session, "client.rpc", about, DataAnswer, again=False)).data
@@ -204,11 +217,11 @@ class WebhookHooks:
         code = {"code": why.code, "reason": why.reason} if why is not None else {}
         self._client.notify("client.disconnect", {**about, **code})
 
-    def occupied(self, channel: str) -> None:
-        self._client.notify("channel.occupied", {"channel": channel, "node": self._node})
-
-    def vacated(self, channel: str) -> None:
-        self._client.notify("channel.vacated", {"channel": channel, "node": self._node})
+    def occupancy(self, channel: str, rule: ChannelRule, occupied: bool) -> None:
+        """A channel got its first subscriber at this node, or lost its last one."""
+        kind = "occupied" if occupied else "vacated"
+        if kind in rule.webhooks:
+            self._client.notify(f"channel.{kind}", {"channel": channel, "node": self._node})
 
 
 def _unanswered(why: WebhookFailed) -> NoReturn:

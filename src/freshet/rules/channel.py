@@ -36,15 +36,16 @@ class Channel:
     def on_subscribe(self, function: F) -> F:
         """`function(session, **parameters)` runs before a client subscribes; raise `Refusal` to refuse it.
 
-        It may also ask for `data`, what the client sent along.
+        It may also ask for `channel`, and for `data`, what the client sent along.
         """
-        self.rule.on_subscribe = Hook(function, ("session",), (*self.rule.parameters, "data"))
+        self.rule.on_subscribe = Hook(function, ("session",), ("channel", *self.rule.parameters, "data"))
         return function
 
     def on_publish(self, function: F) -> F:
         """`function(session, data, **parameters)` runs before a client's publication; what it returns is published.
 
-        None: as the client sent it. Raise `Refusal` to refuse it. Not called for what the server publishes.
+        None: as the client sent it. Raise `Refusal` to refuse it. It may also ask for `channel`. Not called for what
+        the server publishes.
         """
-        self.rule.on_publish = Hook(function, ("session", "data"), self.rule.parameters)
+        self.rule.on_publish = Hook(function, ("session", "data"), ("channel", *self.rule.parameters))
         return function

@@ -138,13 +138,15 @@ class Welcome(msgspec.Struct, frozen=True):
 class Hooks:
     """The user's functions that belong to no channel rule."""
 
-    __slots__ = ("api", "connect", "disconnect", "message", "rpc")
+    __slots__ = ("any_rpc", "api", "connect", "disconnect", "message", "refresh", "rpc")
 
     def __init__(self) -> None:
         self.connect: Hook | None = None
         self.disconnect: Hook | None = None
         self.message: Hook | None = None
+        self.refresh: Hook | None = None  # until when a client may stay whose time is over
         self.rpc: dict[str, Hook] = {}  # of clients
+        self.any_rpc: Hook | None = None  # for methods that are not among them
         self.api: dict[str, Hook] = {}  # of callers of the server API
 
 

@@ -1,5 +1,6 @@
 """Channel rules: which options a channel has, by the pattern that its name matches: the first that matches wins."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal, Self
 
 from msgspec import structs
@@ -49,6 +50,9 @@ class ChannelRules:
     def __init__(self, longest: int = 255) -> None:
         self._longest = longest
         self._rules: list[ChannelRule] = []
+
+    def __iter__(self) -> Iterator[ChannelRule]:
+        return iter(self._rules)
 
     def add(self, rule: ChannelRule) -> None:
         self._rules.append(rule)
