@@ -35,9 +35,16 @@ from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
+from freshet.engines.base import Engine
+from freshet.engines.local.engine import LocalEngine
+from freshet.engines.memory import MemoryEngine
+from freshet.engines.nats.engine import SCHEMES as NATS_SCHEMES
+from freshet.engines.nats.engine import NatsEngine
+from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
+from freshet.engines.redis.engine import RedisEngine
+from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError, Disconnect
 from freshet.model.log import ClientInfo, Position, Stream
-from freshet.node.engine import engine_of
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
@@ -58,6 +65,29 @@ from freshet.runtime.signals import EndingSignals
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
+
+
+ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
+    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
+    "sqlite": lambda config, clock: SqliteEngine(config.engine, config.timing.presence_ttl, clock),
+    **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
+    **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
+}
+
+
+def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
+    """The engine that a configuration names; in one of several workers, what leads to the hub that has it.
+
+    Raises ConfigError.
+    """
+    scheme = config.engine.partition(":")[0]
+    if scheme not in ENGINES:
+        raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
+    engine = ENGINES[scheme](config, clock)
+    server = SERVER.get()
+    if not engine.shared and server is not None and server.hub:
+        return LocalEngine(server.hub, config.engine, config.timing.presence_ttl)
+    return engine
 
 
 OPEN = (

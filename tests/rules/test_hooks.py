@@ -32,7 +32,7 @@ async def test_parameters_of_the_pattern_come_by_name() -> None:
 
 def test_a_function_that_asks_for_something_else_is_refused_at_once_with_what_it_may_ask_for() -> None:
     channel = Freshet(dev=True).channel("lot:{number}")
-    with pytest.raises(TypeError, match="asks for 'lot'; after session it may ask for data, number"):
+    with pytest.raises(TypeError, match="asks for 'lot'; after session it may ask for channel, data, number"):
 
         @channel.on_subscribe
         def wrong(session: Any, lot: str) -> None: ...
@@ -87,7 +87,7 @@ async def test_a_parameter_with_a_default_may_be_called_anything() -> None:
     [
         (lambda: None, "must take session, data"),
         (lambda session: None, "must take session, data"),
-        (lambda session, data, lot: None, "asks for 'lot'; after session, data it may ask for house, number"),
+        (lambda session, data, lot: None, "asks for 'lot'; after session, data it may ask for channel, house, number"),
     ],
 )
 def test_a_wrong_signature_is_a_type_error_that_says_what_is_allowed(function: Any, says: str) -> None:

@@ -7,11 +7,11 @@ from contextvars import copy_context
 import pytest
 
 from freshet import Freshet
+from freshet.app import engine_of
 from freshet.config import Config
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.redis.engine import RedisEngine
-from freshet.node.engine import engine_of
 from freshet.runtime.server import SERVER, RunningServer
 from tests.tools.sessions import connected
 

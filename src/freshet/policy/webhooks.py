@@ -40,14 +40,14 @@ class WebhookDisconnect(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
-class Answer(msgspec.Struct, forbid_unknown_fields=True):
+class WebhookAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """What every answer may say. Neither: it may."""
 
     error: WebhookError | None = None
     disconnect: WebhookDisconnect | None = None
 
 
-class ConnectAnswer(Answer):
+class ConnectAnswer(WebhookAnswer):
     """As `Welcome`. user: who it is; without one, who its token says it is."""
 
     user: str | None = None
@@ -57,14 +57,14 @@ class ConnectAnswer(Answer):
     expires: float | None = None
 
 
-class RefreshAnswer(Answer):
+class RefreshAnswer(WebhookAnswer):
     """expires: epoch seconds; None: it may stay for as long as it likes. expired: it may not stay."""
 
     expires: float | None = None
     expired: bool = False
 
 
-class DataAnswer(Answer):
+class DataAnswer(WebhookAnswer):
     """data: what is published instead, or what an rpc answers."""
 
     data: msgspec.Raw | None = None
@@ -176,7 +176,7 @@ class WebhookHooks:
     ) -> None:
         """For `on_subscribe`."""
         about = {"channel": channel, "parameters": parameters, "data": data}
-        await self._ask_of(session, "client.subscribe", about, Answer, again=True)
+        await self._ask_of(session, "client.subscribe", about, WebhookAnswer, again=True)
 
     async def publish(self, session: Session, data: msgspec.Raw, channel: str, **parameters: str) -> Any:
         """For `on_publish`. What is no JSON is shown as text, and bytes in base64."""

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from freshet.app import engine_of
 from freshet.config import Config, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub
-from freshet.node.engine import engine_of
 
 log = logging.getLogger("freshet.workers")
 
