@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
+from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import (
@@ -43,8 +44,8 @@ from freshet.engines.nats.engine import NatsEngine
 from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
-from freshet.errors import ConfigError, Disconnect
-from freshet.model.log import ClientInfo, Position, Stream
+from freshet.errors import ConfigError
+from freshet.model.log import Position
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
@@ -55,7 +56,7 @@ from freshet.policy.rights import Rights
 from freshet.policy.tokens import TokenVerifier
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.channel import Channel, with_options
-from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
+from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
@@ -124,7 +125,7 @@ class SyncCalls:
         self.drain = portal.blocking(live.drain)
 
 
-class Freshet:
+class Freshet(Calls):
     """The real-time server as an ASGI application.
 
     What it does for the application, from `publish` to `drain`, may be awaited in any event loop, and is done in the
@@ -158,11 +159,11 @@ class Freshet:
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine_of(config, clock), tokens, clock, webhooks)
-        self._run = run = node.portal.run
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
         dispatcher = Dispatcher(node, [rates, Rights(tokens, personal_channels=config.personal_channels)])
-        self._server = server = ServerOperations(node, dispatcher.policies)
+        super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
+        run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
         self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment, dev=dev)
@@ -297,40 +298,6 @@ class Freshet:
 
     # ------------------------------------------------------------------------------------------------- from the server
 
-    async def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        skip_history: bool = False,
-    ) -> Position:
-        """Publish once; every subscriber of `channel` gets it. The answer is its position in the channel's log.
-
-        data: bytes go out as they are; anything else as JSON (what msgspec knows, and pydantic models).
-        idempotency_key: a second publication with the same key within 5 minutes is not made.
-        skip_history: only those who are subscribed now get it; its position is `NOWHERE`.
-
-        Raises Refusal 102 when no rule matches. Raises EngineUnavailable when the engine could not be asked or did not
-        answer: then nobody knows whether it was made, and to publish again with the same key is safe.
-        """
-        return await self._run(self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history))
-
-    async def broadcast(
-        self,
-        channels: Iterable[str],
-        data: Any,
-        *,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        skip_history: bool = False,
-    ) -> list[Position]:
-        """Publish the same in each of `channels`, in turn. Raises as `publish`, at the first that cannot be."""
-        return await self._run(
-            self._server.broadcast(list(channels), as_payload(data), tags, idempotency_key, skip_history)
-        )
-
     async def emit(
         self,
         event: str,
@@ -345,47 +312,6 @@ class Freshet:
         one list. Raises as `publish`.
         """
         return await self._namespaces.find(namespace).emit(event, *arguments, room=room, tags=tags)
-
-    async def history(
-        self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
-    ) -> Stream:
-        """A part of a channel's log, oldest first, or newest first when `reverse`, and the position of the log.
-
-        since: only what came after it (before it, when `reverse`). limit: at most so many; 0: the position alone; below
-        0: all. Raises Refusal 102, or 108 when the channel keeps none.
-        """
-        return await self._run(self._server.history(channel, since, limit, reverse))
-
-    async def remove_history(self, channel: str) -> None:
-        """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""
-        await self._run(self._server.remove_history(channel))
-
-    async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
-        return await self._run(self._server.presence(channel))
-
-    async def channels(self, pattern: str = "") -> dict[str, int]:
-        """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
-        return await self._run(self._server.channels(pattern))
-
-    async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
-        """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
-
-        since: they get what they missed since then.
-        """
-        await self._run(self._server.subscribe(user, channel, client, since))
-
-    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
-        """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
-        await self._run(self._server.unsubscribe(user, channel, client))
-
-    async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
-        """Disconnect all of a user's clients, or one; without `why`, for good (3503)."""
-        await self._run(self._server.disconnect(user, why, client))
-
-    async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
-        """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
-        await self._run(self._server.refresh(user, expires, client))
 
     async def drain(self) -> None:
         """Admit no new clients, and disconnect those that are here, at a pace, within `timing.drain`.

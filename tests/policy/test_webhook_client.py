@@ -2,11 +2,8 @@
 
 import asyncio
 import base64
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +13,7 @@ from freshet.errors import ConfigError
 from freshet.policy.webhook_client import BREAKS_AFTER, WAITING, Breaker, WebhookClient, WebhookFailed, key_of
 from freshet.runtime.clock import SYSTEM
 from freshet.testing import ManualClock
+from tests.policy.receiver import Receiver, receiving
 from tests.tools.patience import eventually, seconds
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
@@ -26,57 +24,10 @@ class Answer(msgspec.Struct, forbid_unknown_fields=True):
     may: bool
 
 
-class Receiver:
-    """An application. answers: what it says to each request, the last of them again and again."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, bytes, dict[str, str]]] = [(200, b'{"may":true}', {})]
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.hold = threading.Event()
-        self.hold.set()
-        self.at_once = self.most_at_once = 0
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                receiver.serve(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hooks"
-
-    def serve(self, it: BaseHTTPRequestHandler) -> None:
-        body = it.rfile.read(int(it.headers["content-length"]))
-        self.requests.append(({name.lower(): value for name, value in it.headers.items()}, body))
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        self.hold.wait(seconds(10))
-        self.at_once -= 1
-        status, answer, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if status == 0:
-            it.close_connection = True
-            it.connection.close()
-            return
-        it.send_response(status)
-        for name, value in {"Content-Length": str(len(answer)), **headers}.items():
-            it.send_header(name, value)
-        it.end_headers()
-        it.wfile.write(answer)
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield receiver
-    receiver.hold.set()
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    with receiving() as receiver:
+        yield receiver
 
 
 @asynccontextmanager

@@ -42,8 +42,9 @@ def load(
     for where, value in (overrides or {}).items():
         _put(tree, where.split("."), value)
     config = parse(tree)
+    secrets = config.tokens.secret_env, config.api.key_env, config.metrics.key_env, config.webhooks.secret_env
     for name in unknown:
-        if name not in (config.tokens.secret_env, config.api.key_env, config.metrics.key_env):
+        if name not in secrets:
             where = name.removeprefix(PREFIX).lower().replace("__", ".")
             raise ConfigError(name, f"no such option. {allowed(where, list(paths(Config)))}")
     return config

@@ -141,7 +141,7 @@ def decode(text: bytes, kind: Any = Any) -> Any:
             value = json.loads(text.decode(), parse_constant=_no_json)
         except ValueError:
             raise refused from None
-    return msgspec.convert(value, kind, str_keys=True)
+    return Raw(text) if kind is Raw else msgspec.convert(value, kind, str_keys=True)
 
 
 def _no_json(name: str) -> Any:

@@ -22,6 +22,7 @@ from freshet.session.session import Session
 
 NO = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 CODES, CLOSES = range(1000, 4_294_967_296), range(4000, 5000)  # an application's own
+NOTHING, ABSENT = msgspec.Raw(b"null"), msgspec.Raw()
 LONGEST_REASON = 123  # bytes of a close reason
 
 
@@ -51,9 +52,9 @@ class ConnectAnswer(WebhookAnswer):
     """As `Welcome`. user: who it is; without one, who its token says it is."""
 
     user: str | None = None
-    info: msgspec.Raw | None = None
+    info: msgspec.Raw = ABSENT
     channels: list[str] = []
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = NOTHING
     expires: float | None = None
 
 
@@ -67,7 +68,7 @@ class RefreshAnswer(WebhookAnswer):
 class DataAnswer(WebhookAnswer):
     """data: what is published instead, or what an rpc answers."""
 
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = NOTHING
 
 
 class WebhookHooks:
@@ -138,9 +139,7 @@ class WebhookHooks:
 
     # ------------------------------------------------------------------------------------------------------- questions
 
-    async def connect(
-        self, session: Session, data: msgspec.Raw | None = None, request: Handshake | None = None
-    ) -> Welcome:
+    async def connect(self, session: Session, data: msgspec.Raw = NOTHING, request: Handshake | None = None) -> Welcome:
         """For `on_connect`."""
         shown = request or Handshake("")
         about = {
@@ -159,7 +158,7 @@ class WebhookHooks:
             if why.status in NO:
                 raise Disconnect.permission_denied("the application refused the client") from None
             _unanswered(why)
-        return Welcome(answer.user, answer.info, answer.channels, answer.data, answer.expires)
+        return Welcome(answer.user, answer.info or None, answer.channels, answer.data or None, answer.expires)
 
     async def refresh(self, session: Session) -> float | None:
         """Until when the session may stay, epoch seconds; None: without an end.
@@ -171,9 +170,7 @@ class WebhookHooks:
             raise Disconnect.expired()
         return answer.expires
 
-    async def subscribe(
-        self, session: Session, channel: str, data: msgspec.Raw | None = None, **parameters: str
-    ) -> None:
+    async def subscribe(self, session: Session, channel: str, data: msgspec.Raw = NOTHING, **parameters: str) -> None:
         """For `on_subscribe`."""
         about = {"channel": channel, "parameters": parameters, "data": data}
         await self._ask_of(session, "client.subscribe", about, WebhookAnswer, again=True)
@@ -181,12 +178,12 @@ class WebhookHooks:
     async def publish(self, session: Session, data: msgspec.Raw, channel: str, **parameters: str) -> Any:
         """For `on_publish`. What is no JSON is shown as text, and bytes in base64."""
         about = {"channel": channel, "parameters": parameters, "data": data}
-        return (await self._ask_of(session, "client.publish", about, DataAnswer, again=False)).data
+        return (await self._ask_of(session, "client.publish", about, DataAnswer, again=False)).data or None
 
-    async def rpc(self, session: Session, method: str, data: msgspec.Raw | None) -> Any:
+    async def rpc(self, session: Session, method: str, data: msgspec.Raw) -> Any:
         """For calls that no function in Python answers."""
         about = {"method": method, "data": data}
-        return (await self._ask_of(session, "client.rpc", about, DataAnswer, again=False)).data
+        return (await self._ask_of(session, "client.rpc", about, DataAnswer, again=False)).data or None
 
     async def _ask_of(
         self, session: Session, kind: str, about: Mapping[str, Any], answer: type[Any], *, again: bool

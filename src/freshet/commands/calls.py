@@ -1,0 +1,96 @@
+"""What an application asks of its server from Python: publish, read, and have its way with clients.
+
+Each may be called from any thread and any event loop: it runs in the node's own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from freshet.commands.server import ServerOperations
+from freshet.errors import Disconnect
+from freshet.model.log import ClientInfo, Position, Stream
+from freshet.rules.hooks import as_payload
+from freshet.runtime.portal import Portal
+
+
+class Calls:
+    """The part of `Freshet` that is behind `await live.publish(...)` and its like."""
+
+    def __init__(self, server: ServerOperations, portal: Portal) -> None:
+        self._server = server
+        self._run = portal.run
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        skip_history: bool = False,
+    ) -> Position:
+        """Publish once; every subscriber of `channel` gets it. The answer is its position in the channel's log.
+
+        data: bytes go out as they are; anything else as JSON (what msgspec knows, and pydantic models).
+        idempotency_key: a second publication with the same key within 5 minutes is not made.
+        skip_history: only those who are subscribed now get it; its position is `NOWHERE`.
+
+        Raises Refusal 102 when no rule matches. Raises EngineUnavailable when the engine could not be asked or did not
+        answer: then nobody knows whether it was made, and to publish again with the same key is safe.
+        """
+        return await self._run(self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history))
+
+    async def broadcast(
+        self,
+        channels: Iterable[str],
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        skip_history: bool = False,
+    ) -> list[Position]:
+        """Publish the same in each of `channels`, in turn. Raises as `publish`, at the first that cannot be."""
+        return await self._run(
+            self._server.broadcast(list(channels), as_payload(data), tags, idempotency_key, skip_history)
+        )
+
+    async def history(
+        self, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> Stream:
+        """A part of a channel's log, oldest first, or newest first when `reverse`, and the position of the log.
+
+        since: only what came after it (before it, when `reverse`). limit: at most so many; 0: the position alone; below
+        0: all. Raises Refusal 102, or 108 when the channel keeps none.
+        """
+        return await self._run(self._server.history(channel, since, limit, reverse))
+
+    async def remove_history(self, channel: str) -> None:
+        """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""
+        await self._run(self._server.remove_history(channel))
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """Who is in `channel`, by client id. Raises Refusal 102, or 108 when its rule has no presence."""
+        return await self._run(self._server.presence(channel))
+
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """The channels with subscribers, and how many. In `pattern`, `*` is anything and `?` one character."""
+        return await self._run(self._server.channels(pattern))
+
+    async def subscribe(self, user: str, channel: str, *, client: str = "", since: Position | None = None) -> None:
+        """Subscribe all of a user's clients, or only the one with the id `client`. Raises Refusal 102.
+
+        since: they get what they missed since then.
+        """
+        await self._run(self._server.subscribe(user, channel, client, since))
+
+    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
+        """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
+        await self._run(self._server.unsubscribe(user, channel, client))
+
+    async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
+        """Disconnect all of a user's clients, or one; without `why`, for good (3503)."""
+        await self._run(self._server.disconnect(user, why, client))
+
+    async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
+        """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""
+        await self._run(self._server.refresh(user, expires, client))
