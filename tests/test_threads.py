@@ -20,7 +20,7 @@ from tests.tools.redis import Redis, redis
 
 Call = Callable[..., Awaitable[Any]]
 METHODS = sorted(
-    name for name, method in vars(Freshet).items() if inspect.iscoroutinefunction(method) and name[0] != "_"
+    name for name, method in inspect.getmembers(Freshet) if inspect.iscoroutinefunction(method) and name[0] != "_"
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "broadcast": (["a", "b"], 1),

@@ -16,8 +16,10 @@ NOT_RUN = {
     "docs/guide/deployment.md": 8,
     "docs/guide/monitoring.md": 2,
     "docs/guide/tokens.md": 2,
+    "docs/guide/webhooks.md": 6,
     "docs/quick-start/index.md": 1,
     "examples/react/README.md": 1,
+    "examples/webhooks/README.md": 3,
 }
 
 

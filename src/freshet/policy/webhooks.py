@@ -22,7 +22,7 @@ from freshet.session.session import Session
 
 NO = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 CODES, CLOSES = range(1000, 4_294_967_296), range(4000, 5000)  # an application's own
-NOTHING, ABSENT = msgspec.Raw(b"null"), msgspec.Raw()
+NOTHING = msgspec.Raw(b"null")
 LONGEST_REASON = 123  # bytes of a close reason
 
 
@@ -52,7 +52,7 @@ class ConnectAnswer(WebhookAnswer):
     """As `Welcome`. user: who it is; without one, who its token says it is."""
 
     user: str | None = None
-    info: msgspec.Raw = ABSENT
+    info: msgspec.Raw = NOTHING
     channels: list[str] = []
     data: msgspec.Raw = NOTHING
     expires: float | None = None
@@ -158,7 +158,7 @@ class WebhookHooks:
             if why.status in NO:
                 raise Disconnect.permission_denied("the application refused the client") from None
             _unanswered(why)
-        return Welcome(answer.user, answer.info or None, answer.channels, answer.data or None, answer.expires)
+        return Welcome(answer.user, _given(answer.info), answer.channels, _given(answer.data), answer.expires)
 
     async def refresh(self, session: Session) -> float | None:
         """Until when the session may stay, epoch seconds; None: without an end.
@@ -178,12 +178,12 @@ class WebhookHooks:
     async def publish(self, session: Session, data: msgspec.Raw, channel: str, **parameters: str) -> Any:
         """For `on_publish`. What is no JSON is shown as text, and bytes in base64."""
         about = {"channel": channel, "parameters": parameters, "data": data}
-        return (await self._ask_of(session, "client.publish", about, DataAnswer, again=False)).data or None
+        return _given((await self._ask_of(session, "client.publish", about, DataAnswer, again=False)).data)
 
     async def rpc(self, session: Session, method: str, data: msgspec.Raw) -> Any:
         """For calls that no function in Python answers."""
         about = {"method": method, "data": data}
-        return (await self._ask_of(session, "client.rpc", about, DataAnswer, again=False)).data or None
+        return _given((await self._ask_of(session, "client.rpc", about, DataAnswer, again=False)).data)
 
     async def _ask_of(
         self, session: Session, kind: str, about: Mapping[str, Any], answer: type[Any], *, again: bool
@@ -219,6 +219,11 @@ class WebhookHooks:
         kind = "occupied" if occupied else "vacated"
         if kind in rule.webhooks:
             self._client.notify(f"channel.{kind}", {"channel": channel, "node": self._node})
+
+
+def _given(data: msgspec.Raw) -> msgspec.Raw | None:
+    """null is what was not said."""
+    return data if data != NOTHING else None
 
 
 def _unanswered(why: WebhookFailed) -> NoReturn:
