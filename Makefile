@@ -98,7 +98,7 @@ pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(PYTHON) -m venv $(VENV)/pin
 	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv
 	$(PIN) $(ARGS) --output-file requirements/run.txt
-	$(PIN) $(ARGS) --extra nats --extra redis --constraint requirements/run.txt --output-file requirements/image.txt
+	$(PIN) $(ARGS) --extra nats --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
 	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 
 .PHONY: clean
