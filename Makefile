@@ -32,6 +32,10 @@ check: $(VENV)/dev ## format, lint, types, architecture; takes seconds
 	$(BIN)/mypy --strict src
 	$(BIN)/pytest --quiet tests/test_architecture.py
 
+.PHONY: audit
+audit: $(VENV)/audit/made ## look for known vulnerabilities in what is pinned, where a source of them can be reached
+	@$(PYTHON) tests/tools/audit.py $(VENV)/audit/bin/pip-audit requirements/*.txt
+
 .PHONY: format
 format: $(VENV)/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff format .
@@ -43,6 +47,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.clients $(ARGS)
 	$(BIN)/python -m bench.memory $(ARGS)
 	$(BIN)/python -m bench.engines $(ARGS)
+	$(BIN)/python -m bench.tls $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 
@@ -80,26 +85,34 @@ $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/run: $(VENV)/made requirements/run.txt pyproject.toml
-	$(PIP) install --require-hashes -r requirements/run.txt
-	$(PIP) install --no-deps --editable .
+$(VENV)/run: $(VENV)/made requirements/build.txt requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev: $(VENV)/made requirements/dev.txt pyproject.toml
-	$(PIP) install --require-hashes -r requirements/dev.txt
-	$(PIP) install --no-deps --editable .
+$(VENV)/dev: $(VENV)/made requirements/build.txt requirements/dev.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/run $@
 
-PIN := $(VENV)/pin/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+$(VENV)/audit/made: requirements/audit.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt
+	@touch $@
+
+COMPILE := $(VENV)/pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
+PIN := $(COMPILE) pyproject.toml
 
 .PHONY: pins
 pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(PYTHON) -m venv $(VENV)/pin
-	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv==0.13.9
 	$(PIN) $(ARGS) --output-file requirements/run.txt
 	$(PIN) $(ARGS) --extra nats --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
 	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	echo 'hatchling editables' | tr ' ' '\n' | $(COMPILE) $(ARGS) --constraint requirements/dev.txt --output-file requirements/build.txt -
+	echo pip-audit | $(COMPILE) $(ARGS) --output-file requirements/audit.txt -
 
 .PHONY: clean
 clean: ## remove what was installed, built or cached

@@ -66,6 +66,8 @@ TABLES = {
     "rates": "`[rates]`",
     "timing": "`[timing]`",
     "http": "`[http]`",
+    "tls": "`[tls]`",
+    "internal": "`[internal]`",
     "websocket": "`[websocket]`",
 }
 ABOUT_TABLES = {
@@ -79,6 +81,8 @@ ABOUT_TABLES = {
     "rates": config.Rates.__doc__,
     "timing": config.Timing.__doc__,
     "http": config.Http.__doc__,
+    "tls": config.Tls.__doc__,
+    "internal": config.Internal.__doc__,
     "websocket": config.WebSocket.__doc__,
 }
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.api.http import ApiEndpoint
@@ -49,7 +50,7 @@ from freshet.model.log import Position
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
-from freshet.ops.routes import routes as ops_routes
+from freshet.ops.routes import health_routes, metrics_routes
 from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
@@ -59,8 +60,9 @@ from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.portal import Portal
-from freshet.runtime.server import SERVER, HttpBounds, RunningServer
+from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
 from freshet.runtime.signals import EndingSignals
 
 log = logging.getLogger("freshet")
@@ -89,6 +91,10 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
     if not engine.shared and server is not None and server.hub:
         return LocalEngine(server.hub, config.engine, config.timing.presence_ttl)
     return engine
+
+
+def _router(routes: list[BaseRoute]) -> Router:
+    return Router(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
 
 
 OPEN = (
@@ -186,15 +192,18 @@ class Freshet(Calls):
         opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        router = Router(
-            [
-                *client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces)),
-                *ops_routes(Health(lambda: node.state), metrics),
-                *api_routes(api, Description(anonymous=config.api.anonymous)),
-            ],
-            redirect_slashes=False,  # it would make an URL of whatever `Host` says
-        )
-        return HostGuard(router, Hosts(config.hosts, dev=dev))
+        health, internal = Health(lambda: node.state), config.internal
+        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces))
+        operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
+        if config.tls.certificate and server.tls is None:  # the command line comes first
+            server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
+        if internal.port:
+            # Where no key is asked for, a page of a stranger must not get there by a name of its own.
+            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous)
+            app = HostGuard(_router([*health_routes(health), *operators]), hosts)
+            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(self._answer, app))
+            operators = []
+        return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -362,8 +371,11 @@ class Freshet(Calls):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
-            return
+            await serve_lifespan(self.lifespan(), receive, send)
+        else:
+            await self._answer(self._router, scope, receive, send)
+
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._started()
         if started is None or not started.done():
             if not self._in_lifespan:
@@ -373,7 +385,7 @@ class Freshet(Calls):
                 )
                 self._in_lifespan = True
             await self._start()
-        await self._router(scope, receive, send)
+        await app(scope, receive, send)
 
     def _started(self) -> asyncio.Task[None] | None:
         """Its start, in this event loop. Raises RuntimeError when it runs in another one."""
@@ -385,6 +397,10 @@ class Freshet(Calls):
 
     def _say_who_may_connect(self) -> None:
         """To the operator, where that is not what he may expect."""
+        if SERVER.get() is None and (self.config.internal.port or self.config.tls.certificate):
+            log.warning(
+                "[tls] and [internal] are for `freshet serve`: with internal.port, /api and /metrics are nowhere"
+            )
         if self._dev:
             log.warning(OPEN)
         elif not (
@@ -419,16 +435,3 @@ class Freshet(Calls):
             raise
         if server is None and self.config.drain_on_signal:
             self._signals.watch()
-
-    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()  # lifespan.startup
-        lifespan = self.lifespan()
-        try:
-            await lifespan.__aenter__()
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()  # lifespan.shutdown
-        await lifespan.__aexit__(None, None, None)
-        await send({"type": "lifespan.shutdown.complete"})

@@ -48,6 +48,9 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         ("engine = 'carrier://pigeon'", "engine", "memory"),
         ("[[channels]]\nmatch = '{1a}'", "channels[0].match", "name of its own"),
         ("[tokens]\nalgorithms = ['RS256']", "tokens.algorithms[0]", "HS256, HS384, HS512"),
+        ("[tls]\nkey = 'key.pem'", "tls.key", "set tls.certificate"),
+        ("[tls]\nclient_ca = 'ca.pem'", "tls.client_ca", "set tls.certificate"),
+        ("[internal]\nport = 70000", "internal.port", "<= 65535"),
         ("origins = ['example.org']", "origins[0]", "https://example.org"),
     ],
 )

@@ -41,7 +41,7 @@ class Prometheus(Broker):
             "10s": "1s",
             "15s": "1s",
             "/run/secrets/metrics_key": str(folder / "metrics_key"),
-            '"one:8000", "two:8000"': ", ".join(f'"{HOST}:{node.port}"' for node in nodes),
+            '"one:9000", "two:9000"': ", ".join(f'"{HOST}:{node.port}"' for node in nodes),
         }.items():
             assert text.count(theirs) == 1, theirs
             text = text.replace(theirs, ours)

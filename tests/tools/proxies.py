@@ -34,7 +34,7 @@ http {{
 }}
 """
 # It would wait for connections that stay open for as long as they do.
-CADDY = "{\n\tadmin off\n\tgrace_period 1s\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n"
+CADDY = "{\n\tadmin off\n\tgrace_period 1s\n\tauto_https disable_redirects\n\tskip_install_trust\n\tlog {\n"
 
 
 @contextmanager
@@ -84,6 +84,7 @@ def _nginx(folder: Path, port: int, certificate: Path, key: Path, nodes: Sequenc
         "listen 443": f"listen {HOST}:{port}",
         "/etc/ssl/live.example.org.pem": str(certificate),
         "/etc/ssl/live.example.org.key": str(key),
+        "/var/log/nginx/": f"{folder}/",
     }
     (folder / "freshet.conf").write_text(_of((DEPLOY / "nginx/freshet.conf").read_text(), nodes, changes))
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
@@ -104,6 +105,6 @@ def _haproxy(folder: Path, port: int, certificate: Path, key: Path, nodes: Seque
 
 def _caddy(folder: Path, port: int, certificate: Path, key: Path, nodes: Sequence[int]) -> list[str]:
     site = f"https://{HOST}:{port} {{\n\ttls {certificate} {key}\n"
-    text = _of((DEPLOY / "caddy/Caddyfile").read_text(), nodes, {"live.example.org {\n": site})
-    (folder / "Caddyfile").write_text(CADDY + text)
+    changes = {"live.example.org {\n": site, "{\n\tlog {\n": CADDY}
+    (folder / "Caddyfile").write_text(_of((DEPLOY / "caddy/Caddyfile").read_text(), nodes, changes))
     return [require("caddy"), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]

@@ -22,10 +22,13 @@ GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
 
 
 class Server:
-    """A running server: where it is, what it has written, and how to end it."""
+    """A running server: where it is, what it has written, and how to end it. secure: it speaks TLS."""
 
-    def __init__(self, process: subprocess.Popen[bytes], host: str, port: int, output: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], host: str, port: int, output: Path, *, secure: bool = False
+    ) -> None:
         self.process = process
+        self.secure = secure
         self.host = host
         self.port = port
         self._output = output
@@ -35,10 +38,10 @@ class Server:
         return self.process.pid
 
     def http(self, path: str = "/") -> str:
-        return f"http://{self.host}:{self.port}{path}"
+        return f"http{'s' if self.secure else ''}://{self.host}:{self.port}{path}"
 
     def ws(self, path: str = "/") -> str:
-        return f"ws://{self.host}:{self.port}{path}"
+        return f"ws{'s' if self.secure else ''}://{self.host}:{self.port}{path}"
 
     def log(self) -> str:
         """All that it has written so far, to either stream."""
@@ -111,7 +114,7 @@ def serving(
                 cwd=cwd or ROOT,
                 env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
-        server = Server(process, host, port, output)
+        server = Server(process, host, port, output, secure="--tls-cert" in arguments)
         try:
             wait_until(server._answers, START, f"port {port} to answer")
             yield server

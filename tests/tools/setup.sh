@@ -17,6 +17,7 @@ SYSTEM=(
     "haproxy      haproxy"
     "caddy        caddy"
     "prometheus   prometheus"
+    "certutil     libnss3-tools"
     "go           golang-go"
     "php          php-cli"
 )

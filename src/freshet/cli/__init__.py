@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from freshet.cli import dotenv
+from freshet.cli.cert import cert
 from freshet.cli.check import check
 from freshet.cli.demo import demo
 from freshet.cli.init import init
@@ -44,7 +45,7 @@ def options(
     dotenv.load()
 
 
-for command in (init, serve, demo, publish, tail, check, token, version):
+for command in (init, serve, demo, publish, tail, check, cert, token, version):
     app.command()(command)
 
 

@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from freshet.app import Freshet
 from freshet.cli.configuration import DEFAULT
-from freshet.cli.console import fail, out
+from freshet.cli.console import fail, out, printable
+from freshet.cli.security import Finding, findings
 from freshet.config import load, secret_of
 from freshet.errors import ConfigError
 from freshet.rules.rules import ChannelRules
+from freshet.runtime.server import TlsFiles
+from freshet.transports.tls import context_of
 
 
 def check(
@@ -22,12 +26,22 @@ def check(
     config_path: Annotated[
         Path | None, typer.Option("--config", help="The same, as `freshet serve` takes it.", show_default=False)
     ] = None,
+    security: Annotated[bool, typer.Option("--security", help="Show what is open, and why that matters.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="With --security: exit with 1 if something is open.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="OPTION", help="It is meant to be open, such as channels[0].publish.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address on which `serve` is to listen.")] = "127.0.0.1",
 ) -> None:
-    """Check a configuration, and show which rules it makes.
+    """Check a configuration, and show which rules it makes, or what it leaves open.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       freshet check --config freshet.toml
+      freshet check --security --host 0.0.0.0
+      freshet check --security --strict --accept channels[0].publish
     """
     if path is not None and config_path is not None:
         raise typer.BadParameter("expected one file, as PATH or as --config PATH")
@@ -36,8 +50,15 @@ def check(
         config = load(path)
         Freshet(config=config)  # refuses what `serve` would
         ChannelRules().extend_from(config)
+        if config.tls.certificate:
+            context_of(TlsFiles(*msgspec.structs.astuple(config.tls)))
     except ConfigError as error:
         fail(str(error), f"{path} was not accepted.")
+    if security or strict:
+        _show_findings(
+            path, [each for each in findings(config, host=host) if each.option not in (accept or [])], strict
+        )
+        return
     table = Table("channels", "history", "presence", "subscribe", "publish", "read")
     for rule in config.channels:
         history = f"{rule.history.size} for {rule.history.ttl:g} s" if rule.history else "-"
@@ -50,6 +71,22 @@ def check(
             f"[yellow]Nobody can connect yet:[/yellow] set {escape(config.tokens.secret_env)} or \\[tokens] secret.",
             highlight=False,
         )
+
+
+def _show_findings(path: Path, found: list[Finding], strict: bool) -> None:
+    is_open = sum(each.level == "open" for each in found)
+    table = Table.grid(padding=(0, 2, 1, 0))
+    for level, option, what, why in found:
+        colour = "red" if level == "open" else "yellow"
+        place, how, means = (escape(printable(text)) for text in (option, what, why))
+        table.add_row(f"[{colour}]{level}[/{colour}]", f"[bold]{place}[/bold]: {how}\n{means}")
+    said = f"{is_open} open, {len(found) - is_open} to look at" if found else "nothing is open"
+    out.print(f"{escape(str(path))}: {said}. Rules and hooks of Python code are not seen here.", highlight=False)
+    if found:
+        out.print()
+        out.print(table)
+    if strict and is_open:
+        raise typer.Exit(1)
 
 
 def _place(url: str) -> str:

@@ -1,7 +1,9 @@
 """`freshet serve`: the server."""
 
 import os
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,9 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from freshet.app import Freshet
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
+from freshet.config import Config
 from freshet.errors import ConfigError
+from freshet.runtime.server import TlsFiles
 from freshet.serving.server import announce, log_to_stderr, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, reserve, supervise
@@ -33,6 +37,10 @@ def serve(
     ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port and all channels.")] = 1,
+    tls_cert: Annotated[
+        str, typer.Option(metavar="FILE", help="Speak TLS, with this certificate (PEM); see `freshet cert`.")
+    ] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its key, if it is not in the same file.")] = "",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.
@@ -42,17 +50,23 @@ def serve(
       freshet serve --dev
       FRESHET_SECRET=... freshet serve --config freshet.toml --host 0.0.0.0
       freshet serve app:api --workers 4
+      freshet serve --tls-cert cert.pem --tls-key key.pem
     """
     inherited = Inherited.of(os.environ)
-    announce(inherited)
+    running = announce(inherited)
+    if tls_key and not tls_cert:
+        raise typer.BadParameter("there is no --tls-cert to go with it.", param_hint="--tls-key")
+    if tls_cert:
+        running.tls = TlsFiles(tls_cert, tls_key)
     if workers > 1 and inherited is None:
-        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level))
+        known = _known(None if target else config)
+        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level, known))
     if target is not None:
         if config is not None or engine is not None or dev:
             raise typer.BadParameter(
                 f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
             )
-        _listen(_application(target), f"Serving [bold]{target}[/bold] on http://%s", host, port, log_level, inherited)
+        _listen(_application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, log_level, inherited)
         return
     try:
         live = _standalone(config, engine, dev)
@@ -60,27 +74,43 @@ def serve(
         fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
     if dev and inherited is None:
         _banner(host)
-    _listen(live, "Freshet on ws://%s/connection/websocket", host, port, log_level, inherited)
+    _listen(live, "Freshet on ws%s/connection/websocket", host, port, log_level, inherited)
 
 
 def _listen(app: Any, says: str, host: str, port: int, log_level: str, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
-        err.print(says % where, highlight=False)
+        err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
 
     listen(app, host, port, log_level=log_level, inherited=inherited, started=started)
 
 
-def _parent(what: str, host: str, port: int, workers: int, log_level: str) -> int:
-    log_to_stderr(log_level)
+def _known(config: Path | None) -> Config:
+    """What a parent knows of the options of its workers, which read them themselves and say what is wrong."""
     try:
-        reserved = reserve(host, port)
+        return configuration(config)
+    except ConfigError:
+        return Config()
+
+
+def _parent(what: str, host: str, port: int, workers: int, log_level: str, known: Config) -> int:
+    log_to_stderr(log_level)
+    with ExitStack() as ports:
+        reserved = ports.enter_context(_reserve(host, port))
+        if known.internal.port:
+            ports.enter_context(_reserve(known.internal.host, known.internal.port))
+        if "--dev" in sys.argv:
+            _banner(host)
+        at = reserved.getsockname()[1]
+        scheme = "https" if announce(None).tls or known.tls.certificate else "http"
+        err.print(f"Serving [bold]{what}[/bold] on {scheme}://{place(host, at)}, {workers} workers", highlight=False)
+        return supervise(sys.argv[2:], workers, reserved)
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    try:
+        return reserve(host, port)
     except OSError as error:
         fail(f"cannot listen on {host}:{port}: {error.strerror}", "Is another server running there?", code=1)
-    if "--dev" in sys.argv:
-        _banner(host)
-    at = reserved.getsockname()[1]
-    err.print(f"Serving [bold]{what}[/bold] on http://{place(host, at)}, {workers} workers", highlight=False)
-    return supervise(sys.argv[2:], workers, reserved)
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:

@@ -288,6 +288,33 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 5 * SECONDS
 
 
+class Tls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`https://` and `wss://` under `freshet serve`: TLS 1.2 and 1.3. The files are PEM."""
+
+    certificate: Annotated[
+        str, Meta(description="The server's certificate, and behind it those that lead to the authority's; empty: off.")
+    ] = ""
+    key: Annotated[str, Meta(description="Its key, not encrypted; empty: it is in the certificate's file.")] = ""
+    client_ca: Annotated[
+        str,
+        Meta(description="Authorities whose certificates clients have to show (mutual TLS); empty: they show none."),
+    ] = ""
+    reload: Annotated[
+        float, Meta(ge=0.1, description="Between two looks at whether the files have changed.", extra=_SECONDS)
+    ] = 10 * SECONDS
+
+
+class Internal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A listener of `freshet serve` for operators: `/api`, `/metrics` and `/health`, the former two only there."""
+
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="0: there is none, they are at the public port.", extra={"unit": "TCP port"}),
+    ] = 0
+    host: Annotated[str, Meta(min_length=1, description="The address to listen on.")] = "127.0.0.1"
+    tls: Annotated[bool, Meta(description="It speaks TLS too, with the files of `[tls]`.")] = False
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -329,6 +356,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rates: Rates = Rates()
     timing: Timing = Timing()
     http: Http = Http()
+    tls: Tls = Tls()
+    internal: Internal = Internal()
     websocket: WebSocket = WebSocket()
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
-from freshet.config.options import MINUTES, ChannelConfig, Config, Timing, check_options
+from freshet.config.options import MINUTES, ChannelConfig, Config, Timing, Tls, check_options
 from freshet.config.shapes import allowed, bare, explain, paths, refuse_unknown, type_at
 from freshet.errors import ConfigError
 from freshet.model.log import History
@@ -55,6 +55,7 @@ def parse(tree: dict[str, Any]) -> Config:
     config = _convert(tree, Config)
     _check_numbers(config, "")
     _check_timing(config.timing)
+    _check_tls(config.tls)
     for index, rule in enumerate(config.channels):
         _check_rule(rule, f"channels[{index}]")
     for index, origin in enumerate(config.origins):
@@ -188,6 +189,12 @@ def _check_timing(timing: Timing) -> None:
             "timing.pong_timeout",
             f"expected less than ping_interval, {timing.ping_interval:g} seconds, got {timing.pong_timeout:g}",
         )
+
+
+def _check_tls(tls: Tls) -> None:
+    for name in ("key", "client_ca"):
+        if getattr(tls, name) and not tls.certificate:
+            raise ConfigError(f"tls.{name}", "there is no certificate to go with it: set tls.certificate")
 
 
 def _check_numbers(value: Any, path: str) -> None:

@@ -6,9 +6,12 @@ from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 
 
-def routes(health: Health, metrics: MetricsEndpoint) -> list[BaseRoute]:
+def health_routes(health: Health) -> list[BaseRoute]:
     return [
         Route("/health/live", health.live, methods=["GET"]),
         Route("/health/ready", health.ready, methods=["GET"]),
-        Route("/metrics", metrics.__call__, methods=["GET"]),
     ]
+
+
+def metrics_routes(metrics: MetricsEndpoint) -> list[BaseRoute]:
+    return [Route("/metrics", metrics.__call__, methods=["GET"])]

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from starlette.types import ASGIApp
+
 KIB = 1024
 
 Drain = Callable[[], Awaitable[None]]
@@ -24,20 +26,41 @@ class HttpBounds(NamedTuple):
     keep_alive: float = 5.0
 
 
+class TlsFiles(NamedTuple):
+    """Paths of PEM files, and seconds between two looks at whether they have changed; see `config.Tls`."""
+
+    certificate: str
+    key: str = ""
+    client_ca: str = ""
+    reload: float = 10.0
+
+
+class InternalListener(NamedTuple):
+    """A second place to listen on, with an application of its own; see `config.Internal`."""
+
+    host: str
+    port: int
+    tls: bool
+    app: ASGIApp
+
+
 class RunningServer:
     """hub: the socket of the hub of this host, if this process is one of several workers; empty: it is alone.
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's.
+    tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "http", "hub", "is_full")
+    __slots__ = ("compression", "drains", "http", "hub", "internal", "is_full", "tls")
 
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
         self.drains: list[Drain] = []
         self.http = HttpBounds()
+        self.tls: TlsFiles | None = None
+        self.internal: InternalListener | None = None
         self.is_full: Callable[[], bool] = lambda: False
         self.compression = False
 

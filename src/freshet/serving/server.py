@@ -1,4 +1,4 @@
-"""Listening: uvicorn on uvloop, with the native WebSocket side."""
+"""Listening: uvicorn on uvloop, with the native WebSocket side, in the clear or over TLS, in one place or in two."""
 
 import asyncio
 import gc
@@ -15,15 +15,19 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from freshet.errors import ConfigError
 from freshet.runtime.server import SERVER, RunningServer
+from freshet.runtime.tasks import Tasks
 from freshet.serving.supervisor import Inherited, listening
 from freshet.transports.hosting import HostedWebSocket
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
+from freshet.transports.tls import Certificates, TlsHandshake
 
-log = logging.getLogger("freshet.workers")
+log = logging.getLogger("freshet.serving")
 
 BACKLOG = 2048
+FAILED = 3  # the exit code of a server that could not start, as uvicorn has it
 
 
 def serve(
@@ -45,25 +49,26 @@ def serve(
     running = announce(inherited)
     lobby = Lobby(lambda: len(server.server_state.connections))
     running.is_full = lambda: lobby.full
-    config = uvicorn.Config(
+    config = _configured(app, lobby, running, host=host, port=port)
+    _collect_less_often()
+    # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server = _Server(config, inherited, running, lobby, started)
+    server.run()
+
+
+def _configured(app: ASGIApp | str, lobby: Lobby, running: RunningServer, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="asyncio" if sys.platform == "win32" else "uvloop",
         http=cast(Any, partial(BoundedHttp, lobby=lobby, server=running)),  # called as its classes are
-        ws=cast(Any, partial(HostedWebSocket, lobby=lobby)),
-        backlog=BACKLOG,
+        **{"ws": cast(Any, partial(HostedWebSocket, lobby=lobby)), **options},
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    _collect_less_often()
-    # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    server = _Server(config, inherited, running, started)
-    server.run([listening(host, inherited.port, BACKLOG)] if inherited else None)
 
 
 def place(host: str, port: int) -> str:
@@ -81,26 +86,56 @@ def announce(inherited: Inherited | None) -> RunningServer:
 
 
 class _Server(uvicorn.Server):
-    """Lets all nodes drain before it waits for the end of all requests: streams never end else."""
+    """Listens where the application wants it to, and lets all nodes drain before it waits for the end of all requests:
+    streams never end else."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         inherited: Inherited | None,
         running: RunningServer,
+        lobby: Lobby,
         on_started: Callable[[str], None],
     ) -> None:
         super().__init__(config)
+        self.servers: list[asyncio.base_events.Server] = []
         self._on_started = on_started
         self._inherited = inherited
         self._running = running
+        self._lobby = lobby
+        self._handshakes = Tasks()
+        self._certificates: Certificates | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """In the place of uvicorn's own, which has one listener, and no deadline for handshakes."""
+        try:
+            self._certificates = self._read_certificates()
+        except ConfigError as error:
+            log.error("cannot start: %s", error)
+            sys.exit(FAILED)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(FAILED)
+        port = self._inherited.port if self._inherited else self.config.port
+        try:
+            if (internal := self._running.internal) is not None:
+                config = _configured(
+                    internal.app, self._lobby, self._running, ws="none", lifespan="off", interface="asgi3"
+                )
+                config.load()
+                certificates = self._certificates if internal.tls else None
+                await self._listen(config, internal.host, internal.port, certificates)
+                log.info("/api and /metrics are at %s, and nowhere else", place(internal.host, internal.port))
+            await self._listen(self.config, self.config.host, port, self._certificates)
+        except OSError as error:
+            log.error("cannot listen: %s", error)
+            await self.lifespan.shutdown()
+            sys.exit(FAILED)
         if self._inherited is not None:
             asyncio.get_running_loop().add_reader(self._inherited.alive, self._orphaned, self._inherited.alive)
-        elif self.started:
-            self._on_started(place(self.config.host, self.servers[0].sockets[0].getsockname()[1]))
+        else:
+            self._on_started(place(self.config.host, self.servers[-1].sockets[0].getsockname()[1]))
+        self.started = True
 
     def _orphaned(self, alive: int) -> None:
         """The parent is gone, and with it the hub: what is left is to end in order, once."""
@@ -108,13 +143,42 @@ class _Server(uvicorn.Server):
         log.error("workers: the parent process is gone, worker %d ends: start `freshet serve` again", os.getpid())
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _read_certificates(self) -> Certificates | None:
+        """None: there is to be no TLS. Raises ConfigError."""
+        if self._running.tls is not None:
+            certificates = Certificates(self._running.tls)
+            certificates.watch()
+            return certificates
+        if self._running.internal is not None and self._running.internal.tls:
+            raise ConfigError("internal.tls", "needs a certificate: set tls.certificate")
+        return None
+
+    async def _listen(self, config: uvicorn.Config, host: str, port: int, certificates: Certificates | None) -> None:
+        """Raises OSError."""
+        http = cast(Callable[..., asyncio.Protocol], config.http_protocol_class)
+        serve = partial(http, config, self.server_state, self.lifespan.state)
+        made: Callable[[], asyncio.Protocol] = serve
+        if certificates is not None:
+            connections = cast("set[asyncio.Protocol]", self.server_state.connections)
+            timeout = self._running.http.head_timeout
+            made = partial(TlsHandshake, serve, certificates, connections, self._lobby, self._handshakes, timeout)
+        loop = asyncio.get_running_loop()
+        if self._inherited is not None:
+            server = await loop.create_server(made, sock=listening(host, port, BACKLOG), backlog=BACKLOG)
+        else:
+            server = await loop.create_server(made, host, port, backlog=BACKLOG)
+        self.servers.append(server)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificates is not None:
+            self._certificates.close()
         for server in self.servers:
             server.close()  # nobody new comes
         draining = {asyncio.ensure_future(drain()) for drain in self._running.drains}
         while draining and not self.force_exit:  # which a second signal asks for
             _, draining = await asyncio.wait(draining, timeout=0.1)
         await super().shutdown(sockets)
+        await self._handshakes.stop()
 
 
 def _collect_less_often() -> None:

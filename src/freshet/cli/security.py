@@ -1,0 +1,180 @@
+"""What a configuration leaves open, and why that matters: what `freshet check --security` prints.
+
+Whatever the answer depends on is in the configuration, the environment and the files that they name. Rules and hooks
+of an application in Python are not seen.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from freshet.config import ChannelConfig, Config, api_key_of, metrics_key_of, secret_of
+
+KEY_LENGTH = 16  # characters, of a key that nobody guesses
+VARIETY = 8  # different characters, of a secret that was not made up by hand
+LOGINS = ("creds", "nkey", "ssl_certfile")  # what an engine's URL may have instead of a password
+
+
+class Finding(NamedTuple):
+    """level: `open`: somebody can do what is rarely wanted; `note`: right in some places, so look at it.
+
+    option: its path. what: how it is. why: what that means, and what to do.
+    """
+
+    level: Literal["open", "note"]
+    option: str
+    what: str
+    why: str
+
+
+def findings(config: Config, environment: Mapping[str, str] = os.environ, host: str = "127.0.0.1") -> list[Finding]:
+    """All, those that are open first. host: the address that the server is to listen on."""
+    found = [
+        *_clients(config, environment),
+        *_operators(config, environment),
+        *_pages(config),
+        *_rules(config.channels),
+        *_network(config, host),
+        *_limits(config),
+    ]
+    return sorted(found, key=lambda finding: finding.level != "open")
+
+
+def _clients(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    secret = secret_of(config, environment)
+    if config.tokens.anonymous:
+        why = "Whoever reaches the server connects, without a token. Set it to false, and hand tokens to your users."
+        yield Finding("open", "tokens.anonymous", "true", why)
+    elif not secret:
+        yield Finding("note", "tokens.secret", "not set", f"Nobody can connect. Set {config.tokens.secret_env}.")
+    if secret and (len(secret) < 2 * KEY_LENGTH or len(set(secret)) < VARIETY):
+        why = "Who guesses it signs tokens for any user. Set one of `openssl rand -hex 32`."
+        yield Finding("open", "tokens.secret", "weak", why)
+    if config.tokens.secret:
+        yield _in_the_file("tokens.secret", config.tokens.secret_env)
+
+
+def _operators(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    api, metrics = api_key_of(config, environment), metrics_key_of(config, environment)
+    if config.api.anonymous:
+        why = "Whoever reaches /api publishes in any channel and disconnects any user. Set a key instead."
+        yield Finding("open", "api.anonymous", "true", why)
+    if config.metrics.anonymous:
+        why = "Whoever reaches /metrics sees how much the server is used. Set a key instead."
+        yield Finding("open", "metrics.anonymous", "true", why)
+    for option, key in (("api.key", api), ("metrics.key", metrics)):
+        if key and (len(key) < KEY_LENGTH or len(set(key)) < VARIETY):
+            yield Finding("open", option, "weak", "It can be guessed. Set one of `openssl rand -hex 32`.")
+    known = [value for value in (secret_of(config, environment), api, metrics) if value]
+    if len(set(known)) < len(known):
+        why = "Who has one of secret and keys has another, too: Prometheus can publish, or a back end sign tokens."
+        yield Finding("open", "api.key", "not of its own", why)
+    if config.api.key:
+        yield _in_the_file("api.key", config.api.key_env)
+    if config.metrics.key:
+        yield _in_the_file("metrics.key", config.metrics.key_env)
+    if not config.internal.port and (api or metrics or config.api.anonymous or config.metrics.anonymous):
+        why = "/api and /metrics are where clients connect. Give them a port of their own, or keep them from the world "
+        yield Finding("note", "internal.port", "0", why + "in the proxy.")
+
+
+def _in_the_file(option: str, variable: str) -> Finding:
+    return Finding("note", option, "in the file", f"Files are copied and committed. Set {variable} in the environment.")
+
+
+def _pages(config: Config) -> Iterator[Finding]:
+    if "*" in config.origins:
+        why = "Pages of any site connect from your users' browsers. List the origins of your own."
+        yield Finding("open", "origins", '"*"', why)
+    for origin in config.origins:
+        if origin.startswith("http://") and not _is_local(urlsplit(origin).hostname or ""):
+            why = "Who is between a user and that page can change it, and connect from it. Serve it by https."
+            yield Finding("note", "origins", origin, why)
+    if not config.hosts:
+        why = "The server answers under any name. Where it is not in public, a page can reach it by a name of its own "
+        yield Finding("note", "hosts", "empty", why + "(DNS rebinding). List its names.")
+    elif "*" in config.hosts:
+        yield Finding("note", "hosts", '"*"', "The server answers under any name. List its names.")
+
+
+def _rules(channels: list[ChannelConfig]) -> Iterator[Finding]:
+    for index, rule in enumerate(channels):
+        place, match = f"channels[{index}]", rule.match
+        if match == "*" and rule.subscribe == "client":
+            why = "Every client subscribes to every channel that no rule before has. Name the channels, or ask for "
+            yield Finding("open", f"{place}.subscribe", f'"client", for {match!r}', why + 'tokens: "token".')
+        if rule.publish == "client":
+            why = "Every client publishes there, also without subscribing. Mostly `subscriber` or `nobody` will do."
+            yield Finding("open", f"{place}.publish", f'"client", for {match!r}', why)
+        if rule.read == "client":
+            why = "Every client reads history and presence, also without subscribing. Mostly `subscriber` will do."
+            yield Finding("note", f"{place}.read", f'"client", for {match!r}', why)
+
+
+def _network(config: Config, host: str) -> Iterator[Finding]:
+    tls, internal = config.tls, config.internal
+    if not tls.certificate:
+        level: Literal["open", "note"] = "note" if _is_local(host) else "open"
+        why = "Tokens travel in the clear, unless a proxy before it speaks TLS. Set tls.certificate and tls.key."
+        yield Finding(level, "tls.certificate", "none", why)
+    elif (key := _readable_by_others(tls.key or tls.certificate)) is not None:
+        why = "Other users of this machine can pass for this server. chmod 600, and the server's user as its owner."
+        yield Finding("open", "tls.key", f"{key}: readable by others", why)
+    if internal.port and not internal.tls and not _is_local(internal.host):
+        why = "Keys travel in the clear on that network, and nothing but them keeps others out. Set internal.tls."
+        yield Finding("note", "internal.host", internal.host, why)
+    yield from _engine(config.engine)
+
+
+def _engine(url: str) -> Iterator[Finding]:
+    scheme, _, rest = url.partition("://")
+    if scheme in ("memory", "sqlite"):
+        return
+    authority, _, options = rest.partition("?")
+    user, _, hosts = authority.partition("/")[0].rpartition("@")
+    names = [name for name in (_host_of(each) for each in hosts.split(",")) if not _is_local(name)]
+    if not names:
+        return
+    if not user and not any(f"{name}=" in options for name in LOGINS):
+        why = "Who reaches the broker publishes in every channel and reads every log. Give it a password."
+        yield Finding("open", "engine", f"{scheme}://{names[0]}: no password", why)
+    if not (scheme.startswith(("rediss", "tls")) or "ssl_" in options):
+        why = "Messages and the password travel in the clear between server and broker. Use rediss:// or tls://."
+        yield Finding("note", "engine", f"{scheme}://{names[0]}: no TLS", why)
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    for name in config.rates.__struct_fields__:
+        if getattr(config.rates, name).rate == 0:
+            why = "There is no limit: one client can keep the server busy, and the others waiting."
+            yield Finding("open", f"rates.{name}", "off", why)
+    if config.limits.connects_per_second == 0:
+        why = "When all reconnect at once, they are admitted at once, and those who are connected wait."
+        yield Finding("open", "limits.connects_per_second", "0", why)
+
+
+# ------------------------------------------------------------------------------------------------------------- places
+
+
+def _host_of(authority: str) -> str:
+    return urlsplit(f"//{authority}").hostname or ""
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in ("", "localhost") or host.endswith(".localhost")
+
+
+def _readable_by_others(path: str) -> str | None:
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return None
+    return path if mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IRGRP | stat.S_IWGRP) else None
