@@ -385,6 +385,7 @@ REFUSALS = {
     112: "The log no longer reaches back to the position that the client named.",
 }
 DISCONNECTS = {
+    1009: "The client sent more at once than the named option allows; `centrifuge` clients stay away then.",
     3000: "The client closed, or its network did.",
     3001: "The server stops. The client reconnects, to this server or to another.",
     3004: "A mistake in the server or the application. The log has it.",

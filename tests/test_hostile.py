@@ -118,7 +118,10 @@ async def test_a_second_connect_closes_with_3501(server: Server) -> None:
 
 
 async def test_a_message_over_the_limit_closes_with_1009(server: Server) -> None:
-    assert await close_code(server, "x" * (65 * KIB)) == 1009
+    connect = f'{{"id":1,"connect":{{"token":"{token()}"}}}}'
+    assert await close_code(server, connect, "x" * (3 * MIB)) == 1009
+    server.wait_for_log("was disconnected: 1009 message too big: at most")
+    server.wait_for_log("see limits.frame_size")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ class Freshet(Calls):
         config = config if config is not None else load(None, environment)
         self.config = config = develop(config) if dev else config
         key = secret if secret is not None else secret_of(config, environment)
-        tokens = TokenVerifier.from_config(config.tokens, key, clock) if key else None
+        longest = config.limits.token_size
+        tokens = TokenVerifier.from_config(config.tokens, key, clock, longest=longest) if key else None
         if key is None and dev:
             tokens = TokenVerifier.made_up(config.tokens, clock)  # so that `token` works
         self._dev = dev

@@ -128,6 +128,11 @@ class Disconnect(FreshetError):
         return cls(3000, "connection closed")
 
     @classmethod
+    def too_big(cls, size: int = 0, option: str = "") -> Self:
+        """RFC 6455, 7.4.1. size: bytes that were allowed. option: which says so."""
+        return cls(1009, "message too big" + (f": at most {size} bytes, see {option}" if option else ""))
+
+    @classmethod
     def shutdown(cls) -> Self:
         return cls(3001, "shutdown")
 

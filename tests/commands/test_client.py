@@ -7,7 +7,7 @@ import pytest
 
 from freshet import Freshet, History, Position, Refusal, Session, Welcome
 from freshet.config import Config, Limits
-from freshet.dialects.centrifuge.messages import REJECT_UNRECOVERED
+from freshet.dialects.centrifuge.messages import MESSAGE, REJECT_UNRECOVERED
 from freshet.testing import ManualClock
 from tests.tools.sessions import Wire, ask, code, connected, opened, refused, say, taken
 
@@ -272,10 +272,10 @@ async def test_a_subscriptions_token_is_refreshed(live: Freshet, alice: Session)
 
 async def test_publish_takes_what_fits(live: Freshet, alice: Session) -> None:
     assert (await ask(alice, "publish", channel="log:a", data={"n": 1}))["publish"] == {}
-    assert await refused(alice, "publish", channel="log:a", data="x" * LIMITS.message_size) == 106
-    assert "publish" in await ask(alice, "publish", channel="log:a", data="x" * (LIMITS.message_size - 2))
+    assert await refused(alice, "publish", channel="log:a", data="x" * MESSAGE) == 106
+    assert "publish" in await ask(alice, "publish", channel="log:a", data="x" * (MESSAGE - 100))
     [first, second] = (await live.history("log:a")).publications
-    assert (first.data, len(second.data)) == (b'{"n": 1}', LIMITS.message_size)
+    assert (first.data, len(second.data)) == (b'{"n": 1}', MESSAGE - 98)
     assert first.info is not None
     assert (first.info.user, first.info.client) == ("alice", alice.id)
 

@@ -10,7 +10,7 @@ from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect, Refusal
 from freshet.model import commands
-from freshet.model.commands import Command, Connect, Send, Subscribe, Unsubscribe
+from freshet.model.commands import Command, Connect, Declined, Send, Subscribe, Unsubscribe
 from freshet.model.events import Answer, Event
 from freshet.model.frame import Frame
 from freshet.node.node import Node
@@ -19,6 +19,8 @@ from freshet.rules.rules import ChannelRule
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 from tests.tools.sessions import HERE, ask, code, connected, do, opened, refused, running, say, taken
+
+TOO_LARGE = Refusal.limit_exceeded("a command of 70000 bytes, see limits.message_size")
 
 
 class Greet(Command, frozen=True):
@@ -123,6 +125,54 @@ async def test_a_refusal_is_the_reply_and_the_session_goes_on(dispatcher: Dispat
     assert code(session) is None
     assert dispatcher.node.counts.refusals == {1234: 1}
     assert "error" not in await ask(session, "ping")
+
+
+async def test_a_command_that_is_too_large_is_refused_and_an_operator_hears_of_it_now_and_then(
+    dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = await connected(dispatcher)
+    for id in range(5, 50):
+        [reply] = await do(session, Declined(TOO_LARGE, id))
+        assert (reply["id"], reply["error"]["code"]) == (id, 106)
+    assert await do(session, Declined(TOO_LARGE)) == []
+    assert "error" not in await ask(session, "ping")
+    assert [record.getMessage() for record in caplog.records] == [
+        "a client's command was refused: a command of 70000 bytes, see limits.message_size"
+    ]
+
+
+async def test_a_connect_that_is_too_large_is_refused_by_its_size(dispatcher: Dispatcher) -> None:
+    session = opened(dispatcher)
+    [reply] = await do(session, Declined(TOO_LARGE, 1))
+    assert reply["error"]["code"] == 106
+    assert code(session) is None
+
+
+@pytest.mark.parametrize(
+    ("why", "lines"),
+    [
+        (Disconnect.too_big(7, "limits.frame_size"), ["1009 message too big: at most 7 bytes, see limits.frame_size"]),
+        (Disconnect.bad_request("malformed command"), ["3501 malformed command"]),
+        (Disconnect.invalid_token("a token is required"), ["3500 a token is required"]),
+        (Disconnect.normal(), []),
+        (Disconnect.slow(), []),
+    ],
+)
+async def test_a_client_that_is_disconnected_for_its_mistake_leaves_a_line_now_and_then(
+    dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture, why: Disconnect, lines: list[str]
+) -> None:
+    for _ in range(50):
+        opened(dispatcher).end(why)
+    assert [record.getMessage().partition("disconnected: ")[2] for record in caplog.records] == lines
+
+
+def test_a_request_that_is_too_large_leaves_a_line_with_the_option(
+    dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(50):
+        dispatcher.too_big("/emulation", dispatcher.limits.frame)
+    [record] = caplog.records
+    assert "see limits.frame_size" in record.getMessage()
 
 
 async def test_a_refusal_of_a_command_that_wants_no_reply_is_counted_and_not_pushed(dispatcher: Dispatcher) -> None:

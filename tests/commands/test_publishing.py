@@ -126,17 +126,6 @@ async def test_what_the_hook_refuses_is_not_published(
     assert dispatcher.node.counts.published == dispatcher.node.counts.unpublished == 0
 
 
-async def test_what_is_too_large_never_reaches_the_hook(
-    dispatcher: Dispatcher, engine: Fragile, rule: ChannelRule, alice: Session
-) -> None:
-    seen: list[object] = []
-    hooked(rule, lambda session, data, name: seen.append(data))
-    with pytest.raises(Refusal, match="at most 1000 bytes") as refusal:
-        await from_client(dispatcher, alice, b"1" * 1001)
-    await from_client(dispatcher, alice, b"1" * 1000)
-    assert (refusal.value.code, len(seen), len(await logged(engine))) == (106, 1, 1)
-
-
 # ------------------------------------------------------------------------------------------------------ where they meet
 
 

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from freshet.config import Config, Option, api_key_of, develop, load, metrics_key_of, parse, reference, secret_of
+from freshet.config import (
+    KIB,
+    Config,
+    Limits,
+    Option,
+    api_key_of,
+    develop,
+    load,
+    metrics_key_of,
+    parse,
+    reference,
+    secret_of,
+)
 from freshet.errors import ConfigError
 
 
@@ -259,6 +271,25 @@ def test_a_mistake_shows_no_secret(environment: dict[str, str]) -> None:
 
 def test_a_console_shows_no_secret() -> None:
     assert "hunter2" not in pretty_repr(parse({"tokens": {"secret": "hunter2"}}))
+
+
+@pytest.mark.parametrize("channels", [1, 128, 5000])
+@pytest.mark.parametrize("token", [400, 16 * KIB])
+@pytest.mark.parametrize("name", ["n", "\u00e9"])
+def test_a_client_may_come_back_to_all_its_channels_with_its_largest_tokens_in_one_frame(
+    channels: int, token: int, name: str
+) -> None:
+    limits = Limits(channels_per_client=channels)
+    place = {"recover": True, "epoch": "x" * 16, "offset": 2**63}
+    longest = name * (limits.channel_length // len(name.encode()))
+    subscribe = {"id": 2**32 - 1, "subscribe": {"channel": longest, "token": "t" * token, **place}}
+    connect = {"id": 1, "connect": {"token": "t" * token}}
+    assert len(json.dumps(connect)) + channels * (len(json.dumps(subscribe)) + 1) <= limits.frame.size
+
+
+def test_a_frame_may_be_given_a_limit_of_its_own() -> None:
+    limits = Limits(frame_size=100_000)
+    assert limits.frame == (100_000, "limits.frame_size")
 
 
 def test_an_option_says_its_unit() -> None:

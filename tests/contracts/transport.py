@@ -199,7 +199,34 @@ async def test_what_is_malformed_ends_the_session(server: Server, dial: Dial, me
         await link.ended(3501)
 
 
-async def test_what_is_too_large_ends_the_session(server: Server, dial: Dial) -> None:
+async def test_what_is_larger_than_all_that_a_client_may_send_at_once_ends_the_session(
+    server: Server, dial: Dial
+) -> None:
     async with dial(server) as link:
-        await link.send("x" * 70_000)
+        await link.send("x" * 3_000_000)
         await link.ended(1009)
+
+
+async def test_a_command_that_is_too_large_is_refused_with_the_option_and_the_session_goes_on(
+    server: Server, dial: Dial, channel: str
+) -> None:
+    async with subscribed(dial, server, channel) as (link, _):
+        error = (await link.ask(publish={"channel": channel, "data": "x" * 70_000}))["error"]
+        assert (error["code"], "at most 65536, see limits.message_size" in error["message"]) == (106, True)
+        assert "error" not in await link.ask(publish={"channel": channel, "data": "short"})
+        assert (await link.push())["pub"]["data"] == "short"
+
+
+async def test_a_batch_beyond_the_backlog_and_the_size_of_a_message_is_carried_out_in_order(
+    server: Server, dial: Dial, channel: str
+) -> None:
+    async with subscribed(dial, server, channel) as (link, _), subscribed(dial, server, channel) as (other, _):
+        numbers = range(1000)  # in one message, of more than 64 KiB
+        commands = [{"id": 100 + n, "publish": {"channel": channel, "data": n}} for n in numbers]
+
+        async def got(listener: Link) -> list[Any]:
+            return [(await listener.push())["pub"]["data"] for _ in numbers]
+
+        sending = other.send("\n".join(map(json.dumps, commands)))
+        _, *received = await asyncio.gather(sending, got(link), got(other))
+        assert received == [list(numbers)] * 2

@@ -18,7 +18,7 @@ from freshet.dialects.base import Dialect
 from freshet.dialects.channel_url import ChannelEvents, ChannelPage, ChannelUrl
 from freshet.errors import Disconnect
 from freshet.model.commands import Connect, Publish, Subscribe
-from freshet.model.events import Accepted, Connected, Published, Refused, Subscribed, Unsubscribed
+from freshet.model.events import Accepted, Connected, Heartbeat, Published, Refused, Subscribed, Unsubscribed
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import NOWHERE, OLDEST, Kind, Position, Publication
 from freshet.policy.tokens import issue
@@ -141,13 +141,78 @@ def test_a_stream_of_several_channels_has_the_position_of_each() -> None:
     stream = ChannelEvents(["a", "b c"])
     stream.encode(Subscribed("a", 2, Position("e", 1), True))
     [second] = events_of(stream.encode(Subscribed("b c", 3, Position("f", 5), True)))
-    assert second["id"] == "a=e%3A1&b+c=f%3A5"
+    assert second["id"] == "e:1,f:5"
     again = ChannelEvents(["a", "b c"])
     commands = again.opened(Handshake("", headers={"last-event-id": second["id"]}))
     assert commands[1:] == [Subscribe("a", 2, recover=Position("e", 1)), Subscribe("b c", 3, recover=Position("f", 5))]
-    for elsewhere in ("other=e:1", "a", "a=e:1&b+c=f:5&a=x:1"):
-        with pytest.raises(Disconnect):
+    for elsewhere in ("e:1", "e:1,f:5,g:1", "e:1;f:5", "e:1,f", ",,", "e:1,f:-5", "e:1," + "9" * 40, "," * 10_000):
+        with pytest.raises(Disconnect) as why:
             again.opened(Handshake("", query={"since": elsewhere}))
+        assert why.value.code == 3501
+
+
+def test_a_channel_that_has_not_begun_or_has_no_log_is_empty_in_the_position_of_a_stream() -> None:
+    stream = ChannelEvents(["a", "b", "c"])
+    [first] = events_of(stream.encode(Subscribed("a", 2, NOWHERE)))
+    assert "id" not in first
+    [second] = events_of(stream.encode(Subscribed("b", 3, Position("f", 5), True)))
+    assert second["id"] == ",f:5,"
+    commands = ChannelEvents(["a", "b", "c"]).opened(Handshake("", headers={"last-event-id": ",f:5,"}))
+    assert [command.recover for command in commands if isinstance(command, Subscribe)] == [
+        None,
+        Position("f", 5),
+        None,
+    ]
+
+
+def opening(count: int) -> tuple[list[dict[str, str]], int]:
+    """The events with which a stream of so many channels opens, and their bytes."""
+    stream, events, size = ChannelEvents([f"room:{number}" for number in range(count)]), [], 0
+    for number in range(count):
+        frame = stream.encode(Subscribed(f"room:{number}", number + 2, Position("Abcd1234", number), True))
+        events += events_of(frame)
+        size += len(frame.data) if frame is not None else 0
+    return events, size
+
+
+@pytest.mark.parametrize("count", [2, 3, 100, 128, 1000])
+def test_the_opening_of_a_stream_says_of_each_channel_that_it_began_in_bytes_that_grow_with_their_number(
+    count: int,
+) -> None:
+    events, size = opening(count)
+    assert [json.loads(event["data"])["channel"] for event in events] == [f"room:{n}" for n in range(count)]
+    ids = [event["id"] for event in events if "id" in event]
+    assert ids[-1] == ",".join(f"Abcd1234:{number}" for number in range(count))
+    assert size < 200 * count
+    assert len(ids[-1]) < len("&".join(f"channel=room:{number}" for number in range(count)))
+
+
+def test_what_is_published_while_a_stream_opens_comes_behind_what_had_begun_with_an_id_for_both() -> None:
+    stream = ChannelEvents(["a", "b", "c", "d", "e"])
+    assert [len(events_of(stream.encode(Subscribed(name, 2, Position("e", 1), True)))) for name in "abcd"] == [
+        1,
+        1,
+        0,
+        2,
+    ]
+    assert stream.encode(Subscribed("e", 2, Position("e", 1), True)) is not None, "nothing else will come"
+    stream = ChannelEvents(["a", "b", "c", "d", "e"])
+    for name in "abc":
+        stream.encode(Subscribed(name, 2, Position("e", 1), True))
+    third, published = events_of(stream.encode(Published("a", Publication(b"1", 2), "e")))
+    assert (third["event"], third["id"], published["id"]) == ("subscribed", "e:1,e:1,e:1,,", "e:2,e:1,e:1,,")
+    stream.encode(Subscribed("d", 2, Position("e", 1), True))
+    held = stream.encode(Heartbeat())
+    assert held is not None
+    assert held.data.endswith(b"\n\n:\n")
+
+
+def test_what_happens_in_a_channel_that_the_url_does_not_name_moves_no_position() -> None:
+    stream = ChannelEvents(["a", "b"])
+    stream.encode(Subscribed("a", 2, Position("e", 1), True))
+    stream.encode(Subscribed("b", 3, Position("f", 1), True))
+    [published] = events_of(stream.encode(Published("other", Publication(b"1", 9), "g")))
+    assert published["id"] == "e:1,f:1"
 
 
 def test_a_refusal_of_one_of_several_channels_waits_for_a_first_subscription() -> None:

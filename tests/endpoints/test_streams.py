@@ -24,7 +24,8 @@ from tests.tools.patience import eventually
 from tests.transports.calls import Call, called, request
 
 CONNECT = b'{"id":1,"connect":{}}'
-LIMITS = {"limits": {"backlog": 2, "message_size": 1024}, "tokens": {"anonymous": True}}
+LIMITS = {"limits": {"backlog": 2, "message_size": 1024, "frame_size": 2000}, "tokens": {"anonymous": True}}
+LONG = json.dumps({"node": "a", "session": "b", "data": "x" * 2001}).encode()
 BINARY = "application/octet-stream"
 
 
@@ -150,9 +151,10 @@ async def test_a_stream_of_protobuf_is_opened_and_posted_to(live: Freshet) -> No
     [
         ("POST", "/connection/http_stream", b"", 400, "Expected a connect command"),
         ("GET", "/connection/sse", b"", 400, "Expected a connect command"),
-        ("POST", "/connection/http_stream", b"x" * 1025, 413, "At most 1024 bytes"),
-        ("GET", f"/connection/sse?cf_connect={'x' * 1025}", b"", 413, "At most 1024 bytes"),
-        ("POST", "/emulation", b"x" * 2049, 413, "At most 1024 bytes"),
+        ("POST", "/connection/http_stream", b"x" * 2001, 413, "At most 2000 bytes, see limits.frame_size"),
+        ("GET", f"/connection/sse?cf_connect={'x' * 2001}", b"", 413, "At most 2000 bytes, see limits.frame_size"),
+        ("POST", "/emulation", b"x" * 7025, 413, "At most 2000 bytes, see limits.frame_size"),
+        ("POST", "/emulation", LONG, 413, "At most 2000 bytes, see limits.frame_size"),
         ("POST", "/emulation", b'{"node": "a", "session": 1, "data": ""}', 400, "Expected node, session and data"),
         ("POST", "/emulation", b'{"x":' + b"[" * 2000, 400, "Expected node, session and data"),
     ],
@@ -168,11 +170,11 @@ async def test_what_cannot_be_is_refused_before_there_is_a_session(
     assert len(live._node.registry) == 0
 
 
-@pytest.mark.parametrize("size", [1024, 1025])
-async def test_a_body_may_be_as_large_as_a_message(live: Freshet, size: int) -> None:
+@pytest.mark.parametrize("size", [2000, 2001])
+async def test_a_body_may_be_as_large_as_a_frame(live: Freshet, size: int) -> None:
     async with called(live, request("POST", "/connection/http_stream")) as call:
         call.body(CONNECT + b" " * (size - len(CONNECT)))
-        assert (await call.head())[0] == (200 if size == 1024 else 413)
+        assert (await call.head())[0] == (200 if size == 2000 else 413)
 
 
 async def test_what_is_malformed_is_said_in_the_stream(live: Freshet) -> None:
@@ -258,13 +260,14 @@ async def test_what_finds_no_room_in_time_is_to_come_again(live: Freshet, monkey
 
 
 async def test_of_many_that_wait_for_one_client_the_next_is_refused_at_once(
-    live: Freshet, monkeypatch: pytest.MonkeyPatch
+    live: Freshet,
 ) -> None:
-    monkeypatch.setattr(streams, "WAITING", 3)
     async with busy(live) as (stream, gate), AsyncExitStack() as others:
-        waiting = [asyncio.create_task(post(live, said(stream, id=9, ping={}))) for _ in range(3)]
-        await eventually(lambda: list(_waiting(live).values()) == [3])
-        assert (await post(live, said(stream, id=9, ping={})))[0] == 429
+        third = live.config.limits.frame.size // 3
+        large = said(stream, id=9, rpc={"method": "x" * (third - 40)})
+        waiting = [asyncio.create_task(post(live, large)) for _ in range(3)]
+        await eventually(lambda: sum(_waiting(live).values()) > third * 3 - 60)
+        assert (await post(live, large))[0] == 429
         second = await others.enter_async_context(opened(live))
         assert (await post(live, said(second, id=2, ping={})))[0] == 204
         gate.set()
@@ -272,7 +275,7 @@ async def test_of_many_that_wait_for_one_client_the_next_is_refused_at_once(
 
 
 def _waiting(live: Freshet) -> dict[Session, int]:
-    """How many requests wait for room, by session."""
+    """How many bytes of requests wait for room, by session."""
     handle: Any = live._node.bus.handlers[streams.POST]
     waiting: dict[Session, int] = handle.__self__._waiting
     return waiting
@@ -289,6 +292,26 @@ async def test_a_session_of_another_node_is_asked_over_the_bus() -> None:
         assert (await stream.next())["id"] == 2
         unknown = json.dumps({**stream.address, "session": "guessed", "data": "{}"}).encode()
         assert (await post(two, unknown))[0] == 404
+
+
+@pytest.mark.usefixtures("shared")
+async def test_many_commands_for_another_node_are_passed_on_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PORTION", 100)
+    sizes: list[int] = []
+    tell = Pair.tell
+
+    async def told(self: Pair, node: str | None, message: bytes) -> None:
+        sizes.append(len(message))
+        await tell(self, node, message)
+
+    monkeypatch.setattr(Pair, "tell", told)
+    async with running() as one, running() as two, opened(one) as stream:
+        pings = "\n".join(json.dumps({"id": number, "ping": {}}) for number in range(2, 60))
+        body = json.dumps({**stream.address, "data": pings}).encode()
+        sizes.clear()
+        assert (len(pings) > 1000, await post(two, body)) == (True, (204, ""))
+        assert [(await stream.next())["id"] for _ in range(2, 60)] == list(range(2, 60))
+        assert max(sizes) < 300
 
 
 @pytest.mark.usefixtures("shared")

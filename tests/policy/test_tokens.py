@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import re
 import time
 from contextlib import suppress
 from typing import Any
@@ -70,6 +71,53 @@ for _name, _claims in {
     "exp is beyond every number": b'{"sub":"alice","exp":1e400}',
 }.items():
     WRONG[_name] = jwt.PyJWS().encode(_claims, SECRET, "HS256")
+
+
+WHY = {
+    "no token": "no JWT",
+    "another key": "signature",
+    "alg none": "`alg`",
+    "not yet": "`nbf`",
+    "too long": "limits.token_size",
+    "exp is text": "$.exp",
+    "sub is a number": "Expected `str`, got `int` - at `$.sub`",
+    "channels hold numbers": "$.channels",
+    "claims are no JSON": "not JSON",
+}
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_the_log_says_which_check_a_token_failed_and_nothing_of_the_token(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checks = TokenVerifier(SECRET)
+    for _ in range(100):
+        with pytest.raises(Disconnect):
+            checks.connection(WRONG[name])
+    with pytest.raises(Refusal):
+        checks.subscription(WRONG[name], "private", "alice")
+    of_connection, of_subscription = (record.getMessage() for record in caplog.records)  # at a bounded rate
+    for line, kind in ((of_connection, "connection"), (of_subscription, "subscription")):
+        assert f"a {kind} token was refused" in line
+        assert WHY[name] in line
+        assert not any(part in line for part in WRONG[name].split(".") if len(part) > 3)
+
+
+def test_the_log_says_whose_a_token_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    token = issue(SECRET, "alice", channel="private")
+    for channel, user in (("private", "bob"), ("other", "alice")):
+        with pytest.raises(Refusal):
+            TokenVerifier(SECRET).subscription(token, channel, user)
+    with pytest.raises(Disconnect):
+        TokenVerifier(SECRET).connection(token)
+    with pytest.raises(Disconnect):
+        TokenVerifier(SECRET).connection(issue(SECRET, ""))
+    assert [re.findall("`([a-z]+)`", record.getMessage()) for record in caplog.records] == [
+        ["sub"],
+        ["channel"],
+        ["channel"],
+        ["sub"],
+    ]
 
 
 @pytest.mark.parametrize("token", WRONG.values(), ids=WRONG.keys())

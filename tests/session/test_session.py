@@ -112,6 +112,28 @@ async def test_whatever_a_client_says_shows_that_it_is_there(scene: Scene) -> No
 
 
 @usual
+async def test_a_client_that_is_not_read_from_is_not_missed(scene: Scene) -> None:
+    """Its answer to a heartbeat may wait behind a batch that is still being carried out."""
+    session, gate = scene.client(), asyncio.Event()
+    await scene.say(session, {"id": 1, "connect": {}})
+
+    @scene.live.rpc("wait")
+    async def wait(session: Session, data: Any) -> None:
+        await gate.wait()
+
+    limit = scene.live.config.limits.backlog
+    calls = [{"id": number, "rpc": {"method": "wait"}} for number in range(2, limit + 4)]
+    session.receive(Frame(b"\n".join(json.dumps(call).encode() for call in calls)))
+    await scene.go(60)
+    assert (session.backlog_full, code(session)) == (True, None)
+    gate.set()
+    await eventually(lambda: not session._busy)
+    assert len([reply for reply in pushed(session) if "rpc" in reply]) == len(calls)
+    await scene.go(60)
+    assert code(session) == 3012, "now it could have answered"
+
+
+@usual
 async def test_first_heartbeats_of_many_clients_are_spread_over_half_an_interval(scene: Scene) -> None:
     sessions = [scene.client() for _ in range(200)]
     for session in sessions:

@@ -124,8 +124,10 @@ async def test_a_message_that_is_too_large_closes_with_1009(live: Freshet) -> No
     session = opened(live)
     async with over_asgi(session) as call:
         await accepted(call)
-        call.say(type="websocket.receive", text="x" * (live.config.limits.message_size + 1))
-        assert await call.next() == {"type": "websocket.close", "code": 1009, "reason": "message too big"}
+        size, option = live.config.limits.frame
+        call.say(type="websocket.receive", text="x" * (size + 1))
+        reason = f"message too big: at most {size} bytes, see {option}"
+        assert await call.next() == {"type": "websocket.close", "code": 1009, "reason": reason}
         await call.result()
 
 

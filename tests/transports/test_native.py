@@ -394,6 +394,21 @@ async def test_a_protocol_error_closes_with_its_code(data: bytes, code: int) -> 
         assert await peer.ended()
         assert scene.session.ended is not None
         assert scene.session.ended.code == code
+        peer.close()  # after 1009 it may finish what it sends
+        await eventually(lambda: not scene.connections)
+
+
+@on_each_loop
+async def test_who_sends_too_much_may_finish_and_is_cut_when_it_does_not() -> None:
+    data = b"\0" * 100_000
+    async with opened() as (scene, peer):
+        scene.push(b"what waits goes no more")
+        await peer.write(b"\x81\xff" + b"\0" * 4 + b"\x01" * 8 + data)
+        assert (await peer.closed()).code == 1009
+        await peer.write(data)
+        await scene.clock.advance(4)
+        assert scene.connections
+        await scene.clock.advance(3)
         await eventually(lambda: not scene.connections)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from freshet.config import Limits
 from tests.contracts.transport import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.transport import Dial, Ended, Link
 from tests.tools.need import require
@@ -135,8 +136,10 @@ async def test_who_is_not_known_is_told_so(server: Server, dial: Dial) -> None:
             assert (answer.status_code, "over" in answer.text) == (404, True)
         for body in (b"", b"{}", b"[]", b"\xff", json.dumps({**known, "data": 7}).encode()):
             assert (await http.post(server.http("/emulation"), content=body)).status_code == 400
-        large = json.dumps({**known, "data": "x" * 70_000})
-        assert (await http.post(server.http("/emulation"), content=large)).status_code == 413
+        largest = Limits().frame.size
+        large = json.dumps({**known, "data": "x" * (largest + 1)})
+        answer = await http.post(server.http("/emulation"), content=large)
+        assert (answer.status_code, answer.text) == (413, f"At most {largest} bytes, see limits.frame_size.\n")
         assert (await http.post(server.http("/emulation"), json={**known, "data": "{}"})).status_code == 204
         link.cut()
         for _ in range(500):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from freshet.commands import client
 from freshet.commands.publishing import publish_of_client
 from freshet.commands.subscribing import let_in
+from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import (
@@ -37,11 +38,17 @@ from freshet.model.events import Event, Refused, Unsubscribed
 from freshet.model.frame import Handshake
 from freshet.node.node import Node
 from freshet.observe.counts import add
+from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy, PolicyChain
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.commands")
+
+_LIMIT = Refusal.limit_exceeded().code
+_MISTAKES = frozenset(  # ends of which an operator hears: a client, a token or a limit is not as it should be
+    {Disconnect.too_big().code, Disconnect.bad_request().code, Disconnect.invalid_token().code}
+)
 
 CommandFunction = Callable[[Node, Context, Any], Awaitable[Event | None]]
 S = TypeVar("S", bound=Session)
@@ -68,6 +75,7 @@ class Dispatcher:
         self.tasks = node.tasks
         self.portal = node.portal
         self.compression = config.websocket.compression
+        self._bounded_log = BoundedLog(log)
         self._commands: dict[type[Command], Registered] = dict(COMMANDS)
 
     def register(self, kind: type[Command], run: CommandFunction, *, begins: bool = False) -> None:
@@ -143,6 +151,8 @@ class Dispatcher:
 
     def _refused(self, command: Command, why: Refusal) -> Refused | None:
         add(self.node.counts.refusals, why.code)
+        if why.code == _LIMIT:
+            self._bounded_log.warning(type(command).__name__, "a client's command was refused: %s", why)
         id = getattr(command, "id", 0)
         return Refused(id, why.code, why.message, why.temporary) if id else None
 
@@ -158,7 +168,14 @@ class Dispatcher:
         return self.node.expiry.check(session)
 
     def ended(self, session: Session) -> None:
+        why = session.ended
+        if why is not None and why.code in _MISTAKES:
+            self._bounded_log.warning(f"ended with {why.code}", "%r was disconnected: %s", session, why)
         self.node.leaving.ended(session)
+
+    def too_big(self, path: str, bound: Bound) -> None:
+        """Note that a request was refused for its size."""
+        self._bounded_log.warning(path, "a request for %s was refused with 413: at most %d bytes, see %s", path, *bound)
 
 
 COMMANDS: dict[type[Command], Registered] = {

@@ -12,11 +12,9 @@ from freshet.rules.rules import ChannelRule
 
 async def publish_of_client(node: Node, context: Context, command: Publish) -> Accepted:
     """What a client publishes, as the rule's hook wants it."""
-    session, rule, size = context.session, context.rule, node.config.limits.message_size
+    session, rule = context.session, context.rule
     assert session is not None  # it is a client's command
     assert rule is not None  # in a channel
-    if len(command.data) > size:
-        raise Refusal.limit_exceeded(f"at most {size} bytes of data")
     data, kind = command.data, command.kind
     if rule.on_publish is not None:
         given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data

@@ -145,7 +145,8 @@ def _check_room(node: Node, session: Session) -> None:
     if session.ended or session.outbox.closed:
         raise Disconnect.normal()
     if len(session.subscriptions) + len(session.reservations or ()) >= node.config.limits.channels_per_client:
-        raise Refusal.limit_exceeded(f"at most {node.config.limits.channels_per_client} channels per client")
+        most = node.config.limits.channels_per_client
+        raise Refusal.limit_exceeded(f"at most {most} channels per client, see limits.channels_per_client")
 
 
 async def let_in(

@@ -4,7 +4,7 @@ The TOML file, the environment, the command line and the reference in the docs a
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -155,10 +155,33 @@ class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
     ]
 
 
+class Bound(NamedTuple):
+    """A limit in bytes, and the option that sets it."""
+
+    size: int
+    option: str
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one client may cost."""
 
-    message_size: Annotated[int, Meta(ge=128, description="A message from a client.", extra=_BYTES)] = 64 * KIB
+    message_size: Annotated[
+        int, Meta(ge=128, description="A message from a client: a command, or what it publishes.", extra=_BYTES)
+    ] = 64 * KIB
+    frame_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="What a client sends at once: all commands of a frame or a request. "
+            "0: room to subscribe again to all channels of a client, with the longest names and tokens.",
+            extra=_BYTES,
+        ),
+    ] = 0
+    packet_size: Annotated[
+        int,
+        Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=_BYTES),
+    ] = 1_000_000
+    token_size: Annotated[int, Meta(ge=128, description="A token.", extra=_BYTES)] = 16 * KIB
     fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
     outbox: Annotated[
         int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=_BYTES)
@@ -184,6 +207,25 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     connects_burst: Annotated[
         int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=_COUNT)
     ] = 1000
+
+    @property
+    def message(self) -> Bound:
+        """What one command may have, and a message of a protocol that has one in each."""
+        return Bound(self.message_size, "limits.message_size")
+
+    @property
+    def frame(self) -> Bound:
+        """What a client may send at once, where a protocol lets it send many commands.
+
+        Its first frame may be the largest: one that comes back says at once who it is, and subscribes to all channels.
+        """
+        in_channel = 3 * self.channel_length + 256  # the name, as some libraries escape it, and a position
+        each = min(self.message_size, self.token_size + in_channel)
+        return Bound(self.frame_size or self.message_size + self.channels_per_client * each, "limits.frame_size")
+
+    @property
+    def packet(self) -> Bound:
+        return Bound(self.packet_size, "limits.packet_size")
 
 
 class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The interface of a client protocol: frames to commands, events to frames, without I/O."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
@@ -22,6 +23,7 @@ class Dialect(ABC):
     answers_heartbeat: the client answers with `Pong`; otherwise only its transport shows that it is alive.
     in_order: an event for one session leaves behind what was published before it; otherwise a reply may overtake.
     has_presence: its clients stay and count in the presence of a channel; otherwise a session is one request.
+    batches: a frame may hold many commands, each of which is as large as a message may be.
     replays_in_reply: the reply to `Subscribe` holds the publications that were missed; otherwise each is replayed as
         `Published` behind it.
     """
@@ -34,6 +36,7 @@ class Dialect(ABC):
     in_order: ClassVar[bool] = False
     has_presence: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
+    batches: ClassVar[bool] = False
     replays_in_reply: ClassVar[bool] = True
 
     @property
@@ -46,8 +49,11 @@ class Dialect(ABC):
         return []
 
     @abstractmethod
-    def receive(self, frame: Frame) -> list[Command]:
-        """The commands in a frame. Raises `Disconnect` and nothing else, whatever the bytes."""
+    def receive(self, frame: Frame) -> Iterable[Command]:
+        """The commands in a frame: a list, or an iterator that decodes each when it is asked for it.
+
+        Either raises `Disconnect` and nothing else, whatever the bytes.
+        """
 
     @abstractmethod
     def encode(self, event: Event) -> Frame | None:

@@ -9,7 +9,7 @@ standard (server-sent events) for event streams; the rest is Freshet's own.
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from urllib.parse import parse_qsl, urlencode
+from itertools import chain, repeat
 
 import msgspec
 
@@ -112,23 +112,30 @@ def _text(publication: Publication) -> bytes:
 class ChannelEvents(Dialect):
     """An event stream (server-sent events) of one channel, or of several, whose events then name their channel.
 
-    Every event has as its id the position of the stream, so that an `EventSource` recovers from there by itself:
-    `epoch:offset`, and of several channels a query string with one for each. Streams of several channels share no
-    encoding, since each has positions of its own.
+    An event has as its id the position of the stream, so that an `EventSource` recovers from there by itself:
+    `epoch:offset`, and of several channels one for each, in the order of the URL, joined by commas; it is empty for a
+    channel that has not begun, or has no log. So an id is about as long as the URL, and any node can read it. Streams
+    of several channels share no encoding, since each has positions of its own.
+
+    That channels have begun is held until it is so of as many as were said before, or of all, or something is
+    published: events in one piece have one id, and all ids of an opening together are a few times as long as the last.
 
     A refusal ends the stream of one channel. On a stream of several it is an event, and the other channels go on.
     """
 
-    __slots__ = ("_active", "_held", "_positions", "channels", "name")
+    __slots__ = ("_active", "_begun", "_held", "_index", "_positions", "_said", "_undecided", "channels", "name")
     replays_in_reply = False
     answers_heartbeat = False
 
     def __init__(self, channels: Sequence[str]) -> None:
         self.channels = tuple(dict.fromkeys(channels))
-        self._positions: dict[str, str] = {}  # by channel, as in an id; of several channels
+        self._index = {channel: number for number, channel in enumerate(self.channels)}
+        self._positions = [""] * len(self.channels)  # as in an id
         self._active = set(self.channels)  # those that are not refused, and not ended
-        # Refusals, until a first subscription: without one, the refusal ends the session. None: there was one.
-        self._held: bytes | None = b""
+        self._undecided = set(self.channels)  # those that have not begun and are not refused
+        self._begun = False  # until then nothing is said: a refusal of all channels ends the session
+        self._held: list[tuple[bytes, str]] = []  # events: data and name
+        self._said = 0  # how many of those that were held
         self.name = "channel_events" if len(self.channels) == 1 else f"channel_events:{id(self)}"
 
     def opened(self, request: Handshake) -> list[Command]:
@@ -140,48 +147,61 @@ class ChannelEvents(Dialect):
         ]
 
     def _since(self, text: str) -> dict[str, Position]:
-        if len(self.channels) == 1 or text in ("", "oldest"):
-            given = dict.fromkeys(self.channels, text) if text else {}
-        else:
-            try:
-                given = dict(parse_qsl(text, strict_parsing=True, max_num_fields=len(self.channels)))
-            except ValueError:
-                given = {"": text}
-            if not given.keys() <= set(self.channels):
-                raise Disconnect.bad_request("since: expected channel=epoch:offset, joined by &")
-        self._positions = given  # so that the ids of a stream which is cut before all have begun name every channel
-        return {name: place for name in given if (place := position(given[name]))}
+        if text in ("", "oldest"):
+            return dict.fromkeys(self.channels, OLDEST) if text else {}
+        given = text.split(",") if len(self.channels) > 1 else [text]
+        if len(given) != len(self.channels):
+            raise Disconnect.bad_request("since: expected an epoch:offset for each channel, joined by commas")
+        places = [position(each) for each in given]
+        self._positions = given  # so that the ids of a stream which is cut before all have begun have every channel
+        return {channel: place for channel, place in zip(self.channels, places, strict=True) if place}
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("an event stream takes no commands")
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
-            return Frame(self._published(event))
+            return Frame(self._release() + self._published(event) if self._held else self._published(event))
         if type(event) is Heartbeat:
-            return Frame(COMMENT)
+            return Frame(self._release() + COMMENT)
         if type(event) is Refused:
             return self._refused(event)
         if type(event) is Unsubscribed:
             return self._ended(event)
         if type(event) is Disconnected:
-            return Frame(
-                stream_event(msgspec.json.encode({"code": event.code, "reason": event.reason}), name="disconnected")
-            )
-        began = b"".join([self._began(each) for each in begun_by(event)])
-        if not began:
+            why = msgspec.json.encode({"code": event.code, "reason": event.reason})
+            return Frame(self._release() + stream_event(why, name="disconnected"))
+        for subscribed in begun_by(event):
+            self._begin(subscribed)
+        return self._release_in_time()
+
+    def _release_in_time(self) -> Frame | None:
+        """What is held, if as much as was said before, or nothing else will come."""
+        if len(self._held) < self._said and self._undecided:
             return None
-        held, self._held = self._held or b"", None
-        return Frame(held + began)
+        released = self._release()
+        return Frame(released) if released else None
+
+    def _release(self) -> bytes:
+        """What is held, behind the one id of all of it."""
+        if not self._begun or not self._held:
+            return b""
+        first = b"" if self._said else b"retry: %d\n" % RETRY
+        self._said += len(self._held)
+        ids = chain([self._id], repeat(""))
+        held, self._held = self._held, []
+        return first + b"".join([stream_event(data, id, name) for (data, name), id in zip(held, ids, strict=False)])
 
     def _refused(self, refused: Refused) -> Frame | None:
         if refused.code == ALREADY:
             return None
         channel = self.channels[refused.id - 2] if 0 <= refused.id - 2 < len(self.channels) else ""
         self._active.discard(channel)
+        self._undecided.discard(channel)
         if refused.temporary or not channel or not self._active:
             _refuse(refused)
-        return self._lost(channel, "refused", refused.code, refused.message)
+        self._lose(channel, "refused", refused.code, refused.message)
+        return self._release_in_time()
 
     def _ended(self, ended: Unsubscribed) -> Frame | None:
         if ended.channel not in self._active:
@@ -189,23 +209,16 @@ class ChannelEvents(Dialect):
         self._active.discard(ended.channel)
         if not self._active or ended.code >= 2500:  # the client is to subscribe again, for which it has to reconnect
             raise _disconnect_for(ended)
-        return self._lost(ended.channel, "unsubscribed", ended.code, ended.reason)
+        self._lose(ended.channel, "unsubscribed", ended.code, ended.reason)
+        return Frame(released) if (released := self._release()) else None
 
-    def _lost(self, channel: str, name: str, code: int, reason: str) -> Frame | None:
-        """The event that a channel is no longer part of the stream; None: it is held back for now."""
-        event = stream_event(msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), name=name)
-        if self._held is None:
-            return Frame(event)
-        self._held += event
-        return None
+    def _lose(self, channel: str, name: str, code: int, reason: str) -> None:
+        """A channel is no longer part of the stream."""
+        self._held.append((msgspec.json.encode({"channel": channel, "code": code, "reason": reason}), name))
 
-    def _id(self, channel: str, epoch: str, offset: int) -> str:
-        if not epoch:
-            return ""
-        if len(self.channels) == 1:
-            return f"{epoch}:{offset}"
-        self._positions[channel] = f"{epoch}:{offset}"
-        return urlencode(self._positions)
+    @property
+    def _id(self) -> str:
+        return ",".join(self._positions) if any(self._positions) else ""
 
     def _published(self, event: Published) -> bytes:
         publication = event.publication
@@ -214,16 +227,28 @@ class ChannelEvents(Dialect):
         if len(self.channels) > 1:
             value = msgspec.Raw(data) if publication.kind is Kind.JSON else data.decode()
             data = msgspec.json.encode({"channel": event.channel, "data": value})
-        id = self._id(event.channel, event.epoch, publication.offset) if publication.offset else ""
-        return stream_event(data, id, tag)
+        if not publication.offset:
+            return stream_event(data, name=tag)
+        if len(self.channels) == 1:
+            return stream_event(data, f"{event.epoch}:{publication.offset}", tag)
+        self._move(event.channel, event.epoch, publication.offset)
+        return stream_event(data, self._id, tag)
 
-    def _began(self, subscribed: Subscribed) -> bytes:
-        """The event that a subscription began, with the id of the position before the first publication behind it."""
+    def _move(self, channel: str, epoch: str, offset: int) -> None:
+        """Note where the stream stands in a channel, if it is one of the URL."""
+        if channel in self._index:
+            self._positions[self._index[channel]] = f"{epoch}:{offset}"
+
+    def _begin(self, subscribed: Subscribed) -> None:
+        """Hold the event that a subscription began; its id is the position before the first publication behind it."""
         missed, (epoch, offset) = subscribed.publications, subscribed.position
-        id = self._id(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
+        self._begun = True
+        self._undecided.discard(subscribed.channel)
+        if epoch:
+            self._move(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
         place = msgspec.json.encode({"channel": subscribed.channel, "epoch": epoch, "offset": offset})
         name = "unrecoverable" if subscribed.recovered is False else "subscribed"
-        return b"retry: %d\n" % RETRY + stream_event(place, id, name)
+        self._held.append((place, name))
 
 
 class Page(msgspec.Struct):

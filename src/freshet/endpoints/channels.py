@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.channel_url import ChannelEvents, ChannelPage
-from freshet.endpoints.opening import Opening, cors, plain, raw
+from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import TOO_DEEP
@@ -81,7 +81,8 @@ class ChannelEndpoint:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         channels = [*filter(None, [scope["path_params"].get("channel", "")]), *query.get("channel", [])]
         if not 0 < len(channels) <= self._limits.channels_per_client:
-            return plain(400, f"channel: expected 1 to {self._limits.channels_per_client} names.\n", allow)
+            most = self._limits.channels_per_client
+            return plain(400, f"channel: expected 1 to {most} names, see limits.channels_per_client.\n", allow)
         if not await self._opening.admit(request, scope, receive, send, refuse=_retry):
             return None
         session = self._open(ChannelEvents(channels), request)
@@ -135,10 +136,11 @@ class ChannelEndpoint:
     ) -> Response | None:
         if not await self._opening.admit(request, scope, receive, send):
             return None
-        limit = self._limits.message_size
-        body = await stream.read_body(receive, limit)
+        bound = self._limits.message
+        body = await stream.read_body(receive, bound.size)
         if body is None:
-            return plain(413, f"At most {limit} bytes.\n", allow)
+            self._dispatcher.too_big("/channels", bound)
+            return plain(TOO_BIG, at_most(bound), allow)
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         frame = Frame(body, binary=kind == "application/octet-stream")
         if kind == "application/json" and (why := _why_no_json(body)):

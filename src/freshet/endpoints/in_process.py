@@ -103,7 +103,7 @@ class Client:
         handshake = Handshake(path="/connection/websocket", headers=self._headers, client="testclient")
         self._ended = None
         self._replies.clear()
-        self._session = self._dispatcher.open(Centrifuge(), handshake)
+        self._session = self._dispatcher.open(Centrifuge(self._dispatcher.limits.message_size), handshake)
         self._session.outbox.attach(self._wake)
         self._session.open()
         reply = await self._ask("connect", self._request)

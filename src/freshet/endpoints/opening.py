@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from freshet.config import Bound
 from freshet.model.frame import Handshake
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
@@ -31,6 +32,13 @@ Refuse = Callable[[int, str, Mapping[str, str]], Response]
 
 def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
     return PlainTextResponse(text, status, headers)
+
+
+TOO_BIG = 413
+
+
+def at_most(bound: Bound) -> str:
+    return f"At most {bound.size} bytes, see {bound.option}.\n"
 
 
 class HostGuard:

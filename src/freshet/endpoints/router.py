@@ -38,7 +38,8 @@ StreamDialect = Callable[[Handshake], tuple[Dialect, stream.Form]]
 
 def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[BaseRoute]:
     """The URLs of clients, below whatever prefix they are mounted under."""
-    centrifuge, protobuf = Centrifuge(), CentrifugeProtobuf()
+    longest = dispatcher.limits.message_size
+    centrifuge, protobuf = Centrifuge(longest), CentrifugeProtobuf(longest)
 
     def websocket(scope: Scope, request: Handshake) -> Dialect:
         asked = protobuf.subprotocol in scope.get("subprotocols", ()) or b"format=protobuf" in scope["query_string"]

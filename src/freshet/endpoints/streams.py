@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
-from freshet.dialects.centrifuge.protobuf import parse_emulation
+from freshet.dialects.centrifuge import json, protobuf
 from freshet.dialects.event_stream import COMMENT, stream_event
-from freshet.endpoints.opening import Opening, cors, plain, raw
+from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.model.commands import Connect, Subscribe
 from freshet.model.frame import Frame, Handshake
@@ -27,7 +27,9 @@ TIMEOUT = 5.0  # seconds that commands wait for those before them
 PAUSE = 0.02
 POST = "post"
 NO_SESSION = 404, "No such session: it is over, connect again.\n"
-WAITING = 16  # requests of one client that wait; more are refused at once
+PORTION = 256 * 1024  # bytes of commands that are passed on at once
+ENVELOPE = 1024  # bytes of a request beside the commands
+ESCAPED = 3  # times as long, at most, are commands as a string in JSON: some libraries write `é` in six bytes
 
 ENVELOPED = stream.Form(b"text/event-stream", lambda frame: stream_event(frame.data), COMMENT)
 """Each frame of a dialect that knows no events is the data of one."""
@@ -50,13 +52,14 @@ class StreamEndpoint:
         request = await self._opening.open(scope, receive, send)
         if request is None:
             return
-        allow, limit = cors(request), self._dispatcher.limits.message_size
+        allow, bound = cors(request), self._dispatcher.limits.frame
         if scope["method"] == "POST":
-            commands = await stream.read_body(receive, limit)
+            commands = await stream.read_body(receive, bound.size)
         else:
             commands = request.query.get("cf_connect", "").encode()
-        if commands is None or len(commands) > limit:
-            await plain(413, f"At most {limit} bytes.\n", allow)(scope, receive, send)
+        if commands is None or len(commands) > bound.size:
+            self._dispatcher.too_big("/connection", bound)
+            await plain(TOO_BIG, at_most(bound), allow)(scope, receive, send)
             return
         if not commands:
             await plain(400, "Expected a connect command.\n", allow)(scope, receive, send)
@@ -99,7 +102,7 @@ class _Posted(NamedTuple):
 def _decode(body: bytes, binary: bool) -> _Posted:
     """Raises ValueError or RecursionError when the body is none of that encoding."""
     if binary:
-        message = parse_emulation(body)
+        message = protobuf.parse_emulation(body)
         return _Posted(message.node, message.session, message.data)
     decoded = msgspec.json.decode(body, type=_Emulation)
     return _Posted(decoded.node, decoded.session, decoded.data.encode())
@@ -121,9 +124,10 @@ class EmulationEndpoint:
 
     def __init__(self, opening: Opening, dispatcher: Dispatcher) -> None:
         self._opening = opening
+        self._dispatcher = dispatcher
         self._node = dispatcher.node
-        self._limit = dispatcher.limits.message_size
-        self._waiting: Counter[Session] = Counter()
+        self._bound = dispatcher.limits.frame
+        self._waiting: Counter[Session] = Counter()  # bytes of each session's requests that wait
         self._node.bus.handlers[POST] = self._handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,46 +136,57 @@ class EmulationEndpoint:
             return
         binary = request.headers.get("content-type") == "application/octet-stream"
         status, text = await self._take(receive, binary)
+        if status == TOO_BIG:
+            self._dispatcher.too_big("/emulation", self._bound)
         answer = plain(status, text, cors(request)) if text else Response(None, status, cors(request))
         await answer(scope, receive, send)
 
     async def _take(self, receive: Receive, binary: bool) -> tuple[int, str]:
-        body = await stream.read_body(receive, self._limit + 1024)
+        body = await stream.read_body(receive, ENVELOPE + self._bound.size * (1 if binary else ESCAPED))
         if body is None:
-            return 413, f"At most {self._limit} bytes.\n"
+            return TOO_BIG, at_most(self._bound)
         try:
             posted = _decode(body, binary)
         except (ValueError, RecursionError) as error:
             return 400, f"Expected node, session and data: {error}.\n"
-        commands = _PassedCommands(posted.session, posted.data, binary)
+        if len(posted.data) > self._bound.size:
+            return TOO_BIG, at_most(self._bound)
         if self._node.bus.may_reach(posted.node):
-            return await self._pass_on(posted.node, commands)
+            return await self._pass_on(posted, binary)
+        commands = _PassedCommands(posted.session, posted.data, binary)
         return await self._give(commands) if posted.node == self._node.id else NO_SESSION
 
     async def _give(self, it: _PassedCommands) -> tuple[int, str]:
         session = self._node.registry.posting(it.session)
         if session is None:
             return NO_SESSION
-        if session.backlog_full and not await self._has_room(session):
+        if session.backlog_full and not await self._has_room(session, len(it.data)):
             return 429, "The commands before these are not done yet: try again.\n"
         session.receive(Frame(it.data, binary=it.binary))
         return 204, ""
 
-    async def _pass_on(self, node: str, it: _PassedCommands) -> tuple[int, str]:
-        try:
-            reply = await self._node.bus.request(node, POST, msgspec.msgpack.encode(it), TIMEOUT + 1)
-        except EngineUnavailable as why:
-            return 503, f"The session's node cannot be reached: {why}.\n"
-        return msgspec.msgpack.decode(reply, type=tuple[int, str])
+    async def _pass_on(self, posted: _Posted, binary: bool) -> tuple[int, str]:
+        """By as many messages as it takes: a broker has a limit for each."""
+        answer = 204, ""
+        for data in (protobuf if binary else json).portions(posted.data, PORTION):
+            message = msgspec.msgpack.encode(_PassedCommands(posted.session, data, binary))
+            try:
+                reply = await self._node.bus.request(posted.node, POST, message, TIMEOUT + 1)
+            except EngineUnavailable as why:
+                return 503, f"The session's node cannot be reached: {why}.\n"
+            answer = msgspec.msgpack.decode(reply, type=tuple[int, str])
+            if answer[0] != 204:
+                break
+        return answer
 
     async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         return msgspec.msgpack.encode(await self._give(msgspec.msgpack.decode(body, type=_PassedCommands)))
 
-    async def _has_room(self, session: Session) -> bool:
-        """Whether the session takes more, in a while at most."""
-        if self._waiting[session] >= WAITING:
+    async def _has_room(self, session: Session, size: int) -> bool:
+        """Whether the session takes so many bytes more, in a while at most. All that wait are no more than a frame."""
+        if self._waiting[session] + size > self._bound.size:
             return False
-        self._waiting[session] += 1
+        self._waiting[session] += size
         try:
             for _ in range(round(TIMEOUT / PAUSE)):
                 await asyncio.sleep(PAUSE)
@@ -179,6 +194,6 @@ class EmulationEndpoint:
                     return True
             return False
         finally:
-            self._waiting[session] -= 1
+            self._waiting[session] -= size
             if not self._waiting[session]:
                 del self._waiting[session]

@@ -19,10 +19,11 @@ from freshet.config import Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model.json_text import Reader, encode, one_line
 from freshet.model.log import Claims
+from freshet.observe.logs import BoundedLog
 from freshet.runtime.clock import SYSTEM, Clock
 
 KIB = 1024
-LONGEST = 16 * KIB  # bytes of a token that are looked at
+LONGEST = 16 * KIB  # bytes of a token that are looked at, unless a verifier is told otherwise
 
 # The hash of each algorithm, and the bytes of a secret that RFC 7518 section 3.2 asks for.
 HASHES = {
@@ -68,7 +69,7 @@ _read = Reader(_Known)
 
 
 class _Wrong(Exception):
-    """A token that is not right, for whatever reason."""
+    """A token that is not right: which check it failed, without anything of the token."""
 
 
 class _Expired(Exception):
@@ -111,7 +112,7 @@ class TokenVerifier:
     """Checks tokens against one secret.
 
     algorithms: those accepted, of HS256, HS384, HS512. leeway: clock skew that is forgiven, seconds. anonymous: a
-    connection token may leave out `sub`.
+    connection token may leave out `sub`. longest: bytes of a token.
 
     Raises ConfigError for a secret or an algorithm that cannot be.
     """
@@ -125,6 +126,7 @@ class TokenVerifier:
         issuer: str | None = None,
         leeway: float = 0,
         anonymous: bool = False,
+        longest: int = LONGEST,
         clock: Clock = SYSTEM,
     ) -> None:
         if not secret:
@@ -138,7 +140,9 @@ class TokenVerifier:
         self._issuer = issuer
         self._leeway = leeway
         self._anonymous = anonymous
+        self._longest = longest
         self._clock = clock
+        self._bounded_log = BoundedLog(log)
         self._jws = _signatures(self._algorithms)
         self.is_made_up = False
         least = min(HASHES[name][1] for name in self._algorithms)
@@ -154,7 +158,9 @@ class TokenVerifier:
             )
 
     @classmethod
-    def from_config(cls, config: Tokens, secret: str, clock: Clock = SYSTEM) -> "TokenVerifier":
+    def from_config(
+        cls, config: Tokens, secret: str, clock: Clock = SYSTEM, *, longest: int = LONGEST
+    ) -> "TokenVerifier":
         return cls(
             secret,
             config.algorithms,
@@ -162,6 +168,7 @@ class TokenVerifier:
             issuer=config.issuer,
             leeway=config.leeway,
             anonymous=config.anonymous,
+            longest=longest,
             clock=clock,
         )
 
@@ -178,11 +185,14 @@ class TokenVerifier:
             claims, known = self._verify(token)
         except _Expired:
             raise Refusal.token_expired() from None
-        except _Wrong:
+        except _Wrong as why:
+            self._note("connection", str(why))
             raise Disconnect.invalid_token() from None
         if known.channel is not None:
+            self._note("connection", "it is a subscription token: its `channel` is set")
             raise Disconnect.invalid_token("a subscription token does not connect")
         if not known.sub and not self._anonymous:
+            self._note("connection", "it names no user in `sub`, and tokens.anonymous is false")
             raise Disconnect.invalid_token("the token names no user")
         return ConnectionClaims(known.sub, known.exp, _given(known.info), known.channels, claims)
 
@@ -192,9 +202,12 @@ class TokenVerifier:
             _, known = self._verify(token)
         except _Expired:
             raise Refusal.token_expired() from None
-        except _Wrong:
+        except _Wrong as why:
+            self._note("subscription", str(why))
             raise Refusal.permission_denied("invalid subscription token") from None
         if known.channel != channel or known.sub != user:
+            claim = "channel" if known.channel != channel else "sub"
+            self._note("subscription", f"its `{claim}` is not that of the client that subscribes")
             raise Refusal.permission_denied("the subscription token is for another user or channel")
         return SubscriptionClaims(user, channel, known.exp, _given(known.info))
 
@@ -222,22 +235,34 @@ class TokenVerifier:
             clock=self._clock,
         )
 
+    def _note(self, kind: str, why: str) -> None:
+        self._bounded_log.warning(f"{kind}: {why}", "a %s token was refused: %s", kind, why)
+
     def _verify(self, token: str) -> tuple[bytes, _Known]:
-        if len(token) > LONGEST:
-            raise _Wrong
+        if len(token) > self._longest:
+            raise _Wrong(f"it is longer than {self._longest} bytes, see limits.token_size")
         try:
             claims: bytes = self._jws.decode(token, self._key, self._algorithms)
+        except jwt.InvalidAlgorithmError:
+            raise _Wrong(f"its `alg` is none of tokens.algorithms, {', '.join(self._algorithms)}") from None
+        except jwt.InvalidSignatureError:
+            raise _Wrong("its signature does not match: it was signed with another secret") from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise _Wrong("it is no JWT: three parts in base64url, of which the first is a header in JSON") from None
+        try:
             known = _read(claims)
-        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, RecursionError):
-            raise _Wrong from None
+        except msgspec.ValidationError as error:  # which says where, and which types, without the value
+            raise _Wrong(f"its claims: {error}") from None
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise _Wrong("its claims are not JSON") from None
         now = self._clock.wall()
         if known.nbf > now + self._leeway:
-            raise _Wrong
+            raise _Wrong("it is not valid yet by `nbf`, see tokens.leeway")
         audiences = known.aud if isinstance(known.aud, list) else [known.aud]
         if self._audience is not None and self._audience not in audiences:
-            raise _Wrong
+            raise _Wrong("its `aud` is not tokens.audience")
         if self._issuer is not None and known.iss != self._issuer:
-            raise _Wrong
+            raise _Wrong("its `iss` is not tokens.issuer")
         if known.exp is not None and known.exp <= now - self._leeway:
             raise _Expired
         return claims, known

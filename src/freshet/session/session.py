@@ -4,16 +4,17 @@ Its commands run one after the other, in one task for as long as there are any; 
 no timer. All that depends on time happens when the wheel visits.
 """
 
+import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from freshet.config import Limits, Timing
+from freshet.config import Bound, Limits, Timing
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Pong
@@ -27,6 +28,7 @@ from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
 from freshet.session.subscription import Reservation, Subscription
+from freshet.session.undecoded import Undecoded
 
 log = logging.getLogger("freshet.session")
 
@@ -76,6 +78,10 @@ class Carried(Protocol):
     def host(self) -> Host: ...
 
     @property
+    def largest(self) -> Bound:
+        """What the client may send at once."""
+
+    @property
     def backlog_full(self) -> bool: ...
 
     def open(self) -> None: ...
@@ -117,8 +123,10 @@ class Session:
     __slots__ = (
         "_backlog",
         "_busy",
+        "_heavy",
         "_next_ping",
         "_pong_received",
+        "_undecoded",
         "connected",
         "dialect",
         "ended",
@@ -157,7 +165,8 @@ class Session:
         self.slot = -1
         self.spent: Any = None
         self._backlog: deque[Command] | None = None
-        self._busy = False
+        self._undecoded: Undecoded | None = None
+        self._busy = self._heavy = False
         self._pong_received = True
         self._next_ping = 0.0
         host.wheel.schedule(self, host.timing.connect_timeout)
@@ -191,26 +200,54 @@ class Session:
     @property
     def backlog_full(self) -> bool:
         """Backpressure: a transport stops reading, and looks again when the outbox wakes it."""
+        if self._undecoded is not None or self._heavy:
+            return True
         return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
 
-    def do(self, commands: list[Command]) -> None:
-        """Run commands, behind those that came before."""
+    @property
+    def largest(self) -> Bound:
+        return self.host.limits.frame if self.dialect.batches else self.host.limits.message
+
+    def do(self, commands: Iterable[Command], *, heavy: bool = False) -> None:
+        """Run the commands of a frame, behind those that came before. heavy: too large for others to wait behind it."""
         self._pong_received = True
+        if type(commands) is not list or self._undecoded is not None:
+            commands = self._first_of(commands)
         for command in commands:
             if type(command) is Pong:
                 continue
             if self._backlog is None:
                 self._backlog = deque()
             self._backlog.append(command)
-        if self._backlog and not self._busy:
+        if heavy and self._backlog:
+            self._heavy = True
+        if (self._backlog or self._undecoded) and not self._busy:
             self._busy = True
             self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+
+    def _first_of(self, commands: Iterable[Command]) -> list[Command]:
+        """As many commands of a frame as may wait, if nothing is before them; the others stay undecoded."""
+        first = self._undecoded is None
+        undecoded = self._undecoded = self._undecoded or Undecoded(self.host.limits.backlog)
+        undecoded.put(commands)
+        return self._decoded() if first else []
+
+    def _decoded(self) -> list[Command]:
+        assert self._undecoded is not None
+        commands = self._undecoded.take()
+        if not self._undecoded:
+            self._undecoded = None
+        return commands
 
     async def _work(self) -> None:
         was_full, limit = False, self.host.limits.backlog
         try:
-            while self._backlog and not self.ended and not self.outbox.closed:
-                if len(self._backlog) >= limit:  # it may fill up behind any of them
+            while (self._backlog or self._undecoded) and not self.ended and not self.outbox.closed:
+                if not self._backlog:
+                    await asyncio.sleep(0)  # other clients have their turn between two portions of a large frame
+                    self._backlog = deque(self._decoded())
+                    continue
+                if len(self._backlog) >= limit or self._undecoded:  # it may fill up behind any of them
                     was_full = True
                 await self.host.run(self, self._backlog.popleft())
         except Disconnect as why:
@@ -219,7 +256,8 @@ class Session:
             log.exception("a command of %r failed: it is disconnected with 3004, and reconnects", self)
             self.close(Disconnect.server_error())
         finally:
-            self._backlog = None
+            was_full, self._heavy = was_full or self._heavy, False
+            self._backlog = self._undecoded = None
             self._busy = False
         if was_full:
             self.outbox.wake()
@@ -348,6 +386,8 @@ class Session:
             return 0
         if not self.dialect.has_heartbeat:
             return self.host.visited(self)
+        if self.backlog_full:
+            self._pong_received = True  # it is this side that does not read
         if not self._pong_received and now >= self._pong_by:
             self.close(Disconnect.no_pong())
             return 0

@@ -59,8 +59,8 @@ class _Shell:
     async def receive(self, message: Message) -> None:
         text = message.get("text")
         frame = Frame(text.encode()) if text is not None else Frame(message.get("bytes") or b"", binary=True)
-        if len(frame.data) > self._session.host.limits.message_size:
-            self._session.close(Disconnect(1009, "message too big"))
+        if len(frame.data) > (largest := self._session.largest).size:
+            self._session.close(Disconnect.too_big(*largest))
             return
         self._session.receive(frame)
         while self._session.backlog_full and not self._ended:

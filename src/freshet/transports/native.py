@@ -12,11 +12,14 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.session.session import Carried
 from freshet.websocket.frames import (
+    TOO_BIG,
+    TOO_MANY_FRAGMENTS,
     CloseFrame,
     Decoder,
     MessageLimits,
     Opcode,
     PingFrame,
+    ProtocolError,
     close_payload,
     deflated_wire,
     encode,
@@ -52,13 +55,12 @@ class SessionSocket(asyncio.Protocol):
     def __init__(
         self, session: Carried, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
     ) -> None:
-        limits = session.host.limits
         self._session = session
         self._outbox = session.outbox
         self._transport = transport
         self._connections = connections
         self._deflate = deflate
-        self._decoder = Decoder(_limits(limits.message_size, limits.fragments), deflate=deflate)
+        self._decoder = Decoder(_limits(session.largest.size, session.host.limits.fragments), deflate=deflate)
         self._paused = False  # the transport takes no more for now
         self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
@@ -86,7 +88,7 @@ class SessionSocket(asyncio.Protocol):
                 if isinstance(event, PingFrame) and not self._paused:
                     self._write(encode(Opcode.PONG, event.data))
         if decoder.error is not None:
-            self._fail(decoder.error.code, decoder.error.reason)
+            self._fail(decoder.error)
         elif session.backlog_full and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
@@ -159,6 +161,8 @@ class SessionSocket(asyncio.Protocol):
             return
         self._closing = True
         self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+        if self._reading_paused:
+            self._transport.resume_reading()  # for the client's own Close frame
         host = self._session.host
         self._session.end(why)
         host.wheel.schedule(self, host.timing.close_timeout)
@@ -172,13 +176,29 @@ class SessionSocket(asyncio.Protocol):
             self._session.end(Disconnect.normal())
         self._shut()
 
-    def _fail(self, code: int, reason: str) -> None:
+    def _fail(self, error: ProtocolError) -> None:
         """RFC 6455, 7.1.7: fail the WebSocket connection."""
         if not self._closing:
             self._closing = True
-            self._write(encode(Opcode.CLOSE, close_payload(code, reason)))
-            self._session.end(Disconnect(code, reason))
-        self._shut()
+            why = Disconnect(error.code, error.reason)
+            if error.reason == TOO_MANY_FRAGMENTS:
+                why = Disconnect(error.code, f"{error.reason}, see limits.fragments")
+            elif error.code == TOO_BIG:
+                why = Disconnect.too_big(*self._session.largest)
+            self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+            self._session.end(why)
+            if error.code == TOO_BIG:
+                self._outlast()
+        if error.code != TOO_BIG:
+            self._shut()
+
+    def _outlast(self) -> None:
+        """Let the client finish: a socket that is closed while it sends is reset, and the reason lost with it."""
+        self._outbox.take()
+        self._descriptor = self._outbox.direct = -1
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._session.host.wheel.schedule(self, self._session.host.timing.close_timeout)
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time."""

@@ -17,6 +17,7 @@ from freshet.websocket.masking import mask_bytes
 KIB = 1024
 MIB = 1024 * KIB
 CONTROL = 125  # bytes of payload that a control frame may have
+TOO_BIG, TOO_MANY_FRAGMENTS = 1009, "too many fragments"
 WORTH_DEFLATING = 64  # bytes of payload; what is shorter hardly gets smaller
 
 
@@ -286,9 +287,9 @@ class Decoder:
             raise ProtocolError(1002, "length with the most significant bit set")
         limits, message = self._limits, self._message
         if length > limits.frame or length + (len(message.data) if message else 0) > limits.message:
-            raise ProtocolError(1009, "message too big")
+            raise ProtocolError(TOO_BIG, "message too big")
         if (message.frames if message else 0) >= limits.fragments:
-            raise ProtocolError(1009, "too many fragments")
+            raise ProtocolError(TOO_BIG, TOO_MANY_FRAGMENTS)
 
     def _begin(self, first: int, length: int, mask: bytes, events: list[Event]) -> None:
         """A frame whose payload is not all here, or not all of its message."""
@@ -331,7 +332,7 @@ class Decoder:
             try:
                 data = inflate(data, self._limits.message)
             except Oversize:
-                raise ProtocolError(1009, "message too big") from None
+                raise ProtocolError(TOO_BIG, "message too big") from None
             except ValueError:
                 raise ProtocolError(1007, "invalid deflate data") from None
         if opcode == Opcode.BINARY:

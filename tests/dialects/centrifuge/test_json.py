@@ -1,6 +1,8 @@
 """The Centrifugal protocol as JSON: it keeps the contract of dialects, and a line is what a client of it can read."""
 
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.dialects.base import Dialect
-from freshet.dialects.centrifuge.json import Centrifuge
-from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME, KINDS
+from freshet.dialects.centrifuge.json import Centrifuge, portions
+from freshet.dialects.centrifuge.messages import KINDS
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
 from freshet.model.commands import Call, Connect, Declined, Ping, Pong, Publish, Send, Subscribe
 from freshet.model.events import Heartbeat, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP
-from freshet.model.log import Kind, Publication
+from freshet.model.log import Kind, Position, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.dialect import DEEP, EVENTS, HOSTILE
 from tests.dialects.centrifuge.official import JSON_VALUES, without_empty
@@ -51,7 +53,7 @@ def valid() -> list[bytes]:
 
 
 def receive(data: bytes, binary: bool = False) -> list[Any]:
-    return Centrifuge().receive(Frame(data, binary))
+    return list(Centrifuge().receive(Frame(data, binary)))
 
 
 def line(event: Any) -> Any:
@@ -88,18 +90,56 @@ def test_a_line_that_is_taken_for_json_can_be_read_by_every_client() -> None:
 
 
 def test_lines_of_one_frame_are_commands_in_their_order() -> None:
-    commands = Centrifuge().receive(Frame(b'{"id":1,"connect":{}}\n\n{"id":2,"ping":{}}\n{}\n'))
+    commands = receive(b'{"id":1,"connect":{}}\n\n{"id":2,"ping":{}}\n{}\n')
     assert commands == [Connect(1), Ping(2), Pong()]
 
 
-@pytest.mark.parametrize("count", [COMMANDS_PER_FRAME, COMMANDS_PER_FRAME + 1])
-def test_a_frame_holds_a_limited_number_of_commands(count: int) -> None:
-    frame = Frame(b"\n".join([b"{}"] * count))
-    if count <= COMMANDS_PER_FRAME:
-        assert len(Centrifuge().receive(frame)) == count
-    else:
-        with pytest.raises(Disconnect, match="1 to 1024"):
-            Centrifuge().receive(frame)
+def test_a_frame_holds_any_number_of_commands_and_at_least_one() -> None:
+    assert receive(b"\n".join([b'{"id":1,"ping":{}}'] * 100_000)) == [Ping(1)] * 100_000
+    with pytest.raises(Disconnect, match="one command or more"):
+        receive(b"\n" * 100_000)
+
+
+def told(commands: Iterable[object]) -> list[Any]:
+    """Commands; of those that are declined for their size, that and the id."""
+    size = re.compile(r"a command of (\d+) bytes: at most 64, see limits\.message_size").fullmatch
+    return [
+        (int(found[1]), it.id) if isinstance(it, Declined) and (found := size(str(it.why))) else it for it in commands
+    ]
+
+
+def test_a_command_that_is_too_long_is_known_by_its_id_and_the_others_are_read() -> None:
+    short, long = b'{"publish":{"channel":"a","data":%b},"id":%d}', b"[" + b"1," * 40 + b"1]"
+    lines = [short % (b"1", 1), short % (long, 2), short % (b"3", 3), b'{"send":{"data":%b}}' % long]
+    commands = told(Centrifuge(longest=64).receive(Frame(b"\n".join(lines))))
+    assert commands == [
+        Publish("a", b"1", 1),
+        (len(lines[1]), 2),
+        Publish("a", b"3", 3),
+        (len(lines[3]), 0),
+    ]
+    assert told(Centrifuge(longest=64).receive(Frame(lines[1]))) == [(len(lines[1]), 2)]
+    half = short % (b'"' + b"x" * 80 + b'\\ud83d"', 4)  # of an emoji, where a text was cut
+    assert told(Centrifuge(longest=64).receive(Frame(half))) == [(len(half), 4)]
+    for malformed in (b"x" * 100, b"[" * 10_000, b'{"id":"' + b"x" * 100):
+        with pytest.raises(Disconnect):
+            Centrifuge(longest=64).receive(Frame(malformed))
+
+
+@given(st.lists(st.sampled_from([b"", b"{}", b'{"id":1,"ping":{}}', b"x" * 30])), st.integers(1, 60))
+def test_a_frame_in_portions_has_the_same_commands_and_none_is_longer_than_it_must_be(
+    lines: list[bytes], size: int
+) -> None:
+    cut = list(portions(b"\n".join(lines), size))
+    assert [line for each in cut for line in each.split(b"\n") if line] == [line for line in lines if line]
+    assert all(len(each) <= size or b"\n" not in each.strip(b"\n") for each in cut)
+
+
+def test_a_connect_that_has_a_position_in_each_of_many_channels_may_be_longer() -> None:
+    subs = {f"room:{number}": {"recover": True, "epoch": "e", "offset": number} for number in range(1000)}
+    line = json.dumps({"id": 1, "connect": {"token": "t", "subs": subs}}).encode()
+    [connect] = Centrifuge(longest=1024).receive(Frame(line))
+    assert connect == Connect(1, "t", recover={f"room:{number}": Position("e", number) for number in range(1000)})
 
 
 @pytest.mark.parametrize("id", ["0", "-1", "4294967296", "1.5", '"1"', "true", "[]"])
@@ -179,9 +219,10 @@ def test_a_request_of_another_shape_ends_the_session(request_: str) -> None:
 )
 def test_what_is_nested_too_deeply_is_refused_and_the_session_stays(data: bytes) -> None:
     for deep in (data, data.replace(b'{"id":1,', b"{")[:-1] + b',"id":1}'):
-        [declined] = receive(deep)
+        [declined] = Centrifuge(longest=len(data)).receive(Frame(deep))
         assert isinstance(declined, Declined)
         assert (declined.id, declined.why.code, declined.why.message) == (1, 107, TOO_DEEP)
+        assert told(Centrifuge(longest=64).receive(Frame(deep))) == [(len(deep), 1)], "and also if it is too large"
 
 
 @given(value=json_texts)

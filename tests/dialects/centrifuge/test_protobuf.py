@@ -1,9 +1,10 @@
 """The Centrifugal protocol as Protobuf: it keeps the contract of dialects, and official clients understand it."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from freshet.dialects.base import Dialect
-from freshet.dialects.centrifuge.messages import COMMANDS_PER_FRAME
-from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf, parse_emulation, read_delimited, varint
+from freshet.dialects.centrifuge.protobuf import (
+    CentrifugeProtobuf,
+    parse_emulation,
+    portions,
+    read_delimited,
+    varint,
+)
 from freshet.errors import Disconnect
-from freshet.model.commands import Call, Connect, Pong, Publish, ReadHistory, Subscribe
+from freshet.model.commands import Call, Connect, Declined, Ping, Pong, Publish, ReadHistory, Subscribe
 from freshet.model.events import Published, Subscribed
 from freshet.model.frame import Frame
 from freshet.model.log import Kind, Position, Publication
@@ -69,7 +75,7 @@ VALID = [
 
 
 def test_commands_are_those_of_the_official_client(dialect: Dialect, valid: list[bytes]) -> None:
-    commands = dialect.receive(Frame(b"".join(valid), binary=True))
+    commands = list(dialect.receive(Frame(b"".join(valid), binary=True)))
     assert commands[0] == Connect(1, "t", recover={"a": Position("e", 3)})
     assert commands[1] == Subscribe("a", 2, recover=Position("e", 7))
     assert commands[2] == Publish("a", b'{"a":1}', 3)
@@ -118,14 +124,45 @@ def test_what_is_published_is_what_it_looks_like(dialect: Dialect) -> None:
         assert b"\n" not in command.data
 
 
-@pytest.mark.parametrize("count", [COMMANDS_PER_FRAME, COMMANDS_PER_FRAME + 1])
-def test_a_frame_holds_a_limited_number_of_commands(dialect: Dialect, count: int) -> None:
-    frame = Frame(b"\0" * count, binary=True)
-    if count <= COMMANDS_PER_FRAME:
-        assert len(dialect.receive(frame)) == count
-    else:
-        with pytest.raises(Disconnect, match="1 to 1024"):
-            dialect.receive(frame)
+def test_a_frame_holds_any_number_of_commands_and_at_least_one(dialect: Dialect) -> None:
+    frame = Frame(framed(id=1, ping={}) * 100_000, binary=True)
+    assert list(dialect.receive(frame)) == [Ping(1)] * 100_000
+    with pytest.raises(Disconnect, match="one command or more"):
+        dialect.receive(Frame(b"", binary=True))
+
+
+def told(commands: Iterable[object]) -> list[Any]:
+    """Commands; of those that are declined for their size, that and the id."""
+    size = re.compile(r"a command of (\d+) bytes: at most 64, see limits\.message_size").fullmatch
+    return [
+        (int(found[1]), it.id) if isinstance(it, Declined) and (found := size(str(it.why))) else it for it in commands
+    ]
+
+
+def test_a_command_that_is_too_long_is_known_by_its_id_and_the_others_are_read() -> None:
+    strict = CentrifugeProtobuf(longest=64)
+    long = framed(id=2, rpc={"method": "m" * 100})
+    commands = told(strict.receive(Frame(framed(id=1, ping={}) + long + framed(id=3, ping={}), binary=True)))
+    assert commands == [Ping(1), (len(long) - 1, 2), Ping(3)]
+    assert told(strict.receive(Frame(long, binary=True))) == [(len(long) - 1, 2)]
+
+
+@given(st.lists(st.sampled_from([b"", b"x", b"y" * 30])), st.binary(max_size=3), st.integers(1, 60))
+def test_a_frame_in_portions_is_the_same_and_none_is_longer_than_it_must_be(
+    messages: list[bytes], rest: bytes, size: int
+) -> None:
+    framed = [varint(len(each)) + each for each in messages]
+    cut = list(portions(b"".join(framed) + rest, size))
+    assert b"".join(cut) == b"".join(framed) + rest
+    assert all(len(each) <= size or each in framed for each in cut[:-1])
+
+
+def test_a_connect_that_has_a_position_in_each_of_many_channels_may_be_longer() -> None:
+    subs = {f"room:{number}": {"recover": True, "epoch": "e", "offset": str(number)} for number in range(1000)}
+    frame = Frame(framed(id=1, connect={"token": "t", "subs": subs}), binary=True)
+    assert list(CentrifugeProtobuf(longest=1024).receive(frame)) == [
+        Connect(1, "t", recover={f"room:{number}": Position("e", number) for number in range(1000)})
+    ]
 
 
 @given(st.binary(max_size=20_000), st.binary(max_size=5))
@@ -194,7 +231,7 @@ HOSTILE_MESSAGES = {
 def test_a_malformed_message_ends_the_session(dialect: Dialect, data: bytes) -> None:
     for frame in (data, framed(id=1, ping={}) + data):
         with pytest.raises(Disconnect, match="malformed command") as why:
-            dialect.receive(Frame(frame, binary=True))
+            list(dialect.receive(Frame(frame, binary=True)))
         assert why.value.code == 3501
 
 
@@ -268,8 +305,8 @@ def test_of_several_requests_in_one_command_the_last_is_carried_out(dialect: Dia
     assert dialect.receive(Frame(command, binary=True)) == [Call("m", b"", 1)]
 
 
-def test_a_payload_of_the_largest_size_is_taken_as_it_is(dialect: Dialect) -> None:
-    data = bytes(range(256)) * 4096
+def test_a_payload_of_the_largest_size_is_taken_as_it_is() -> None:
+    dialect, data = CentrifugeProtobuf(longest=2 * 1024 * 1024), bytes(range(256)) * 4096
     command = Command(id=1, publish={"channel": "a", "data": data})
     [publish] = dialect.receive(Frame(official.framed(command), binary=True))
     assert publish == Publish("a", data, 1, Kind.BYTES)
@@ -280,8 +317,8 @@ def test_a_payload_of_the_largest_size_is_taken_as_it_is(dialect: Dialect) -> No
 
 @given(frames=st.lists(st.sampled_from(VALID), min_size=1, max_size=20))
 def test_messages_of_one_frame_are_commands_in_their_order(frames: list[bytes]) -> None:
-    commands = CentrifugeProtobuf().receive(Frame(b"".join(frames), binary=True))
-    assert commands == [CentrifugeProtobuf().receive(Frame(frame, binary=True))[0] for frame in frames]
+    commands = list(CentrifugeProtobuf().receive(Frame(b"".join(frames), binary=True)))
+    assert commands == [each for frame in frames for each in CentrifugeProtobuf().receive(Frame(frame, binary=True))]
 
 
 @given(

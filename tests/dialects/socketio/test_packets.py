@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.dialects.socketio import engineio
 from freshet.dialects.socketio.packets import (
-    ATTACHMENTS,
+    ATTACHMENT,
     DEPTH,
     Acknowledged,
     ConnectNamespace,
@@ -34,6 +35,8 @@ from tests.tools.json_texts import json_texts
 from tests.websocket.cost import assert_linear
 
 LIMIT = 1000
+BOUND = Bound(LIMIT, "limits.packet_size")
+MOST = LIMIT // ATTACHMENT  # binary values that fit into one packet
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
@@ -66,7 +69,7 @@ def frames(first: Frame | None) -> list[Frame]:
 
 
 def read(*given: Frame) -> Packet | None:
-    decoder, packet = PacketDecoder(LIMIT), None
+    decoder, packet = PacketDecoder(BOUND), None
     for frame in given:
         packet = decoder.feed(frame)
     return packet
@@ -140,20 +143,20 @@ def test_a_malformed_packet_takes_time_in_proportion_to_its_length(head: bytes, 
 @given(st.lists(with_bytes, max_size=4), st.none() | st.integers(1, 99), st.sampled_from(["/", "/shop"]))
 def test_what_is_sent_is_what_is_read(values: list[Any], id: int | None, namespace: str) -> None:
     sent = frames(encode_packet(Type.EVENT, namespace, id, ["event", *values]))
-    if len(sent) - 1 > ATTACHMENTS:
-        return
-    packet = read(*sent)
+    decoder, packet = PacketDecoder(Bound(100_000, "limits.packet_size")), None
+    for frame in sent:
+        packet = decoder.feed(frame)
     assert packet is not None
     if packet.type is Type.EVENT:
         packet = packet._replace(data=["event", *(json.loads(bytes(each)) for each in packet.data[1:])])
     assert (packet.namespace, packet.id, packet.data) == (namespace, id, ["event", *values])
 
 
-@pytest.mark.parametrize("count", [ATTACHMENTS, ATTACHMENTS + 1, 1_000_000])
-def test_attachments_are_limited_in_number(count: int) -> None:
-    decoder = PacketDecoder(LIMIT)
-    if count > ATTACHMENTS:
-        with pytest.raises(Disconnect):
+@pytest.mark.parametrize("count", [1, MOST, MOST + 1, 1_000_000])
+def test_attachments_are_limited_by_what_so_many_cost(count: int) -> None:
+    decoder = PacketDecoder(BOUND)
+    if count > MOST:
+        with pytest.raises(Disconnect, match=r"limits\.packet_size"):
             decoder.feed(Frame(b'45%d-["a"]' % count))
         return
     assert decoder.feed(Frame(b'45%d-["a"]' % count)) is None
@@ -163,7 +166,7 @@ def test_attachments_are_limited_in_number(count: int) -> None:
 
 
 def test_attachments_are_limited_in_size() -> None:
-    decoder = PacketDecoder(LIMIT)
+    decoder = PacketDecoder(BOUND)
     decoder.feed(Frame(b'452-["a"]'))
     decoder.feed(Frame(b"x" * LIMIT, binary=True))
     with pytest.raises(Disconnect) as why:

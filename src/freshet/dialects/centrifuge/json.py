@@ -4,14 +4,17 @@ A frame holds commands or replies, each a JSON object on a line of its own. `{}`
 pong. Source: `definitions/client.proto` of centrifugal/protocol, whose JSON mapping this is.
 """
 
+import re
 from base64 import b64encode
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import Raw, Struct
 
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.messages import (
-    COMMANDS_PER_FRAME,
+    EMPTY,
+    MESSAGE,
     PONG,
     READ,
     UINT32,
@@ -28,6 +31,7 @@ from freshet.dialects.centrifuge.messages import (
     SubscribeMessage,
     command_of,
     declined,
+    oversized,
     publication_fields,
     push_after,
     reply_of,
@@ -81,6 +85,20 @@ _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
 _NAMES = ("publish", "send", *(name for name in READ if name != "publish"))
 
 
+class _OversizedCommand(Struct):
+    """What is looked at of a line that is too long. One that connects may be: it has a position in each channel."""
+
+    id: int = 0
+    connect: Raw = Raw()
+
+
+_skim = msgspec.json.Decoder(_OversizedCommand).decode
+_ID_FIRST = re.compile(rb'\{"id": ?(\d{1,9}),')
+_ID_LAST = re.compile(rb', ?"id": ?(\d{1,9})\}\s*\Z')
+_LINE = re.compile(rb"[^\n]+")
+AT_ONCE = 64  # lines of a frame that are decoded together, which is faster; of more, each when it is asked for
+
+
 def _read(line: bytes) -> Command:
     if line == b"{}":
         return PONG
@@ -122,6 +140,39 @@ def _read_again(line: bytes) -> Command:
     return declined(id, kind) if kind else Declined(Refusal.bad_request(why), id)
 
 
+def _read_oversized(line: bytes, longest: int) -> Command:
+    """A line is looked at no further than is fast, whatever it holds: one that msgspec refuses may have its id."""
+    try:
+        wire = _skim(line)
+    except (*_MALFORMED, RecursionError):
+        found = _ID_FIRST.match(line[:40]) or _ID_LAST.search(line[-40:])
+        if found is None:
+            raise Disconnect.bad_request("malformed command") from None
+        return oversized(int(found[1]), len(line), longest)
+    return _read(line) if wire.connect else oversized(wire.id, len(line), longest)
+
+
+def _few_lines(data: bytes) -> list[Command]:
+    commands = [_read(line) for line in data.split(b"\n") if line]
+    if not commands:
+        raise Disconnect.bad_request(EMPTY)
+    return commands
+
+
+def portions(data: bytes, size: int) -> Iterator[bytes]:
+    """A frame as several of at most `size` bytes, but for a command that is longer."""
+    start = 0
+    while len(data) - start > size:
+        end = data.rfind(b"\n", start, start + size)
+        end = data.find(b"\n", start + size) if end < 0 else end
+        if end < 0:
+            break
+        if data[start:end].strip():
+            yield data[start:end]
+        start = end + 1
+    yield data[start:]
+
+
 # --------------------------------------------------------------------------------------------------- to the client
 
 _json = msgspec.json.Encoder().encode
@@ -141,20 +192,32 @@ _HEARTBEAT = Frame(b"{}")
 
 
 class Centrifuge(Dialect):
-    """The dialect that all clients of the JSON encoding share: it holds no state."""
+    """The dialect that all clients of the JSON encoding share: it holds no state. longest: bytes of a command."""
 
-    __slots__ = ()
+    __slots__ = ("_longest",)
     name = "centrifuge"
+    batches = True
 
-    def receive(self, frame: Frame) -> list[Command]:
+    def __init__(self, longest: int = MESSAGE) -> None:
+        self._longest = longest
+
+    def receive(self, frame: Frame) -> Iterable[Command]:
         if frame.binary and not frame.data.isascii():
             _refuse_invalid_utf8(frame.data)  # a text frame was checked by the transport
         if LF not in frame.data:
-            return [_read(frame.data)]
-        lines = [line for line in frame.data.split(b"\n", COMMANDS_PER_FRAME) if line]
-        if not lines or len(lines) > COMMANDS_PER_FRAME:
-            raise Disconnect.bad_request(f"a frame holds 1 to {COMMANDS_PER_FRAME} commands")
-        return [_read(line) for line in lines]
+            return [self._one(frame.data)]
+        few = frame.data.count(LF) < AT_ONCE and len(frame.data) <= self._longest
+        return _few_lines(frame.data) if few else self._lines(frame.data)
+
+    def _one(self, line: bytes) -> Command:
+        return _read(line) if len(line) <= self._longest else _read_oversized(line, self._longest)
+
+    def _lines(self, data: bytes) -> Iterator[Command]:
+        match = None
+        for match in _LINE.finditer(data):
+            yield self._one(match[0])
+        if match is None:
+            raise Disconnect.bad_request(EMPTY)
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:

@@ -56,7 +56,8 @@ from freshet.model.events import (
 from freshet.model.log import ClientInfo, Position, Publication
 
 VERSION = "freshet"
-COMMANDS_PER_FRAME = 1024
+KIB = 1024
+MESSAGE = 64 * KIB  # bytes of a command, unless a dialect is told otherwise
 DELTA = "fossil"
 REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
 KINDS = {1: "map", 2: "map of clients", 3: "map of users", 4: "shared poll"}
@@ -165,6 +166,12 @@ def position_of(it: SubscribeMessage) -> Position | None:
     return Position(it.epoch, it.offset) if it.recover else None
 
 
+def oversized(id: int, size: int, longest: int) -> Declined:
+    """size: bytes of a command that may have no more than `longest`."""
+    why = f"a command of {size} bytes: at most {longest}, see limits.message_size"
+    return Declined(Refusal.limit_exceeded(why), id)
+
+
 def declined(id: int, kind: int) -> Declined:
     """To a client that wants another kind of channel than there is: as a stream it would stay empty for ever."""
     name = KINDS.get(kind, f"type {kind}")
@@ -204,6 +211,7 @@ READ: Mapping[str, Read] = {
 """How each request that wants a reply becomes a command, by its field in the protocol's `Command`."""
 
 PONG = Pong()
+EMPTY = "a frame holds one command or more"
 
 
 def command_of(id: int, name: str, request: Any, read: Mapping[str, Read] = READ) -> Command:

@@ -5,6 +5,7 @@ message is the server's ping and the client's pong. The messages are generated f
 Source: `definitions/client.proto` of centrifugal/protocol, and the encoding guide of protobuf.dev.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -12,13 +13,15 @@ from google.protobuf.message import DecodeError
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.centrifuge import client_pb2
 from freshet.dialects.centrifuge.messages import (
-    COMMANDS_PER_FRAME,
+    EMPTY,
+    MESSAGE,
     PONG,
     READ,
     Payload,
     Read,
     command_of,
     declined,
+    oversized,
     push_after,
     read_history,
     reply_of,
@@ -99,13 +102,30 @@ _READ: dict[str, Read] = {
 _parse = client_pb2.Command.FromString
 
 
-def _read(data: bytes) -> Command:
+def _read(data: bytes, longest: int) -> Command:
     """Raises `Disconnect`, or one of `_MALFORMED`."""
     if not data:
         return PONG
     wire = _parse(data)
     name = wire.WhichOneof("request")
+    if len(data) > longest and name != "connect":  # which has a position in each channel
+        return oversized(wire.id, len(data), longest)
     return command_of(wire.id, name or "", getattr(wire, name) if name else None, _READ)
+
+
+def portions(data: bytes, size: int) -> Iterator[bytes]:
+    """A frame as several of at most `size` bytes, but for a command that is longer."""
+    start = at = 0
+    try:
+        while at < len(data):
+            _, end = read_delimited(data, at)
+            if end - start > size and at > start:
+                yield data[start:at]
+                start = at
+            at = end
+    except ValueError:
+        pass  # whoever reads it will say so
+    yield data[start:]
 
 
 def parse_emulation(body: bytes) -> client_pb2.Emulation:
@@ -125,26 +145,35 @@ _HEARTBEAT = Frame(b"\0", binary=True)
 
 
 class CentrifugeProtobuf(Dialect):
-    """The dialect that all clients of the Protobuf encoding share: it holds no state."""
+    """The dialect that all clients of the Protobuf encoding share: it holds no state. longest: bytes of a command."""
 
-    __slots__ = ()
+    __slots__ = ("_longest",)
     name = "centrifuge_protobuf"
     subprotocol = "centrifuge-protobuf"
+    batches = True
 
-    def receive(self, frame: Frame) -> list[Command]:
-        commands: list[Command] = []
-        at = 0
+    def __init__(self, longest: int = MESSAGE) -> None:
+        self._longest = longest
+
+    def receive(self, frame: Frame) -> Iterable[Command]:
+        if not frame.data:
+            raise Disconnect.bad_request(EMPTY)
+        command, at = self._next(frame.data, 0)
+        return [command] if at == len(frame.data) else self._batch(command, frame.data, at)
+
+    def _batch(self, first: Command, data: bytes, at: int) -> Iterator[Command]:
+        """first: is decoded already. at: where the others begin."""
+        yield first
+        while at < len(data):
+            command, at = self._next(data, at)
+            yield command
+
+    def _next(self, data: bytes, at: int) -> tuple[Command, int]:
         try:
-            while at < len(frame.data):
-                if len(commands) == COMMANDS_PER_FRAME:
-                    raise Disconnect.bad_request(f"a frame holds 1 to {COMMANDS_PER_FRAME} commands")
-                data, at = read_delimited(frame.data, at)
-                commands.append(_read(data))
+            message, at = read_delimited(data, at)
+            return _read(message, self._longest), at
         except _MALFORMED:
             raise Disconnect.bad_request("malformed command") from None
-        if not commands:
-            raise Disconnect.bad_request(f"a frame holds 1 to {COMMANDS_PER_FRAME} commands")
-        return commands
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published and event.publication.info is None and event.publication.tags is None:

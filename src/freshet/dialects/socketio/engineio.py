@@ -6,6 +6,7 @@ socketio/socket.io.
 """
 
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
 
 import msgspec
 
@@ -14,7 +15,6 @@ from freshet.model.frame import Frame
 
 VERSION = "4"
 SEPARATOR = b"\x1e"
-PACKETS_PER_BODY = 1024
 
 PING, PONG, NOOP, CLOSE = Frame(b"2"), Frame(b"3"), Frame(b"6"), Frame(b"1")
 PROBE, PROBED, UPGRADE = b"2probe", Frame(b"3probe"), b"5"
@@ -52,12 +52,14 @@ def body(frames: list[Frame]) -> bytes:
     return SEPARATOR.join(packets)
 
 
-def packets(data: bytes) -> list[Frame]:
-    """The packets of a body that a client sent. Raises `Disconnect`, whatever the bytes."""
-    parts = data.split(SEPARATOR, PACKETS_PER_BODY)
-    if len(parts) > PACKETS_PER_BODY:
-        raise Disconnect.bad_request(f"a body holds at most {PACKETS_PER_BODY} packets")
-    return [_packet(part) for part in parts]
+def packets(data: bytes) -> Iterator[Frame]:
+    """The packets of a body that a client sent, each when it is asked for. Raises `Disconnect`, whatever the bytes."""
+    start = 0
+    while start <= len(data):
+        end = data.find(SEPARATOR, start)
+        end = len(data) if end < 0 else end
+        yield _packet(data[start:end])
+        start = end + 1
 
 
 def _packet(part: bytes) -> Frame:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
@@ -20,8 +21,10 @@ from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP, Reader, decode, encode, one_line, outline
 from freshet.model.log import Kind, Publication
 
-ATTACHMENTS = 10
-"""How many binary values a client may put into one packet."""
+ATTACHMENT = 128
+"""Bytes that a binary value of a packet counts for at least: it is an object of its own."""
+
+NO_ATTACHMENTS = Bound(0, "limits.packet_size")
 
 DEPTH = 64
 """How deep arrays and objects with binary values may be nested."""
@@ -112,12 +115,12 @@ class Packet(NamedTuple):
 
 
 class PacketDecoder:
-    """Frames to packets, for one connection. attachments_size: bytes that the attachments of a packet may have."""
+    """Frames to packets, for one connection. bound: what the attachments of a packet may have together."""
 
-    __slots__ = ("_attachments", "_limit", "_pending", "_size", "_wanted")
+    __slots__ = ("_attachments", "_bound", "_pending", "_size", "_wanted")
 
-    def __init__(self, attachments_size: int) -> None:
-        self._limit = attachments_size
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
         self._pending: Packet | None = None
         self._wanted = 0
         self._attachments: list[bytes] = []
@@ -130,6 +133,8 @@ class PacketDecoder:
         if self._pending is not None:
             raise Disconnect.bad_request("expected a binary attachment")
         packet, attachments = _parse(frame.data)
+        if attachments * ATTACHMENT > self._bound.size:
+            raise Disconnect.too_big(*self._bound)
         if not attachments:
             return packet if packet.type < Type.BINARY_EVENT else _complete(packet, [])
         self._pending, self._wanted = packet, attachments
@@ -138,9 +143,9 @@ class PacketDecoder:
     def _attach(self, data: bytes) -> Packet | None:
         if self._pending is None:
             raise Disconnect.bad_request("a binary attachment without a packet")
-        self._size += len(data)
-        if self._size > self._limit:
-            raise Disconnect(1009, "message too big")
+        self._size += max(len(data), ATTACHMENT)
+        if self._size > self._bound.size:
+            raise Disconnect.too_big(*self._bound)
         self._attachments.append(data)
         if len(self._attachments) < self._wanted:
             return None
@@ -157,8 +162,8 @@ def _parse(data: bytes) -> tuple[Packet, int]:
     kind = Type(int(head[1]))
     binary = kind >= Type.BINARY_EVENT
     attachments = int(head[2] or 0)
-    if (head[2] is not None) is not binary or attachments > ATTACHMENTS:
-        raise Disconnect.bad_request(f"a binary packet has up to {ATTACHMENTS} attachments, and no other has any")
+    if (head[2] is not None) is not binary:
+        raise Disconnect.bad_request("a binary packet says how many attachments it has, and no other has any")
     rest = one_line(data[head.end() :])
     try:
         namespace = head[3].decode() if head[3] else "/"
@@ -302,7 +307,7 @@ class SocketIO(Dialect):
         self.name = f"socketio:{namespace}"
 
     def receive(self, frame: Frame) -> list[Command]:
-        packet = PacketDecoder(0).feed(frame)
+        packet = PacketDecoder(NO_ATTACHMENTS).feed(frame)
         return self.command(packet) if packet is not None else []
 
     def command(self, packet: Packet) -> list[Command]:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.socketio import engineio
-from freshet.endpoints.opening import Opening, answer, carry_websocket, cors, plain
+from freshet.endpoints.opening import TOO_BIG, Opening, answer, carry_websocket, cors, plain
 from freshet.endpoints.socketio import polling
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket, MessageLayer
 from freshet.endpoints.socketio.handlers import Handlers
@@ -130,7 +130,7 @@ class EngineEndpoint:
         headers = cors(request)
         sid = request.query.get("sid", "")
         if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
-            await _response(await self._pass_on(sid, scope["method"], receive), headers)(scope, receive, send)
+            await self._respond(await self._pass_on(sid, scope["method"], receive), headers)(scope, receive, send)
             return
         if wrong is not None:
             await _refusal(400, wrong, MESSAGES[wrong], headers)(scope, receive, send)
@@ -143,7 +143,14 @@ class EngineEndpoint:
             return
         response = await self._answer(scope["method"], session, receive)
         if response is not None:  # otherwise nobody is there to answer
-            await _response(response, headers)(scope, receive, send)
+            await self._respond(response, headers)(scope, receive, send)
+
+    def _respond(self, response: polling.PollResponse, headers: Mapping[str, str]) -> Response:
+        if response.status == TOO_BIG:
+            self._dispatcher.too_big("/socket.io", self._dispatcher.limits.packet)
+        if response.code is not None:
+            return _refusal(response.status, response.code, response.body.decode(), headers)
+        return _text(response.body, headers)
 
     @staticmethod
     async def _answer(method: str, session: EngineSession, receive: Receive) -> polling.PollResponse | None:
@@ -157,10 +164,10 @@ class EngineEndpoint:
 
     async def _pass_on(self, sid: str, method: str, receive: Receive) -> polling.PollResponse:
         """What the node that has the session answers."""
-        node, limit, timing = self._node, self._dispatcher.limits.message_size, self._dispatcher.timing
-        body = await stream.read_body(receive, limit)
+        node, bound, timing = self._node, self._dispatcher.limits.packet, self._dispatcher.timing
+        body = await stream.read_body(receive, bound.size)
         if body is None:
-            return polling.PollResponse(413, b"at most %d bytes" % limit, BAD_REQUEST)
+            return polling.too_big(bound)
         passed = msgspec.msgpack.encode(PassedRequest(sid, method, body))
         timeout = timing.ping_interval + timing.pong_timeout + 5
         replying = node.tasks.start(
@@ -199,12 +206,6 @@ class EngineEndpoint:
         else:
             response = await self._answer(it.method, session, receive)
         return msgspec.msgpack.encode(response or polling.PollResponse(200, b""))
-
-
-def _response(response: polling.PollResponse, headers: Mapping[str, str]) -> Response:
-    if response.code is not None:
-        return _refusal(response.status, response.code, response.body.decode(), headers)
-    return _text(response.body, headers)
 
 
 def _text(body: bytes, headers: Mapping[str, str]) -> Response:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
+from freshet.config import Bound
 from freshet.dialects.socketio import engineio
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
@@ -126,7 +127,7 @@ class EngineSession:
     def opening(self, upgrades: list[str]) -> Frame:
         timing = self.host.timing
         return engineio.opening(
-            self.sid, upgrades, timing.ping_interval, timing.pong_timeout, self.host.limits.message_size
+            self.sid, upgrades, timing.ping_interval, timing.pong_timeout, self.host.limits.packet_size
         )
 
     # ------------------------------------------------------------------------------------------------ from the client
@@ -219,6 +220,7 @@ class EngineSession:
             packets += engineio.packets_of(frame)
             if packets > PACKETS_PER_POLL and count:
                 portion, self.held = self.held[:count], self.held[count:]
+                self._pong_received = True  # who takes this is there; a ping may be behind what is left
                 return portion
         portion, self.held = self.held, []
         return portion
@@ -233,6 +235,8 @@ class EngineSession:
             return False  # the answer may be here, and not be read yet
         if not self.messages.settled and now >= self._settle_by:
             return True
+        if self.messages.backlog_full:
+            return False  # it is this side that does not read
         if self._pong_received:
             # A ping that the wheel has not sent yet counts from when it was due.
             return self.socket is None and now >= self._next_ping + timing.pong_timeout
@@ -243,6 +247,8 @@ class EngineSession:
         timing = self.host.timing
         if self.ended or self.outbox.closed:
             return 0
+        if self.messages.backlog_full:
+            self._pong_received = True
         if self.overdue:
             self.close(Disconnect.no_pong() if self.messages.settled else Disconnect.stale())
             return 0
@@ -267,6 +273,10 @@ class EngineWebSocket:
         self._probed = False
         self.host = session.host
         self.outbox = sessions.outbox()
+
+    @property
+    def largest(self) -> Bound:
+        return self.host.limits.packet
 
     @property
     def connected(self) -> bool:

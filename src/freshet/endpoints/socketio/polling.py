@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
+from freshet.config import Bound
 from freshet.dialects.socketio import engineio
+from freshet.endpoints.opening import TOO_BIG, at_most
 from freshet.endpoints.socketio.engine import EngineSession
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
@@ -23,6 +25,10 @@ class PollResponse(NamedTuple):
     status: int
     body: bytes
     code: int | None = None
+
+
+def too_big(bound: Bound) -> PollResponse:
+    return PollResponse(TOO_BIG, at_most(bound).strip().encode(), BAD_REQUEST)
 
 
 async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
@@ -56,6 +62,19 @@ async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
     return PollResponse(200, engineio.body(frames or [engineio.NOOP]))
 
 
+async def _take(session: EngineSession, body: bytes) -> None:
+    """Let a session have the packets of a body, as it takes them. Raises `Disconnect`."""
+    for number, frame in enumerate(engineio.packets(body), 1):
+        session.receive(frame)
+        while session.messages.backlog_full and session.ended is None:
+            session.room = asyncio.get_running_loop().create_future()
+            await session.room
+        if session.ended is not None:
+            return
+        if number % session.host.limits.backlog == 0:
+            await asyncio.sleep(0)  # other clients have their turn
+
+
 async def post(session: EngineSession, receive: Receive) -> PollResponse:
     """Take what a client says. It is answered once the client's sessions have room for more."""
     if session.socket is not None:
@@ -65,19 +84,14 @@ async def post(session: EngineSession, receive: Receive) -> PollResponse:
         return PollResponse(400, b"another post is under way", BAD_REQUEST)
     session.posting = True
     try:
-        data = await stream.read_body(receive, session.host.limits.message_size)
+        data = await stream.read_body(receive, session.host.limits.packet_size)
         if data is None:
-            return PollResponse(413, b"at most %d bytes" % session.host.limits.message_size, BAD_REQUEST)
+            return too_big(session.host.limits.packet)
         try:
-            frames = engineio.packets(data)
+            await _take(session, data)
         except Disconnect as why:
             session.close(why)
             return PollResponse(400, why.reason.encode(), BAD_REQUEST)
-        for frame in frames:
-            session.receive(frame)
-        while session.messages.backlog_full and session.ended is None:
-            session.room = asyncio.get_running_loop().create_future()
-            await session.room
         return PollResponse(200, b"ok")
     finally:
         session.posting = False

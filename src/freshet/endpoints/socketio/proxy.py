@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from freshet.config import Bound
 from freshet.dialects.socketio import engineio
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket
 from freshet.errors import Disconnect, EngineUnavailable
@@ -102,7 +103,12 @@ class WebSocketProxy:
 
     @property
     def backlog_full(self) -> bool:
-        return len(self._incoming) >= self.host.limits.backlog
+        limits, incoming = self.host.limits, self._incoming
+        return len(incoming) >= limits.backlog or sum(len(data) for _, data in incoming) >= limits.packet_size
+
+    @property
+    def largest(self) -> Bound:
+        return self.host.limits.packet
 
     async def find(self) -> bool:
         """Whether the other node has the session, which then waits for the probe."""

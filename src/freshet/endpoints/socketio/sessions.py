@@ -204,13 +204,14 @@ Open = Callable[[str, Handshake, NamespaceOutbox], SocketSession | None]
 class NamespaceSessions:
     """The sessions of one Engine.IO session, by namespace. Implements `engine.MessageLayer`."""
 
-    __slots__ = ("_decoder", "_engine", "_handshake", "_open", "_sessions", "settled")
+    __slots__ = ("_decoder", "_engine", "_handshake", "_open", "_sessions", "_size", "settled")
 
     def __init__(self, engine: EngineSession, open_session: Open, handshake: Handshake) -> None:
         self._engine = engine
         self._open = open_session
         self._handshake = handshake
-        self._decoder = PacketDecoder(engine.host.limits.message_size)
+        self._decoder = PacketDecoder(engine.host.limits.packet)
+        self._size = 0  # bytes of the packet that is being received
         self._sessions: dict[str, SocketSession] = {}
         self.settled = False
 
@@ -219,9 +220,11 @@ class NamespaceSessions:
         return any(session.backlog_full for session in self._sessions.values())
 
     def receive(self, frame: Frame) -> None:
+        self._size += len(frame.data)
         packet = self._decoder.feed(frame)
         if packet is None:
             return
+        size, self._size = self._size, 0
         session = self._sessions.get(packet.namespace)
         if packet.type is Type.CONNECT:
             if session is None:
@@ -236,7 +239,7 @@ class NamespaceSessions:
             # Past the queued commands: one of them may be what waits for it.
             session.acknowledge(0 if packet.id is None else packet.id + 1, packet.data)
         else:
-            session.do(self._commands(session, packet))
+            session.do(self._commands(session, packet), heavy=size > self._engine.host.limits.message_size)
 
     def _connect(self, packet: Packet) -> None:
         namespace, session = packet.namespace, None
