@@ -280,7 +280,8 @@ class SocketIOClient(RacingClient):
         for frame in self._engine.take_portion():
             for packet in frame.data.decode().split("\x1e"):
                 self._take(packet)
-        self.closed = self.closed or self._engine.ended is not None
+        over = self._engine.ended or self._engine.outbox.closed  # with which its next poll is refused
+        self.closed = self.closed or over is not None
 
     def _take(self, packet: str) -> None:
         kind, rest = packet[:2], packet[2:]

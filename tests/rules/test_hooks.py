@@ -87,7 +87,7 @@ async def test_a_parameter_with_a_default_may_be_called_anything() -> None:
     [
         (lambda: None, "must take session, data"),
         (lambda session: None, "must take session, data"),
-        (lambda session, data, lot: None, "asks for 'lot'; after session, data it may ask for channel, house, number"),
+        (lambda session, data, lot: None, "asks for 'lot'; after session, data it may ask for house, number"),
     ],
 )
 def test_a_wrong_signature_is_a_type_error_that_says_what_is_allowed(function: Any, says: str) -> None:

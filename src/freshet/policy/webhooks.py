@@ -139,17 +139,16 @@ class WebhookHooks:
 
     # ------------------------------------------------------------------------------------------------------- questions
 
-    async def connect(self, session: Session, data: msgspec.Raw = NOTHING, request: Handshake | None = None) -> Welcome:
+    async def connect(self, session: Session, data: msgspec.Raw, request: Handshake) -> Welcome:
         """For `on_connect`."""
-        shown = request or Handshake("")
         about = {
             "client": session.id,
             "user": session.user,
             "claims": session.claims,
             "dialect": session.dialect.name,
-            "address": shown.client,
-            "path": shown.path,
-            "headers": {name: shown.headers[name] for name in self._headers if name in shown.headers},
+            "address": request.client,
+            "path": request.path,
+            "headers": {name: request.headers[name] for name in self._headers if name in request.headers},
             "data": data,
         }
         try:
