@@ -38,7 +38,6 @@ MALFORMED = [
     '{"id":1,"nothing":{}}',
     '{"id":1,"connect":{"data":' + "[" * 20_000 + "}",
     "\n" * 2000,
-    '{"id":1,"connect":{"token":"\\ud800"}}',
 ]
 
 
@@ -160,7 +159,7 @@ async def test_many_hostile_clients_cost_no_memory_and_nobody_else_notices(serve
     async with connected(server) as client:
         listener = Listener(client, "calm")
         await listener.start()
-        await asyncio.gather(*(attack() for _ in range(10)))  # what the first ones allocate stays for the next
+        await asyncio.gather(*(attack() for _ in range(30)))  # what the first ones allocate stays for the next
         before = memory(server)
         for index in range(3):
             await asyncio.gather(*(attack() for _ in range(10)))

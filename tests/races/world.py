@@ -63,6 +63,9 @@ class World:
         raise AssertionError(f"there is no end: {[task.get_name() for task in self.node.tasks._running]}")
 
     async def come(self, client: RacingClient, user: str = "alice") -> None:
+        if self.node.state == "draining":  # see `Opening.admit`
+            client.gone = True
+            return
         self.user = user
         self.clients.append(client)
         client.connect()

@@ -235,7 +235,7 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
-        250, 2500
+        250, 10_000
     )
     client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=_BYTES)] = Rate(
         512 * KIB, 8 * MIB
@@ -245,7 +245,7 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     refusals: Annotated[
         Rate, Meta(description="Commands that are refused for one of these rates; beyond: it is disconnected (3509).")
     ] = Rate(10, 1000)
-    user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 10_000)
+    user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 40_000)
     channel: Annotated[Rate, Meta(description="What clients publish in one channel.")] = Rate(500, 5000)
     address: Annotated[
         Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
