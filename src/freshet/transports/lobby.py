@@ -19,7 +19,8 @@ from freshet.observe.logs import BoundedLog
 log = logging.getLogger("freshet.connections")
 
 TICK = 1.0  # seconds
-RESERVE = 64  # open files that are kept for engines, logs, and requests of operators
+OWN = 32  # open files of the process itself: engines, logs, the application's
+MOST_RESERVED = 64  # connections that are left for short requests, such as an operator's
 
 
 class Guest(Protocol):
@@ -40,7 +41,9 @@ class Lobby:
 
     def __init__(self, connections: Callable[[], int], room: int | None = None) -> None:
         self._connections = connections
-        self._room = room or max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 2 * RESERVE)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._reserve = min(MOST_RESERVED, files // 8)
+        self._room = room or max(8, files - OWN - 2 * self._reserve)
         self._guests: dict[Guest, None] = {}  # in the order in which they came
         self._timer: asyncio.TimerHandle | None = None
         self._log = BoundedLog(log)
@@ -56,7 +59,7 @@ class Lobby:
 
     def enter(self, guest: Guest) -> bool:
         """A connection has come. False: there is no room for it, nor anybody to make some; close it."""
-        if self._connections() > self._room + RESERVE and not self._make_room():
+        if self._connections() > self._room + self._reserve and not self._make_room():
             self._log.warning(
                 "refused",
                 "connections: %d are open, which is all that this process may have, and none is idle: new ones are "
