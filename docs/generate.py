@@ -58,6 +58,7 @@ def code(text: object) -> str:
 TABLES = {
     "": "General",
     "tokens": "`[tokens]`",
+    "tokens.keys[]": "`[[tokens.keys]]`",
     "api": "`[api]`",
     "metrics": "`[metrics]`",
     "webhooks": "`[webhooks]`",
@@ -73,6 +74,7 @@ TABLES = {
 ABOUT_TABLES = {
     "": "At the top of the file, before any table.",
     "tokens": config.Tokens.__doc__,
+    "tokens.keys[]": config.TokenKey.__doc__,
     "api": config.Api.__doc__,
     "metrics": config.Metrics.__doc__,
     "webhooks": config.Webhooks.__doc__,

@@ -51,10 +51,10 @@ from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
+from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
-from freshet.policy.tokens import TokenVerifier
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
@@ -108,9 +108,9 @@ class SyncCalls:
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect`, `refresh` and `drain`, for whatever runs in a thread of the same process: a plain `def`
-    endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of the same
-    name does, and blocks its thread meanwhile.
+    `unsubscribe`, `disconnect`, `revoke`, `refresh` and `drain`, for whatever runs in a thread of the same process: a
+    plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
+    the same name does, and blocks its thread meanwhile.
 
     Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
     for itself: there, and in hooks, write `await live.publish(...)`.
@@ -127,6 +127,7 @@ class SyncCalls:
         self.subscribe = portal.blocking(live.subscribe)
         self.unsubscribe = portal.blocking(live.unsubscribe)
         self.disconnect = portal.blocking(live.disconnect)
+        self.revoke = portal.blocking(live.revoke)
         self.refresh = portal.blocking(live.refresh)
         self.drain = portal.blocking(live.drain)
 
@@ -159,16 +160,18 @@ class Freshet(Calls):
         config = config if config is not None else load(None, environment)
         self.config = config = develop(config) if dev else config
         key = secret if secret is not None else secret_of(config, environment)
-        longest = config.limits.token_size
-        tokens = TokenVerifier.from_config(config.tokens, key, clock, longest=longest) if key else None
-        if key is None and dev:
-            tokens = TokenVerifier.made_up(config.tokens, clock)  # so that `token` works
+        engine, longest = engine_of(config, clock), config.limits.token_size
+        self._tokens = tokens = Authentication.from_config(
+            config.tokens, key, engine, clock, environment=environment, longest=longest, dev=dev
+        )
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
-        self._node = node = Node(config, engine_of(config, clock), tokens, clock, webhooks)
+        self._node = node = Node(config, engine, tokens, clock, webhooks)
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
-        dispatcher = Dispatcher(node, [rates, Rights(tokens, personal_channels=config.personal_channels)])
+        personal = config.personal_channels
+        rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
+        dispatcher = Dispatcher(node, [rates, rights])
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
@@ -194,7 +197,7 @@ class Freshet(Calls):
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         health, internal = Health(lambda: node.state), config.internal
-        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces))
+        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         if config.tls.certificate and server.tls is None:  # the command line comes first
             server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
@@ -300,11 +303,31 @@ class Freshet(Calls):
 
         Raises ConfigError when there is no secret to sign it with.
         """
-        if self._node.tokens is None:
-            raise ConfigError("tokens.secret", "a token needs one: set FRESHET_SECRET or [tokens] secret")
-        return self._node.tokens.issue(
+        return self._tokens.issue(
             user, expires_in=expires_in, info=info, channels=channels, channel=channel, claims=claims
         )
+
+    def ticket(self, user: str, *, expires_in: float | None = 3600, **claims: Any) -> str:
+        """For the URL of an `EventSource`, `?ticket=`: good for one use within 30 seconds, and then in no log of use.
+
+        expires_in: seconds for which the client may stay. claims: as of a token, such as `channels` and `caps`.
+        Raises ConfigError when there is no secret to sign it with. Pages get one by `POST /connection/ticket`, too.
+        """
+        return self._tokens.ticket(user, expires_in=expires_in, claims=claims)
+
+    def on_authenticate(self, *, cookie: str | None = None, keep: float = 60) -> Callable[[F], F]:
+        """`function(token)` says what the claims of a token are that is no JSON Web Token; None: it is not right.
+
+        cookie: where such a token is, if the client shows none. keep: seconds for which the answer is kept.
+        A `Refusal` is answered to the client as it is. The claims are those of a token: `{"sub": "alice", ...}`.
+        """
+
+        def register(function: F) -> F:
+            timeout = self.config.timing.hook_timeout
+            self._tokens.ask(Hook(function, ("token",)), keep, timeout, cookie)
+            return function
+
+        return register
 
     # ------------------------------------------------------------------------------------------------- from the server
 

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from freshet.cli import app
 
+SECRET = "a secret for tests, thirty-two bytes"
 RULE = "[[channels]]\nmatch = 'a'\n"
 
 
@@ -30,7 +31,7 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         (RULE + "history = 5", "channels[0].history", "Expected `object | null`"),
         (RULE + "history = {size = 1, ttl = 1, sze = 2}", "channels[0].history.sze", "size, ttl"),
         (RULE + "subscribe = 'all'", "channels[0].subscribe", "nobody, token, client"),
-        (RULE + "read = true", "channels[0].read", "nobody, subscriber, client"),
+        (RULE + "read = true", "channels[0].read", "nobody, token, subscriber, client"),
         (RULE + RULE + "presence = 'yes'", "channels[1].presence", "Expected `bool`"),
         ("[[channels]]\nmatch = ''", "channels[0].match", "length >= 1"),
         ("channels = {match = 'a'}", "channels", "Expected `array`"),
@@ -47,7 +48,11 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         ("engine = 5", "engine", "Expected `str`"),
         ("engine = 'carrier://pigeon'", "engine", "memory"),
         ("[[channels]]\nmatch = '{1a}'", "channels[0].match", "name of its own"),
-        ("[tokens]\nalgorithms = ['RS256']", "tokens.algorithms[0]", "HS256, HS384, HS512"),
+        ("[tokens]\nalgorithms = ['RS257']", "tokens.algorithms[0]", "HS256, HS384, HS512, RS256"),
+        ("[tokens]\nsecret = 'hunter2'", "tokens.secret", "RFC 7518 asks for 32 random bytes"),
+        ("[tokens]\npublic_key = 'no.pem'", "tokens.public_key", "'no.pem' cannot be read: No such file"),
+        ("[tokens]\njwks = 'http://example.org/jwks'", "tokens.jwks", "expected https://"),
+        ("[[tokens.keys]]\nkid = 'a'", "tokens.keys[0]", "expected one of secret, secret_env, public_key"),
         ("[tls]\nkey = 'key.pem'", "tls.key", "set tls.certificate"),
         ("[tls]\nclient_ca = 'ca.pem'", "tls.client_ca", "set tls.certificate"),
         ("[internal]\nport = 70000", "internal.port", "<= 65535"),
@@ -80,12 +85,12 @@ def test_an_empty_file_is_right_and_says_that_every_channel_is_refused(folder: P
     ("toml", "environment", "warned"),
     [
         ("", {}, True),
-        ("[tokens]\nsecret = 'hunter2'", {}, False),
+        (f"[tokens]\nsecret = '{SECRET}'", {}, False),
         ("[tokens]\nanonymous = true", {}, False),
-        ("", {"FRESHET_SECRET": "hunter2"}, False),
+        ("", {"FRESHET_SECRET": SECRET}, False),
         ("[tokens]\nsecret_env = 'KEY'", {"FRESHET_SECRET": ""}, True),
-        ("[tokens]\nsecret_env = 'KEY'", {"KEY": "hunter2"}, False),
-        ("", {"FRESHET_TOKENS__SECRET": "hunter2"}, False),
+        ("[tokens]\nsecret_env = 'KEY'", {"KEY": SECRET}, False),
+        ("", {"FRESHET_TOKENS__SECRET": SECRET}, False),
     ],
 )
 def test_it_warns_when_nobody_could_connect_and_shows_no_secret(
@@ -97,7 +102,7 @@ def test_it_warns_when_nobody_could_connect_and_shows_no_secret(
         return
     assert done.exit_code == 0
     assert ("Nobody can connect yet" in done.stdout) is warned
-    assert "hunter2" not in done.output
+    assert SECRET not in done.output
 
 
 def test_the_environment_is_checked_too(folder: Path) -> None:

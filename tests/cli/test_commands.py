@@ -30,7 +30,7 @@ def test_check_names_a_mistake_with_its_path_and_what_is_allowed(tmp_path: Path)
     done = freshet("check", cwd=tmp_path)
     assert done.returncode == 2
     assert "channels[0].publish" in done.stderr
-    assert "nobody, subscriber, client" in done.stderr
+    assert "nobody, token, subscriber, client" in done.stderr
 
 
 def test_check_shows_the_rules_of_a_right_file_and_what_is_still_missing(tmp_path: Path) -> None:

@@ -97,10 +97,12 @@ def test_the_variable_that_a_flag_names_comes_before_the_file(folder: Path, monk
         assert f"Set {name}" in done.stderr
 
 
-def test_a_token_is_signed_as_the_server_accepts_it(folder: Path) -> None:
+def test_a_token_is_signed_as_the_server_accepts_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "freshet.toml").write_text("[tokens]\nalgorithms = ['HS512']\n")
+    assert "tokens.secret: RFC 7518 asks for 64 random bytes" in " ".join(token("--user", "alice").stderr.split())
+    monkeypatch.setenv("FRESHET_SECRET", SECRET * 2)
     printed = token("--user", "alice").stdout.strip()
-    assert TokenVerifier(SECRET, ["HS512"]).connection(printed).user == "alice"
+    assert TokenVerifier(SECRET * 2, ["HS512"]).connection(printed).user == "alice"
 
 
 @pytest.mark.parametrize("info", ['{"a": NaN}', "[Infinity]", "-Infinity", "[" * 100_000, "\udcff", '"\udcff"'])

@@ -69,7 +69,7 @@ def test_the_environment_has_lists_switches_and_tables() -> None:
         ("[[channels]]\nmatch = 'a'\nhistory = {size = 0, ttl = 1}", "channels[0].history.size", "1 publication"),
         ("[[channels]]\nmatch = 'a'\nhistory = {size = 1, ttl = 0}", "channels[0].history.ttl", "more than 0"),
         ("[[channels]]\nmatch = 'a'\nhistory = {size = 1}", "channels[0].history", "ttl"),
-        ("[[channels]]\nmatch = 'a'\npublish = 'all'", "channels[0].publish", "nobody, subscriber, client"),
+        ("[[channels]]\nmatch = 'a'\npublish = 'all'", "channels[0].publish", "nobody, token, subscriber, client"),
         ("[[channels]]\nmatch = 'a'\njoin_leave = true", "channels[0].join_leave", "presence = true"),
         ("[[channels]]\npresence = true", "channels[0]", "match"),
         ("[limits]\noutbox = 'big'", "limits.outbox", "Expected `int`"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,10 @@ from msgspec import Raw
 from freshet.engines.base import Engine, Present, Receiver
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions
+from freshet.node.bus import Bus
+from freshet.node.registry import Registry
+from freshet.node.revoking import Revoking
+from freshet.policy.revocations import Revocation, Revocations
 from tests.tools.patience import eventually
 
 KEEP = History(size=5, ttl=60)
@@ -318,3 +323,37 @@ async def test_presence_of_many_clients_is_renewed_at_once(engine: Engine, deliv
     assert await engine.presence("b") == {info.client: info for info in clients[::2]}
     await engine.renew_presence([])
     await delivered.count(20)
+
+
+# ------------------------------------------------------------------------------------------ what rests on the contract
+
+
+def revoking_over(engine: Engine, node: str) -> Revoking:
+    """A node's part in revocations, over an engine that has been started."""
+    return Revoking(engine, Bus(node, engine), Registry(), Revocations(time.time), time.time, 3600)
+
+
+async def test_a_node_that_starts_later_knows_what_was_revoked_in_time_and_by_order(
+    engine: Engine, delivered: Delivered
+) -> None:
+    first, later, now = revoking_over(engine, "node"), revoking_over(engine, "node"), time.time()
+    await first.start()
+    for number in range(30):
+        await first.revoke(Revocation(f"t{number}", token=f"t{number}", until=now + 3600))
+    await first.revoke(Revocation("u", user="alice", before=now))
+    await first.block("bob", 60)
+    await first.revoke(Revocation("over", token="over", until=now - 1))
+    await later.start()
+    assert [it.id for it in later.known] == [it.id for it in first.known]
+    assert len(later.known) == 32
+    assert later.known.revoked("carol", "t29", now + 5)
+    assert later.known.revoked("alice", None, now - 5)
+    assert later.known.blocked("bob")
+    await first.stop()
+    await later.stop()
+
+
+async def test_a_mark_that_something_was_used_is_first_for_one_alone(engine: Engine, delivered: Delivered) -> None:
+    used = PublishOptions(history=History(1, 60))
+    positions = await asyncio.gather(*(engine.publish("\0ticket:1", b"", used) for _ in range(5)))
+    assert sorted(position.offset for position in positions) == [1, 2, 3, 4, 5]

@@ -13,7 +13,8 @@ import pytest
 from freshet.engines.base import Engine
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, PublishOptions
-from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+from freshet.policy.revocations import Revocation
+from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered, revoking_over
 from tests.tools.patience import eventually
 
 
@@ -117,3 +118,21 @@ async def test_a_node_that_ends_leaves_the_others_as_they_are(peers: tuple[Peer,
     await one.engine.stop()
     assert (await two.engine.publish("a", b"2", LOGGED)) == (last.epoch, last.offset + 1)
     await two.delivered.count(2)
+
+
+async def test_what_one_node_revokes_all_nodes_know_also_who_missed_the_broadcast(peers: tuple[Peer, Peer]) -> None:
+    here, there = (revoking_over(peer.engine, name) for peer, name in zip(peers, ("one", "two"), strict=True))
+    await here.start()
+    await there.start()
+    await here.revoke(Revocation("1", token="t1"))
+    one, two = peers
+    await eventually(lambda: bool(two.delivered.control), 5, "the broadcast")
+    there._bus.receive(two.delivered.control[0])
+    await eventually(lambda: there.known.revoked("alice", "t1", None), 5, "the revocation")
+    await here.revoke(Revocation("2", user="alice", before=5.0))
+    await there._look()
+    assert there.known.revoked("alice", None, 5.0)
+    assert len(there.known) == 2
+    await here.stop()
+    await there.stop()
+    assert one.delivered.control == []

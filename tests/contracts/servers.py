@@ -8,8 +8,10 @@ from typing import Protocol
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.tools.clients import SECRET, token
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server, serving
 
@@ -27,7 +29,7 @@ class Broker(Protocol):
 
 @pytest.fixture(scope="module")
 def servers(broker: Broker) -> Iterator[Two]:
-    env = {"FRESHET_ENGINE": f"{broker.url}?timeout=1"}
+    env = {"FRESHET_ENGINE": f"{broker.url}?timeout=1", "FRESHET_SECRET": SECRET}
     with serving("--dev", env=env) as one, serving("--dev", env=env) as two:
         yield one, two
 
@@ -75,3 +77,47 @@ def test_across_a_restart_of_the_broker_clients_hear_all_that_was_acknowledged_o
                 broker.start()
             wait_until(lambda text=text: published(two, "b", text), 20, "a publication")  # type: ignore[misc]
         assert received(client, 40) == [f'"{text}"' for text in texts]
+
+
+def test_what_is_revoked_on_one_server_is_no_longer_good_on_any(servers: Two) -> None:
+    one, two = servers
+    carol = token("carol", claims={"jti": "c1"})
+    with connect(two.ws(f"/channels/a?token={carol}")) as client:
+        wait_until(lambda: subscribers(two) == 1, 5, "the client")
+        assert httpx.post(one.http("/api/revoke"), json={"token": "c1"}).json() == {"result": {}}
+        with pytest.raises(ConnectionClosed) as ending:
+            client.recv(timeout=seconds(1))
+        assert ending.value.rcvd is not None
+        assert (ending.value.rcvd.code, ending.value.rcvd.reason) == (3500, "token revoked")
+    for server in servers:
+        answer = httpx.get(server.http(f"/channels/a?token={carol}"))
+        assert answer.status_code == 401
+        assert "revoked" in answer.json()["message"]  # which is said in dev
+        assert httpx.get(server.http(f"/channels/a?token={token('carol')}")).status_code == 200
+
+
+def test_who_is_blocked_on_one_server_gets_in_on_none(servers: Two) -> None:
+    one, two = servers
+    with connect(two.ws(f"/channels/a?token={token('dave')}")) as client:
+        wait_until(lambda: subscribers(two) == 1, 5, "the client")
+        assert httpx.post(one.http("/api/disconnect"), json={"user": "dave", "block": 600}).json() == {"result": {}}
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=seconds(1))
+    for server in servers:
+        wait_until(
+            lambda server=server: httpx.get(server.http(f"/channels/a?token={token('dave')}")).status_code == 403,  # type: ignore[misc]
+            1,
+            "the block",
+        )
+
+
+def test_a_ticket_is_good_on_any_server_once(servers: Two) -> None:
+    one, two = servers
+    stream = {"Accept": "text/event-stream"}
+    answer = httpx.post(one.http("/connection/ticket"), headers={"Authorization": f"Bearer {token('erin')}"}).json()
+    with httpx.stream("GET", two.http(f"/channels/a?ticket={answer['ticket']}"), headers=stream) as opened:
+        assert opened.status_code == 200
+        for server in servers:
+            url = server.http(f"/channels/a?ticket={answer['ticket']}")
+            assert httpx.get(url, headers=stream).status_code == 204  # so that an EventSource does not come back
+            assert httpx.get(url).status_code == 401

@@ -111,6 +111,7 @@ def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:
         "/connection/websocket",
         "/connection/sse",
         "/connection/http_stream",
+        "/connection/ticket",
         "/emulation",
         "/channels",
         "/channels/{channel:freshet_channel}",
@@ -135,6 +136,16 @@ async def test_what_a_client_of_a_stream_says_may_not_come_from_another_origin_e
     assert (await come(live, says, FOREIGN)).status == 403
     answer = await come(live, says, PAGE)
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (404, PAGE)  # no such session
+
+
+async def test_a_ticket_is_given_to_no_page_of_another_origin(live: Freshet) -> None:
+    asks = Opens("POST", f"/connection/ticket?token={live.token('alice')}")
+    assert (await come(live, asks, FOREIGN)).status == 403
+    answer = await come(live, asks, PAGE)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, PAGE)
+    assert live._node.admission.refused == 0
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
+        assert (await http.options("/connection/ticket", headers={"Origin": PAGE})).status_code == 204
 
 
 async def test_a_server_that_cannot_answer_a_websocket_closes_it(live: Freshet) -> None:

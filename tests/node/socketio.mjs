@@ -211,6 +211,11 @@ const scenarios = {
     await back;
     assert.equal(socket.recovered, false, "a room without history: nobody knows what was missed");
     assert.notEqual(socket.id, id);
+    await socket.emitWithAck("enter", "sealed:room");
+    back = next(socket, "connect");
+    await lose(line, socket);
+    await back;
+    assert.equal(socket.recovered, false, "a room that needs a token: nobody has shown one");
     const gone = next(socket, "disconnect");
     socket.emit("throw me out");
     await gone;

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from freshet.commands.dispatch import Dispatcher
+from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Call,
@@ -24,9 +25,13 @@ from freshet.model.commands import (
     Subscribe,
     Unsubscribe,
 )
+from freshet.model.frame import Handshake
+from freshet.policy.authentication import why_nobody
 from freshet.policy.base import Context, Grant
-from freshet.policy.rights import Rights, why_nobody
-from freshet.policy.tokens import ConnectionClaims, SubscriptionClaims, TokenVerifier, Verifier
+from freshet.policy.claims import ConnectionClaims, SubscriptionClaims
+from freshet.policy.rights import Rights
+from freshet.policy.tokens import TokenVerifier, Verifier
+from freshet.rules.capabilities import Capabilities, Capability, Deed
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
 from freshet.testing import ManualClock
@@ -292,3 +297,122 @@ async def test_the_server_may_do_everything() -> None:
     closed = ChannelRule("*", subscribe="nobody", read="nobody")
     for command in in_channel("#bob"):
         assert rights_of(personal_channels=True).check(Context(None, closed), command, closed) is None
+
+
+# --------------------------------------------------------------------------------------------------------- capabilities
+
+COMMANDS: dict[Deed, type[Command]] = {
+    "subscribe": Subscribe,
+    "publish": Publish,
+    "history": ReadHistory,
+    "presence": ReadPresence,
+}
+LEVELS = {
+    "subscribe": ("nobody", "token", "client"),
+    "publish": ("nobody", "token", "subscriber", "client"),
+    "history": ("nobody", "token", "subscriber", "client"),
+    "presence": ("nobody", "token", "subscriber", "client"),
+}
+# What each level of a rule makes of a token without `caps`, with caps that allow it, with caps that do not; None: as it
+# is for who is subscribed. This is the table of docs/guide/authentication.md.
+MEANING: dict[str, tuple[bool | None, bool | None, bool]] = {
+    "nobody": (False, False, False),
+    "token": (False, True, False),
+    "subscriber": (None, None, False),
+    "client": (True, True, False),
+}
+
+
+@pytest.mark.parametrize(("deed", "level"), [(deed, level) for deed, levels in LEVELS.items() for level in levels])
+@pytest.mark.parametrize("caps", [None, "allowed", "not allowed"])
+@pytest.mark.parametrize("inside", [False, True])
+async def test_the_rule_says_what_is_possible_and_caps_what_of_that_is_allowed(
+    alice: Session, deed: Deed, level: str, caps: str | None, inside: bool
+) -> None:
+    channel = "mine" if inside and deed != "subscribe" else "other"
+    option = {"history": "read", "presence": "read"}.get(deed, deed)
+    rule = ChannelRule("*", **{option: level})  # type: ignore[arg-type]
+    others: list[Deed] = [each for each in COMMANDS if each != deed]
+    listed = {"allowed": [Capability(["*"], [deed])], "not allowed": [Capability(["*"], others)]}
+    alice.caps = Capabilities(listed[caps]) if caps else None
+    may = MEANING[level][[None, "allowed", "not allowed"].index(caps)]
+    if may is None:
+        may = inside
+    kinds = [COMMANDS[deed], *([ReadPresenceStats] if deed == "presence" else [])]
+    for kind in kinds:
+        command = kind(channel, b"1") if kind is Publish else kind(channel)  # type: ignore[call-arg]
+        if may:
+            await checked(rights_of(), alice, command, rule)
+        else:
+            assert await refused(rights_of(), alice, command, rule) == 103
+
+
+async def test_a_subscription_token_counts_whatever_caps_say_but_not_where_nobody_may(
+    verifier: Verifier, tokens: TokenVerifier, alice: Session
+) -> None:
+    alice.caps = Capabilities([])
+    command = Subscribe("a", token=tokens.issue("alice", channel="a"))
+    for subscribe in ("token", "client"):
+        await checked(rights_of(verifier), alice, command, ChannelRule("*", subscribe=subscribe))  # type: ignore[arg-type]
+    assert await refused(rights_of(verifier), alice, command, ChannelRule("*", subscribe="nobody")) == 103
+
+
+async def test_what_the_server_subscribed_is_not_prolonged_by_a_token(tokens: TokenVerifier) -> None:
+    async with running(ChannelRule("*", subscribe="nobody")) as dispatcher:
+        alice = await came(dispatcher, "alice", "mine")
+        command = RefreshSubscription("mine", tokens.issue("alice", channel="mine", expires_in=6000))
+        assert await refused(rights_of(tokens), alice, command) == 103
+
+
+# -------------------------------------------------------------------------------------------- what has expired, and who
+
+ASKED: list[Command] = [
+    Subscribe("other"),
+    *in_channel("mine")[1:],
+    Call("method"),
+    Send(b"1"),
+    RefreshSubscription("mine", "x"),
+]
+
+
+@pytest.mark.parametrize("command", ASKED, ids=lambda command: type(command).__name__)
+async def test_who_has_expired_may_refresh_and_nothing_else(
+    tokens: TokenVerifier, alice: Session, freshet_clock: ManualClock, command: Command
+) -> None:
+    rights = Rights(tokens, personal_channels=False, clock=freshet_clock)
+    free = ChannelRule("*", publish="client", read="client")
+    alice.expires = freshet_clock.now
+    with pytest.raises(Refusal) as refusal:
+        await checked(rights, alice, command, free)
+    assert (refusal.value.code, refusal.value.temporary) == (110, True)
+    for may in (Refresh(tokens.issue("alice")), Ping(), Unsubscribe("mine")):
+        await checked(rights, alice, may, free)
+    alice.expires = freshet_clock.now + 1
+    if not isinstance(command, RefreshSubscription):
+        await checked(rights, alice, command, free)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+async def test_a_subscription_that_has_expired_gives_no_rights(
+    alice: Session, freshet_clock: ManualClock, number: int
+) -> None:
+    rights = Rights(None, personal_channels=False, clock=freshet_clock)
+    rule = ChannelRule("*", publish="subscriber", read="subscriber")
+    command = in_channel("mine")[number]
+    alice.subscriptions["mine"].expires = freshet_clock.now + 1
+    await checked(rights, alice, command, rule)
+    alice.subscriptions["mine"].expires = freshet_clock.now
+    assert await refused(rights, alice, command, rule) == 103
+
+
+async def test_a_token_that_came_with_the_request_counts_where_the_command_has_none(
+    verifier: Verifier, tokens: TokenVerifier, dispatcher: Dispatcher
+) -> None:
+    offered = ("freshet", f"freshet.token.{tokens.issue('alice')}")
+    session = dispatcher.open(Centrifuge(), Handshake("/", subprotocols=offered))
+    for command, user in ((Connect(), "alice"), (Connect(token=tokens.issue("bob")), "bob")):
+        context = await checked(rights_of(verifier), session, command)
+        assert context.claims is not None
+        assert (context.claims.user, context.carried) == (user, user == "alice")
+    assert (await checked(rights_of(None), session, Connect())).claims is None  # there is nothing to check it with
+    assert (await checked(rights_of(verifier), session, Refresh(""))).claims is None  # which the command refuses

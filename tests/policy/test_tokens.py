@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freshet.config import Tokens
+from freshet.config import TokenKey, Tokens
 from freshet.errors import ConfigError, Disconnect, Refusal
+from freshet.policy.claims import ClaimChecks, TokenRefusals
+from freshet.policy.keys import VerificationKey
 from freshet.policy.tokens import TokenVerifier, issue
 
 SECRET = "a secret for tests, as long as HS512 wants it: sixty-four bytes...."
@@ -138,7 +140,7 @@ def test_an_expired_token_is_refused_so_that_the_client_gets_a_new_one() -> None
         with pytest.raises(Refusal) as refusal:
             ask()
         assert refusal.value.code == 109
-    lenient = TokenVerifier(SECRET, leeway=30)
+    lenient = TokenVerifier(SECRET, checks=ClaimChecks(leeway=30))
     assert lenient.connection(issue(SECRET, "alice", expires_in=-10)).user == "alice"
 
 
@@ -155,7 +157,7 @@ def test_a_subscription_token_is_for_one_user_and_one_channel_and_does_not_conne
 
 
 def test_audience_and_issuer_are_checked_when_they_are_set() -> None:
-    strict = TokenVerifier(SECRET, audience="live", issuer="shop")
+    strict = TokenVerifier(SECRET, checks=ClaimChecks(audience="live", issuer="shop"))
     assert strict.connection(signed(sub="alice", aud="live", iss="shop")).user == "alice"
     assert strict.connection(signed(sub="alice", aud=["x", "live"], iss="shop")).user == "alice"
     for claims in ({"aud": "live"}, {"iss": "shop"}, {"aud": "x", "iss": "shop"}, {"aud": "live", "iss": "x"}):
@@ -181,7 +183,7 @@ def test_whatever_a_token_is_only_the_documented_errors_come_out(token: str) -> 
 
 @given(st.data())
 def test_a_token_with_one_character_changed_is_wrong(data: st.DataObject) -> None:
-    token = issue(SECRET, "alice", channel="private")
+    token = issue(SECRET, "alice", channel="private", claims={"iat": 1})
     # The last character holds bits that are no part of the signature.
     at = data.draw(st.integers(0, len(token) - 2))
     changed = token[:at] + data.draw(st.sampled_from("AZaz09-_. é\n=").filter(lambda text: text != token[at]))
@@ -214,7 +216,7 @@ def test_whatever_a_signed_token_claims_it_passes_or_is_refused(claims: dict[str
 
 
 def test_the_difference_of_clocks_is_forgiven_in_both_directions() -> None:
-    lenient = TokenVerifier(SECRET, leeway=30)
+    lenient = TokenVerifier(SECRET, checks=ClaimChecks(leeway=30))
     now = time.time()
     assert lenient.connection(signed(sub="alice", nbf=now + 20)).user == "alice"
     with pytest.raises(Disconnect):
@@ -241,15 +243,6 @@ def test_a_verifier_without_a_secret_cannot_be_made() -> None:
         TokenVerifier("")
 
 
-def test_a_secret_that_was_made_up_is_for_the_tokens_of_its_own_verifier_alone() -> None:
-    one, other = (TokenVerifier.made_up(Tokens()) for _ in range(2))
-    assert one.is_made_up
-    assert one.connection(one.issue("alice")).user == "alice"
-    with pytest.raises(Disconnect):
-        other.connection(one.issue("alice"))
-    assert not TokenVerifier.from_config(Tokens(), SECRET).is_made_up
-
-
 def test_a_verifier_shows_no_secret() -> None:
     assert SECRET not in repr(verifier)
     assert SECRET not in str(verifier)
@@ -260,7 +253,7 @@ def test_a_token_that_names_no_user_connects_only_where_sessions_may_be_anonymou
     with pytest.raises(Disconnect) as ending:
         verifier.connection(signed(**claims))
     assert ending.value.code == 3500
-    assert TokenVerifier(SECRET, anonymous=True).connection(signed(**claims)).user == ""
+    assert TokenVerifier(SECRET, checks=ClaimChecks(anonymous=True)).connection(signed(**claims)).user == ""
     opened = Tokens(anonymous=True)
     assert TokenVerifier.from_config(opened, SECRET).connection(signed(**claims)).user == ""
 
@@ -302,14 +295,32 @@ def test_a_secret_with_which_no_token_could_pass_is_named_at_once_and_not_shown(
     assert "hunter2" not in str(mistake.value)
 
 
-@pytest.mark.parametrize("algorithms", [[], ["none"], ["RS256"], ["HS256", "ES256"]])
-def test_only_algorithms_with_a_shared_secret_can_be_set(algorithms: list[str]) -> None:
-    with pytest.raises(ConfigError, match="HS256, HS384, HS512"):
+@pytest.mark.parametrize("algorithms", [[], ["none"], ["RS256"], ["HS256", "ES256K"]])
+def test_only_algorithms_that_a_secret_is_good_for_can_be_set(algorithms: list[str]) -> None:
+    with pytest.raises(ConfigError, match="HS256, HS384, HS512") as mistake:
         TokenVerifier(SECRET, algorithms)
+    assert mistake.value.path == "tokens.algorithms"
 
 
-def test_a_short_secret_is_told_once_when_it_is_set_and_works(caplog: pytest.LogCaptureFixture) -> None:
-    short = TokenVerifier("hunter2")
+@pytest.mark.parametrize(
+    ("size", "algorithms", "least"),
+    [(31, None, 32), (31, ["HS256"], 32), (47, ["HS384"], 48), (63, ["HS512"], 64), (47, ["HS384", "HS512"], 48)],
+)
+def test_a_secret_shorter_than_rfc_7518_asks_is_refused(size: int, algorithms: list[str] | None, least: int) -> None:
+    with pytest.raises(ConfigError, match=f"RFC 7518 asks for {least} random bytes or more, this one has {size}"):
+        TokenVerifier("k" * size, algorithms)
+    TokenVerifier("k" * least, algorithms)
+
+
+def test_a_secret_checks_no_longer_hashes_than_it_is_long() -> None:
+    short = TokenVerifier("k" * 32)
+    assert short.connection(signed("HS256", "k" * 32, sub="alice")).user == "alice"
+    with pytest.raises(Disconnect):
+        short.connection(issue("k" * 32, "alice", algorithm="HS512"))
+
+
+def test_a_short_secret_is_only_warned_of_on_ones_own_machine(caplog: pytest.LogCaptureFixture) -> None:
+    short = TokenVerifier("hunter2", weak=True)
     for _ in range(3):
         assert short.connection(issue("hunter2", "alice")).user == "alice"
     assert [record.message for record in caplog.records if "RFC 7518" in record.message] == [caplog.records[0].message]
@@ -348,3 +359,123 @@ def test_white_space_around_a_secret_counts_and_is_told(around: str, caplog: pyt
         TokenVerifier(secret).connection(issue(SECRET, "alice"))
     assert "white space" in caplog.text
     assert SECRET not in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------- what is asked
+
+
+def refusal_of(verifier: TokenVerifier, token: str) -> Exception:
+    with pytest.raises((Disconnect, Refusal)) as ending:
+        verifier.connection(token)
+    return ending.value
+
+
+def checking(**checks: Any) -> TokenVerifier:
+    return TokenVerifier(SECRET, checks=ClaimChecks(**checks), refusals=TokenRefusals(explain=True))
+
+
+NOW = time.time()
+
+
+@pytest.mark.parametrize(
+    ("checks", "claims", "check"),
+    [
+        ({"require_expiry": True}, {}, "exp"),
+        ({"max_lifetime": 60}, {}, "exp"),
+        ({"max_lifetime": 60}, {"exp": NOW + 3600}, "exp"),
+        ({"audience": "live"}, {"aud": "shop"}, "aud"),
+        ({"issuer": "https://id.example"}, {"iss": "https://evil.example"}, "iss"),
+        ({}, {"nbf": NOW + 3600}, "nbf"),
+        ({}, {"sub": ""}, "sub"),
+        ({}, {"channel": "news"}, "channel"),
+        ({}, {"caps": [{"channels": ["{"], "allow": ["fly"]}]}, "claims"),
+        ({}, {"caps": [{"channels": ["{1}"], "allow": ["publish"]}]}, "caps"),
+        ({}, {"exp": "tomorrow"}, "claims"),
+    ],
+)
+def test_a_refusal_says_which_check_failed_in_the_log_and_on_ones_own_machine_to_the_client(
+    caplog: pytest.LogCaptureFixture, checks: dict[str, Any], claims: dict[str, Any], check: str
+) -> None:
+    token = signed(**{"sub": "alice", **claims})
+    refused = refusal_of(checking(**checks), token)
+    assert isinstance(refused, Disconnect)
+    assert refused.code == 3500
+    assert refused.reason.startswith("invalid token: ")
+    assert len(refused.reason.encode()) <= 123
+    [line] = caplog.messages
+    assert f"refused by its `{check}`: " in line
+    assert token not in line
+    assert token.split(".")[2] not in line
+
+
+def test_what_a_token_may_last_at_most_is_let_in() -> None:
+    assert checking(max_lifetime=60).connection(signed(sub="alice", exp=NOW + 50)).user == "alice"
+    assert checking(require_expiry=True).connection(signed(sub="alice", exp=NOW + 5000)).user == "alice"
+
+
+def test_the_log_has_a_line_a_kind_however_many_tokens_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    strict = TokenVerifier(SECRET)
+    for _ in range(1000):
+        assert refusal_of(strict, "a.b.c").reason == "invalid token"  # type: ignore[attr-defined]
+        refusal_of(strict, WRONG["another key"])
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("kid", ["\x1b[31mred\n", "\u202ereversed", "k" * 500])
+def test_what_a_client_sent_is_shown_in_the_log_harmless_and_short(caplog: pytest.LogCaptureFixture, kid: str) -> None:
+    key = VerificationKey("2026", frozenset({"HS256"}), SECRET.encode())
+    refusal_of(TokenVerifier(None, keys=[key]), jwt.encode({"sub": "a"}, SECRET, "HS256", {"kid": kid}))
+    [line] = caplog.messages
+    assert line.isprintable()
+    assert len(line) < 250
+
+
+@pytest.mark.parametrize(
+    ("typ", "passes"),
+    [
+        ("at+jwt", True),
+        ("AT+JWT", True),
+        ("application/at+jwt", True),
+        ("JWT", False),
+        ("logout+jwt", False),
+        ("", False),
+    ],
+)
+def test_a_type_that_is_asked_for_has_to_be_there(typ: str, passes: bool) -> None:
+    """RFC 9068, 4: the resource server MUST verify that the "typ" header value is "at+jwt" or "application/at+jwt"."""
+    typed = TokenVerifier(SECRET, type="at+jwt")
+    token = jwt.encode({"sub": "alice"}, SECRET, "HS256", {"typ": typ})
+    if passes:
+        assert typed.connection(token).user == "alice"  # type: ignore[union-attr]
+    else:
+        assert isinstance(refusal_of(typed, token), Disconnect)
+    assert typed.connection(typed.issue("alice")).user == "alice"  # type: ignore[union-attr]
+
+
+def test_several_secrets_stand_side_by_side_until_the_old_one_is_taken_out() -> None:
+    config = Tokens(keys=[TokenKey(kid="new", secret="n" * 32), TokenKey(kid="old", secret_env="OLD")])
+    both = TokenVerifier.from_config(config, None, environment={"OLD": "o" * 32})
+    for kid, secret in {"new": "n" * 32, "old": "o" * 32}.items():
+        assert both.connection(jwt.encode({"sub": kid}, secret, "HS256", {"kid": kid})).user == kid  # type: ignore[union-attr]
+        assert both.connection(jwt.encode({"sub": kid}, secret, "HS256")).user == kid  # type: ignore[union-attr]
+    crossed = jwt.encode({"sub": "alice"}, "n" * 32, "HS256", {"kid": "old"})
+    assert isinstance(refusal_of(both, crossed), Disconnect)
+    own = both.issue("alice")
+    assert jwt.get_unverified_header(own)["kid"] == "new"
+    assert both.connection(own).user == "alice"  # type: ignore[union-attr]
+    only = TokenVerifier.from_config(Tokens(keys=[TokenKey(kid="new", secret="n" * 32)]), None)
+    assert isinstance(refusal_of(only, jwt.encode({"sub": "old"}, "o" * 32, "HS256", {"kid": "old"})), Disconnect)
+
+
+def test_more_keys_than_are_tried_for_every_wrong_token_want_a_name() -> None:
+    keys = [VerificationKey(str(number), frozenset({"HS256"}), b"%d" % number * 32) for number in range(9)]
+    many = TokenVerifier(None, keys=keys)
+    assert "names no key" in caught(many, jwt.encode({"sub": "alice"}, "8" * 32, "HS256"))
+    named = jwt.encode({"sub": "alice"}, "8" * 32, "HS256", {"kid": "8"})
+    assert many.connection(named).user == "alice"  # type: ignore[union-attr]
+
+
+def caught(verifier: TokenVerifier, token: str) -> str:
+    explained = verifier
+    explained._refusals = TokenRefusals(explain=True)
+    return str(refusal_of(explained, token))

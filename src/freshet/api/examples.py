@@ -49,6 +49,7 @@ EXAMPLES: dict[str, Example] = {
     "subscribe": Example({"user": "alice", "channel": "news"}, {}),
     "unsubscribe": Example({"user": "alice", "channel": "news"}, {}),
     "disconnect": Example({"user": "alice", "disconnect": {"code": 4501, "reason": "see you"}}, {}),
+    "revoke": Example({"user": "alice"}, {}),
     "refresh": Example({"user": "alice", "expire_at": 1893456000}, {}),
     "rpc": Example({"method": "time", "data": {"zone": "UTC"}}, {"data": "12:00"}),
     "info": Example({}, {"nodes": [_NODE]}),

@@ -142,9 +142,19 @@ class DisconnectRequest(MethodRequest):
     client: Client = ""
     session: Post = ""
     whitelist: Annotated[list[str], Meta(description="Clients, by id, that may stay.")] = []
+    block: Annotated[float, Meta(ge=0, le=2**32, description="For so many seconds the user cannot connect.")] = 0
     disconnect: Annotated[Goodbye | None, Meta(description="The code and reason for the client; otherwise 3503.")] = (
         None
     )
+
+
+class RevokeRequest(MethodRequest):
+    user: Annotated[str, Meta(description="All tokens of this user, the `sub` of them.", examples=["alice"])] = ""
+    token: Annotated[str, Meta(description="Instead: the one token with this id, its `jti`.")] = ""
+    issued_before: Annotated[
+        float, Meta(ge=0, le=2**53, description="Those that were issued (`iat`) until then, Unix time; 0: now.")
+    ] = 0
+    expire_at: Annotated[float, Meta(ge=0, le=2**53, description="Unix time until which it holds; 0: for good.")] = 0
 
 
 class RefreshRequest(MethodRequest):
@@ -380,7 +390,12 @@ async def disconnect(server: ServerOperations, it: DisconnectRequest) -> Empty:
         why = Disconnect(it.disconnect.code or default.code, it.disconnect.reason or default.reason)
     if why is not None and len(why.reason.encode()) > REASON:
         raise Refusal.bad_request(f"disconnect.reason: at most {REASON} bytes")
-    await server.disconnect(it.user, why, it.client, it.whitelist, it.session)
+    await server.disconnect(it.user, why, it.client, it.whitelist, it.session, it.block)
+    return Empty()
+
+
+async def revoke(server: ServerOperations, it: RevokeRequest) -> Empty:
+    await server.revoke(it.user, it.token, it.issued_before or None, it.expire_at or None)
     return Empty()
 
 
@@ -450,6 +465,7 @@ METHODS: dict[str, Method] = {
     "subscribe": Method(SubscribeRequest, Empty, subscribe, "Subscribe a user's clients."),
     "unsubscribe": Method(UnsubscribeRequest, Empty, unsubscribe, "End a subscription of a user's clients."),
     "disconnect": Method(DisconnectRequest, Empty, disconnect, "Disconnect a user's clients."),
+    "revoke": Method(RevokeRequest, Empty, revoke, "Take back a token, all tokens of a user, or all that are older."),
     "refresh": Method(RefreshRequest, Empty, refresh, "Change when the connections of a user's clients expire."),
     "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
     "info": Method(EmptyRequest, InfoResult, info, "What each node holds, the one that answers first."),

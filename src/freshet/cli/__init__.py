@@ -13,6 +13,7 @@ from freshet.cli.check import check
 from freshet.cli.demo import demo
 from freshet.cli.init import init
 from freshet.cli.publish import publish
+from freshet.cli.revoke import revoke
 from freshet.cli.serve import serve
 from freshet.cli.tail import tail
 from freshet.cli.token import token
@@ -45,7 +46,7 @@ def options(
     dotenv.load()
 
 
-for command in (init, serve, demo, publish, tail, check, cert, token, version):
+for command in (init, serve, demo, publish, tail, check, cert, token, revoke, version):
     app.command()(command)
 
 

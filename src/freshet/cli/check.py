@@ -12,7 +12,7 @@ from freshet.app import Freshet
 from freshet.cli.configuration import DEFAULT
 from freshet.cli.console import fail, out, printable
 from freshet.cli.security import Finding, findings
-from freshet.config import load, secret_of
+from freshet.config import load, verifies
 from freshet.errors import ConfigError
 from freshet.rules.rules import ChannelRules
 from freshet.runtime.server import TlsFiles
@@ -66,7 +66,7 @@ def check(
         table.add_row(escape(rule.match), history, presence, rule.subscribe, rule.publish, rule.read)
     out.print(f"[green]OK[/green] {escape(str(path))}, engine {escape(_place(config.engine))}", highlight=False)
     out.print(table if config.channels else "There are no channel rules: every channel is refused.")
-    if secret_of(config) is None and not config.tokens.anonymous:
+    if not verifies(config) and not config.tokens.anonymous:
         out.print(
             f"[yellow]Nobody can connect yet:[/yellow] set {escape(config.tokens.secret_env)} or \\[tokens] secret.",
             highlight=False,

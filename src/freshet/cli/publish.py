@@ -1,24 +1,16 @@
 """`freshet publish`: by the server API of a running Freshet."""
 
-import http.client
 import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
-from freshet.cli.configuration import DEFAULT, configuration
+from freshet.cli.caller import HERE, ApiKey, Caller, Url
 from freshet.cli.console import err, fail
-from freshet.config import api_key_of
-from freshet.errors import ConfigError
 
-TIMEOUT = 10.0  # seconds
-HERE = "http://127.0.0.1:8000"
 STDIN = "-"
-
-Url = Annotated[str, typer.Option(envvar="FRESHET_URL", help="Where Freshet is, with the prefix of its mount.")]
 
 
 def publish(
@@ -28,9 +20,7 @@ def publish(
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label that goes with it.")] = None,
     idempotency_key: Annotated[str, typer.Option(help="The same key publishes once within 5 minutes.")] = "",
     url: Url = HERE,
-    api_key: Annotated[
-        str | None, typer.Option(help="Default: FRESHET_API_KEY, or [api] key in freshet.toml.", show_default=False)
-    ] = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Publish in one or more channels.
 
@@ -44,7 +34,7 @@ def publish(
     names = [name for name in channels.split(",") if name]
     if not names:
         raise typer.BadParameter("expected one or more channels: news,sport", param_hint="CHANNEL")
-    api = _Api(url, api_key or _configured_key())
+    api = Caller(url, api_key)
     for line, where in _lines(data):
         request: dict[str, Any] = {"channels": names, "data": _value(line, where, text)}
         if tags:
@@ -57,14 +47,6 @@ def publish(
             if data != STDIN:
                 offset = reply["result"]["offset"]
                 err.print(f"published in {name}" + (f", offset {offset}" if offset else ""), highlight=False)
-
-
-def _configured_key() -> str:
-    try:
-        config = configuration()
-    except ConfigError as error:
-        fail(str(error), f"Give --api-key, or repair {DEFAULT}.")
-    return api_key_of(config) or ""
 
 
 def _lines(data: str) -> Iterator[tuple[str, str]]:
@@ -90,40 +72,3 @@ def _tags(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise typer.BadParameter(f"{pair!r}: expected NAME=VALUE", param_hint="--tag")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-class _Api:
-    """One connection to the server API."""
-
-    def __init__(self, url: str, key: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise typer.BadParameter(f"{url!r}: expected http://HOST[:PORT][/PREFIX]", param_hint="--url")
-        secure = parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._url = url
-        self._path = parts.path.rstrip("/")
-        self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
-        self._headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
-
-    def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The result. Whatever goes wrong ends the command with a hint."""
-        try:
-            self._connection.request("POST", f"{self._path}/api/{method}", json.dumps(request), self._headers)
-            response = self._connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or repr(error)
-            fail(
-                f"{self._url}: {why}", "Is `freshet serve` running there? Another place: --url or FRESHET_URL.", code=1
-            )
-        try:
-            answer = json.loads(body)
-        except ValueError:
-            fail(f"{self._url}: answered {response.status}, not as Freshet does", "Is the prefix missing in --url?", 1)
-        if response.status == http.client.UNAUTHORIZED:
-            fail(answer["error"]["message"], "Give --api-key, or set FRESHET_API_KEY.", code=1)
-        if "error" in answer:
-            fail(f"{method}: {answer['error']['message']}", code=1)
-        result: dict[str, Any] = answer["result"]
-        return result

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from freshet.config import ChannelConfig, Config, api_key_of, metrics_key_of, secret_of
+from freshet.config import ChannelConfig, Config, api_key_of, metrics_key_of, secret_of, verifies
 
 KEY_LENGTH = 16  # characters, of a key that nobody guesses
 VARIETY = 8  # different characters, of a secret that was not made up by hand
@@ -49,7 +49,7 @@ def _clients(config: Config, environment: Mapping[str, str]) -> Iterator[Finding
     if config.tokens.anonymous:
         why = "Whoever reaches the server connects, without a token. Set it to false, and hand tokens to your users."
         yield Finding("open", "tokens.anonymous", "true", why)
-    elif not secret:
+    elif not verifies(config, environment):
         yield Finding("note", "tokens.secret", "not set", f"Nobody can connect. Set {config.tokens.secret_env}.")
     if secret and (len(secret) < 2 * KEY_LENGTH or len(set(secret)) < VARIETY):
         why = "Who guesses it signs tokens for any user. Set one of `openssl rand -hex 32`."

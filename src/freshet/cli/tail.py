@@ -15,9 +15,9 @@ from rich.text import Text
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from freshet.cli.caller import HERE, Url
 from freshet.cli.configuration import DEFAULT, configuration
 from freshet.cli.console import err, fail, out, printable
-from freshet.cli.publish import HERE, Url
 from freshet.config import secret_of
 from freshet.errors import ConfigError
 from freshet.policy.tokens import TokenVerifier

@@ -87,9 +87,23 @@ class Calls:
         """End a subscription of all of a user's clients, or of one. Raises Refusal 102."""
         await self._run(self._server.unsubscribe(user, channel, client))
 
-    async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "") -> None:
-        """Disconnect all of a user's clients, or one; without `why`, for good (3503)."""
-        await self._run(self._server.disconnect(user, why, client))
+    async def disconnect(self, user: str, why: Disconnect | None = None, *, client: str = "", block: float = 0) -> None:
+        """Disconnect all of a user's clients, or one; without `why`, for good (3503).
+
+        block: seconds for which the user cannot connect, on no node, whatever the token.
+        """
+        await self._run(self._server.disconnect(user, why, client, block=block))
+
+    async def revoke(
+        self, user: str = "", *, token: str = "", issued_before: float | None = None, until: float | None = None
+    ) -> None:
+        """Take back all tokens of a user, or one by its id (`jti`), and end the sessions that rest on them.
+
+        issued_before: those whose `iat` is not later (epoch seconds; default: now), of the user or, without, of all.
+        until: epoch seconds until which it holds; default: `tokens.max_lifetime` from now, or for good.
+        Raises Refusal 106 when too many hold; EngineUnavailable: it holds on this node, perhaps on no other.
+        """
+        await self._run(self._server.revoke(user, token, issued_before, until))
 
     async def refresh(self, user: str, *, expires: float | None = None, client: str = "") -> None:
         """Let a user's clients stay until `expires` (epoch seconds), or as long as they like."""

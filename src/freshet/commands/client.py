@@ -39,9 +39,9 @@ from freshet.model.events import (
 )
 from freshet.node.node import Node
 from freshet.observe.counts import add
+from freshet.policy.authentication import why_nobody
 from freshet.policy.base import Context
-from freshet.policy.rights import why_nobody
-from freshet.policy.tokens import ConnectionClaims
+from freshet.policy.claims import ConnectionClaims
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.hooks import Hook, Welcome, to_json
 from freshet.rules.rules import ChannelRule, personal_channel
@@ -69,7 +69,9 @@ async def connect(node: Node, context: Context, command: Connect) -> Connected:
     if command.only:
         channels = [channel for channel in channels if channel in command.only]
     entries = await enter_all(node, session, channels, command.recover)
-    return connected(node, session, command.id, welcome, entries)
+    answer = connected(node, session, command.id, welcome, entries)
+    # Who shows no token of its own cannot show a newer one: it is to reconnect then, and not to give up.
+    return msgspec.structs.replace(answer, ttl=None) if context.carried else answer
 
 
 async def admit(node: Node, context: Context, command: Connect, hook: Hook | None) -> Welcome:
@@ -93,13 +95,15 @@ async def admit(node: Node, context: Context, command: Connect, hook: Hook | Non
     if session.closing:
         raise Disconnect.normal()
     session.user = session.user if welcome.user is None else welcome.user
+    if node.revoking.known.blocked(session.user):
+        raise Disconnect(Disconnect.force_no_reconnect().code, "blocked")
     session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
     session.expires = session.expires if welcome.expires is None else welcome.expires
     return welcome
 
 
 def _identify(session: Session, claims: ConnectionClaims) -> None:
-    session.user, session.info = claims.user, claims.info
+    session.user, session.info, session.caps = claims.user, claims.info, claims.caps
     session.token_claims, session.expires = claims.claims, claims.expires_at or 0.0
 
 
@@ -143,7 +147,7 @@ async def refresh(node: Node, context: Context, command: Refresh) -> Refreshed:
     if claims is None or claims.user != session.claims.get("sub", session.user):
         raise Disconnect.invalid_token()
     session.expires = claims.expires_at or 0.0
-    session.token_claims = claims.claims
+    session.token_claims, session.caps = claims.claims, claims.caps
     return Refreshed(command.id, session.id, ttl_of(session.expires, node.clock.wall()))
 
 

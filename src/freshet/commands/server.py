@@ -9,7 +9,9 @@ from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, Subscribe, Unsubscribe
 from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions, Stream
 from freshet.node.node import Node
+from freshet.node.revoking import new_id
 from freshet.policy.base import Context, Grant, PolicyChain
+from freshet.policy.revocations import Revocation
 from freshet.rules.hooks import to_json
 from freshet.rules.rules import ChannelRule
 
@@ -141,10 +143,33 @@ class ServerOperations:
         await self._cluster.carry_out(UnsubscribeUser(user, channel, client, post))
 
     async def disconnect(
-        self, user: str, why: Disconnect | None = None, client: str = "", keep: Collection[str] = (), post: str = ""
+        self,
+        user: str,
+        why: Disconnect | None = None,
+        client: str = "",
+        keep: Collection[str] = (),
+        post: str = "",
+        block: float = 0,
     ) -> None:
         why = why or Disconnect.force_no_reconnect()
-        await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep), post))
+        try:
+            await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep), post))
+        finally:  # whoever came back between the two is disconnected by the second
+            if block > 0:
+                await self._node.revoking.block(user, block)
+
+    async def revoke(
+        self, user: str = "", token: str = "", issued_before: float | None = None, until: float | None = None
+    ) -> None:
+        """Raises Refusal 107 when nothing says what is revoked, otherwise as `Revoking.revoke`."""
+        if token and (user or issued_before is not None):
+            raise Refusal.bad_request("a token's id names one token: expected nothing beside it")
+        if not (user or token or issued_before is not None):
+            raise Refusal.bad_request("expected a user, a token's id (jti), or a time before which tokens were issued")
+        now, longest = self._node.clock.wall(), self._node.config.tokens.max_lifetime
+        before = now if issued_before is None else issued_before
+        end = until if until is not None else now + longest if longest else 0.0
+        await self._node.revoking.revoke(Revocation(new_id(), token, user, round(before, 3), end))
 
     async def refresh(self, user: str, expires: float | None, client: str = "", post: str = "") -> None:
         await self._cluster.carry_out(RefreshUser(user, expires or 0.0, client, post))

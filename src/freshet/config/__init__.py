@@ -17,6 +17,7 @@ from freshet.config.options import (
     Rates,
     Timing,
     Tls,
+    TokenKey,
     Tokens,
     Webhooks,
     WebSocket,
@@ -32,6 +33,7 @@ from freshet.config.reading import (
     metrics_key_of,
     parse,
     secret_of,
+    verifies,
     webhook_secrets_of,
 )
 from freshet.config.shapes import Option, reference
@@ -55,6 +57,7 @@ __all__ = [
     "Option",
     "Rates",
     "Timing",
+    "TokenKey",
     "Tls",
     "Tokens",
     "WebSocket",
@@ -68,5 +71,6 @@ __all__ = [
     "parse",
     "reference",
     "secret_of",
+    "verifies",
     "webhook_secrets_of",
 ]

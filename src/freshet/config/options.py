@@ -4,7 +4,7 @@ The TOML file, the environment, the command line and the reference in the docs a
 """
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,17 +23,61 @@ _RATE = {"unit": "a second"}
 _BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 
 
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+class TokenKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One of several keys: a secret or a public key. Tokens say by their `kid` which one they are signed with."""
+
+    kid: Annotated[str, Meta(min_length=1, description="The key's id, which a token has in its header.")]
+    secret: Annotated[str | None, Meta(description="A secret (HMAC).")] = None
+    secret_env: Annotated[str | None, Meta(description="The environment variable that holds the secret.")] = None
+    public_key: Annotated[str | None, Meta(description="A public key: PEM, or the file that holds it.")] = None
+
+    def __repr__(self) -> str:
+        return "TokenKey(...)"  # a secret is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who may connect."""
 
     secret: Annotated[str | None, Meta(description="Checks clients' tokens (HMAC).")] = None
     secret_env: Annotated[str, Meta(description="The environment variable that holds the secret.")] = "FRESHET_SECRET"
+    public_key: Annotated[
+        str | None,
+        Meta(description="Checks tokens that others sign: PEM (RSA, EC, Ed25519), or the file that holds it."),
+    ] = None
+    keys: Annotated[list[TokenKey], Meta(description="Several keys, so that they can be changed one by one.")] = []
+    jwks: Annotated[
+        str | None,
+        Meta(description="Where the public keys of tokens are published, a JSON Web Key Set: `https://...`."),
+    ] = None
+    jwks_refresh: Annotated[
+        float, Meta(ge=30, le=86400, description="After which the key set is fetched again.", extra=_SECONDS)
+    ] = 5 * MINUTES
     algorithms: Annotated[
-        list[Literal["HS256", "HS384", "HS512"]], Meta(description="The signatures that are accepted.", min_length=1)
-    ] = msgspec.field(default_factory=lambda: ["HS256", "HS384", "HS512"])
+        list[Algorithm], Meta(description="The signatures that are accepted, of those that fit a key.", min_length=1)
+    ] = msgspec.field(default_factory=lambda: list(get_args(Algorithm)))
     audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
     issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
+    type: Annotated[str | None, Meta(description="What a token's `typ` must be, such as `at+jwt`.")] = None
     leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is tolerated.", extra=_SECONDS)] = 0
+    require_expiry: Annotated[bool, Meta(description="A token without `exp` is refused.")] = False
+    max_lifetime: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="A token whose `exp` is missing or further away is refused, and a revocation is kept so long; "
+            "0: any, for ever.",
+            extra=_SECONDS,
+        ),
+    ] = 0
+    cookie: Annotated[str | None, Meta(description="The cookie that holds a client's token.")] = None
     anonymous: Annotated[bool, Meta(description="Clients without a token may connect.")] = False
 
     def __repr__(self) -> str:
@@ -121,9 +165,11 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "disconnect"
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
-    publish: Annotated[Literal["nobody", "subscriber", "client"], Meta(description="Who may publish.")] = "nobody"
+    publish: Annotated[Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may publish.")] = (
+        "nobody"
+    )
     read: Annotated[
-        Literal["nobody", "subscriber", "client"], Meta(description="Who may read history and presence.")
+        Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may read history and presence.")
     ] = "subscriber"
     webhooks: Annotated[
         list[Literal["subscribe", "publish", "occupied", "vacated"]],

@@ -42,7 +42,8 @@ def load(
     for where, value in (overrides or {}).items():
         _put(tree, where.split("."), value)
     config = parse(tree)
-    secrets = config.tokens.secret_env, config.api.key_env, config.metrics.key_env, config.webhooks.secret_env
+    secrets = {config.tokens.secret_env, config.api.key_env, config.metrics.key_env, config.webhooks.secret_env}
+    secrets |= {key.secret_env for key in config.tokens.keys if key.secret_env}
     for name in unknown:
         if name not in secrets:
             where = name.removeprefix(PREFIX).lower().replace("__", ".")
@@ -58,6 +59,9 @@ def parse(tree: dict[str, Any]) -> Config:
     _check_tls(config.tls)
     for index, rule in enumerate(config.channels):
         _check_rule(rule, f"channels[{index}]")
+    for index, key in enumerate(config.tokens.keys):
+        if sum(value is not None for value in (key.secret, key.secret_env, key.public_key)) != 1:
+            raise ConfigError(f"tokens.keys[{index}]", "expected one of secret, secret_env, public_key")
     for index, origin in enumerate(config.origins):
         _check_origin(origin, f"origins[{index}]")
     for index, host in enumerate(config.hosts):
@@ -101,6 +105,12 @@ def develop(config: Config) -> Config:
 def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The secret itself, or from the environment variable that is named for it."""
     return config.tokens.secret or environment.get(config.tokens.secret_env) or None
+
+
+def verifies(config: Config, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is any key with which a token can be right."""
+    tokens = config.tokens
+    return bool(secret_of(config, environment) or tokens.public_key or tokens.keys or tokens.jwks)
 
 
 def api_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:

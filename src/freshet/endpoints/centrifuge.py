@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.endpoints.opening import Opening, carry_websocket
-from freshet.model.frame import Handshake
+from freshet.model.frame import SUBPROTOCOL, Handshake
 
 Select = Callable[[Scope, Handshake], Dialect]
 
@@ -26,5 +26,5 @@ class WebSocketEndpoint:
             return
         dialect = self._select(scope, request)
         session = self._dispatcher.open(dialect, request)
-        subprotocol = dialect.subprotocol if dialect.subprotocol in request.subprotocols else None
+        subprotocol = next((name for name in (dialect.subprotocol, SUBPROTOCOL) if name in request.subprotocols), None)
         await carry_websocket(session, subprotocol, scope, receive, send)

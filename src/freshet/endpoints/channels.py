@@ -87,6 +87,10 @@ class ChannelEndpoint:
             return None
         session = self._open(ChannelEvents(channels), request)
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
+        if why is not None and why.code == Disconnect.invalid_token().code and request.query.get("ticket"):
+            # An EventSource comes back with the URL that it has, whose ticket is used. HTML, 9.2.1: "Clients can be
+            # told to stop reconnecting using the HTTP 204 No Content response code": its page opens one with another.
+            return Response(None, 204, allow)
         return _refusal(why, allow) if why is not None else None
 
     async def _page(

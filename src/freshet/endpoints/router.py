@@ -15,7 +15,9 @@ from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.channels import ChannelEndpoint, channel_of
 from freshet.endpoints.opening import Opening
 from freshet.endpoints.streams import ENVELOPED, EmulationEndpoint, StreamEndpoint
+from freshet.endpoints.tickets import TicketEndpoint
 from freshet.model.frame import Handshake
+from freshet.policy.authentication import Authentication
 from freshet.transports import stream
 
 
@@ -36,7 +38,9 @@ register_url_convertor("freshet_channel", ChannelConvertor())
 StreamDialect = Callable[[Handshake], tuple[Dialect, stream.Form]]
 
 
-def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[BaseRoute]:
+def routes(
+    opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp, authentication: Authentication
+) -> list[BaseRoute]:
     """The URLs of clients, below whatever prefix they are mounted under."""
     longest = dispatcher.limits.message_size
     centrifuge, protobuf = Centrifuge(longest), CentrifugeProtobuf(longest)
@@ -59,6 +63,7 @@ def routes(opening: Opening, dispatcher: Dispatcher, socketio: ASGIApp) -> list[
         WebSocketRoute("/channels/{channel:freshet_channel}", channel_socket),
         Route("/connection/sse", StreamEndpoint(opening, dispatcher, lambda request: (centrifuge, ENVELOPED))),
         Route("/connection/http_stream", StreamEndpoint(opening, dispatcher, streamed)),
+        Route("/connection/ticket", TicketEndpoint(opening, authentication)),
         Route("/emulation", EmulationEndpoint(opening, dispatcher)),
         Route("/channels", channels),
         Route("/channels/{channel:freshet_channel}", channels),

@@ -2,6 +2,12 @@
 
 import msgspec
 
+TOKEN_PREFIX = "freshet.token."  # noqa: S105 - the name of one
+"""Before a token among the subprotocols that a WebSocket offers: a page can set no other header."""
+
+SUBPROTOCOL = "freshet"
+"""What such a WebSocket offers beside it, for the server to choose: the token is not to be sent back."""
+
 
 class Frame:
     """Bytes on their way to or from a client, and whether they are binary.
@@ -46,6 +52,23 @@ class Handshake(msgspec.Struct, frozen=True):
 
     @property
     def token(self) -> str:
-        """The token that came with the request: `?token=`, or `Authorization: Bearer`; empty: none."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return self.query.get("token") or (token.strip() if scheme.lower() == "bearer" else "")
+        """The token that came with the request; empty: none.
+
+        The WebSocket subprotocol `freshet.token.` with the token; `?ticket=`; `?token=`; `Authorization: Bearer`.
+        """
+        offered = (name.removeprefix(TOKEN_PREFIX) for name in self.subprotocols if name.startswith(TOKEN_PREFIX))
+        scheme, _, bearer = self.headers.get("authorization", "").partition(" ")
+        return (
+            next(offered, "")
+            or self.query.get("ticket")
+            or self.query.get("token")
+            or (bearer.strip() if scheme.lower() == "bearer" else "")
+        )
+
+    def cookie(self, name: str) -> str:
+        """The value of a cookie; empty: there is none. Of several, the one with the longest path, which comes first."""
+        for each in self.headers.get("cookie", "").split(";"):
+            found, _, value = each.strip().partition("=")
+            if found == name:
+                return value.strip('"')
+        return ""

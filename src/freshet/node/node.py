@@ -20,8 +20,10 @@ from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
+from freshet.node.revoking import Revoking
 from freshet.observe.counts import Counts, Snapshot
-from freshet.policy.tokens import TokenVerifier
+from freshet.policy.authentication import Authentication
+from freshet.policy.revocations import Revocations
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
@@ -46,7 +48,7 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Node:
-    """engine: where the logs are. tokens: None when there is no secret, so that no token can be right.
+    """engine: where the logs are. tokens: who clients are; None: no token can be right.
 
     owners: who takes what is published in a channel, by its rule's `owner`.
     """
@@ -55,7 +57,7 @@ class Node:
         self,
         config: Config,
         engine: Engine,
-        tokens: TokenVerifier | None = None,
+        tokens: Authentication | None = None,
         clock: Clock = SYSTEM,
         webhooks: WebhookHooks | None = None,
     ) -> None:
@@ -83,6 +85,9 @@ class Node:
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts
         )
+        known = tokens.revocations if tokens is not None else Revocations(clock.wall)
+        interval = timing.position_check
+        self.revoking = Revoking(engine, self.bus, self.registry, known, clock.wall, interval)
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
@@ -95,6 +100,7 @@ class Node:
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.bus.receive))
         self.wheel.start()
         await self.bus.announce()
+        await self.revoking.start()
         await self.webhooks.start(self.id)
         self.hub.occupancy = self._occupancy
         if self.engine.shared:
@@ -133,6 +139,9 @@ class Node:
         await self.catch_up.stop()
         await self.hub.stop()
         await self.bus.stop()
+        await self.revoking.stop()
+        if self.tokens is not None:
+            await self.tokens.stop()
         await self.engine.stop()
 
     def _occupancy(self, channel: str, occupied: bool) -> None:
@@ -143,7 +152,7 @@ class Node:
     @property
     def has_secret(self) -> bool:
         """Whether somebody beside this process can make tokens that are right."""
-        return self.tokens is not None and not self.tokens.is_made_up
+        return self.tokens is not None and self.tokens.has_secret
 
     def uptime(self) -> float:
         """Seconds."""

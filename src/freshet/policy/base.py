@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from freshet.model.commands import Command
-from freshet.policy.tokens import ConnectionClaims
+from freshet.policy.claims import ConnectionClaims
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
 
@@ -30,13 +30,15 @@ class Context(msgspec.Struct, eq=False):
     """One command on its way: who asks, and what the policies found out.
 
     session: the client; None: the server itself. rule, parameters: of the command's channel, if it has one.
-    claims: what a connection's token says. grant: what a subscription's token says.
+    claims: what a connection's token says. carried: that came with the request, so that the client cannot refresh it.
+    grant: what a subscription's token says.
     """
 
     session: Session | None
     rule: ChannelRule | None = None
     parameters: Mapping[str, str] = MappingProxyType({})
     claims: ConnectionClaims | None = None
+    carried: bool = False
     grant: Grant = NO_GRANT
 
 

@@ -1,12 +1,13 @@
 """Who may do what: tokens, and what a channel's rule says of it."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     Command,
     Connect,
+    Ping,
     Publish,
     ReadHistory,
     ReadPresence,
@@ -14,37 +15,50 @@ from freshet.model.commands import (
     Refresh,
     RefreshSubscription,
     Subscribe,
+    Unsubscribe,
 )
+from freshet.model.frame import Handshake
+from freshet.policy.authentication import why_nobody
 from freshet.policy.base import Context, Grant, Policy
-from freshet.policy.tokens import ConnectionClaims, SubscriptionClaims, Verifier
+from freshet.policy.claims import ConnectionClaims, SubscriptionClaims
+from freshet.policy.tokens import Verifier
+from freshet.rules.capabilities import Capabilities, Deed
 from freshet.rules.rules import ChannelRule, personal_channel
+from freshet.runtime.clock import SYSTEM, Clock
 from freshet.session.session import Session
 
 Pending = Awaitable[None] | None
 
 
-def why_nobody(tokens: Verifier | None) -> str:
-    """What is missing when a client without a valid token is disconnected."""
-    if tokens is None:
-        return "the server has no secret: set FRESHET_SECRET or [tokens] secret"
-    return "a token is required"
+# What a client may still do whose token has expired, until it has a new one.
+AFTER_EXPIRY = frozenset({Connect, Refresh, Ping, Unsubscribe})
 
 
 class Rights(Policy):
     """The first policy of all. The server itself may do everything.
 
     tokens: None when there is no secret, so that no token can be right. personal_channels: the option of that name.
+    carried: the token that came with a request, for a client that shows none itself.
     """
 
-    def __init__(self, tokens: Verifier | None, *, personal_channels: bool) -> None:
+    def __init__(
+        self,
+        tokens: Verifier | None,
+        *,
+        personal_channels: bool,
+        carried: Callable[[Handshake], str] = lambda request: request.token,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self._tokens = tokens
         self._personal_channels = personal_channels
+        self._carried = carried
+        self._wall = clock.wall
         self._checks: dict[type[Command], Any] = {
             Connect: self._connect,
             Publish: self._publish,
-            ReadHistory: self._read,
-            ReadPresence: self._read,
-            ReadPresenceStats: self._read,
+            ReadHistory: self._read_history,
+            ReadPresence: self._read_presence,
+            ReadPresenceStats: self._read_presence,
             Refresh: self._connect,
             RefreshSubscription: self._refresh_subscription,
             Subscribe: self._subscribe,
@@ -54,6 +68,8 @@ class Rights(Policy):
         session = context.session
         if session is None:
             return None
+        if session.expires and type(command) not in AFTER_EXPIRY and session.expires <= self._wall():
+            raise Refusal(110, "the connection's token has expired: refresh it", temporary=True)
         if self._personal_channels and rule is not None:
             _only_ones_own(session, getattr(command, "channel", ""))
         check = self._checks.get(type(command))
@@ -64,11 +80,15 @@ class Rights(Policy):
 
     def _connect(self, context: Context, session: Session, command: Connect | Refresh) -> Pending:
         """Raises `Refusal` 109 for a token that has expired, so that the client gets a new one; else `Disconnect`."""
-        if not command.token:
+        token = command.token
+        if not token and type(command) is Connect and self._tokens is not None and session.handshake is not None:
+            token = self._carried(session.handshake)
+            context.carried = bool(token)
+        if not token:
             return None
         if self._tokens is None:
             raise Disconnect.invalid_token(why_nobody(None))
-        claims = self._tokens.connection(command.token)
+        claims = self._tokens.connection(token)
         if isinstance(claims, ConnectionClaims):
             context.claims = claims
             return None
@@ -85,8 +105,11 @@ class Rights(Policy):
         return _later_subscription(context, claims)
 
     def _refresh_subscription(self, context: Context, session: Session, command: RefreshSubscription) -> Pending:
-        if command.channel not in session.subscriptions:
+        subscription = session.subscriptions.get(command.channel)
+        if subscription is None:
             raise Refusal.permission_denied("not subscribed")
+        if subscription.rule.subscribe == "nobody":
+            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}, and for how long")
         return self._subscription(context, session, command)
 
     # --------------------------------------------------------------------------------------------------- rules
@@ -99,27 +122,49 @@ class Rights(Policy):
         if rule.subscribe == "nobody":
             raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
         if command.token:
-            return self._subscription(context, session, command)
-        if rule.subscribe == "token":
+            return self._subscription(context, session, command)  # which is for this very channel, whatever `caps` say
+        if session.caps is not None:
+            _capable(session.caps, "subscribe", command.channel)
+        elif rule.subscribe == "token":
             raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
         return None
 
     def _publish(self, context: Context, session: Session, command: Publish) -> Pending:
         assert context.rule is not None
-        who = context.rule.publish
-        if who == "client" or (who == "subscriber" and command.channel in session.subscriptions):
-            return None
-        raise _refusal(who, command.channel, "publish in")
+        self._allowed(session, context.rule.publish, "publish", command.channel)
+        return None
 
-    def _read(
-        self, context: Context, session: Session, command: ReadHistory | ReadPresence | ReadPresenceStats
-    ) -> Pending:
-        """History and presence."""
+    def _read_history(self, context: Context, session: Session, command: ReadHistory) -> Pending:
         assert context.rule is not None
-        who = context.rule.read
-        if who == "client" or (who == "subscriber" and command.channel in session.subscriptions):
-            return None
-        raise _refusal(who, command.channel, "read")
+        self._allowed(session, context.rule.read, "history", command.channel)
+        return None
+
+    def _read_presence(self, context: Context, session: Session, command: ReadPresence | ReadPresenceStats) -> Pending:
+        assert context.rule is not None
+        self._allowed(session, context.rule.read, "presence", command.channel)
+        return None
+
+    def _allowed(self, session: Session, who: str, deed: Deed, channel: str) -> None:
+        """By the rule, and then by what the client's token says. Raises `Refusal` 103."""
+        words = "publish in" if deed == "publish" else "read"
+        if who == "nobody":
+            raise Refusal.permission_denied(f"clients may not {words} {channel!r}")
+        if who == "subscriber" and not self._inside(session, channel):
+            raise Refusal.permission_denied(f"only subscribers may {words} {channel!r}")
+        if session.caps is not None:
+            _capable(session.caps, deed, channel)
+        elif who == "token":
+            raise Refusal.permission_denied(f"only a token whose caps say so may {words} {channel!r}")
+
+    def _inside(self, session: Session, channel: str) -> bool:
+        """Whether it is subscribed, by a token that has not expired if it was by one."""
+        subscription = session.subscriptions.get(channel)
+        return subscription is not None and not (subscription.expires and subscription.expires <= self._wall())
+
+
+def _capable(caps: Capabilities, deed: Deed, channel: str) -> None:
+    if not caps.allow(deed, channel):
+        raise Refusal.permission_denied(f"the token's caps do not allow {deed} in {channel!r}")
 
 
 async def _later_connection(context: Context, claims: Awaitable[ConnectionClaims]) -> None:
@@ -138,9 +183,3 @@ def _only_ones_own(session: Session, channel: str) -> None:
     """Nobody has business in another's personal channel."""
     if channel.startswith("#") and channel != personal_channel(session.user):
         raise Refusal.permission_denied(f"{channel!r} belongs to another user")
-
-
-def _refusal(who: str, channel: str, deed: str) -> Refusal:
-    if who == "subscriber":
-        return Refusal.permission_denied(f"only subscribers may {deed} {channel!r}")
-    return Refusal.permission_denied(f"clients may not {deed} {channel!r}")

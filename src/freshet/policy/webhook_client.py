@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from freshet.errors import ConfigError
 from freshet.observe.logs import BoundedLog
+from freshet.policy.http_client import httpx_for
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
-    import httpx
+    from freshet.policy.http_client import AsyncClient, Response
 
 log = logging.getLogger("freshet.webhooks")
 
@@ -123,8 +123,8 @@ class WebhookClient:
         self._waiting = 0
         self._gone = False
         self._log = BoundedLog(log)
-        self._httpx = _httpx()
-        self._http: httpx.AsyncClient | None = None
+        self._httpx = httpx_for("webhooks", "webhooks")
+        self._http: AsyncClient | None = None
         self._turns: asyncio.Semaphore | None = None
 
     async def start(self) -> None:
@@ -246,14 +246,6 @@ def _id() -> str:
     return f"msg_{secrets.token_hex(12)}"
 
 
-def _retry_after(response: "httpx.Response") -> float:
+def _retry_after(response: "Response") -> float:
     text: str = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0.0
-
-
-def _httpx() -> ModuleType:
-    try:
-        import httpx  # noqa: PLC0415 - an extra; and slow to load, for those who have no use for it
-    except ImportError:
-        raise ConfigError("webhooks", "this needs httpx: pip install 'freshet[http]'") from None
-    return httpx

@@ -22,6 +22,7 @@ from freshet.model.events import Event, Heartbeat, Published, begun_by
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import decode
 from freshet.model.log import Claims, ClientInfo
+from freshet.rules.capabilities import Capabilities
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
@@ -117,7 +118,8 @@ class Session:
     subscriptions: the channels that it is in, those not yet that it is about to enter.
     """
 
-    # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. post: the secret under which
+    # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. caps: what its token allows;
+    # None: whatever the rules do. post: the secret under which
     # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
     # session keeps for it. spent: what a policy keeps of its rates.
     __slots__ = (
@@ -127,6 +129,7 @@ class Session:
         "_next_ping",
         "_pong_received",
         "_undecoded",
+        "caps",
         "connected",
         "dialect",
         "ended",
@@ -155,6 +158,7 @@ class Session:
         self.id = secrets.token_hex(12)
         self.user = ""
         self.token_claims = b""
+        self.caps: Capabilities | None = None
         self.post = ""
         self.info = msgspec.Raw()
         self.expires = 0.0

@@ -26,6 +26,7 @@ live = Freshet(
 )
 live.channel("lot:{id}", history=History(size=100, ttl=60))
 live.channel("quiet:{name}")
+live.channel("sealed:{name}", history=History(size=100, ttl=60), subscribe="token")
 live.channel("small:{name}", history=History(size=2, ttl=60))
 live.channel("log:{name}", history=History(size=1000, ttl=60), presence=True, publish="client", read="client")
 shop = live.namespace("/shop")

@@ -97,7 +97,8 @@ class Handlers:
     ) -> list[Entry] | None:
         """Into all the rooms of the session that was cut off, as that session; None: not without a loss.
 
-        Rooms that a client may enter by itself are asked for again, by their rules and hooks.
+        Rooms that a client may enter by itself are asked for again, by their rules and hooks; one that needs a token of
+        its own, by what the connection's token says, so that the client enters it anew with that.
         """
         recovery = session.record.namespace.recovery
         if not recovery or not command.pid:
@@ -136,7 +137,7 @@ class Handlers:
         self, node: Node, session: SocketSession, channel: str, since: Position | None, by_server: bool
     ) -> Entry:
         rule, parameters = node.rules.find(channel)
-        if by_server or rule.subscribe != "client":
+        if by_server or rule.subscribe == "nobody":
             return await enter(node, session, channel, rule, since)
         context = Context(session, rule, parameters)
         pending = self._dispatcher.policies.check(context, Subscribe(channel, recover=since))

@@ -1,0 +1,126 @@
+"""One-time tickets: one use, a short time, and for what a token stands for."""
+
+import asyncio
+from typing import Any
+
+import jwt
+import pytest
+
+from freshet.engines.memory import MemoryEngine
+from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.model.log import Position
+from freshet.policy.claims import ClaimChecks, TokenRefusals
+from freshet.policy.revocations import Revocation, Revocations
+from freshet.policy.tickets import LIFETIME, PREFIX, Tickets
+from freshet.policy.tokens import TokenVerifier
+from freshet.testing import ManualClock
+
+SECRET = "a secret for tests, thirty-two bytes"
+
+
+@pytest.fixture
+def revocations(freshet_clock: ManualClock) -> Revocations:
+    return Revocations(freshet_clock.wall)
+
+
+@pytest.fixture
+def engine(freshet_clock: ManualClock) -> MemoryEngine:
+    return MemoryEngine(clock=freshet_clock)
+
+
+def tickets_over(engine: MemoryEngine, clock: ManualClock, revocations: Revocations, secret: str = SECRET) -> Tickets:
+    checks = ClaimChecks(revocations=revocations, clock=clock)
+    return Tickets(secret.encode(), engine, checks, TokenRefusals(explain=True), clock)
+
+
+@pytest.fixture
+def tickets(engine: MemoryEngine, freshet_clock: ManualClock, revocations: Revocations) -> Tickets:
+    return tickets_over(engine, freshet_clock, revocations)
+
+
+async def refused(tickets: Tickets, ticket: str) -> Disconnect | Refusal:
+    with pytest.raises((Disconnect, Refusal)) as why:
+        await tickets.connection(ticket)
+    assert isinstance(why.value, Disconnect | Refusal)
+    return why.value
+
+
+async def test_a_ticket_stands_for_claims_once(tickets: Tickets, freshet_clock: ManualClock) -> None:
+    ticket = tickets.issue({"sub": "alice", "exp": freshet_clock.now + 600, "channels": ["news"]})
+    claims = await tickets.connection(ticket)
+    assert (claims.user, claims.expires_at, claims.channels) == ("alice", freshet_clock.now + 600, ["news"])
+    assert "used before" in str(await refused(tickets, ticket))
+
+
+async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_one_gets_in(
+    tickets: Tickets, engine: MemoryEngine, freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    ticket, other = tickets.issue({"sub": "alice"}), tickets_over(engine, freshet_clock, revocations)
+    results = await asyncio.gather(
+        *(node.connection(ticket) for _ in range(10) for node in (tickets, other)), return_exceptions=True
+    )
+    assert sum(not isinstance(result, Exception) for result in results) == 1
+
+
+async def test_a_ticket_is_good_for_half_a_minute(tickets: Tickets, freshet_clock: ManualClock) -> None:
+    late = tickets.issue({"sub": "alice"})
+    await freshet_clock.advance(LIFETIME)
+    assert "30 s" in str(await refused(tickets, late))
+
+
+async def test_a_ticket_is_not_good_longer_because_its_use_was_forgotten(
+    tickets: Tickets, engine: MemoryEngine, freshet_clock: ManualClock
+) -> None:
+    ticket = tickets.issue({"sub": "alice"})
+    await tickets.connection(ticket)
+    for _ in range(10):
+        await freshet_clock.advance(LIFETIME * 2)
+        engine.sweep()
+        assert isinstance(await refused(tickets, ticket), Disconnect)
+
+
+async def test_a_ticket_is_no_token_and_a_token_no_ticket(tickets: Tickets) -> None:
+    verifier, ticket = TokenVerifier(SECRET), tickets.issue({"sub": "alice"})
+    for text in (ticket, ticket.removeprefix(PREFIX)):
+        with pytest.raises(Disconnect):
+            verifier.connection(text)
+    assert isinstance(await refused(tickets, PREFIX + verifier.issue("alice")), Disconnect)
+    forged = jwt.encode({"jti": "1", "exp": 2e9, "claims": {"sub": "alice"}}, SECRET, "HS256")
+    assert isinstance(await refused(tickets, PREFIX + forged), Disconnect)
+
+
+@pytest.mark.parametrize("text", ["", "a.b.c", "..", "e30.e30.", "ticket.ticket."])
+async def test_what_is_no_ticket_is_refused_before_the_engine_is_asked(
+    tickets: Tickets, engine: MemoryEngine, text: str
+) -> None:
+    assert isinstance(await refused(tickets, PREFIX + text), Disconnect)
+    assert not engine._logs
+
+
+async def test_while_nobody_can_say_whether_it_was_used_it_lets_nobody_in(
+    tickets: Tickets, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*arguments: Any) -> Position:
+        raise EngineUnavailable("no")
+
+    ticket = tickets.issue({"sub": "alice"})
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "publish", away)
+        why = await refused(tickets, ticket)
+        assert isinstance(why, Refusal)
+        assert why.temporary
+    assert (await tickets.connection(ticket)).user == "alice"
+
+
+async def test_a_ticket_for_a_token_that_was_revoked_is_refused(
+    tickets: Tickets, revocations: Revocations, freshet_clock: ManualClock
+) -> None:
+    ticket = tickets.issue({"sub": "alice", "jti": "t1"})
+    revocations.add(Revocation("1", token="t1"))
+    assert "revoked" in str(await refused(tickets, ticket))
+
+
+@pytest.mark.parametrize("claims", [{}, {"sub": ""}, {"sub": "a", "channel": "b"}, {"sub": "a", "exp": 5}])
+def test_no_ticket_is_made_for_claims_that_would_be_refused(tickets: Tickets, claims: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no ticket for such claims"):
+        tickets.issue(claims)
