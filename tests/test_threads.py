@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "publish": ("a", 1),
     "refresh": ("alice",),
     "remove_history": ("a",),
+    "revoke": ("nobody",),
     "subscribe": ("alice", "a"),
     "unsubscribe": ("alice", "a"),
 }
@@ -125,6 +126,9 @@ async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[F
         assert refusal.value.code == 108
         await call("disconnect", "alice")
         assert (await alice.closed()).code == 3503
+        await call("revoke", "alice")
+        with pytest.raises(Disconnect, match="revoked"):
+            await alice.connect()
         assert [(await bob.receive()).data for _ in range(2)] == [2, 3]
         await live.publish("a", "in the loop")
         assert (await bob.receive()).data == "in the loop"
@@ -246,8 +250,8 @@ async def test_what_waits_when_freshet_stops_is_not_left_waiting(
 ) -> None:
     live = Freshet(dev=True, environment={}, config=Config(timing=Timing(close_timeout=0.01)))
     held = Held()
-    monkeypatch.setattr(live._node.engine, "history", held)
     async with live.lifespan():
+        monkeypatch.setattr(live._node.engine, "history", held)
         call = asyncio.ensure_future(way(live)("history", "a"))
         await asyncio.wait_for(held.begun.wait(), seconds(5))
     with pytest.raises(NotRunning, match="nobody knows"):
