@@ -55,6 +55,10 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were notified, what was lost (ARGS="--rounds 3 --only nats")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: attack
+attack: $(VENV)/dev ## honest clients while others flood, stall and churn, minutes: latency, losses, memory (ARGS="--only ping --write")
+	$(BIN)/python -m bench.attack $(ARGS)
+
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7
 	$(BIN)/python tests/autobahn/run.py $(ARGS)

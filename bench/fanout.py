@@ -67,14 +67,13 @@ class Bed:
 
 
 @contextmanager
-def bed(name: str, work: Path) -> Iterator[Bed]:
+def bed(name: str, work: Path, *, config: Path = HERE / "freshet.toml") -> Iterator[Bed]:
     """Start a server and its load; end both, by their ids."""
     port = free_port()
     if name == "limit":
         command = [str(work / "limit"), str(port)]
     else:
-        config = str(HERE / "freshet.toml")
-        command = [sys.executable, "-m", "freshet", "serve", "--config", config, "--port", str(port)]
+        command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
     with served(command, port) as server:
         load = subprocess.Popen(
             ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],

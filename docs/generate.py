@@ -393,7 +393,7 @@ DISCONNECTS = {
     3004: "A mistake in the server or the application. The log has it.",
     3005: "The token has expired, and the client did not refresh it within `timing.expiry_grace`.",
     3006: "A subscription has expired.",
-    3008: "The client is slow: its outbox is over `limits.outbox`.",
+    3008: "The client is slow: its outbox is over `limits.outbox`, or it does not read what it asked for.",
     3010: "A gap in a channel that its log cannot fill: the client reconnects, and learns whether it recovered.",
     3011: "The application asked the client to reconnect.",
     3012: "The client did not answer a heartbeat within `timing.pong_timeout`.",
@@ -401,9 +401,10 @@ DISCONNECTS = {
     3501: "The client sent what the protocol does not know.",
     3502: "The client did not connect within `timing.connect_timeout`.",
     3503: "The application disconnected the client, for good.",
+    3504: "As many clients of the user are connected as `limits.sessions_per_user` allows.",
     3507: "The application does not allow it.",
     3508: "The server does not do what the client asked for.",
-    3509: "The client went on after too many of its commands were refused; see `[rates]`.",
+    3509: "The client went on after too many of its commands were refused, or after it was paced; see `[rates]`.",
 }
 
 

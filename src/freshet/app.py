@@ -39,6 +39,7 @@ from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.base import Engine
 from freshet.engines.local.engine import LocalEngine
+from freshet.engines.local.messages import EngineSettings
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.nats.engine import SCHEMES as NATS_SCHEMES
 from freshet.engines.nats.engine import NatsEngine
@@ -71,8 +72,10 @@ F = TypeVar("F", bound=Function)
 
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
-    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock),
-    "sqlite": lambda config, clock: SqliteEngine(config.engine, config.timing.presence_ttl, clock),
+    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory),
+    "sqlite": lambda config, clock: SqliteEngine(
+        config.engine, config.timing.presence_ttl, clock, config.limits.log_memory
+    ),
     **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
     **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
 }
@@ -89,7 +92,8 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
     engine = ENGINES[scheme](config, clock)
     server = SERVER.get()
     if not engine.shared and server is not None and server.hub:
-        return LocalEngine(server.hub, config.engine, config.timing.presence_ttl)
+        wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
+        return LocalEngine(server.hub, wanted)
     return engine
 
 
@@ -192,7 +196,9 @@ class Freshet(Calls):
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        addresses = AddressLimits(config.rates.address, node.clock.monotonic)
+        addresses = AddressLimits(
+            config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
+        )
         opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))

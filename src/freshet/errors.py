@@ -181,6 +181,10 @@ class Disconnect(FreshetError):
         return cls(3503, "force disconnect")
 
     @classmethod
+    def connection_limit(cls) -> Self:
+        return cls(3504, "connection limit")
+
+    @classmethod
     def permission_denied(cls, reason: str = "permission denied") -> Self:
         return cls(3507, reason)
 

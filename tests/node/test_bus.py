@@ -136,3 +136,25 @@ async def test_garbage_for_a_name_is_no_node_for_long_and_there_are_not_many(wir
     assert len(one.peers) <= module.KNOWN_NODES
     assert all(len(node) <= module.NODE_NAME for node in one.peers)
     await one._left(b"\xff", asyncio.Event())
+
+
+async def test_requests_to_nodes_that_a_client_invented_are_few_at_a_time_and_those_to_real_ones_are_not(
+    wire: Wire,
+) -> None:
+    one, two = wire.node("one"), wire.node("two")
+    two.handlers["slowly"] = slowly
+    await two.announce()
+    await eventually(lambda: "two" in one.peers)
+    asking = []
+    for number in range(1000):
+        if one.may_reach(f"invented-{number}"):
+            asking.append(asyncio.create_task(one.request(f"invented-{number}", "slowly", b"", 30)))
+            await asyncio.sleep(0)
+    assert len(asking) == module.STRANGERS
+    assert one.may_reach("two")
+    assert await one.request("two", "slowly", b"a", 5) == b"A"
+    for failed in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(failed, EngineUnavailable)
+    assert one.may_reach("invented-1")  # it may have come meanwhile
+    assert not one.may_reach("x" * (module.NODE_NAME + 1))
+    assert not one.may_reach("")

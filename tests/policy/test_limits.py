@@ -1,5 +1,6 @@
 """How much one client, user, channel and address may ask for; and what becomes of who asks for more."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from freshet import Freshet, History
 from freshet.config import Config, Limits, Rates
 from freshet.errors import Disconnect, Refusal
-from freshet.policy.limits import AddressLimits, network_of
+from freshet.policy.limits import AddressLimits, Waiting, network_of
 from freshet.runtime.rates import Rate
 from freshet.testing import ManualClock
 from tests.tools.asgi import knock
+from tests.tools.patience import eventually
 
 ONE = Rate(1, 1)
 
@@ -193,3 +195,98 @@ async def test_an_address_that_exceeds_its_rate_is_answered_429(method: str, url
         answer = await knock(from_afar, method, url)
         assert (answer.status, int(answer.headers["retry-after"])) == (429, 1)
         assert (await knock(live, method, url)).status in (101, 200)  # others come in
+
+
+# ------------------------------------------------------------------------------------ how many are there, how many wait
+
+
+def from_afar(live: Freshet, host: str = "8.8.8.8") -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await live({**scope, "client": (host, 1234)}, receive, send)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("WEBSOCKET", "/channels/log:a"),
+        ("WEBSOCKET", "/connection/websocket"),
+        ("GET", "/channels/log:a?since=oldest&wait=1"),
+        ("GET", "/socket.io/?EIO=4&transport=polling"),
+        ("POST", "/connection/http_stream"),
+    ],
+)
+async def test_one_address_has_so_many_clients_at_a_time(
+    method: str, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(Limits(sessions_per_address=3)) as (live, _):
+        stay = asyncio.Event()
+        staying = [
+            asyncio.create_task(knock(from_afar(live), "WEBSOCKET", "/channels/log:a", stay=stay)) for _ in range(3)
+        ]
+        await eventually(lambda: live.statistics().clients == 3)
+        answer = await knock(from_afar(live), method, url, body=b'{"id":1,"connect":{}}')
+        assert (answer.status, "retry-after" in answer.headers) == (429, True)
+        assert "limits.sessions_per_address" in caplog.text
+        other = await knock(from_afar(live, "8.8.4.4"), method, url, body=b'{"id":1,"connect":{}}')
+        assert other.status in (101, 200)
+        stay.set()
+        await asyncio.gather(*staying)
+        await eventually(lambda: live._node.registry.of_address("8.8.8.8") == 0)
+        answer = await knock(from_afar(live), method, url, body=b'{"id":1,"connect":{}}')
+        assert answer.status in (101, 200)
+
+
+async def test_one_user_has_so_many_clients_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Limits(sessions_per_user=2)) as (live, _), live.test_client("mallory"):
+        async with live.test_client("mallory"):
+            with pytest.raises(Disconnect) as why:
+                async with live.test_client("mallory"):
+                    pass
+            assert (why.value.code, why.value.reconnect) == (3504, False)
+            assert "limits.sessions_per_user" in caplog.text
+            async with live.test_client("alice"):
+                pass
+        async with live.test_client("mallory"):
+            pass
+
+
+async def test_one_user_who_polls_cannot_hold_all_requests_that_may_wait() -> None:
+    async with (
+        serving(Limits(sessions_per_user=2)) as (live, _),
+        httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http,
+    ):
+        headers = {"Authorization": f"Bearer {live.token('mallory')}"}
+        polls = [asyncio.create_task(http.get("/channels/log:a?wait=60", headers=headers)) for _ in range(2)]
+        await eventually(lambda: live.statistics().clients == 2)
+        answer = await http.get("/channels/log:a?wait=60", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (429, 3504)
+        await live.publish("log:a", 1)
+        assert [(await poll).status_code for poll in polls] == [200, 200]
+
+
+async def test_one_address_that_polls_cannot_hold_all_requests_that_may_wait() -> None:
+    async with serving(Limits(waiting_per_address=2)) as (live, _):
+        url = "/channels/log:a?wait=60"
+        polls = [asyncio.create_task(knock(from_afar(live), "GET", url)) for _ in range(2)]
+        await eventually(lambda: live.statistics().clients == 2)
+        assert (await knock(from_afar(live), "GET", url)).status == 429
+        other = asyncio.create_task(knock(from_afar(live, "8.8.4.4"), "GET", url))
+        await eventually(lambda: live.statistics().clients == 3)
+        await live.publish("log:a", 1)
+        assert [(await poll).status for poll in (*polls, other)] == [200] * 3
+
+
+def test_requests_that_wait_have_a_limit_for_each_address_and_in_all() -> None:
+    waiting = Waiting(3, 2)
+    with waiting.one("8.8.8.8:1"), waiting.one("8.8.8.8:2"):
+        assert (waiting.refusal("8.8.8.8:3"), waiting.refusal("8.8.4.4:1"), waiting.refusal("127.0.0.1:1")) == (
+            429,
+            0,
+            0,
+        )
+        with waiting.one("127.0.0.1:1"):
+            assert waiting.refusal("127.0.0.1:2") == 503
+        assert (len(waiting), waiting.refusal("127.0.0.1:2")) == (2, 0)
+    assert (len(waiting), waiting.refusal("8.8.8.8:3")) == (0, 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freshet.runtime.rates import SMALLEST, Buckets, Meter, Rate
+from freshet.runtime.rates import PAUSES, SMALLEST, Buckets, Meter, Rate, ReadingPace
 
 
 def test_a_burst_passes_at_once_and_then_the_rate() -> None:
@@ -52,3 +52,14 @@ def test_each_key_has_a_bucket_of_its_own_and_full_ones_are_forgotten() -> None:
     for key in range(10 * SMALLEST):
         buckets.take(key, 200.0 + key)
     assert len(buckets) <= SMALLEST
+
+
+def test_what_comes_faster_than_its_pace_waits_and_who_does_not_stop_is_known() -> None:
+    pace = ReadingPace(Meter(Rate(10, 20)))
+    assert [pace.wait(20, 100.0), pace.goes_on] == [0.0, False]
+    assert pace.wait(10, 100.0) == pytest.approx(1.0)
+    assert pace.wait(10, 101.0) == 0.0
+    for _ in range(PAUSES):
+        assert pace.wait(20, 101.0) > 0
+    assert pace.goes_on
+    assert [pace.wait(20, 200.0), pace.goes_on] == [0.0, False]  # it has been quiet since

@@ -3,9 +3,11 @@
 import pytest
 
 from freshet.model.frame import Frame
+from freshet.websocket.deflate import compress
 from freshet.websocket.frames import (
     CloseFrame,
     Decoder,
+    Event,
     MessageLimits,
     Opcode,
     PingFrame,
@@ -167,3 +169,57 @@ def test_a_compressed_message_comes_back(size: int, binary: bool) -> None:
     data = b"abcdefg" * (size // 7) + b"h" * (size % 7)
     client = Decoder(MessageLimits(), server=False, deflate=True)
     assert plain(client.feed(deflated_wire(Frame(data, binary)) * 2)) == [("frame", data, binary)] * 2
+
+
+# ------------------------------------------------------------------------------------------------- a portion at a time
+
+MANY = b"".join(
+    [
+        masked(1, b"text"),
+        masked(9, b"ping"),
+        masked(1, "é".encode(), fin=False),
+        masked(10),
+        masked(0, b"more"),
+        masked(2, b"\xff" * 200),
+        masked(1, b"x" * 70_000),
+        masked(1, b"last"),
+    ]
+    * 3
+)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [1, 5, 1000, len(MANY)])
+def test_events_come_so_many_at_a_time_and_none_is_lost_or_out_of_order(most: int, size: int) -> None:
+    whole, decoder = Decoder(MessageLimits()).feed(MANY), Decoder(MessageLimits())
+    events: list[Event] = []
+    for start in range(0, len(MANY), size):
+        portion = decoder.feed(MANY[start : start + size], most)
+        assert len(portion) <= most
+        events += portion
+    while decoder.held:
+        portion = decoder.feed(b"", most)
+        assert len(portion) <= most
+        events += portion
+    assert plain(events) == plain(whole)
+    assert decoder.error is None
+
+
+def test_an_error_behind_what_is_held_comes_in_its_turn() -> None:
+    decoder = Decoder(MessageLimits())
+    assert len(decoder.feed(masked(1, b"1") * 3 + b"\xff\xff" + masked(1, b"2"), 2)) == 2
+    assert (bool(decoder.held), decoder.error) == (True, None)
+    assert len(decoder.feed(b"", 2)) == 1 or decoder.held
+    while decoder.held:
+        decoder.feed(b"", 2)
+    assert decoder.error is not None
+    assert decoder.feed(masked(1, b"3"), 2) == []
+
+
+def test_compressed_messages_come_in_portions_of_what_they_become() -> None:
+    decoder = Decoder(MessageLimits(), deflate=True)
+    bomb = masked(1, compress(b"x" * 1_000_000), rsv1=True)
+    assert len(decoder.feed(bomb * 5)) == 1
+    assert (bool(decoder.held), decoder.cost) == (True, 1_000_000 // 1024)
+    assert [len(decoder.feed(b"")) for _ in range(4)] == [1] * 4
+    assert not decoder.held

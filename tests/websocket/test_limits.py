@@ -11,6 +11,7 @@ from freshet.websocket.frames import KIB, MIB, Decoder, MessageLimits, Opcode, P
 from tests.websocket.peer import decode, dribble, header, masked, pinned, plain, refused
 
 LIMITS = MessageLimits(frame=64 * KIB, message=64 * KIB, fragments=1024)
+COUNTERS = 64  # bytes of numbers that a decoder counts with
 OBJECTS = 2 * KIB  # bytes: the decoder itself and what it needs to wait
 
 
@@ -52,7 +53,7 @@ def peak_of(action: Callable[[], object]) -> int:
 def test_a_decoder_that_waits_for_nothing_holds_nothing(data: bytes, step: int) -> None:
     decoder = Decoder(LIMITS)
     dribble(decoder, data, step)
-    assert pinned(decoder) == pinned(Decoder(LIMITS))
+    assert pinned(decoder) <= pinned(Decoder(LIMITS)) + COUNTERS
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Each answers with the event that is the reply, or raises `Refusal`, which become
 the session: see `dispatch`. Whether it may has been decided by the policies; what they found out is in the context.
 """
 
+import logging
 from collections.abc import Iterable
 
 import msgspec
@@ -37,8 +38,11 @@ from freshet.model.events import (
     SubscriptionRefreshed,
     Unsubscription,
 )
+from freshet.model.log import NOWHERE, History, Position, Stream
 from freshet.node.node import Node
+from freshet.node.who import PresentNow
 from freshet.observe.counts import add
+from freshet.observe.logs import BoundedLog
 from freshet.policy.authentication import why_nobody
 from freshet.policy.base import Context
 from freshet.policy.claims import ConnectionClaims
@@ -47,6 +51,10 @@ from freshet.rules.hooks import Hook, Welcome, to_json
 from freshet.rules.rules import ChannelRule, personal_channel
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
+
+PORTION = 100  # publications that are read from the engine at once: how large they are is seen only then
+
+_log = BoundedLog(logging.getLogger("freshet.limits"))
 
 
 def _session(context: Context) -> Session:
@@ -97,9 +105,22 @@ async def admit(node: Node, context: Context, command: Connect, hook: Hook | Non
     session.user = session.user if welcome.user is None else welcome.user
     if node.revoking.known.blocked(session.user):
         raise Disconnect(Disconnect.force_no_reconnect().code, "blocked")
+    _check_sessions(node, session)
     session.info = session.info if welcome.info is None else msgspec.Raw(to_json(welcome.info))
     session.expires = session.expires if welcome.expires is None else welcome.expires
     return welcome
+
+
+def _check_sessions(node: Node, session: Session) -> None:
+    most = node.config.limits.sessions_per_user
+    if session.user and most and len(node.registry.of(session.user)) >= most:
+        _log.warning(
+            "sessions",
+            "%r was refused: %d clients of its user are connected already, see limits.sessions_per_user",
+            session,
+            most,
+        )
+        raise Disconnect.connection_limit()
 
 
 def _identify(session: Session, claims: ConnectionClaims) -> None:
@@ -208,31 +229,62 @@ async def refresh_subscription(node: Node, context: Context, command: RefreshSub
 
 # ------------------------------------------------------------------------------------------------------------- channels
 
+# Each reply is bounded, whatever the channel holds: a client that asks again and again, and does not read the replies,
+# would otherwise have them all in the server's memory.
+
 
 async def read_history(node: Node, context: Context, command: ReadHistory) -> HistoryPage:
+    """At most a page. A client that has it goes on behind its last publication, as long as that is not the log's."""
     keep, since = _rule(context).history, command.since
     if keep is None:
         raise Refusal.not_available(f"{command.channel!r} keeps no history")
-    stream = await node.engine.history(command.channel, keep, since, command.limit, command.reverse)
+    stream = await _page(node, keep, command)
     if since is not None and not stream.reaches(since, command.limit, command.reverse):
         raise Refusal.unrecoverable_position()
     return HistoryPage(command.id, stream)
 
 
+async def _page(node: Node, keep: History, command: ReadHistory) -> Stream:
+    """As much of what is asked for as a page may have, at least one publication."""
+    limits, reverse, step = node.config.limits, command.reverse, -1 if command.reverse else 1
+    left = limits.history_page if command.limit < 0 else min(command.limit, limits.history_page)
+    room, page, since = limits.page_size, Stream([], NOWHERE), command.since
+    while True:
+        portion = await node.engine.history(command.channel, keep, since, min(left, PORTION), reverse)
+        read = portion.publications
+        if page.publications and (not read or read[0].offset != page.publications[-1].offset + step):
+            return page  # what follows is gone meanwhile
+        page = Stream(page.publications, portion.position)
+        for publication in read:
+            room -= publication.size
+            if room < 0 and page.publications:
+                return page
+            page.publications.append(publication)
+        left -= len(read)
+        if len(read) < PORTION or not left:
+            return page
+        since = Position(portion.position.epoch, read[-1].offset)
+
+
+async def _present(node: Node, context: Context, channel: str) -> PresentNow:
+    if not _rule(context).presence:
+        raise Refusal.not_available(f"{channel!r} has no presence")
+    return await node.who.read(channel)
+
+
 async def read_presence(node: Node, context: Context, command: ReadPresence) -> PresenceList:
-    _check_presence(context, command.channel)
-    return PresenceList(command.id, await node.engine.presence(command.channel))
+    present = await _present(node, context, command.channel)
+    if present.size > node.config.limits.page_size:
+        raise Refusal.limit_exceeded(
+            f"{len(present.clients)} clients are present, too many for a list: ask for their number (presence_stats), "
+            "or see limits.page_size"
+        )
+    return PresenceList(command.id, present.clients, present.encoded)
 
 
 async def read_presence_stats(node: Node, context: Context, command: ReadPresenceStats) -> PresenceStats:
-    _check_presence(context, command.channel)
-    clients = await node.engine.presence(command.channel)
-    return PresenceStats(command.id, len(clients), len({info.user for info in clients.values()}))
-
-
-def _check_presence(context: Context, channel: str) -> None:
-    if not _rule(context).presence:
-        raise Refusal.not_available(f"{channel!r} has no presence")
+    present = await _present(node, context, command.channel)
+    return PresenceStats(command.id, len(present.clients), present.users)
 
 
 # ------------------------------------------------------------------------------------------------ the user's functions

@@ -40,6 +40,7 @@ from freshet.node.node import Node
 from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy, PolicyChain
+from freshet.runtime.rates import Meter
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
 
@@ -75,6 +76,7 @@ class Dispatcher:
         self.tasks = node.tasks
         self.portal = node.portal
         self.compression = config.websocket.compression
+        self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self._bounded_log = BoundedLog(log)
         self._commands: dict[type[Command], Registered] = dict(COMMANDS)
 

@@ -8,6 +8,7 @@ for the first and looks again. And whoever ends a subscription that has not begu
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -15,13 +16,16 @@ from typing import NamedTuple
 from freshet.errors import Disconnect, Refusal
 from freshet.hub.subscribers import Joining
 from freshet.model.events import Subscribed
-from freshet.model.log import Position, Stream
+from freshet.model.log import OLDEST, Position, Stream
 from freshet.node.node import Node
+from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
+
+_log = BoundedLog(logging.getLogger("freshet.commands"))
 
 
 class Asked(NamedTuple):
@@ -35,7 +39,7 @@ class Entry:
     """A session on its way into a channel, between its first step and `settle`. Implements `session.Reservation`.
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
-    owner: the task that enters.
+    size: bytes of that, nearly. owner: the task that enters.
     """
 
     __slots__ = (
@@ -46,6 +50,7 @@ class Entry:
         "revoked",
         "session",
         "since",
+        "size",
         "stream",
         "subscription",
     )
@@ -57,6 +62,7 @@ class Entry:
         self.since = since
         self.joining: Joining | None = None
         self.stream: Stream | None = None
+        self.size = 0
         self.owner = asyncio.current_task()
         self.revoked = False
         self.released: asyncio.Event | None = None  # most have nobody who waits
@@ -94,11 +100,12 @@ async def enter(
     asked: Asked | None = None,
     delta: bool = False,
     tag_filter: CompiledFilter | None = None,
+    before: Iterable[Entry] = (),
 ) -> Entry:
     """Read what it missed. From here on, what is published is queued for the session until `settle`.
 
     Whether it may has been decided; asked: the rule's hook has its say too. delta: it can apply differences, if the
-    rule has that. tag_filter: which publications it wants; None: all.
+    rule has that. tag_filter: which publications it wants; None: all. before: other channels that it enters at once.
 
     Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
     meanwhile.
@@ -116,7 +123,8 @@ async def enter(
             entry.check()
         entry.joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)
         if rule.history is not None:
-            entry.stream = await node.catch_up.read(channel, rule.history, since)
+            stream = await node.catch_up.read(channel, rule.history, since)
+            entry.stream = stream if since is None else _bounded(node, entry, stream, before)
             await node.hub.catch_up(entry.joining, entry.stream.position)
         if present:
             await node.presence.enter(session, channel, entry.subscription)
@@ -125,6 +133,35 @@ async def enter(
         abandon(node, entry)
         raise
     return entry
+
+
+def _bounded(node: Node, entry: Entry, stream: Stream, before: Iterable[Entry]) -> Stream:
+    """What it missed, if that is not too much to be sent at once: then it is not recovered, and its client reads anew.
+
+    One that asks for all that there still is gets the newest.
+    """
+    publications = stream.publications
+    if entry.session.dialect.pages:
+        return stream
+    sizes = [publication.size for publication in publications]
+    entry.size = sum(sizes)
+    room = node.config.limits.replay - sum(each.size for each in before)
+    if entry.size <= room:
+        return stream
+    first = 0
+    while entry.size > room and first < len(sizes):
+        entry.size -= sizes[first]
+        first += 1
+    if entry.since == OLDEST:
+        return Stream(publications[first:], stream.position)
+    entry.size = 0
+    _log.warning(
+        "replay",
+        "%r missed more in %r than it can get at once: it is not recovered; see limits.replay",
+        entry.session,
+        entry.channel,
+    )
+    return Stream([], stream.position)
 
 
 async def _is_in(session: Session, channel: str) -> bool:
@@ -180,7 +217,7 @@ async def enter_all(
             rule, _ = node.rules.find(channel)
             if not await _is_in(session, channel):
                 with suppress(Revoked):
-                    entries.append(await enter(node, session, channel, rule, recover.get(channel)))
+                    entries.append(await enter(node, session, channel, rule, recover.get(channel), before=entries))
     except BaseException:
         for entry in entries:
             abandon(node, entry)

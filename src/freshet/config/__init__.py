@@ -1,20 +1,16 @@
 """The options of a server, how they are read, and how a mistake in them is explained."""
 
+from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.options import (
-    KIB,
-    MIB,
     MINUTES,
     SECONDS,
     Api,
-    Bound,
     ChannelConfig,
     ChannelOptions,
     Config,
     Http,
     Internal,
-    Limits,
     Metrics,
-    Rates,
     Timing,
     Tls,
     TokenKey,

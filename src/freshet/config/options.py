@@ -4,22 +4,19 @@ The TOML file, the environment, the command line and the reference in the docs a
 """
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
+from freshet.config.limits import KIB, MIB, Limits, Rates
 from freshet.errors import ConfigError
 from freshet.model.log import History
-from freshet.runtime.rates import Rate
 
-KIB = 1024
-MIB = 1024 * KIB
 SECONDS = 1
 MINUTES = 60 * SECONDS
 
 
-_RATE = {"unit": "a second"}
 _BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
 
 
@@ -148,7 +145,11 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
 
     history: Annotated[
-        History | None, Meta(description="What the log keeps: `{ size, ttl }`, publications and seconds.")
+        History | None,
+        Meta(
+            description="What the log keeps: `{ size, ttl }`, publications and seconds; with `bytes`, what the logs of "
+            "all channels with this history may hold in memory together (memory and SQLite engine)."
+        ),
     ] = None
     presence: Annotated[bool, Meta(description="The channel keeps who is in it.")] = False
     join_leave: Annotated[
@@ -187,6 +188,8 @@ def check_options(match: str, options: ChannelOptions) -> None:
         raise ConfigError("join_leave", f"the rule {match!r} needs presence = true for it")
     if history is not None and history.size < 1:
         raise ConfigError("history.size", f"expected 1 publication or more, got {history.size}")
+    if history is not None and history.bytes < 0:
+        raise ConfigError("history.bytes", f"expected 0 bytes or more, got {history.bytes}")
     if history is not None and not 0 < history.ttl < math.inf:
         raise ConfigError("history.ttl", f"expected more than 0 seconds, got {history.ttl:g}")
     if options.delta and options.slow != "disconnect":
@@ -199,103 +202,6 @@ class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
     match: Annotated[
         str, Meta(min_length=1, description="`{name}` stands for one or more characters except `:`, `*` for anything.")
     ]
-
-
-class Bound(NamedTuple):
-    """A limit in bytes, and the option that sets it."""
-
-    size: int
-    option: str
-
-
-class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one client may cost."""
-
-    message_size: Annotated[
-        int, Meta(ge=128, description="A message from a client: a command, or what it publishes.", extra=_BYTES)
-    ] = 64 * KIB
-    frame_size: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="What a client sends at once: all commands of a frame or a request. "
-            "0: room to subscribe again to all channels of a client, with the longest names and tokens.",
-            extra=_BYTES,
-        ),
-    ] = 0
-    packet_size: Annotated[
-        int,
-        Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=_BYTES),
-    ] = 1_000_000
-    token_size: Annotated[int, Meta(ge=128, description="A token.", extra=_BYTES)] = 16 * KIB
-    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
-    outbox: Annotated[
-        int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=_BYTES)
-    ] = 1 * MIB
-    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=_COUNT)] = 128
-    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=_BYTES)] = 255
-    backlog: Annotated[
-        int,
-        Meta(
-            ge=1, description="Commands of one client that are queued before it is no longer read from.", extra=_COUNT
-        ),
-    ] = 256
-    waiting_requests: Annotated[
-        int,
-        Meta(
-            ge=1, description="Long polls of channels' URLs that wait at a time, of all clients together.", extra=_COUNT
-        ),
-    ] = 10_000
-    connects_per_second: Annotated[
-        float,
-        Meta(ge=0, description="New clients that one process admits in the long run; 0: any number.", extra=_RATE),
-    ] = 2000
-    connects_burst: Annotated[
-        int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=_COUNT)
-    ] = 1000
-
-    @property
-    def message(self) -> Bound:
-        """What one command may have, and a message of a protocol that has one in each."""
-        return Bound(self.message_size, "limits.message_size")
-
-    @property
-    def frame(self) -> Bound:
-        """What a client may send at once, where a protocol lets it send many commands.
-
-        Its first frame may be the largest: one that comes back says at once who it is, and subscribes to all channels.
-        """
-        in_channel = 3 * self.channel_length + 256  # the name, as some libraries escape it, and a position
-        each = min(self.message_size, self.token_size + in_channel)
-        return Bound(self.frame_size or self.message_size + self.channels_per_client * each, "limits.frame_size")
-
-    @property
-    def packet(self) -> Bound:
-        return Bound(self.packet_size, "limits.packet_size")
-
-
-class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How often something may happen: `{ rate, burst }`, so many a second in the long run and so many at once.
-
-    A rate of 0: no limit. What the server itself does is not limited.
-    """
-
-    client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
-        250, 10_000
-    )
-    client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=_BYTES)] = Rate(
-        512 * KIB, 8 * MIB
-    )
-    history: Annotated[Rate, Meta(description="Pages of history that one client reads.")] = Rate(20, 200)
-    presence: Annotated[Rate, Meta(description="Lists of presence that one client reads.")] = Rate(10, 200)
-    refusals: Annotated[
-        Rate, Meta(description="Commands that are refused for one of these rates; beyond: it is disconnected (3509).")
-    ] = Rate(10, 1000)
-    user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 40_000)
-    channel: Annotated[Rate, Meta(description="What clients publish in one channel.")] = Rate(500, 5000)
-    address: Annotated[
-        Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
-    ] = Rate(20, 500)
 
 
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

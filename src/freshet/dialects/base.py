@@ -24,6 +24,7 @@ class Dialect(ABC):
     in_order: an event for one session leaves behind what was published before it; otherwise a reply may overtake.
     has_presence: its clients stay and count in the presence of a channel; otherwise a session is one request.
     batches: a frame may hold many commands, each of which is as large as a message may be.
+    pages: what a session missed goes out a page at a time, however much it is.
     replays_in_reply: the reply to `Subscribe` holds the publications that were missed; otherwise each is replayed as
         `Published` behind it.
     """
@@ -37,6 +38,7 @@ class Dialect(ABC):
     has_presence: ClassVar[bool] = True
     subprotocol: ClassVar[str] = ""
     batches: ClassVar[bool] = False
+    pages: ClassVar[bool] = False
     replays_in_reply: ClassVar[bool] = True
 
     @property

@@ -7,8 +7,9 @@ standard (server-sent events) for event streams; the rest is Freshet's own.
 """
 
 import re
+import sys
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 
 import msgspec
@@ -274,19 +275,24 @@ class Page(msgspec.Struct):
 class ChannelPage(Dialect):
     """One request and its response: a part of a channel's log, or something to publish.
 
-    A reader gets one frame, a `Page` of at most `limit` publications; one that `waits` and got an empty page then gets
-    what is published, a frame each (long polling). body: what to publish; None: it is a reader. page: what it got.
+    A reader gets one frame, a `Page` of at most `limit` publications and, nearly, `size` bytes; one that `waits` and
+    got an empty page then gets what is published, a frame each (long polling). body: what to publish; None: it is a
+    reader. page: what it got.
     """
 
-    __slots__ = ("_newest", "body", "channel", "limit", "page", "waits")
+    __slots__ = ("_newest", "body", "channel", "limit", "page", "size", "waits")
+    pages = True
     name = "channel_page"
     answers_heartbeat = False
     has_presence = False
 
-    def __init__(self, channel: str, body: Frame | None = None, *, limit: int = 0, waits: bool = False) -> None:
+    def __init__(
+        self, channel: str, body: Frame | None = None, *, limit: int = 0, size: int = sys.maxsize, waits: bool = False
+    ) -> None:
         self.channel = channel
         self.body = body
         self.limit = limit
+        self.size = size
         self.waits = waits
         self.page: Page | None = None
         self._newest = False
@@ -321,12 +327,27 @@ class ChannelPage(Dialect):
     def _page(self, begun: Subscribed) -> Page:
         missed, (epoch, offset) = begun.publications, begun.position
         chosen = missed[max(0, len(missed) - self.limit) :] if self._newest else missed[: self.limit]
+        if self._newest:
+            chosen = fitting(reversed(chosen), self.size)[::-1]
+        else:
+            chosen = fitting(chosen, self.size)
         if chosen:
             offset = chosen[-1].offset
         elif missed and not self._newest:
             offset = missed[0].offset - 1
         publications = [msgspec.Raw(_described(each)) for each in chosen]
         return Page(epoch, offset, begun.recovered is not False, publications)
+
+
+def fitting(publications: Iterable[Publication], size: int) -> list[Publication]:
+    """The first of them, at most so many bytes, nearly; one at least."""
+    fits: list[Publication] = []
+    for publication in publications:
+        size -= publication.size
+        if size < 0 and fits:
+            break
+        fits.append(publication)
+    return fits
 
 
 _OFFSET = re.compile(rb'\{"offset":(\d+)')  # how `_described` begins

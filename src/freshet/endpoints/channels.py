@@ -1,6 +1,7 @@
 """`/channels/{channel}` over HTTP: an event stream, a page of history that may wait, and publishing."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -16,6 +17,7 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Kind
+from freshet.policy.limits import Waiting
 from freshet.session.session import Session
 from freshet.transports import stream
 
@@ -25,6 +27,7 @@ STATUS = {
     3500: 401,
     3501: 400,
     3503: 403,
+    3504: 429,
     3507: 403,
     4601: 401,
     4602: 404,
@@ -50,7 +53,7 @@ class ChannelEndpoint:
         self._opening = opening
         self._dispatcher = dispatcher
         self._limits = dispatcher.limits
-        self._waiting = 0
+        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._opening.open(scope, receive, send, admit=False)
@@ -104,25 +107,22 @@ class ChannelEndpoint:
     ) -> Response | None:
         try:
             wait = min(_number(request.query, "wait", 0), LONGEST_WAIT)
-            limit = int(_number(request.query, "limit", PAGE))
+            limit = min(int(_number(request.query, "limit", PAGE)), self._limits.history_page)
         except ValueError as error:
             return plain(400, f"{error}\n", allow)
-        if wait and self._waiting >= self._limits.waiting_requests:
-            return plain(503, "Too many requests are waiting: try again.\n", {**allow, "Retry-After": "5"})
+        if wait and (status := self._waiting.refusal(request.client)):
+            return plain(status, "Too many requests are waiting: try again.\n", {**allow, "Retry-After": "5"})
         if not await self._opening.admit(request, scope, receive, send, resumes=_resumes(request)):
             return None
         timeout = wait or self._dispatcher.timing.connect_timeout
-        reader = ChannelPage(channel, limit=limit, waits=wait > 0)
+        reader = ChannelPage(channel, limit=limit, size=self._limits.page_size, waits=wait > 0)
         session = self._open(reader, request)
 
         def enough(frames: list[Frame]) -> bool:
             return not wait or len(frames) > 1 or not (reader.page and reader.page.is_empty)
 
-        self._waiting += wait > 0
-        try:
+        with self._waiting.one(request.client) if wait else nullcontext():
             frames = await stream.collect(session, receive, timeout, enough)
-        finally:
-            self._waiting -= wait > 0
         if isinstance(frames, Disconnect):
             return _refusal(frames, allow)
         first, *live = frames

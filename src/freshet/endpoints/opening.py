@@ -24,6 +24,7 @@ from freshet.transports import asgi, native
 
 log = logging.getLogger("freshet.opening")
 
+FULL = 30  # seconds after which somebody may have gone
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
@@ -111,6 +112,8 @@ class Opening:
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
         status, wait = 503, 1 if self._draining() else 0
+        if not wait and self._addresses.is_full(handshake.client):
+            status, wait = 429, FULL
         if not wait and not resumes:
             if wait := ceil(self._addresses.wait(handshake.client)):
                 status = 429

@@ -135,13 +135,13 @@ class EmulationEndpoint:
         if request is None:
             return
         binary = request.headers.get("content-type") == "application/octet-stream"
-        status, text = await self._take(receive, binary)
+        status, text = await self._take(receive, binary, request.client)
         if status == TOO_BIG:
             self._dispatcher.too_big("/emulation", self._bound)
         answer = plain(status, text, cors(request)) if text else Response(None, status, cors(request))
         await answer(scope, receive, send)
 
-    async def _take(self, receive: Receive, binary: bool) -> tuple[int, str]:
+    async def _take(self, receive: Receive, binary: bool, client: str) -> tuple[int, str]:
         body = await stream.read_body(receive, ENVELOPE + self._bound.size * (1 if binary else ESCAPED))
         if body is None:
             return TOO_BIG, at_most(self._bound)
@@ -152,7 +152,10 @@ class EmulationEndpoint:
         if len(posted.data) > self._bound.size:
             return TOO_BIG, at_most(self._bound)
         if self._node.bus.may_reach(posted.node):
-            return await self._pass_on(posted, binary)
+            if status := self._node.passed_on.refusal(client):
+                return status, "Too many requests are waiting: try again.\n"
+            with self._node.passed_on.one(client):
+                return await self._pass_on(posted, binary)
         commands = _PassedCommands(posted.session, posted.data, binary)
         return await self._give(commands) if posted.node == self._node.id else NO_SESSION
 

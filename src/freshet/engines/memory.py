@@ -1,45 +1,91 @@
 """The engine of one process: logs in its memory, gone when it ends.
 
 What nobody uses leaves nothing behind: a log goes `ttl` seconds after the last publication, read or subscription,
-presence after the presence time, idempotency keys after 5 minutes.
+presence after the presence time, idempotency keys after 5 minutes. When logs hold more than they may, those that were
+quiet for longest are forgotten: one that nobody is subscribed to begins anew, with another epoch, and one that has
+subscribers goes on without its publications. Either way who returns to it learns that it cannot recover.
 """
 
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from freshet.engines.base import Engine, Receiver, new_epoch
+from freshet.engines.quota import LOG, Quota
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
+from freshet.observe.logs import BoundedLog
 from freshet.runtime.clock import SYSTEM, Clock, Timer
+
+log = logging.getLogger("freshet.engines.memory")
 
 IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds
+AT_ONCE = 64  # logs that give way for one publication, at most
 
 
 class Log:
-    """One channel's log. `entries` hold offsets without a gap, the last of them `offset`."""
+    """One channel's log. `entries` hold offsets without a gap, the last of them `offset`.
 
-    __slots__ = ("entries", "entries_until", "epoch", "offset", "ttl", "until")
+    quotas: of the pools that it belongs to. size: bytes that it holds.
+    """
 
-    def __init__(self, epoch: str = "", offset: int = 0) -> None:
+    __slots__ = ("_quotas", "channel", "entries", "entries_until", "epoch", "offset", "size", "ttl", "until")
+
+    def __init__(self, channel: str, quotas: tuple[Quota, ...], epoch: str = "", offset: int = 0) -> None:
+        self.channel = channel
         self.epoch = epoch or new_epoch()
         self.offset = offset
         self.entries: deque[Publication] = deque()
         self.ttl = 0.0
         self.entries_until = 0.0
         self.until = 0.0
+        self.size = 0
+        self._quotas = quotas
+        self._grow(LOG + len(channel))
 
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.offset)
 
+    def _grow(self, size: int) -> None:
+        self.size += size
+        for quota in self._quotas:
+            quota.grown(self, size)
+
     def append(self, publication: Publication, size: int) -> None:
-        self.entries.append(publication)
+        self.load(publication)
         while len(self.entries) > size:
-            self.entries.popleft()
+            self.drop_oldest()
         self.entries_until = self.until
+
+    def load(self, publication: Publication) -> None:
+        self.entries.append(publication)
+        self._grow(publication.size)
+
+    def drop_oldest(self) -> None:
+        size = self.entries.popleft().size
+        self.size -= size
+        for quota in self._quotas:
+            quota.shrunk(size)
+
+    def clear(self) -> None:
+        """Forget all publications; its offsets go on."""
+        for quota in self._quotas:
+            quota.shrunk(self.size - LOG - len(self.channel))
+        self.size = LOG + len(self.channel)
+        self.entries.clear()
+
+    def pass_over(self) -> None:
+        """Others are to give way first."""
+        self._grow(0)
+
+    def end(self) -> None:
+        """It is no more."""
+        for quota in self._quotas:
+            quota.removed(self)
 
     def read(self, since: Position | None, limit: int, reverse: bool) -> list[Publication]:
         """See `Engine.history`."""
@@ -53,17 +99,20 @@ class Log:
 
 
 class MemoryEngine(Engine):
-    """presence_time: seconds for which a client that was set counts as there."""
+    """presence_time: seconds for which a client that was set counts as there. log_memory: bytes of all logs; 0: any."""
 
     shared = False
 
-    def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
+    def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0) -> None:
         self._presence_time = presence_time
         self._clock = clock.monotonic
         self._call_later = clock.call_later
         self._deliver: Callable[[Delivery], None] = lambda delivery: None
         self._subscribed: set[str] = set()
         self._logs: dict[str, Log] = {}
+        self._quota = Quota(log_memory)
+        self._pools: dict[History, Quota] = {}  # of histories with a quota of their own
+        self._bounded_log = BoundedLog(log)
         self._expiry: list[tuple[float, str]] = []  # heap, one entry per log
         self._presence: dict[str, dict[str, ClientInfo]] = {}
         self._presence_until: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -85,8 +134,10 @@ class MemoryEngine(Engine):
             self._presence,
             self._presence_until,
             self._idempotency,
+            self._pools,
         ):
             held.clear()
+        self._quota = Quota(self._quota.most)
 
     async def subscribe(self, channel: str, keep: History | None) -> Position:
         self._subscribed.add(channel)
@@ -119,6 +170,7 @@ class MemoryEngine(Engine):
         if it is not None and keep is not None:
             position = it.position
             it.append(publication, keep.size)
+            self._make_room(it, keep)
         if key is not None:
             self._idempotency[channel, key] = (self._clock() + IDEMPOTENCY_TIME, position)
         if channel in self._subscribed:
@@ -133,7 +185,7 @@ class MemoryEngine(Engine):
 
     async def remove_history(self, channel: str) -> None:
         if channel in self._logs:
-            self._logs[channel].entries.clear()
+            self._logs[channel].clear()
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         self._expire_presence()
@@ -163,13 +215,58 @@ class MemoryEngine(Engine):
             self.sweep()
             it = None
         if it is None:
-            it = self._logs[channel] = Log()
+            it = self._logs[channel] = self._new_log(channel, keep)
+            self._make_room(it, keep)
             heappush(self._expiry, (now + keep.ttl, channel))
         elif it.entries and it.entries_until <= now:
-            it.entries.clear()
+            it.clear()
         it.ttl = keep.ttl
         self._touch(channel, it)
         return it
+
+    def _new_log(self, channel: str, keep: History | None = None, epoch: str = "", offset: int = 0) -> Log:
+        """keep: None: it is not known yet."""
+        if keep is None or not keep.bytes:
+            return Log(channel, (self._quota,), epoch, offset)
+        pool = self._pools.setdefault(keep, Quota(keep.bytes))
+        return Log(channel, (self._quota, pool), epoch, offset)
+
+    # ------------------------------------------------------------------------------------------------------- quotas
+
+    def _make_room(self, wrote: Log, keep: History) -> None:
+        """Forget the logs that were quiet for longest, and of the one that was written to, if need be, its oldest."""
+        self._make_room_in(self._quota, wrote, "limits.log_memory")
+        if keep.bytes and (pool := self._pools.get(keep)) is not None:
+            self._make_room_in(pool, wrote, "the bytes of a rule's history")
+
+    def _make_room_in(self, quota: Quota, wrote: Log, option: str) -> None:
+        for _ in range(AT_ONCE):
+            it = quota.over()
+            if it is None:
+                return
+            self._bounded_log.warning(
+                option,
+                "logs hold more than %d bytes: those that were quiet for longest are forgotten, and who returns to "
+                "them cannot recover; raise %s, or let rules keep less history",
+                quota.most,
+                option,
+            )
+            oldest = self._logs[it.channel]
+            if oldest is wrote and wrote.entries:
+                wrote.drop_oldest()
+            else:
+                self._evict(oldest)
+
+    def _evict(self, it: Log) -> None:
+        it.clear()
+        if it.channel in self._subscribed:
+            it.pass_over()
+            return
+        it.end()
+        del self._logs[it.channel]
+        if len(self._expiry) > 2 * len(self._logs) + AT_ONCE:
+            self._expiry = [(each.until, channel) for channel, each in self._logs.items()]
+            heapify(self._expiry)
 
     def _touch(self, channel: str, it: Log) -> None:
         it.until = self._clock() + it.ttl
@@ -194,15 +291,18 @@ class MemoryEngine(Engine):
         now = self._clock()
         while self._expiry and self._expiry[0][0] <= now:
             _, channel = heappop(self._expiry)
-            it = self._logs[channel]
+            it = self._logs.get(channel)
+            if it is None:
+                continue  # it had to give way
             if it.entries and it.entries_until <= now:
-                it.entries.clear()
+                it.clear()
             if channel in self._subscribed:
                 heappush(self._expiry, (now + it.ttl, channel))
             elif it.until > now:
                 heappush(self._expiry, (it.until, channel))
             else:
                 del self._logs[channel]
+                it.end()
         while self._idempotency and next(iter(self._idempotency.values()))[0] <= now:
             self._idempotency.popitem(last=False)
         self._expire_presence()

@@ -43,6 +43,10 @@ ALL = ("SELECT * FROM logs", "SELECT * FROM entries ORDER BY channel, offset", "
 OF_ANOTHER_LOG = (  # a channel, twice, and the epoch of its log
     "DELETE FROM entries WHERE channel = ? AND NOT EXISTS (SELECT 1 FROM logs WHERE channel = ? AND epoch = ?)"
 )
+UP_TO = (  # a channel and an offset, the channel and the epoch of its log
+    "DELETE FROM entries WHERE channel = ? AND offset <= ?"
+    " AND EXISTS (SELECT 1 FROM logs WHERE channel = ? AND epoch = ?)"
+)
 IN_USE = (
     "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (channel) DO UPDATE SET until = excluded.until,"
     " offset = iif(epoch = excluded.epoch, offset, excluded.offset), epoch = excluded.epoch"
@@ -74,8 +78,8 @@ class _Numbered(NamedTuple):
 class SqliteEngine(MemoryEngine):
     """url: `sqlite:///` and a path. Raises ConfigError for another."""
 
-    def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM) -> None:
-        super().__init__(presence_time, clock)
+    def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0) -> None:
+        super().__init__(presence_time, clock, log_memory)
         path = url.removeprefix(SCHEME) if url.startswith(SCHEME) else ""
         if not path:
             raise ConfigError("engine", f"expected {SCHEME} and a path, such as {SCHEME}freshet.db, got {url!r}")
@@ -85,6 +89,7 @@ class SqliteEngine(MemoryEngine):
         self._flushing: asyncio.Task[None] | None = None
         self._expiring: asyncio.Task[None] | None = None
         self._expired_at = 0.0
+        self._evicted: dict[str, Position] = {}  # up to where publications had to give way, and are still in the file
         self._tasks = Tasks()
         self._disk: sqlite3.Connection | None = None
         self._inode = (0, 0)
@@ -190,12 +195,12 @@ class SqliteEngine(MemoryEngine):
     def _load(self, logs: Iterable[Any], entries: Iterable[Any], once: Iterable[Any]) -> None:
         ahead = self._clock() - self._wall()
         for channel, epoch, offset, ttl, until, entries_until in logs:
-            it = self._logs[channel] = Log(epoch, offset)
+            it = self._logs[channel] = self._new_log(channel, epoch=epoch, offset=offset)
             it.ttl, it.until, it.entries_until = ttl, until + ahead, entries_until + ahead
             heappush(self._expiry, (it.until, channel))
         for channel, offset, kind, data, tags, info in entries:
             publication = Publication(data, offset, Kind(kind), json.loads(tags) if tags else None, _info(info))
-            self._logs[channel].entries.append(publication)
+            self._logs[channel].load(publication)
         for channel, key, epoch, offset, until in once:
             self._idempotency[channel, key] = (until + ahead, Position(epoch, offset))
 
@@ -297,16 +302,22 @@ class SqliteEngine(MemoryEngine):
             self._expired_at = self._clock()
             self._expiring = self._tasks.start(self._expire(), "sqlite: expiry")
 
+    def _evict(self, it: Log) -> None:
+        self._evicted[it.channel] = it.position
+        super()._evict(it)
+
     async def _expire(self) -> None:
-        """Keep on the disk which logs are still in use, and forget there what is over."""
+        """Keep on the disk which logs are still in use, and forget there what is over or had to give way."""
         ahead = self._wall() - self._clock()
         rows: list[tuple[str, str, int, float, float, float]] = []
         for channel, it in self._logs.items():
             until = self._clock() + it.ttl if channel in self._subscribed else it.until
             rows.append((channel, it.epoch, it.offset, it.ttl, until + ahead, it.entries_until + ahead))
+        evicted, self._evicted = self._evicted, {}
 
         def work() -> None:
             with self._transaction() as disk:
+                disk.executemany(UP_TO, [(channel, it.offset, channel, it.epoch) for channel, it in evicted.items()])
                 disk.executemany(OF_ANOTHER_LOG, [(row[0], row[0], row[1]) for row in rows])
                 disk.executemany(IN_USE, rows)  # of the same log it may hold more than was known when this was asked
                 self._forget(disk)
@@ -314,6 +325,7 @@ class SqliteEngine(MemoryEngine):
         try:
             await self._on_disk(work)
         except EngineUnavailable as error:
+            self._evicted = {**evicted, **self._evicted}
             log.warning("sqlite: expired entries stay in the file, trying again in %d s: %s", EXPIRY_INTERVAL, error)
 
 

@@ -92,8 +92,11 @@ class HistoryPage(Event, frozen=True):
 
 
 class PresenceList(Event, frozen=True):
+    """encoded: the list as dialects wrote it, by their names, for all who get the same."""
+
     id: int
     clients: dict[str, ClientInfo]
+    encoded: dict[str, bytes] = {}
 
 
 class PresenceStats(Event, frozen=True):

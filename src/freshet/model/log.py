@@ -44,6 +44,11 @@ class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     conn_info: msgspec.Raw = msgspec.Raw()
     chan_info: msgspec.Raw = msgspec.Raw()
 
+    @property
+    def size(self) -> int:
+        """Bytes of it in a list, nearly."""
+        return 80 + len(self.user) + len(self.conn_info) + len(self.chan_info)
+
 
 class Publication(msgspec.Struct, frozen=True):
     """One item of a channel's log.
@@ -58,6 +63,14 @@ class Publication(msgspec.Struct, frozen=True):
     kind: Kind = Kind.JSON
     tags: dict[str, str] | None = None
     info: ClientInfo | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds in memory, nearly; on its way to a client it has fewer, unless it is escaped."""
+        size = 200 + len(self.data)
+        if self.tags:
+            size += sum(100 + len(name) + len(value) for name, value in self.tags.items())
+        return size + 200 + self.info.size if self.info else size
 
 
 class Stream(NamedTuple):
@@ -87,10 +100,14 @@ class Stream(NamedTuple):
 
 
 class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much a channel's log keeps: the last `size` publications, until `ttl` seconds after the last of them."""
+    """How much a channel's log keeps: the last `size` publications, until `ttl` seconds after the last of them.
+
+    bytes: that the logs of all channels with this history may hold in memory together; 0: any number.
+    """
 
     size: int
     ttl: float
+    bytes: int = 0
 
 
 class PublishOptions(msgspec.Struct, frozen=True):

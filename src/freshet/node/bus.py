@@ -22,6 +22,7 @@ log = logging.getLogger("freshet.bus")
 REPLY, FAILURE, CANCEL, PROBE = "reply", "failure", "cancel", "probe"
 JOIN, LEAVE = "join", "leave"
 KNOWN_NODES, NODE_NAME = 1000, 64  # nodes that are remembered, and bytes of a name
+STRANGERS = 64  # requests that wait for nodes of which nothing is known but a name
 PROBE_INTERVAL = 1.0  # seconds between probes of a node that is asked something
 PROBE_TIMEOUT = 5.0  # seconds in which a node has to answer a probe
 
@@ -58,6 +59,7 @@ class Bus:
         self._engine = engine
         self._correlation_ids = count(1)
         self._requests: dict[int, _PendingRequest] = {}
+        self._to_strangers = 0  # those of them to nodes that have not announced themselves
         self._probing: set[str] = set()
         self._handling: dict[tuple[str, int], asyncio.Event] = {}
         self._tasks = Tasks()
@@ -66,8 +68,14 @@ class Bus:
         await self._tasks.stop()
 
     def may_reach(self, node: str) -> bool:
-        """Whether there may be such a node beside this one."""
-        return self._engine.shared and bool(node) and node != self._node
+        """Whether there may be such a node beside this one.
+
+        The name comes from a client, who may have invented it. A node that has announced itself is there; for others
+        only so many requests wait at a time.
+        """
+        if not self._engine.shared or not 0 < len(node) <= NODE_NAME or node == self._node:
+            return False
+        return node in self.peers or self._to_strangers < STRANGERS
 
     # -------------------------------------------------------------------------------------------------------- sending
 
@@ -125,6 +133,8 @@ class Bus:
         correlation_id = next(self._correlation_ids)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._requests[correlation_id] = _PendingRequest(node, reply)
+        stranger = node not in self.peers
+        self._to_strangers += stranger
         message = BusMessage(kind, body, correlation_id, self._node)
         try:
             await self._engine.tell(node, msgspec.msgpack.encode(message))
@@ -133,6 +143,7 @@ class Bus:
         except TimeoutError:
             raise _NoReply(f"node {node} does not reply") from None
         finally:
+            self._to_strangers -= stranger
             del self._requests[correlation_id]
             if reply.cancelled():
                 cancel = BusMessage(CANCEL, b"", correlation_id, self._node)

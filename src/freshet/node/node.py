@@ -21,8 +21,10 @@ from freshet.node.leaving import Leaving
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
+from freshet.node.who import Who
 from freshet.observe.counts import Counts, Snapshot
 from freshet.policy.authentication import Authentication
+from freshet.policy.limits import Waiting
 from freshet.policy.revocations import Revocations
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.hooks import Hooks
@@ -80,7 +82,9 @@ class Node:
         self.hub = Hub(engine, self.turn, self.counts)
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
+        self.passed_on = Waiting(limits.waiting_requests, limits.waiting_per_address)  # requests, to other nodes
         self.presence = NodePresence(engine, self.wheel, self.tasks, timing.presence_ttl)
+        self.who = Who(engine)
         self.invoking = Invoking(self.wheel, timing)
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts
@@ -137,6 +141,7 @@ class Node:
         self.portal.close()
         await self.webhooks.stop(grace=self.config.timing.close_timeout)
         await self.catch_up.stop()
+        await self.who.stop()
         await self.hub.stop()
         await self.bus.stop()
         await self.revoking.stop()

@@ -1,9 +1,11 @@
 """The sessions of this process: all that are open, and those that are connected, by their user."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from freshet.errors import Disconnect
+from freshet.policy.limits import network_of
 from freshet.session.session import Session
 
 DRAIN_RATE = 500  # clients per second that are disconnected at least, when a node drains
@@ -23,6 +25,7 @@ class Registry:
         self._connecting: set[Session] = set()
         self._by_user: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
         self._by_post: dict[str, Session] = {}
+        self._by_address: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Session]:
         """All that are open, also those that have not connected yet."""
@@ -44,6 +47,10 @@ class Registry:
             if (not client or session.id == client) and (not post or session.post == post)
         ]
 
+    def of_address(self, address: str) -> int:
+        """How many are open of those that come from there. address: as `network_of` has it."""
+        return self._by_address[address] if address else 0
+
     def connecting(self, user: str, client: str = "", post: str = "") -> list[Session]:
         """As `of`, those that are about to connect, as far as it is known whose they are."""
         here = self._connecting
@@ -55,6 +62,9 @@ class Registry:
 
     def opened(self, session: Session) -> None:
         self._open.add(session)
+        if session.handshake is not None and (address := network_of(session.handshake.client)):
+            session.address = address
+            self._by_address[address] += 1
         if self._closed:  # its request came before the end, and was slow
             session.close(Disconnect.shutdown())
         if session.post:
@@ -73,6 +83,10 @@ class Registry:
         self._open.discard(session)
         self._connecting.discard(session)
         self._by_post.pop(session.post, None)
+        if session.address:
+            self._by_address[session.address] -= 1
+            if not self._by_address[session.address]:
+                del self._by_address[session.address]
         if session.connected:
             others = tuple(each for each in self._by_user.pop(session.user, ()) if each is not session)
             if others:

@@ -5,7 +5,9 @@ All is counted by this process.
 """
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
 
@@ -157,16 +159,83 @@ def _meter(rate: Rate) -> Meter | None:
     return Meter(rate) if rate.rate else None
 
 
+class Waiting:
+    """Requests that wait. most: of all clients together. each: of one address, as `network_of` has it.
+
+    Those of nobody in particular count among all alone.
+    """
+
+    def __init__(self, most: int, each: int) -> None:
+        self._most = most
+        self._each = each
+        self._count = 0
+        self._by_address: Counter[str] = Counter()
+        self._log = BoundedLog(log)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def refusal(self, client: str) -> int:
+        """The status with which a request from there is refused; 0: it may wait. client: as in a handshake."""
+        if self._count >= self._most:
+            self._log.warning("all", "%d requests wait, more are refused: see limits.waiting_requests", self._most)
+            return 503
+        if self._by_address[network_of(client)] >= self._each:
+            self._log.warning(
+                "address",
+                "%d requests from %s wait, more are refused: see limits.waiting_per_address",
+                self._each,
+                client,
+            )
+            return 429
+        return 0
+
+    @contextmanager
+    def one(self, client: str) -> Iterator[None]:
+        """A request waits from here to the end of the block."""
+        address = network_of(client)
+        self._count += 1
+        if address:
+            self._by_address[address] += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if address:
+                self._by_address[address] -= 1
+                if not self._by_address[address]:
+                    del self._by_address[address]
+
+
 class AddressLimits:
     """New clients by their address: an IPv4 address, or the /64 of an IPv6 address.
+
+    rate: how often. most: how many may be there, of whom `here` says how many are; 0: any number.
 
     Addresses of this machine and of private networks are not limited: they are those of proxies that do not say for
     whom they ask.
     """
 
-    def __init__(self, rate: Rate, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, rate: Rate, monotonic: Callable[[], float], most: int = 0, here: Callable[[str], int] = lambda address: 0
+    ) -> None:
         self._buckets: Buckets[str] | None = Buckets(rate) if rate.rate else None
         self._now = monotonic
+        self._most = most
+        self._here = here
+        self._log = BoundedLog(log)
+
+    def is_full(self, client: str) -> bool:
+        """Whether as many as may be are there from the address of a new client, as in a handshake."""
+        if not self._most or not (address := network_of(client)) or self._here(address) < self._most:
+            return False
+        self._log.warning(
+            "sessions",
+            "%d clients from %s are here, more are refused: see limits.sessions_per_address",
+            self._most,
+            client,
+        )
+        return True
 
     def wait(self, client: str) -> float:
         """Seconds after which a client from there may try again; 0: it may come in. client: as in a handshake."""

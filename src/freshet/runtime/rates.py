@@ -11,6 +11,7 @@ import msgspec
 
 K = TypeVar("K")
 ROUNDING = 1e-9  # seconds
+PAUSES = 60  # of a client, one behind the other, that are borne
 SMALLEST = 1024  # buckets below which nobody looks for those that are full
 
 
@@ -42,6 +43,33 @@ class Meter:
         if over > ROUNDING and full_at > now:
             return -min(over, full_at - now)
         return after
+
+
+class ReadingPace:
+    """How fast one client is read. meter: of all clients; see the option `rates.frames`."""
+
+    __slots__ = ("_bucket", "_meter", "_pauses")
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._bucket = 0.0
+        self._pauses = 0  # since it was last within its rate
+
+    def wait(self, cost: float, now: float) -> float:
+        """Seconds for which it is not read, as so much has come; 0: it may go on."""
+        if self._bucket <= now:
+            self._pauses = 0
+        after = self._meter.take(self._bucket, now, cost)
+        if after < 0:
+            self._pauses += 1
+            return -after
+        self._bucket = after
+        return 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it does not stop, however often it is paused."""
+        return self._pauses > PAUSES
 
 
 class Buckets(Generic[K]):

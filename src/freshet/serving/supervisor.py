@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freshet.app import engine_of
-from freshet.config import Config, Timing
+from freshet.config import Config, Limits, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub
+from freshet.engines.local.messages import EngineSettings
 
 log = logging.getLogger("freshet.workers")
 
@@ -80,9 +81,9 @@ def supervise(arguments: Sequence[str], count: int, port: socket.socket) -> int:
     return asyncio.run(_Parent(arguments, count, port).run())
 
 
-def _engine(url: str, presence_time: float) -> Engine:
-    config = Config(engine=url, timing=Timing(presence_ttl=presence_time))
-    return engine_of(config)
+def _engine(wanted: EngineSettings) -> Engine:
+    timing, limits = Timing(presence_ttl=wanted.presence_time), Limits(log_memory=wanted.log_memory)
+    return engine_of(Config(engine=wanted.url, timing=timing, limits=limits))
 
 
 class _Parent:

@@ -67,7 +67,7 @@ class Outbox:
         half of what a delivery costs here.
     """
 
-    __slots__ = ("_lossy", "_size", "closed", "direct", "first", "limit", "more", "turn", "wake")
+    __slots__ = ("_drained", "_lossy", "_size", "closed", "direct", "first", "limit", "more", "turn", "wake")
 
     def __init__(self, turn: Turn, limit: int) -> None:
         self.turn = turn
@@ -77,6 +77,7 @@ class Outbox:
         self.more: list[Frame] | None = None
         self._size = 0  # of the queued frames that count, in bytes; reckoned from the second frame on
         self._lossy: dict[object, Frame] | None = None  # those that are queued and may be dropped, oldest first
+        self._drained: asyncio.Future[None] | None = None  # somebody waits until all that is queued is taken
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
 
@@ -129,6 +130,29 @@ class Outbox:
         self._lossy[key] = frame
         if self.more is None:  # so that it leaves by `take`
             self.more, self._size = [], self.first.size
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is so much that a client has to read it before it gets more of what it asks for."""
+        first = self.first
+        if first is None:
+            return False
+        return 2 * (self._size if self.more is not None else first.size) > self.limit
+
+    async def drained(self) -> None:
+        """Until all that is queued now is taken, or no more will come."""
+        if self.first is None or self.closed:
+            return
+        if self.more is None:  # so that it leaves by `take`
+            self.more, self._size = [], self.first.size
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+        await self._drained
+
+    def _release(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
 
     def _waiting(self) -> int:
         """Bytes."""
@@ -185,6 +209,8 @@ class Outbox:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
+        if self._drained is not None:
+            self._release()
         return frames
 
     def close(self, why: Disconnect) -> None:
@@ -193,6 +219,7 @@ class Outbox:
             self._touch()
             self.closed = why
             self.direct = -1
+            self._release()
 
     def _touch(self) -> None:
         self.turn.schedule()

@@ -25,6 +25,7 @@ from freshet.model.log import Claims, ClientInfo
 from freshet.rules.capabilities import Capabilities
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import Portal
+from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
@@ -34,6 +35,7 @@ from freshet.session.undecoded import Undecoded
 log = logging.getLogger("freshet.session")
 
 _HEARTBEAT = Heartbeat()
+AT_ONCE = 64  # commands of one client before others have their turn
 
 S = TypeVar("S", bound="Session")
 P = ParamSpec("P")
@@ -48,6 +50,7 @@ class Host(Protocol):
     wheel: Wheel
     tasks: Tasks
     portal: Portal
+    frames: Meter | None  # how fast a client is read; None: without a limit
     compression: bool  # whether a WebSocket that offers permessage-deflate gets it
 
     def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
@@ -121,14 +124,16 @@ class Session:
     # token_claims: as JSON, which is small; `claims` are decoded when they are asked for. caps: what its token allows;
     # None: whatever the rules do. post: the secret under which
     # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
-    # session keeps for it. spent: what a policy keeps of its rates.
+    # session keeps for it. spent: what a policy keeps of its rates. address: whose, where those are counted.
     __slots__ = (
         "_backlog",
         "_busy",
+        "_crowded_since",
         "_heavy",
         "_next_ping",
         "_pong_received",
         "_undecoded",
+        "address",
         "caps",
         "connected",
         "dialect",
@@ -160,6 +165,7 @@ class Session:
         self.token_claims = b""
         self.caps: Capabilities | None = None
         self.post = ""
+        self.address = ""
         self.info = msgspec.Raw()
         self.expires = 0.0
         self.connected = False
@@ -171,6 +177,7 @@ class Session:
         self._backlog: deque[Command] | None = None
         self._undecoded: Undecoded | None = None
         self._busy = self._heavy = False
+        self._crowded_since = 0.0  # since when its commands wait for it to read; 0: they do not
         self._pong_received = True
         self._next_ping = 0.0
         host.wheel.schedule(self, host.timing.connect_timeout)
@@ -244,15 +251,23 @@ class Session:
         return commands
 
     async def _work(self) -> None:
-        was_full, limit = False, self.host.limits.backlog
+        was_full, limit, outbox, done = False, self.host.limits.backlog, self.outbox, 0
         try:
-            while (self._backlog or self._undecoded) and not self.ended and not self.outbox.closed:
+            while (self._backlog or self._undecoded) and not self.ended and not outbox.closed:
+                if outbox.first is not None and outbox.crowded:
+                    was_full = True
+                    await self._drained()
+                    continue
                 if not self._backlog:
+                    was_full = True
                     await asyncio.sleep(0)  # other clients have their turn between two portions of a large frame
                     self._backlog = deque(self._decoded())
                     continue
                 if len(self._backlog) >= limit or self._undecoded:  # it may fill up behind any of them
                     was_full = True
+                done += 1
+                if not done % AT_ONCE:
+                    await asyncio.sleep(0)  # other clients have their turn
                 await self.host.run(self, self._backlog.popleft())
         except Disconnect as why:
             self.close(why)
@@ -265,6 +280,14 @@ class Session:
             self._busy = False
         if was_full:
             self.outbox.wake()
+
+    async def _drained(self) -> None:
+        """Until the client has read most of what it asked for before: it gets no more any faster."""
+        self._crowded_since = self.host.wheel.clock.monotonic()
+        try:
+            await self.outbox.drained()
+        finally:
+            self._crowded_since = 0.0
 
     # -------------------------------------------------------------------------------------------------- to the client
 
@@ -390,8 +413,12 @@ class Session:
             return 0
         if not self.dialect.has_heartbeat:
             return self.host.visited(self)
-        if self.backlog_full:
-            self._pong_received = True  # it is this side that does not read
+        if self.backlog_full or self._crowded_since:
+            self._pong_received = True  # it is this side that does not read, or has much to send before a heartbeat
+        timing = self.host.timing
+        if self._crowded_since and now - self._crowded_since > timing.ping_interval + timing.pong_timeout:
+            self.close(Disconnect.slow())
+            return 0
         if not self._pong_received and now >= self._pong_by:
             self.close(Disconnect.no_pong())
             return 0

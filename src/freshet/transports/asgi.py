@@ -5,14 +5,20 @@ ends when it is empty.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
+from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
 from freshet.session.session import Carried
+
+KIB = 1024
+AT_ONCE = 64  # messages of one client before others have their turn
+ALLOWANCE = 64  # messages that a client may send before its rate is looked at; each KiB counts as one
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,7 +51,18 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
 class _Shell:
     """close_reason: why this side ends it. The reader says so: some servers close only once nobody reads any more."""
 
-    __slots__ = ("_ended", "_reader", "_room", "_send", "_session", "_writer", "close_reason")
+    __slots__ = (
+        "_allowance",
+        "_ended",
+        "_pace",
+        "_reader",
+        "_received",
+        "_room",
+        "_send",
+        "_session",
+        "_writer",
+        "close_reason",
+    )
 
     def __init__(self, session: Carried, send: Send, reader: asyncio.Task[Any]) -> None:
         self.close_reason: Disconnect | None = None
@@ -55,6 +72,9 @@ class _Shell:
         self._writer: asyncio.Task[None] | None = None
         self._room: asyncio.Event | None = None  # someone waits until the session takes more
         self._ended = False
+        self._received = 0  # messages
+        self._allowance = ALLOWANCE
+        self._pace: ReadingPace | None = None
 
     async def receive(self, message: Message) -> None:
         text = message.get("text")
@@ -63,9 +83,30 @@ class _Shell:
             self._session.close(Disconnect.too_big(*largest))
             return
         self._session.receive(frame)
+        self._received += 1
+        if not self._received % AT_ONCE:
+            await asyncio.sleep(0)  # a server that has many messages may give them without a turn for others
+        self._allowance -= 1 + len(frame.data) // KIB
+        if self._allowance < 0:
+            await self._pause()
         while self._session.backlog_full and not self._ended:
             self._room = asyncio.Event()
             await self._room.wait()
+
+    async def _pause(self) -> None:
+        """Until it may send more; see the option `rates.frames`."""
+        host = self._session.host
+        if host.frames is None:
+            self._allowance = sys.maxsize
+            return
+        if self._pace is None:
+            self._pace = ReadingPace(host.frames)
+        while wait := self._pace.wait(ALLOWANCE - self._allowance, host.wheel.clock.monotonic()):
+            if self._pace.goes_on:
+                self._session.close(Disconnect.too_many_errors())
+                return
+            await asyncio.sleep(wait)
+        self._allowance = ALLOWANCE
 
     def wake(self) -> None:
         if self._room is not None:

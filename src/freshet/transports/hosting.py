@@ -199,8 +199,8 @@ class HostedWebSocket(asyncio.Protocol):
             self._news.clear()
             await self._news.wait()
         message = self._incoming.popleft()
-        if not self._disconnected and len(self._incoming) < QUEUE and not self._transport.is_reading():
-            self._transport.resume_reading()
+        if not self._disconnected and len(self._incoming) == QUEUE - 1 and self._decoder is not None:
+            self._loop.call_soon(self._decode_held)  # which resumes reading, if nothing is held
         return message
 
     async def _send(self, message: Message) -> None:
@@ -243,7 +243,8 @@ class HostedWebSocket(asyncio.Protocol):
 
     def _decode(self, data: bytes) -> None:
         assert self._decoder is not None
-        for event in self._decoder.feed(data):
+        ping: PingFrame | None = None
+        for event in self._decoder.feed(data, QUEUE):
             if isinstance(event, Frame):
                 payload = {"bytes": event.data} if event.binary else {"text": event.data.decode()}
                 self._put({"type": "websocket.receive", **payload})
@@ -251,14 +252,26 @@ class HostedWebSocket(asyncio.Protocol):
                 code = 1005 if event.code is None else event.code
                 self._close(event.code, "")
                 self._put({"type": "websocket.disconnect", "code": code, "reason": event.reason})
-            elif isinstance(event, PingFrame) and self._room.is_set():
-                self._transport.write(encode(Opcode.PONG, event.data))
+            elif isinstance(event, PingFrame):
+                ping = event
+        if ping is not None and self._room.is_set() and not self._disconnected:
+            self._transport.write(encode(Opcode.PONG, ping.data))  # see `SessionSocket`: the most recent one will do
         error = self._decoder.error
         if error is not None and not self._disconnected:
             self._close(error.code, error.reason)
             self._put({"type": "websocket.disconnect", "code": error.code, "reason": error.reason})
-        if len(self._incoming) >= QUEUE and not self._disconnected:
+        if self._disconnected:
+            return
+        if self._decoder.held or len(self._incoming) >= QUEUE:
             self._transport.pause_reading()
+            if len(self._incoming) < QUEUE:
+                self._loop.call_soon(self._decode_held)  # others have their turn
+        elif not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def _decode_held(self) -> None:
+        if not self._disconnected:
+            self._decode(b"")
 
     def _put(self, message: Message) -> None:
         self._incoming.append(message)

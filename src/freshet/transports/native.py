@@ -5,11 +5,15 @@ scope hands a session to it, and from then on the socket belongs to a `SessionSo
 """
 
 import asyncio
+import logging
 import os
+import sys
 from collections.abc import Callable
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
+from freshet.observe.logs import BoundedLog
+from freshet.runtime.rates import ReadingPace
 from freshet.session.session import Carried
 from freshet.websocket.frames import (
     TOO_BIG,
@@ -29,22 +33,30 @@ from freshet.websocket.frames import (
 EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 
 KIB = 1024
+AT_ONCE = 64  # frames of one client before others have their turn
+ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
 Takeover = Callable[[Carried, str | None], None]
 """What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
+
+_log = BoundedLog(logging.getLogger("freshet.limits"))
 
 
 class SessionSocket(asyncio.Protocol):
     """One client's socket. connections: uvicorn's set of those that are to be shut down with it."""
 
     __slots__ = (
+        "_allowance",
         "_closing",
         "_connections",
         "_decoder",
         "_deflate",
         "_descriptor",
+        "_goes_on",
+        "_is_paced",
         "_outbox",
+        "_pace",
         "_paused",
         "_reading_paused",
         "_session",
@@ -64,6 +76,10 @@ class SessionSocket(asyncio.Protocol):
         self._paused = False  # the transport takes no more for now
         self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
+        self._allowance = ALLOWANCE  # that may come before the meter is asked
+        self._pace: ReadingPace | None = None  # most never need one
+        self._is_paced = False  # reading waits as more came than may
+        self._goes_on = False  # what is held will be looked at
         self._descriptor = _descriptor(transport)
         self.slot = -1
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -77,21 +93,81 @@ class SessionSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         session = self._session
         decoder = self._decoder
-        for event in decoder.feed(data):
+        ping: PingFrame | None = None
+        events = decoder.feed(data, AT_ONCE)
+        for event in events:
             if isinstance(event, Frame):
                 session.receive(event)
             elif isinstance(event, CloseFrame):
+                self._pong(ping)
                 self._closed_by_client(event.code)
                 return
             else:
                 session.alive()
-                if isinstance(event, PingFrame) and not self._paused:
-                    self._write(encode(Opcode.PONG, event.data))
+                if isinstance(event, PingFrame):
+                    ping = event
+        if ping is not None:
+            self._pong(ping)
         if decoder.error is not None:
             self._fail(decoder.error)
-        elif session.backlog_full and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+            return
+        self._allowance -= len(events) + len(data) // KIB
+        if decoder.cost:
+            self._allowance -= decoder.cost
+            decoder.cost = 0
+        if self._allowance < 0:
+            self._ask_for_more()
+        if session.backlog_full or decoder.held or self._reading_paused:
+            self._read_on()
+
+    def _pong(self, ping: PingFrame | None) -> None:
+        # RFC 6455, 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
+        # previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed Ping
+        # frame."
+        if ping is not None and not self._paused and not self._closing:
+            self._write(encode(Opcode.PONG, ping.data))
+
+    def _ask_for_more(self) -> None:
+        """All that it may send for now has come: the meter says whether it may go on, or for how long it may not."""
+        host = self._session.host
+        if host.frames is None:
+            self._allowance = sys.maxsize
+            return
+        if self._pace is None:
+            self._pace = ReadingPace(host.frames)
+        wait = self._pace.wait(ALLOWANCE - self._allowance, host.wheel.clock.monotonic())
+        if not wait:
+            self._allowance = ALLOWANCE
+        elif not self._closing:
+            self._is_paced = True
+            self._read_on()
+            host.wheel.schedule(self, wait)
+            _log.warning(
+                "paced", "%r sends too much, it is read more slowly: see the option rates.frames", self._session
+            )
+            if self._pace.goes_on:
+                self._session.close(Disconnect.too_many_errors())
+
+    def _read_on(self) -> None:
+        """Whether more may be read, looked at now that something has changed.
+
+        Bytes that are held are looked at in the next turn, in which other clients have theirs.
+        """
+        decoder, may = self._decoder, self._closing or not (self._session.backlog_full or self._is_paced)
+        if decoder.held and may and not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        if (may and not decoder.held) is self._reading_paused:
+            self._reading_paused = not self._reading_paused
+            if self._reading_paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if not self._transport.is_closing():
+            self.data_received(b"")
 
     def eof_received(self) -> bool:
         return False
@@ -121,9 +197,8 @@ class SessionSocket(asyncio.Protocol):
                 self._write(self._joined(outbox.take()))
         if outbox.closed:
             self._close(outbox.closed)
-        elif self._reading_paused and not self._session.backlog_full:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        elif self._reading_paused:
+            self._read_on()
 
     def _joined(self, frames: list[Frame]) -> bytes:
         if self._deflate:
@@ -162,7 +237,7 @@ class SessionSocket(asyncio.Protocol):
         self._closing = True
         self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
         if self._reading_paused:
-            self._transport.resume_reading()  # for the client's own Close frame
+            self._read_on()  # for the client's own Close frame
         host = self._session.host
         self._session.end(why)
         host.wheel.schedule(self, host.timing.close_timeout)
@@ -198,11 +273,18 @@ class SessionSocket(asyncio.Protocol):
         self._descriptor = self._outbox.direct = -1
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        if self._reading_paused:
+            self._read_on()
         self._session.host.wheel.schedule(self, self._session.host.timing.close_timeout)
 
     def visit(self, now: float) -> float:
-        """The wheel: the client did not close its side in time."""
-        self._transport.abort()
+        """The wheel: the client did not close its side in time, or may be read again."""
+        if self._closing:
+            self._transport.abort()
+        elif self._is_paced:
+            self._is_paced = False
+            self._ask_for_more()
+            self._read_on()
         return 0
 
     def shutdown(self) -> None:

@@ -6,6 +6,7 @@ however the bytes are cut.
 """
 
 import codecs
+import sys
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ KIB = 1024
 MIB = 1024 * KIB
 CONTROL = 125  # bytes of payload that a control frame may have
 TOO_BIG, TOO_MANY_FRAGMENTS = 1009, "too many fragments"
+PORTION = 256  # KiB out of compressed messages that are given at a time
 WORTH_DEFLATING = 64  # bytes of payload; what is shorter hardly gets smaller
 
 
@@ -152,9 +154,23 @@ class Decoder:
     server: this is the server's side, whose peer masks. deflate: permessage-deflate was negotiated.
     error: what the peer broke, once it did. `feed` does not raise: it gives the events that came before, and the caller
     looks at `error` after it has dealt with them. From an error or a CloseFrame on, whatever comes is ignored.
+    held: bytes that were not looked at yet, from some place on. cost: frames, or pieces of them, that completed no
+    event, and KiB that came out of compressed messages; whoever reckons with that sets it back to 0.
     """
 
-    __slots__ = ("_deflate", "_done", "_limits", "_message", "_server", "_short", "_start", "error")
+    __slots__ = (
+        "_at",
+        "_deflate",
+        "_done",
+        "_limits",
+        "_message",
+        "_server",
+        "_short",
+        "_start",
+        "cost",
+        "error",
+        "held",
+    )
 
     def __init__(self, limits: MessageLimits, *, server: bool = True, deflate: bool = False) -> None:
         self._limits = limits
@@ -164,15 +180,24 @@ class Decoder:
         self._start = b""  # of a header or a control frame that is not complete: up to 130 bytes
         self._message: _Unfinished | None = None
         self._short = -1  # the longest payload that `feed` may take by itself; -1: none, as something is unfinished
+        self.held = b""  # from `_at` on, what is not looked at yet
+        self._at = 0
+        self.cost = 0
         self.error: ProtocolError | None = None
         self._settle()
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that are complete with `data`."""
+    def feed(self, data: bytes, most: int = sys.maxsize) -> list[Event]:
+        """The events that are complete with `data`, of at most so many frames: for the others it is fed again, with
+        nothing.
+
+        Of compressed messages it gives no more than make about `PORTION` KiB: a few bytes may become many.
+        """
         events: list[Event] = []
         at, end, short = 0, len(data), self._short
+        if self.held:
+            data, at, end = self._resume(data)
         # Nearly all that clients send: whole messages of up to 64 KiB, masked, in one frame. The rest is for `_read`.
-        while at + 6 <= end:
+        while at + 6 <= end and len(events) < most:
             first, length, start = data[at], data[at + 1] - 0x80, at + 6
             if length == 126:
                 length = data[at + 2] << 8 | data[at + 3]
@@ -192,13 +217,23 @@ class Decoder:
             at = stop
         if at < end and not self._done:
             try:
-                self._read(data, at, events)
+                data, at = self._read(data, at, events, most)
             except ProtocolError as error:
                 # A new one, without the traceback: that would keep the bytes, and all that is on the stack.
                 self.error = ProtocolError(error.code, error.reason)
                 self._done = True
             self._settle()
+            if at < len(data) and not self._done:
+                self.held, self._at = data, at
         return events
+
+    def _resume(self, data: bytes) -> tuple[bytes, int, int]:
+        """What is to be looked at, from where, to where."""
+        held, at = self.held, self._at
+        self.held = b""
+        if data:
+            held, at = held[at:] + data, 0
+        return held, at, len(held)
 
     def _settle(self) -> None:
         """Note whether `feed` may take short messages by itself."""
@@ -209,19 +244,24 @@ class Decoder:
         else:
             self._short = min(0xFFFF, self._limits.frame, self._limits.message)
 
-    def _read(self, data: bytes, at: int, events: list[Event]) -> None:
+    def _read(self, data: bytes, at: int, events: list[Event], most: int) -> tuple[bytes, int]:
+        """What was looked at, and up to where."""
+        cost, left = self.cost, most - len(events)
         if self._start:
             data, at, self._start = self._start + data, 0, b""
         end = len(data)
-        while at < end and not self._done:
+        while at < end and not self._done and left > 0 and self.cost - cost < PORTION:
+            left -= 1
             if self._message is not None and self._message.left:
                 at = self._payload(self._message, data, at, events)
                 continue
             next_at = self._frame(data, at, end, events)
             if next_at == at:
-                self._start = data[at:]
-                break
-            at = next_at
+                self._start, at = data[at:], end
+            else:
+                at = next_at
+        self.cost += most - left - len(events)
+        return data, at
 
     def _frame(self, data: bytes, at: int, end: int, events: list[Event]) -> int:
         """Begin the frame that begins `at`. Gives where to read on; `at` itself when more bytes are needed."""
@@ -335,6 +375,7 @@ class Decoder:
                 raise ProtocolError(TOO_BIG, "message too big") from None
             except ValueError:
                 raise ProtocolError(1007, "invalid deflate data") from None
+            self.cost += len(data) // KIB
         if opcode == Opcode.BINARY:
             return Frame(data, True)
         if not (data.isascii() or _is_utf8(data)):

@@ -11,6 +11,7 @@ import pytest
 from freshet.engines.base import Engine, Receiver
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.local.host_hub import HostHub
+from freshet.engines.local.messages import EngineSettings
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Joined, Left
@@ -22,9 +23,9 @@ from tests.contracts.own_events import *  # noqa: F403
 from tests.tools.patience import eventually
 
 
-def make(url: str, presence_time: float) -> Engine:
-    assert url == "memory://"
-    return MemoryEngine(presence_time)
+def make(wanted: EngineSettings) -> Engine:
+    assert wanted.url == "memory://"
+    return MemoryEngine(wanted.presence_time, log_memory=wanted.log_memory)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[HostHub]:
 
 @pytest.fixture
 def another(hub: HostHub, tmp_path: Path) -> Callable[[], Engine]:
-    return lambda: LocalEngine(str(tmp_path / "hub"), "memory://")
+    return lambda: LocalEngine(str(tmp_path / "hub"), EngineSettings("memory://"))
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def engine(another: Callable[[], Engine]) -> Engine:
 
 async def test_without_a_hub_a_worker_does_not_begin(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="no hub at"):
-        await LocalEngine(str(tmp_path / "nothing"), "memory://").start("node", None)  # type: ignore[arg-type]
+        await LocalEngine(str(tmp_path / "nothing"), EngineSettings("memory://")).start("node", None)  # type: ignore[arg-type]
 
 
 async def test_nobody_else_may_use_the_socket(hub: HostHub, tmp_path: Path) -> None:

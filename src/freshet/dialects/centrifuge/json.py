@@ -32,13 +32,14 @@ from freshet.dialects.centrifuge.messages import (
     command_of,
     declined,
     oversized,
+    presence_fields,
     publication_fields,
     push_after,
     reply_of,
 )
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Declined, Publish
-from freshet.model.events import Event, Heartbeat, Published
+from freshet.model.events import Event, Heartbeat, PresenceList, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import LF, TOO_DEEP, HalfInText, Reader, outline
 from freshet.model.log import Kind, Publication
@@ -224,6 +225,8 @@ class Centrifuge(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
+        if type(event) is PresenceList:
+            return _encode_presence(event)
         fields = reply_of(event, _PAYLOAD)
         return Frame(_json(fields)) if fields is not None else None
 
@@ -241,6 +244,14 @@ def _refuse_invalid_utf8(data: bytes) -> None:
         data.decode()
     except UnicodeDecodeError:
         raise Disconnect.bad_request("a command is UTF-8") from None
+
+
+def _encode_presence(event: PresenceList) -> Frame:
+    """Most of it is the same for all who ask."""
+    encoded = event.encoded.get(Centrifuge.name)
+    if encoded is None:
+        encoded = event.encoded[Centrifuge.name] = _json(presence_fields(event, _PAYLOAD))
+    return Frame(b'{"id":%d,"presence":%b}' % (event.id, encoded))
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:

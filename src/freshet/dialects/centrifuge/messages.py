@@ -338,7 +338,7 @@ def _history_page(event: HistoryPage, payload: Payload) -> Fields:
     return {"publications": publications, "epoch": epoch, "offset": offset}
 
 
-def _presence(event: PresenceList, payload: Payload) -> Fields:
+def presence_fields(event: PresenceList, payload: Payload) -> Fields:
     return {"presence": {id: _info(info, payload) for id, info in event.clients.items()}}
 
 
@@ -374,7 +374,7 @@ REPLIES: dict[type[Any], tuple[str, Write]] = {
     Answer: ("rpc", lambda event, payload: {"data": payload.json(event.data or b"null")}),
     Connected: ("connect", _connected),
     HistoryPage: ("history", _history_page),
-    PresenceList: ("presence", _presence),
+    PresenceList: ("presence", presence_fields),
     PresenceStats: ("presence_stats", _presence_stats),
     Refreshed: ("refresh", _refreshed),
     Refused: ("error", _refused),

@@ -22,6 +22,7 @@ from freshet.dialects.centrifuge.messages import (
     command_of,
     declined,
     oversized,
+    presence_fields,
     push_after,
     read_history,
     reply_of,
@@ -29,7 +30,7 @@ from freshet.dialects.centrifuge.messages import (
 )
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Declined, Publish, TagFilter
-from freshet.model.events import Event, Heartbeat, Published
+from freshet.model.events import Event, Heartbeat, PresenceList, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Publication
@@ -180,6 +181,8 @@ class CentrifugeProtobuf(Dialect):
             return _encode_published(event.channel, event.publication)
         if type(event) is Heartbeat:
             return _HEARTBEAT
+        if type(event) is PresenceList:
+            return _encode_presence(event)
         fields = reply_of(event, _PAYLOAD)
         return _frame(client_pb2.Reply(**fields)) if fields is not None else None
 
@@ -194,6 +197,17 @@ class CentrifugeProtobuf(Dialect):
 def _frame(reply: client_pb2.Reply) -> Frame:
     data = reply.SerializeToString()
     return Frame(varint(len(data)) + data, binary=True)
+
+
+def _encode_presence(event: PresenceList) -> Frame:
+    """Most of it is the same for all who ask."""
+    encoded = event.encoded.get(CentrifugeProtobuf.name)
+    if encoded is None:
+        result = client_pb2.PresenceResult(**presence_fields(event, _PAYLOAD))
+        encoded = event.encoded[CentrifugeProtobuf.name] = result.SerializeToString()
+    reply = client_pb2.Reply(id=event.id)
+    reply.presence.ParseFromString(encoded)
+    return _frame(reply)
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:

@@ -23,6 +23,7 @@ from freshet.model.frame import Handshake
 from freshet.transports import stream
 
 UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION = range(6)
+TOO_MANY = "Too many requests are waiting: try again"
 MESSAGES = {
     UNKNOWN_TRANSPORT: "Transport unknown",
     UNKNOWN_SID: "Session ID unknown",
@@ -111,8 +112,13 @@ class EngineEndpoint:
     ) -> None:
         sid = request.query.get("sid", "")
         if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
+            if status := self._node.passed_on.refusal(request.client):
+                await answer(plain(status, TOO_MANY), scope, receive, send)
+                return
             proxy = WebSocketProxy(self._dispatcher, self._node.bus, self._socket, sid, self._sessions.outbox())
-            if await proxy.find():
+            with self._node.passed_on.one(request.client):
+                found = await proxy.find()
+            if found:
                 await carry_websocket(proxy, None, scope, receive, send)
                 return
         if wrong is not None:
@@ -130,7 +136,13 @@ class EngineEndpoint:
         headers = cors(request)
         sid = request.query.get("sid", "")
         if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
-            await self._respond(await self._pass_on(sid, scope["method"], receive), headers)(scope, receive, send)
+            response: polling.PollResponse | None
+            if status := self._node.passed_on.refusal(request.client):
+                response = polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST)
+            else:
+                with self._node.passed_on.one(request.client):
+                    response = await self._pass_on(sid, scope["method"], receive)
+            await self._respond(response, headers)(scope, receive, send)
             return
         if wrong is not None:
             await _refusal(400, wrong, MESSAGES[wrong], headers)(scope, receive, send)

@@ -116,7 +116,9 @@ class Handlers:
         try:
             for channel in dict.fromkeys([*channels, *state.rooms]):
                 by_server = channel in channels
-                entries.append(await self._enter_again(node, session, channel, since.get(channel), by_server))
+                entries.append(
+                    await self._enter_again(node, session, channel, since.get(channel), entries, by_server=by_server)
+                )
             resumed = all(entry.is_complete for entry in entries)
         except Refusal:
             pass
@@ -134,16 +136,25 @@ class Handlers:
         return None
 
     async def _enter_again(
-        self, node: Node, session: SocketSession, channel: str, since: Position | None, by_server: bool
+        self,
+        node: Node,
+        session: SocketSession,
+        channel: str,
+        since: Position | None,
+        before: list[Entry],
+        *,
+        by_server: bool,
     ) -> Entry:
         rule, parameters = node.rules.find(channel)
         if by_server or rule.subscribe == "nobody":
-            return await enter(node, session, channel, rule, since)
+            return await enter(node, session, channel, rule, since, before=before)
         context = Context(session, rule, parameters)
         pending = self._dispatcher.policies.check(context, Subscribe(channel, recover=since))
         if pending is not None:
             await pending
-        return await enter(node, session, channel, rule, since, grant=context.grant, asked=Asked(parameters))
+        return await enter(
+            node, session, channel, rule, since, grant=context.grant, asked=Asked(parameters), before=before
+        )
 
     # ----------------------------------------------------------------------------------------------------------- events
 

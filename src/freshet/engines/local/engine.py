@@ -8,6 +8,7 @@ from itertools import count
 from freshet.engines.base import Engine, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
+    EngineSettings,
     HubConnection,
     HubDelivery,
     HubHello,
@@ -39,12 +40,11 @@ RECONNECT_INTERVAL = 0.1  # seconds
 
 
 class LocalEngine(Engine):
-    """path: of the hub's socket. engine: the URL of the engine that the hub shall run, the same for all workers."""
+    """path: of the hub's socket. engine: that the hub shall run, the same for all workers."""
 
-    def __init__(self, path: str, engine: str, presence_time: float = 60.0) -> None:
+    def __init__(self, path: str, engine: EngineSettings) -> None:
         self._path = path
         self._engine = engine
-        self._presence_time = presence_time
         self._correlation_ids = count(1)
         self._requests: dict[int, asyncio.Future[HubReply]] = {}
         self._subscribed: dict[str, History | None] = {}
@@ -52,7 +52,7 @@ class LocalEngine(Engine):
         self._tasks = Tasks()
 
     async def start(self, node: str, receiver: Receiver) -> None:
-        self._hello = HubHello(node, self._engine, self._presence_time)
+        self._hello = HubHello(node, self._engine)
         self._receiver = receiver
         try:
             await self._connect()

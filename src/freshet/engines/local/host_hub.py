@@ -10,6 +10,7 @@ from typing import Any
 from freshet.engines.base import Engine, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
+    EngineSettings,
     HubConnection,
     HubDelivery,
     HubHello,
@@ -49,9 +50,9 @@ class ConnectedWorker:
 
 
 class HostHub:
-    """make: an engine by the URL that the workers ask for, and its presence time."""
+    """make: the engine that the workers ask for."""
 
-    def __init__(self, path: str, make: Callable[[str, float], Engine]) -> None:
+    def __init__(self, path: str, make: Callable[[EngineSettings], Engine]) -> None:
         self._path = path
         self._make = make
         self._engine: Engine | None = None
@@ -106,7 +107,7 @@ class HostHub:
             self._workers[connection] = ConnectedWorker(connection, message.node)
             self._place(message.node)
             if self._engine is None:
-                self._engine = self._make(message.engine, message.presence_time)
+                self._engine = self._make(message.engine)
                 receiver = Receiver(self._deliver, lambda channel: None, lambda message: None)
                 self._starting = self._tasks.start(self._engine.start("hub", receiver), "workers: start the engine")
         elif (worker := self._workers.get(connection)) is not None:

@@ -6,7 +6,7 @@ A message is its length in four bytes and a MessagePack array. All messages of o
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -38,12 +38,22 @@ class WireItem(msgspec.Struct, array_like=True, frozen=True):
         return Publication(self.data, self.offset, Kind(self.kind), self.tags, sender)
 
 
+class EngineSettings(NamedTuple):
+    """The engine that workers want their hub to run.
+
+    url: which one. presence_time: seconds. log_memory: bytes of all logs, where they are in memory; 0: any number.
+    """
+
+    url: str
+    presence_time: float = 60.0
+    log_memory: int = 0
+
+
 class HubHello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
-    """The first message of a worker. engine: the URL of the one that it wants. presence_time: seconds."""
+    """The first message of a worker."""
 
     node: str
-    engine: str
-    presence_time: float
+    engine: EngineSettings
 
 
 class HubSubscribe(msgspec.Struct, array_like=True, tag="subscribe", frozen=True):
