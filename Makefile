@@ -59,6 +59,10 @@ chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were 
 attack: $(VENV)/dev ## honest clients while others flood, stall and churn, minutes: latency, losses, memory (ARGS="--only ping --write")
 	$(BIN)/python -m bench.attack $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev ## a million inputs for each thing that takes bytes (ARGS="--inputs 10000 --only http --seed 1")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7
 	$(BIN)/python tests/autobahn/run.py $(ARGS)

@@ -106,6 +106,8 @@ GARBAGE: list[Reply] = [
     (200, b'{"user":1}', {}),
     (200, b'{"allow":true}', {}),
     (200, b"<html>", {}),
+    (200, b'{"user":"alice","data":"\xff"}', {}),
+    (200, b'{"data":"\xff"}', {}),
     (302, b"", {"Location": "/"}),
     (500, b'{"user":"alice"}', {}),
     (0, b"", {}),
@@ -182,6 +184,9 @@ async def test_what_is_published_is_what_the_application_answers(receiver: Recei
         (shown,) = asked(receiver, "client.publish")
         assert (shown["channel"], shown["parameters"], shown["user"]) == ("room:tea", {"name": "tea"}, "alice")
         assert shown["data"] == {"text": "\ud83d"}
+        receiver.answers = [(200, b'{\n  "data": {\n    "text": "in lines"\n  }\n}', {})]
+        await client.publish("room:tea", 8)
+        assert (await client.receive("room:tea")).data == {"text": "in lines"}
         says(receiver, {})
         await client.publish("room:tea", 7)
         assert (await client.receive("room:tea")).data == 7

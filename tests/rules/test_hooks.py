@@ -171,3 +171,9 @@ def test_a_hook_is_called_by_the_name_of_its_function_in_what_it_says() -> None:
 
     with pytest.raises(TypeError, match=r"on_bid must take session"):
         Hook(on_bid, ("session",))
+
+
+def test_what_a_user_wrote_as_json_goes_out_on_one_line() -> None:
+    """A line ends a message for some clients."""
+    assert to_json(msgspec.Raw(b'{\n"a": 1\r\n}')) == b'{ "a": 1  }'
+    assert to_json({"b": msgspec.Raw(b"[1,\n2]")}) == b'{"b":[1, 2]}'

@@ -79,6 +79,7 @@ HEAD = b"GET /health/live HTTP/1.1\r\nHost: h\r\n"
         pytest.param(HEAD + b"x" * (16 * MIB), 431, id="a header's name that never ends"),
         pytest.param(b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414, id="a long URL"),
         pytest.param(b"GET /" + b"x" * (16 * MIB), 414, id="an URL that never ends"),
+        pytest.param(b"\r\n" * 40_000, 414, id="empty lines without end"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no Host"),
         pytest.param(HEAD + b"Host: other\r\n\r\n", 400, id="two Hosts"),
         pytest.param(
@@ -106,6 +107,39 @@ def test_a_request_beyond_a_bound_is_refused_before_it_is_all_in_memory(
         assert status(read(end)) == expected
     assert rss(server) - before < 4 * MIB
     assert httpx.get(server.http("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("begun", [b"0\r\n", b"0\r\na: ", b"2\r\n{}\r\n0\r\na: ", b"1;a="])
+def test_what_is_no_body_of_a_body_in_chunks_is_bounded_too(serve: Serve, begun: bytes) -> None:
+    """A trailer's name, its value, the same behind a body, and an extension of a chunk, which never end."""
+    server = serve("--dev")
+    before = rss(server)
+    with line(server) as end:
+        send(end, b"POST /api/info HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + begun)
+        send(end, b"x" * (16 * MIB))
+        assert read(end) == b""
+    assert rss(server) - before < 4 * MIB
+    assert httpx.get(server.http("/health/live")).status_code == 200
+    assert "chunk extensions or trailers too large: at most 32768 bytes" in server.log()
+
+
+def test_a_trailer_is_no_header(serve: Serve) -> None:
+    server = serve(env={"FRESHET_API_KEY": "the key"})
+    request = b"POST /api/info HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n%b\r\n2\r\n{}\r\n0\r\n%b\r\n"
+    for header, trailer, expected in ((b"X-API-Key: the key\r\n", b"", 200), (b"", b"X-API-Key: the key\r\n", 401)):
+        with line(server) as end:
+            send(end, request % (header, trailer))
+            assert status(response(end)) == expected
+
+
+def test_a_body_may_come_in_as_many_chunks_as_its_bytes(serve: Serve) -> None:
+    server = serve("--dev")
+    with line(server) as end:
+        body = b'{"channel": "a", "data": "' + b"x" * 20_000 + b'"}'
+        chunks = b"".join(b"1;a=b\r\n%c\r\n" % each for each in body)
+        send(end, b"POST /api/publish HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        send(end, b"0\r\nTrailer: of the body\r\n\r\n")
+        assert status(response(end)) == 200
 
 
 def test_the_log_says_which_bound_it_was_and_not_once_per_request(serve: Serve) -> None:

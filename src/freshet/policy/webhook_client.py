@@ -155,6 +155,7 @@ class WebhookClient:
                     if not (again and isinstance(why.__cause__, (self._httpx.NetworkError, self._httpx.ProtocolError))):
                         raise
                     body = await self._request(id, kind, data)
+            body.decode()  # what is `Raw` in it goes on to clients as it is
             return msgspec.json.decode(body, type=answer)
         except TimeoutError:
             self._breaker.failed()

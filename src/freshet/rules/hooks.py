@@ -14,7 +14,7 @@ import msgspec
 import msgspec.inspect
 
 from freshet.errors import Refusal
-from freshet.model.json_text import decode, encode, has_half
+from freshet.model.json_text import decode, encode, has_half, one_line
 from freshet.model.log import Kind
 
 Function = Callable[..., Any]
@@ -151,11 +151,11 @@ class Hooks:
 
 
 def to_json(value: Any) -> bytes:
-    """A value of the user's as UTF-8 JSON: what msgspec knows, and pydantic models.
+    """A value of the user's as UTF-8 JSON on one line: what msgspec knows, and pydantic models.
 
     Raises TypeError for anything else.
     """
-    return encode(value, _unknown)
+    return one_line(encode(value, _unknown))  # a `Raw` is as it was written
 
 
 def as_payload(value: Any) -> tuple[bytes, Kind]:

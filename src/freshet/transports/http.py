@@ -49,11 +49,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._lobby = lobby
         self._bounds = server.http
         self.timeout_keep_alive = server.http.keep_alive  # type: ignore[assignment] # a timer's, any number
+        self.url = b""  # which uvicorn has from the first byte of a request line on
         self._refusal: tuple[int, str] | None = None
         self._responding = False
         self._in_head = True
         self._in_body = False
-        self._fed = 0  # bytes of a head that is not complete
+        self._fed = 0  # bytes of a head that is not complete, or in a body since the last that were of it
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
 
@@ -77,7 +78,7 @@ class BoundedHttp(HttpToolsProtocol):
             piece, left = (left[:size], left[size:]) if self._in_head else (left, left[:0])
             self._fed += len(piece)
             self._feed(bytes(piece))
-            if self._in_head and self._fed > size and not self.transport.is_closing():
+            if self._fed > size and not self.transport.is_closing():
                 self._too_large()
                 self._answer()
 
@@ -93,7 +94,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _too_large(self) -> None:
         bounds = self._bounds
-        if len(self.url or b"") > bounds.url_size or not self._parsed:
+        if self._in_body:
+            self._refusal = 431, f"chunk extensions or trailers too large: at most {bounds.head_size} bytes"
+        elif len(self.url or b"") > bounds.url_size or not self._parsed:
             self._refusal = 414, f"URL too long: at most {bounds.url_size} bytes"
         else:
             self._refusal = 431, f"headers too large: at most {bounds.head_size} bytes with the URL"
@@ -128,9 +131,12 @@ class BoundedHttp(HttpToolsProtocol):
             raise _Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
         bounds = self._bounds
         self._parsed += len(name) + len(value) + 4
+        # RFC 9110, 6.5.1: trailer fields are not merged into the header section unless "the field's corresponding
+        # header field definition permits": a proxy that takes headers off requests may not look at them.
+        if not self._in_body:
+            super().on_header(name, value)
         if len(self.headers) > bounds.headers:
             self._refusal = 431, f"too many headers: at most {bounds.headers}"
             raise _Refused
@@ -156,6 +162,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
+        self._fed = 0
         self._deadline += len(body) / BODY_RATE
 
     def on_message_complete(self) -> None:

@@ -261,6 +261,13 @@ def test_a_kind_of_channel_that_there_is_not_is_refused_by_name(number: int, kin
     assert kind in declined.why.message
 
 
+def test_a_request_of_another_type_needs_an_id_as_all_do() -> None:
+    """Or its client would wait for an answer that cannot be given."""
+    with pytest.raises(Disconnect) as why:
+        receive(b'{"publish":{"channel":"a","type":2,"data":1}}')
+    assert why.value.code == 3501
+
+
 def test_a_type_of_nought_is_a_stream() -> None:
     assert receive(b'{"id":7,"publish":{"channel":"a","type":0,"data":1}}') == [Publish("a", b"1", 7)]
     assert receive(b'{"id":7,"subscribe":{"channel":"a","type":0}}') == [Subscribe("a", 7)]

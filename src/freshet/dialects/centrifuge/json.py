@@ -136,7 +136,7 @@ def _read_again(line: bytes) -> Command:
     except _MALFORMED:
         raise Disconnect.bad_request("malformed command") from None
     id, kind = refused.id, refused.subscribe.type or refused.publish.type
-    if not (0 <= id <= UINT32 and (why or kind)):
+    if not (0 <= id <= UINT32 and (why or (kind and id))):
         raise Disconnect.bad_request("malformed command")
     return declined(id, kind) if kind else Declined(Refusal.bad_request(why), id)
 

@@ -140,6 +140,10 @@ class PacketDecoder:
         self._pending, self._wanted = packet, attachments
         return None
 
+    def forget(self) -> None:
+        """The client is gone: let go of a packet that is not complete."""
+        self._pending, self._attachments = None, []
+
     def _attach(self, data: bytes) -> Packet | None:
         if self._pending is None:
             raise Disconnect.bad_request("a binary attachment without a packet")

@@ -285,6 +285,7 @@ class NamespaceSessions:
             self._engine.close(why)
 
     def ended(self, why: Disconnect) -> None:
+        self._decoder.forget()  # what refers to itself is collected late, and attachments are large
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             session.end(why)

@@ -145,7 +145,7 @@ class LocalEngine(Engine):
         await self._withdraw(lambda id: HubUnsubscribe(id, channel))
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        item = WireItem(data, 0, options.kind.value, options.tags, Info.of(options.info) if options.info else None)
+        item = WireItem(data, 0, options.kind, options.tags, Info.of(options.info) if options.info else None)
         key, keep = options.idempotency_key, options.history
         return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key)))
 

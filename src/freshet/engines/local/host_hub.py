@@ -33,7 +33,7 @@ from freshet.engines.local.messages import (
 )
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Delivery
-from freshet.model.log import Kind, PublishOptions
+from freshet.model.log import PublishOptions
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.local")
@@ -166,7 +166,7 @@ class HostHub:
     async def _publish(self, engine: Engine, worker: ConnectedWorker, it: HubPublish) -> HubReply:
         item = it.item
         sender = item.sender.info() if item.sender else None
-        options = PublishOptions(Kind(item.kind), it.keep, item.tags, sender, it.key)
+        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key)
         return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
 
     async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:

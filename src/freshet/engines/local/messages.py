@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from freshet.engines.codec import Info
+from freshet.engines.codec import Info, Offset
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import History, Kind, Position, Publication
 
@@ -24,18 +24,21 @@ class WireItem(msgspec.Struct, array_like=True, frozen=True):
     """A `Publication`."""
 
     data: bytes
-    offset: int
-    kind: str
+    offset: Offset
+    kind: Kind
     tags: dict[str, str] | None
     sender: Info | None
 
     @classmethod
     def of(cls, it: Publication) -> "WireItem":
-        return cls(it.data, it.offset, it.kind.value, it.tags, Info.of(it.info) if it.info else None)
+        return cls(it.data, it.offset, it.kind, it.tags, Info.of(it.info) if it.info else None)
 
     def publication(self) -> Publication:
+        """Raises ValueError for what is none."""
+        if not self.data.isascii() and self.kind is not Kind.BYTES:
+            self.data.decode()
         sender = self.sender.info() if self.sender else None
-        return Publication(self.data, self.offset, Kind(self.kind), self.tags, sender)
+        return Publication(self.data, self.offset, self.kind, self.tags, sender)
 
 
 class EngineSettings(NamedTuple):
@@ -150,7 +153,8 @@ class HubDelivery(msgspec.Struct, array_like=True, tag="delivered", frozen=True)
             return Published(self.channel, self.item.publication(), self.epoch)
         if self.joined is not None:
             return Joined(self.channel, self.joined.info())
-        assert self.left is not None
+        if self.left is None:
+            raise msgspec.ValidationError("nothing is delivered")
         return Left(self.channel, self.left.info())
 
 
@@ -210,7 +214,7 @@ class HubConnection(asyncio.Protocol):
                     break
                 self._receive(self, bytes(buffer[at + 4 : after]))
                 at = after
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.error("workers: a message could not be read (%s), its connection is closed and made anew", error)
             self.close()
         del buffer[:at]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from freshet.engines.codec import Info
+from freshet.engines.codec import Info, Offset, check_text
 from freshet.model.log import Kind, Publication
 
 LONGEST = 135  # bytes of a name in a subject, before it is hashed
@@ -43,6 +43,10 @@ class EncodedPublication(msgspec.Struct, frozen=True, array_like=True):
     tags: dict[str, str] | None = None
     info: Info | None = None
 
+    def __post_init__(self) -> None:
+        if self.kind is not Kind.BYTES:
+            check_text(self.data)
+
     def at(self, offset: int) -> Publication:
         """The publication, with its offset."""
         return Publication(self.data, offset, self.kind, self.tags, self.info.info() if self.info is not None else None)
@@ -60,7 +64,7 @@ class LogMessage(msgspec.Struct, frozen=True, array_like=True, tag="log"):
     """
 
     epoch: str
-    first: int
+    first: Offset
     items: list[EncodedPublication]
     size: int
     ttl: float

@@ -47,7 +47,11 @@ class RedisBody(msgspec.Struct, frozen=True, array_like=True):
     info: Info | None = None
 
     def publication(self, offset: int) -> Publication:
-        """The same at its place in the log."""
+        """The same at its place in the log. Raises ValueError for what is none."""
+        if not self.data.isascii() and self.kind is not Kind.BYTES:
+            self.data.decode()
+        if not 0 <= offset < 1 << 63:
+            raise ValueError("an offset that no log has")
         info = self.info.info() if self.info is not None else None
         return Publication(self.data, offset, self.kind, self.tags, info)
 
@@ -77,7 +81,7 @@ class ChannelNames:
 
 
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-_NOT_A_REPLY = (*_UNREADABLE, TypeError, LookupError, AttributeError)
+_NOT_A_REPLY = (*_UNREADABLE, TypeError, LookupError, AttributeError, OverflowError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(RedisBody).decode
 _decode_node_message = msgspec.msgpack.Decoder(NodeMessage).decode

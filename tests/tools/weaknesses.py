@@ -1,0 +1,279 @@
+"""Weaknesses that were published of servers like this one, what is done here instead, and the tests that try it.
+
+`python -m tests.tools.weaknesses --write` writes the page docs/about/weaknesses.md.
+"""
+
+import ast
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.tools.need import ROOT
+
+PAGE = ROOT / "docs" / "about" / "weaknesses.md"
+BEGIN, END = "<!-- weaknesses: python -m tests.tools.weaknesses --write -->\n\n", "\n\n<!-- weaknesses end -->"
+
+
+class Weakness(NamedTuple):
+    """what: it was. where: the products, each with its ids, confirmed in an advisory; empty where there is none.
+
+    here: what is done instead. tests: files below tests/, and functions in them.
+    """
+
+    what: str
+    where: str
+    here: str
+    tests: Sequence[tuple[str, str]]
+
+
+OWN = "test_weaknesses.py"
+HTTP = "transports/test_http.py"
+LIMITS = "websocket/test_limits.py"
+PACKETS = "dialects/socketio/test_packets.py"
+FUZZ = ("fuzz/test_fuzz.py", "test_no_input_fails_of_a_few_hundred")
+
+LISTED = [
+    Weakness(
+        "A message without a limit, or one that the default leaves open",
+        "ws CVE-2016-10542, Daphne CVE-2026-44545",
+        "64 KiB by default, held against the header of a frame before any of it is kept",
+        [
+            (OWN, "test_what_is_too_large_is_refused_by_the_defaults_however_it_comes"),
+            (LIMITS, "test_the_default_limits_of_a_server_are_limits"),
+            (LIMITS, "test_a_limit_allows_itself_and_no_more"),
+        ],
+    ),
+    Weakness(
+        "Tiny fragments, or a frame that comes in drops, cost many times their bytes",
+        "ws, aiohttp",
+        "one buffer for a message; fragments are counted; at most twice the limit is held",
+        [
+            (LIMITS, "test_tiny_fragments_cost_their_bytes_and_not_an_object_each"),
+            (LIMITS, "test_a_flood_of_fragments_ends_at_their_count"),
+            (LIMITS, "test_a_frame_that_comes_in_drops_costs_no_more_than_twice_its_limit"),
+        ],
+    ),
+    Weakness(
+        "A compression bomb, also before authentication",
+        "uws CVE-2016-10544, websockets CVE-2018-1000518, NATS CVE-2026-27571",
+        "off by default; inflated up to the limit of a message and not a byte more",
+        [
+            (OWN, "test_a_compression_bomb_is_not_inflated"),
+            ("websocket/test_deflate.py", "test_a_bomb_costs_no_more_memory_than_the_limit"),
+        ],
+    ),
+    Weakness(
+        "A compressed frame where nobody agreed on compression; a window outside 8 to 15",
+        "aiohttp, undici",
+        "1002; such an offer is declined",
+        [
+            (OWN, "test_a_frame_that_claims_compression_that_nobody_agreed_on_is_refused"),
+            ("websocket/test_deflate.py", "test_an_offer_that_cannot_be_met_is_declined_and_the_next_is_tried"),
+        ],
+    ),
+    Weakness(
+        "A length that overflows, or sets a count back",
+        "gorilla/websocket CVE-2020-27813, NATS CVE-2026-27889",
+        "1002 or 1009 from the header alone",
+        [
+            (OWN, "test_a_length_that_overflows_passes_no_limit"),
+            (LIMITS, "test_a_limit_counts_a_message_through_the_control_frames_in_it"),
+        ],
+    ),
+    Weakness(
+        "A malformed frame, packet or request ends the process",
+        "engine.io CVE-2022-21676 and CVE-2022-41940, Socket.IO CVE-2024-38355, Hocuspocus",
+        "each dialect raises a documented close and nothing else, whatever the bytes",
+        [
+            (OWN, "test_a_broken_frame_ends_its_client_alone"),
+            FUZZ,
+            ("test_hostile.py", "test_many_hostile_clients_cost_no_memory_and_nobody_else_notices"),
+            ("test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
+            ("contracts/dialect.py", "test_any_bytes_give_commands_or_a_disconnect"),
+        ],
+    ),
+    Weakness(
+        "A field of another type than expected",
+        "socket.io-parser CVE-2022-2421 and CVE-2023-32695",
+        "every field is checked against its type when it is decoded",
+        [
+            (PACKETS, "test_a_malformed_packet_is_refused"),
+            (PACKETS, "test_attachments_that_do_not_fit_are_refused"),
+            FUZZ,
+        ],
+    ),
+    Weakness(
+        "Any number of attachments is waited for",
+        "socket.io-parser CVE-2026-33151",
+        "at most 10, and together as large as a message",
+        [(PACKETS, "test_attachments_are_limited_in_number"), (PACKETS, "test_attachments_are_limited_in_size")],
+    ),
+    Weakness(
+        "What was half received is kept when its client is gone",
+        "python-socketio CVE-2026-48804",
+        "it belongs to the connection",
+        [
+            (OWN, "test_half_a_binary_event_is_gone_with_its_client"),
+            (LIMITS, "test_what_was_half_received_is_let_go_at_the_end"),
+        ],
+    ),
+    Weakness(
+        "A body of 100 MB by long polling, parsed in quadratic time",
+        "engine.io CVE-2020-36048",
+        "413 before it is read; packets are split once",
+        [
+            (OWN, "test_a_body_that_is_too_large_is_not_read"),
+            ("endpoints/socketio/test_engine.py", "test_a_body_that_is_too_large_is_refused"),
+            (PACKETS, "test_a_malformed_packet_takes_time_in_proportion_to_its_length"),
+        ],
+    ),
+    Weakness(
+        "A task for each pong, a thread for each message",
+        "python-engineio CVE-2026-48802, Mesop CVE-2026-34824",
+        "no task per client, and none per message",
+        [
+            (OWN, "test_pongs_and_pings_start_nothing"),
+            ("endpoints/socketio/test_engine.py", "test_pongs_cost_nothing"),
+        ],
+    ),
+    Weakness(
+        "What comes from a broker is unpickled, and run",
+        "python-socketio CVE-2025-61765",
+        "MessagePack of known types; all else is counted and left out",
+        [
+            (OWN, "test_nothing_that_comes_from_elsewhere_can_be_run"),
+            ("engines/redis/test_faults.py", "test_what_a_stranger_publishes_on_its_topics_is_ignored_and_counted"),
+            ("engines/nats/test_faults.py", "test_garbage_on_our_subjects_is_counted_and_left_out"),
+            FUZZ,
+        ],
+    ),
+    Weakness(
+        "Headers without end: their number, their size, repeated ones that are joined in quadratic time",
+        "ws CVE-2024-37890, Tornado CVE-2025-67725, tungstenite CVE-2023-43669",
+        "counted and measured while they arrive; 431",
+        [
+            (OWN, "test_two_thousand_headers_are_refused_everywhere"),
+            (OWN, "test_a_handshake_of_many_megabytes_costs_none"),
+            (HTTP, "test_a_request_beyond_a_bound_is_refused_before_it_is_all_in_memory"),
+        ],
+    ),
+    Weakness(
+        "Trailers without end, or taken for headers",
+        "aiohttp CVE-2026-22815",
+        "bounded as the head is; a trailer is no header",
+        [
+            (HTTP, "test_what_is_no_body_of_a_body_in_chunks_is_bounded_too"),
+            (HTTP, "test_a_trailer_is_no_header"),
+        ],
+    ),
+    Weakness(
+        "A subprotocol that takes quadratic time, or ends the worker",
+        "ws CVE-2021-32640, Granian CVE-2026-42544",
+        "split at commas; what is no token is refused with 400",
+        [
+            (OWN, "test_a_subprotocol_that_is_none_is_refused"),
+            ("websocket/test_handshake.py", "test_a_long_run_of_spaces_takes_time_in_proportion"),
+        ],
+    ),
+    Weakness(
+        "What is a line end in Unicode makes a second header",
+        "Daphne CVE-2026-44546",
+        "heads are bytes, split at CRLF alone",
+        [
+            (OWN, "test_a_subprotocol_that_is_none_is_refused"),
+            ("websocket/test_handshake.py", "test_what_is_a_line_end_elsewhere_is_part_of_a_value_here"),
+            ("websocket/test_handshake.py", "test_a_subprotocol_cannot_be_made_a_second_header"),
+        ],
+    ),
+    Weakness(
+        "A request that two parsers read differently (smuggling), a second Host",
+        "aiohttp CVE-2024-52304, CVE-2025-53643 and CVE-2026-34525",
+        "two lengths, two Hosts, other codings: 400; fuzzed against another parser",
+        [(OWN, "test_a_request_that_two_parsers_could_read_differently_is_refused"), FUZZ],
+    ),
+    Weakness(
+        "Requests that come slowly, or never",
+        "the Slowloris attack",
+        "deadlines for head and body; who sent no request makes room for who comes",
+        [
+            (HTTP, "test_a_request_that_does_not_arrive_in_time_is_ended"),
+            (HTTP, "test_dribbling_does_not_extend_the_deadline"),
+            (HTTP, "test_silent_connections_make_room_for_those_who_come"),
+            (OWN, "test_who_never_says_who_it_is_is_closed"),
+            ("test_hostile.py", "test_a_client_that_never_says_who_it_is_is_sent_away_as_stale"),
+        ],
+    ),
+    Weakness(
+        "A page of another origin connects with the user's cookies (cross-site WebSocket hijacking)",
+        "python-engineio CVE-2019-13611, Socket.IO",
+        "origins are compared as a whole, on every door; see [Who may open what](access.md)",
+        [
+            ("endpoints/test_matrix.py", "test_a_foreign_page_opens_nothing_by_any_way_in"),
+            ("policy/test_origin.py", "test_a_page_may_connect_or_not"),
+        ],
+    ),
+    Weakness(
+        "A password whose comparison takes the longer the more of it is right",
+        "websockets CVE-2021-33880",
+        "compared in constant time",
+        [(OWN, "test_secrets_are_compared_in_constant_time")],
+    ),
+    Weakness(
+        "A URL for keys that is made of a token nobody has checked",
+        "Centrifugo CVE-2026-32301",
+        "nothing that a token says of keys is followed",
+        [
+            ("endpoints/test_matrix.py", "test_nothing_but_a_valid_token_opens_anything"),
+            ("policy/test_tokens.py", "test_whatever_a_header_holds_only_a_signature_with_the_secret_passes"),
+        ],
+    ),
+    Weakness(
+        "Two names with one key in a cache or a broker",
+        "Mercure CVE-2026-39972",
+        "keys are tuples, or encoded so that they have one reading",
+        [("contracts/engine.py", "test_any_name_is_a_channel_of_its_own")],
+    ),
+    Weakness(
+        "A log line for each bad request",
+        "Tornado CVE-2025-47287",
+        "a line per kind and interval, with how many were left out",
+        [
+            (HTTP, "test_the_log_says_which_bound_it_was_and_not_once_per_request"),
+            (
+                "observe/test_logs.py",
+                "test_a_kind_is_written_once_per_interval_and_the_next_line_says_how_many_were_left_out",
+            ),
+        ],
+    ),
+    Weakness(
+        "A rule that another one, or a combination, lets pass by",
+        "NATS",
+        "one rule for a channel; what no rule matches does not exist",
+        [
+            ("policy/test_rights.py", "test_a_rule_says_who_subscribes_without_a_token"),
+            ("policy/test_rights.py", "test_a_rule_says_who_publishes_and_who_reads"),
+        ],
+    ),
+]
+
+
+def functions_of(path: str) -> set[str]:
+    """The functions of a file below tests/."""
+    tree = ast.parse((ROOT / "tests" / path).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _row(it: Weakness) -> str:
+    tests = "<br>".join(f"`{path}`: {name.removeprefix('test_').replace('_', ' ')}" for path, name in it.tests)
+    return f"| {it.what} | {it.where} | {it.here} | {tests} |"
+
+
+def with_table(page: str) -> str:
+    """The page with the table of today between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    lines = ["| weakness | published of | here | tests, below `tests/` |", "|---|---|---|---|", *map(_row, LISTED)]
+    return f"{before}{BEGIN}{chr(10).join(lines)}{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    PAGE.write_text(with_table(PAGE.read_text()))
