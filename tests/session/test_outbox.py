@@ -326,7 +326,6 @@ async def test_who_waits_until_all_is_taken_goes_on_then_and_at_the_end_of_the_o
     await asyncio.wait_for(outbox.drained(), 1)  # nothing is queued
     for end in (outbox.take, lambda: outbox.close(Disconnect.normal())):
         outbox.push(Frame(b"x" * 60))
-        assert outbox.crowded
         waiting = [asyncio.create_task(outbox.drained()) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(each.done() for each in waiting)
@@ -334,12 +333,3 @@ async def test_who_waits_until_all_is_taken_goes_on_then_and_at_the_end_of_the_o
         end()
         await asyncio.wait_for(asyncio.gather(*waiting), 1)
     await asyncio.wait_for(outbox.drained(), 1)  # no more will come
-
-
-async def test_an_outbox_with_half_of_its_limit_is_not_crowded() -> None:
-    outbox = Outbox(Turn(), 100)
-    assert not outbox.crowded
-    outbox.push(Frame(b"x" * 50))
-    assert not outbox.crowded
-    outbox.push(Frame(b"x"))
-    assert outbox.crowded

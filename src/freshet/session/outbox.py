@@ -63,11 +63,12 @@ class Outbox:
     closed: why no more will come; the transport sends what is queued, then ends.
     direct: a socket to which the next WebSocket message may be written past `wake`, as nothing is queued for it, here
         or in the transport, which sets this and takes it back; -1: none.
+    size: bytes of the queued frames that count, reckoned from the second frame on.
     first: the only frame that is queued, most of the time; `more` are those behind it. A list for one frame would be
         half of what a delivery costs here.
     """
 
-    __slots__ = ("_drained", "_lossy", "_size", "closed", "direct", "first", "limit", "more", "turn", "wake")
+    __slots__ = ("_drained", "_lossy", "closed", "direct", "first", "limit", "more", "size", "turn", "wake")
 
     def __init__(self, turn: Turn, limit: int) -> None:
         self.turn = turn
@@ -75,7 +76,7 @@ class Outbox:
         self.direct = -1
         self.first: Frame | None = None
         self.more: list[Frame] | None = None
-        self._size = 0  # of the queued frames that count, in bytes; reckoned from the second frame on
+        self.size = 0
         self._lossy: dict[object, Frame] | None = None  # those that are queued and may be dropped, oldest first
         self._drained: asyncio.Future[None] | None = None  # somebody waits until all that is queued is taken
         self.closed: Disconnect | None = None
@@ -106,10 +107,10 @@ class Outbox:
         first, *others = frames
         if self.first is None:
             self.push(first)
-            self.more, self._size = others, 0
+            self.more, self.size = others, 0
         else:
             if self.more is None:
-                self.more, self._size = [], self.first.size
+                self.more, self.size = [], self.first.size
             self.more += frames
 
     def offer(self, frame: Frame, key: object) -> None:
@@ -129,22 +130,14 @@ class Outbox:
             self._lossy = {}
         self._lossy[key] = frame
         if self.more is None:  # so that it leaves by `take`
-            self.more, self._size = [], self.first.size
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there is so much that a client has to read it before it gets more of what it asks for."""
-        first = self.first
-        if first is None:
-            return False
-        return 2 * (self._size if self.more is not None else first.size) > self.limit
+            self.more, self.size = [], self.first.size
 
     async def drained(self) -> None:
         """Until all that is queued now is taken, or no more will come."""
         if self.first is None or self.closed:
             return
         if self.more is None:  # so that it leaves by `take`
-            self.more, self._size = [], self.first.size
+            self.more, self.size = [], self.first.size
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()
         await self._drained
@@ -158,15 +151,15 @@ class Outbox:
         """Bytes."""
         if self.first is None:
             return 0
-        return self._size if self.more is not None else self.first.size
+        return self.size if self.more is not None else self.first.size
 
     def _drop(self, frame: Frame) -> None:
         if frame is not self.first:
             assert self.more is not None
-            self._size -= frame.size
+            self.size -= frame.size
             del self.more[next(index for index, each in enumerate(self.more) if each is frame)]
         elif self.more:
-            self._size -= frame.size
+            self.size -= frame.size
             self.first = self.more.pop(0)
         else:
             self.first = self.more = None
@@ -187,9 +180,9 @@ class Outbox:
             return
         if self.more is None:
             self.more = []
-            self._size = self.first.size
-        self._size += frame.size
-        if self._size > self.limit:
+            self.size = self.first.size
+        self.size += frame.size
+        if self.size > self.limit:
             self._make_room(frame)
         else:
             self.more.append(frame)

@@ -252,9 +252,11 @@ class Session:
 
     async def _work(self) -> None:
         was_full, limit, outbox, done = False, self.host.limits.backlog, self.outbox, 0
+        crowded = outbox.limit // 2  # bytes that a client has to read before it gets more of what it asks for
         try:
             while (self._backlog or self._undecoded) and not self.ended and not outbox.closed:
-                if outbox.first is not None and outbox.crowded:
+                first = outbox.first
+                if first is not None and (first.size if outbox.more is None else outbox.size) > crowded:
                     was_full = True
                     await self._drained()
                     continue

@@ -111,7 +111,7 @@ class SessionSocket(asyncio.Protocol):
         if decoder.error is not None:
             self._fail(decoder.error)
             return
-        self._allowance -= len(events) + len(data) // KIB
+        self._allowance -= len(events) + (len(data) >> 10)
         if decoder.cost:
             self._allowance -= decoder.cost
             decoder.cost = 0
