@@ -36,7 +36,7 @@ LISTED = [
     Weakness(
         "A message without a limit, or one that the default leaves open",
         "ws CVE-2016-10542, Daphne CVE-2026-44545",
-        "64 KiB by default, held against the header of a frame before any of it is kept",
+        "bounded by default, held against the header of a frame before any of it is kept",
         [
             (OWN, "test_what_is_too_large_is_refused_by_the_defaults_however_it_comes"),
             (LIMITS, "test_the_default_limits_of_a_server_are_limits"),
@@ -105,8 +105,11 @@ LISTED = [
     Weakness(
         "Any number of attachments is waited for",
         "socket.io-parser CVE-2026-33151",
-        "at most 10, and together as large as a message",
-        [(PACKETS, "test_attachments_are_limited_in_number"), (PACKETS, "test_attachments_are_limited_in_size")],
+        "bounded by what so many cost, and together in size",
+        [
+            (PACKETS, "test_attachments_are_limited_by_what_so_many_cost"),
+            (PACKETS, "test_attachments_are_limited_in_size"),
+        ],
     ),
     Weakness(
         "What was half received is kept when its client is gone",
@@ -224,6 +227,7 @@ LISTED = [
         "nothing that a token says of keys is followed",
         [
             ("endpoints/test_matrix.py", "test_nothing_but_a_valid_token_opens_anything"),
+            ("policy/test_keys.py", "test_what_a_header_says_of_keys_is_not_followed"),
             ("policy/test_tokens.py", "test_whatever_a_header_holds_only_a_signature_with_the_secret_passes"),
         ],
     ),
