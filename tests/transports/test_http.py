@@ -199,14 +199,43 @@ def test_a_second_request_on_a_connection_has_a_deadline_of_its_own(serve: Serve
 
 
 def test_a_body_that_keeps_coming_is_waited_for(serve: Serve) -> None:
-    server = serve("--dev", env={"FRESHET_HTTP__BODY_TIMEOUT": "0.2"})
-    body = b'{"channel": "a", "data": "' + b"x" * 3000 + b'"}'
+    server = serve("--dev", env={"FRESHET_HTTP__BODY_TIMEOUT": "2"})
+    body = b'{"channel": "a", "data": "' + b"x" * 5000 + b'"}'
     with line(server) as end:
         send(end, b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body))
-        for start in range(0, len(body), 1000):  # 3 s by its rate: what this takes
+        for start in range(0, len(body), 1000):  # longer than the timeout, but never still for so long
             send(end, body[start : start + 1000])
             time.sleep(0.7)
         assert status(response(end)) == 200
+
+
+def test_a_body_that_came_fast_may_not_stand_still_for_longer(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_HTTP__BODY_TIMEOUT": "0.5"})
+    with line(server) as end:
+        send(end, b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n" + b"x" * 800_000)
+        assert read(end) == b""
+
+
+def test_large_bodies_of_nobody_knows_whom_are_bounded_in_all(serve: Serve) -> None:
+    """Each would be held until its end shows for which session it is."""
+    server = serve("--dev")
+    before = rss(server)
+    head = b"POST /emulation HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n"
+    with ExitStack() as open_:
+        strangers = [stranger(server, open_) for _ in range(40)]  # 160 MB
+        for each in strangers:
+            send(each, head + b"x" * 4_000_000)
+        wait_until(lambda: "too many of them come at once" in server.log(), 10, "a refusal")
+        assert rss(server) - before < 120 * MIB
+        assert httpx.get(server.http("/health/live"), timeout=seconds(5)).status_code == 200
+    wait_until(lambda: small_and_large(server) == (404, 404), 10, "room for others")
+
+
+def small_and_large(server: Server) -> tuple[int, int]:
+    """What two requests for no session are answered."""
+    bodies = ({"node": "", "session": "none", "data": "x" * size} for size in (10, 1_000_000))
+    small, large = (httpx.post(server.http("/emulation"), json=body, timeout=seconds(5)).status_code for body in bodies)
+    return small, large
 
 
 def test_requests_that_are_sent_ahead_are_bounded(serve: Serve) -> None:

@@ -269,7 +269,12 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 10 * SECONDS
     body_timeout: Annotated[
         float,
-        Meta(gt=0, description="For the body to arrive, and 1 s more for each 500 bytes of it.", extra=_SECONDS),
+        Meta(
+            gt=0,
+            description="For a body that stands still; one that comes with less than 500 bytes a second lasts not much "
+            "longer.",
+            extra=_SECONDS,
+        ),
     ] = 30 * SECONDS
     keep_alive: Annotated[
         float,

@@ -21,6 +21,7 @@ from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
 from freshet.session.session import Carried
 from freshet.transports import asgi, native
+from freshet.transports.stream import NoRoom
 
 log = logging.getLogger("freshet.opening")
 
@@ -53,7 +54,11 @@ class HostGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host")
         if self._hosts.allow(host) or _path(scope).startswith("/health/"):
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except NoRoom:
+                self._log.warning("bodies", "a request with a large body was refused: too many of them come at once")
+                await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
             return
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
         await answer(

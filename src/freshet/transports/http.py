@@ -163,7 +163,8 @@ class BoundedHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
         self._fed = 0
-        self._deadline += len(body) / BODY_RATE
+        # What came fast is no credit for standing still later.
+        self._deadline = min(self._deadline + len(body) / BODY_RATE, self.loop.time() + self._bounds.body_timeout)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

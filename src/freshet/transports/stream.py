@@ -21,6 +21,10 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+KIB, MIB = 1024, 1024 * 1024
+SMALL_BODY = 64 * KIB  # bytes of a body that any number of clients may send at a time
+LARGE_BODIES = 64 * MIB  # of all larger ones together
+
 
 class Form(NamedTuple):
     """How frames are laid into a stream.
@@ -177,18 +181,41 @@ def _resolve(answer: asyncio.Future[T], result: T) -> None:
         answer.set_result(result)
 
 
-async def read_body(receive: Receive, limit: int) -> bytes | None:
-    """A request's body; None when it is larger than `limit` bytes."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
+class NoRoom(Exception):
+    """So many large bodies are being read that this one has to come later."""
+
+
+class Bodies:
+    """The bodies that are being read, of nobody knows whom yet. most: bytes of those that are not small, in all."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    async def read(self, receive: Receive, limit: int) -> bytes | None:
+        """A request's body; None when it is larger than `limit` bytes. Raises `NoRoom`, before anything is answered."""
+        chunks: list[bytes] = []
+        size = counted = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return b""
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    return None
+                if size > SMALL_BODY:
+                    self._held += size - counted
+                    counted = size
+                    if self._held > self._most:
+                        raise NoRoom
+                chunks.append(chunk)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+        finally:
+            self._held -= counted
+
+
+read_body = Bodies(LARGE_BODIES).read
+"""Of this process, whose memory it is."""
