@@ -75,6 +75,16 @@ async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
 usual = pytest.mark.parametrize("scene", [{}], indirect=True, ids=[""])
 
 
+async def test_a_client_has_as_long_as_the_configuration_says_to_connect() -> None:
+    scene = Scene(parse({"tokens": {"secret": SECRET}, "timing": {"connect_timeout": 200}}))
+    async with scene.live.lifespan():
+        session = scene.client()
+        await scene.go(190)  # longer than the wheel
+        assert code(session) is None
+        await scene.go(15)
+        assert code(session) == 3502
+
+
 @usual
 async def test_a_client_that_does_not_connect_in_time_is_stale(scene: Scene) -> None:
     session = scene.client()

@@ -179,7 +179,7 @@ class Session:
         self._busy = self._heavy = False
         self._crowded_since = 0.0  # since when its commands wait for it to read; 0: they do not
         self._pong_received = True
-        self._next_ping = 0.0
+        self._next_ping = host.wheel.clock.monotonic() + host.timing.connect_timeout  # until then it has to connect
         host.wheel.schedule(self, host.timing.connect_timeout)
 
     def __repr__(self) -> str:
@@ -411,6 +411,8 @@ class Session:
         if not self.connected:
             if self._busy:  # its client has asked to connect: what takes so long is a hook, which has its own limit
                 return self.host.timing.connect_timeout
+            if now < self._next_ping:  # the wheel comes early where that is far away
+                return self._next_ping - now
             self.close(Disconnect.stale())
             return 0
         if not self.dialect.has_heartbeat:
