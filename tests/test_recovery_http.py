@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import httpx
 import pytest
@@ -67,10 +66,10 @@ class Reader:
 
     async def _both(self) -> None:
         query: dict[str, Any] = {"channel": list(CHANNELS)}
-        headers = {"Last-Event-ID": urlencode(self._places)}
+        headers = {"Last-Event-ID": ",".join(self._places[channel] for channel in CHANNELS)}
         async with aconnect_sse(self._http, "GET", "/channels", params=query, headers=headers) as source:
             async for event in source.aiter_sse():
-                self._places = dict(parse_qsl(event.id))
+                self._places = dict(zip(CHANNELS, event.id.split(","), strict=True))
                 told = event.json()
                 if event.event == "unrecoverable":
                     self.got[told["channel"]].append(None)
