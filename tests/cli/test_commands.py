@@ -47,9 +47,10 @@ def test_token_prints_a_token_and_nothing_else(tmp_path: Path) -> None:
     options = ["--user", "alice", "--expires", "10m", "--info", '{"name": "Alice"}', "--channels", "a,b"]
     done = freshet("token", *options, cwd=tmp_path, FRESHET_SECRET=SECRET)
     claims = jwt.PyJWS().decode(done.stdout.strip(), SECRET, ["HS256"])
-    assert json.loads(claims) | {"exp": 0} == {
+    assert json.loads(claims) | {"exp": 0, "iat": 0} == {
         "sub": "alice",
         "exp": 0,
+        "iat": 0,
         "info": {"name": "Alice"},
         "channels": ["a", "b"],
     }

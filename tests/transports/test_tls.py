@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_javascript_client_trusts_a_local_authority(
 ) -> None:
     """With the files of `freshet cert`, by the name of the machine, not by its address."""
     (tmp_path / "freshet.toml").write_text(CONFIG)
-    subprocess.run(["python", "-m", "freshet", "cert"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "freshet", "cert"], cwd=tmp_path, check=True, capture_output=True)
     server = serve("--tls-cert", "cert.pem", "--tls-key", "key.pem", cwd=tmp_path)
     for scenario in ("publish", "recovery"):
         command = [
