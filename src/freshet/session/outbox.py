@@ -210,6 +210,7 @@ class Outbox:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
         if self.closed is None:
             self._touch()
+            why.__traceback__ = None  # its frames refer to what keeps this: garbage that only a collection finds
             self.closed = why
             self.direct = -1
             self._release()

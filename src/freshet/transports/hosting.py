@@ -76,7 +76,6 @@ class HostedWebSocket(asyncio.Protocol):
         self._state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._lobby = lobby
-        self._session: Carried | None = None  # that has taken over
         self._request: handshake.UpgradeRequest | None = None
         self._key = b""
         self._decoder: Decoder | None = None  # from acceptance on
@@ -166,8 +165,9 @@ class HostedWebSocket(asyncio.Protocol):
         self._accept(subprotocol, [], extensions)
         self._disconnected = True  # as far as this protocol is concerned
         self._connections.discard(self)
-        self._session = session
-        socket = SessionSocket(session, self._transport, self._connections, extensions is not None)
+        if self._lobby is not None:
+            self._lobby.leave(self)
+        socket = SessionSocket(session, self._transport, self._connections, extensions is not None, self._lobby)
         if self._early:
             socket.data_received(self._early)
 
@@ -307,9 +307,7 @@ class HostedWebSocket(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float | None:
-        """The time is the session's; until there is one, the application's."""
-        if self._session is not None:
-            return None if self._session.connected or self._session.outbox.closed else inf
+        """The time is the application's."""
         return None if self._answered else inf
 
     def overdue(self) -> None:

@@ -52,6 +52,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.url = b""  # which uvicorn has from the first byte of a request line on
         self._refusal: tuple[int, str] | None = None
         self._responding = False
+        self._upgraded = False
         self._in_head = True
         self._in_body = False
         self._fed = 0  # bytes of a head that is not complete, or in a body since the last that were of it
@@ -74,7 +75,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._in_head and not self._fed:  # the first bytes, or the first behind a response
             self._deadline = min(self._deadline, self.loop.time() + self._bounds.head_timeout)
         left, size = memoryview(data), self._bounds.head_size
-        while left and not self.transport.is_closing():
+        while left and not self._upgraded and not self.transport.is_closing():
             piece, left = (left[:size], left[size:]) if self._in_head else (left, left[:0])
             self._fed += len(piece)
             self._feed(bytes(piece))
@@ -187,6 +188,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._lobby.leave(self)
         super().handle_websocket_upgrade()
+        self._upgraded = True
 
     # -------------------------------------------------------------------------------------------------- see `Guest`
 

@@ -9,12 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from math import inf
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.session.session import Carried
+from freshet.transports.lobby import Lobby
 from freshet.websocket.frames import (
     TOO_BIG,
     TOO_MANY_FRAGMENTS,
@@ -44,7 +46,10 @@ _log = BoundedLog(logging.getLogger("freshet.limits"))
 
 
 class SessionSocket(asyncio.Protocol):
-    """One client's socket. connections: uvicorn's set of those that are to be shut down with it."""
+    """One client's socket.
+
+    connections: uvicorn's set of those that are to be shut down with it. lobby: where it is until it is connected.
+    """
 
     __slots__ = (
         "_allowance",
@@ -55,6 +60,7 @@ class SessionSocket(asyncio.Protocol):
         "_descriptor",
         "_goes_on",
         "_is_paced",
+        "_lobby",
         "_outbox",
         "_pace",
         "_paused",
@@ -65,7 +71,12 @@ class SessionSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, session: Carried, transport: asyncio.Transport, connections: set[asyncio.Protocol], deflate: bool
+        self,
+        session: Carried,
+        transport: asyncio.Transport,
+        connections: set[asyncio.Protocol],
+        deflate: bool,
+        lobby: Lobby | None = None,
     ) -> None:
         self._session = session
         self._outbox = session.outbox
@@ -85,6 +96,9 @@ class SessionSocket(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.set_protocol(self)
         connections.add(self)
+        self._lobby = lobby
+        if lobby is not None:
+            lobby.enter(self)
         session.outbox.attach(self.flush)
         session.open()
 
@@ -287,6 +301,18 @@ class SessionSocket(asyncio.Protocol):
             self._read_on()
         return 0
 
+    # -------------------------------------------------------------------------------------------------- see `Guest`
+
+    def deadline(self) -> float | None:
+        """The time is the session's."""
+        return None if self._session.connected or self._outbox.closed else inf
+
+    def overdue(self) -> None:
+        """It has no deadline."""
+
+    def evict(self) -> None:
+        self._transport.abort()
+
     def shutdown(self) -> None:
         """What uvicorn calls when the server ends."""
         self._session.close(Disconnect.shutdown())
@@ -295,6 +321,8 @@ class SessionSocket(asyncio.Protocol):
         self._closing = True
         self._descriptor = self._outbox.direct = -1  # the number is soon another file's
         self._connections.discard(self)
+        if self._lobby is not None:
+            self._lobby.leave(self)
         self._session.outbox.attach(_detached)
         self._session.host.wheel.cancel(self)
         self._session.end(Disconnect.normal())
