@@ -38,6 +38,7 @@ audience = "{AUDIENCE}"
 anonymous = true
 [limits]
 outbox = 65536
+replay = 67108864
 [timing]
 ping_interval = {{beat}}
 pong_timeout = {{late}}
