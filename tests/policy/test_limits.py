@@ -51,6 +51,13 @@ async def test_a_client_that_asks_too_often_is_refused_with_the_time_to_wait() -
         assert await client.rpc("echo", 1) == 1
 
 
+async def test_a_client_gets_all_that_its_rate_allows_to_the_last_command() -> None:
+    async with serving(Limits(channels_per_client=1), client=Rate(1, 1000)) as (live, _), live.test_client() as client:
+        for _ in range(999):  # and the connect; more is taken at once than is left in the end
+            await client.rpc("echo", 1)
+        await refused(111, client.rpc("echo", 1))
+
+
 async def test_one_client_is_not_refused_for_another() -> None:
     async with (
         serving(Limits(channels_per_client=1), client=Rate(1, 2)) as (live, _),

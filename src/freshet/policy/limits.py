@@ -106,6 +106,9 @@ class RateLimits(Policy):
         now, count = self._now(), spent.commands_lease
         if self._client is not None:
             after = self._client.take(spent.commands_bucket, now, count)
+            if after < 0 and count > 1:  # fewer may be left
+                count = 1
+                after = self._client.take(spent.commands_bucket, now)
             if after < 0:
                 self._refuse(session, spent, -after, "client")
             spent.commands_bucket = after
@@ -118,7 +121,11 @@ class RateLimits(Policy):
         if self._channels is None:
             return
         count = spent.publications_lease if channel == spent.channel else 1
-        if wait := self._channels.take(channel, self._now(), count):
+        wait = self._channels.take(channel, self._now(), count)
+        if wait and count > 1:  # fewer may be left
+            count = 1
+            wait = self._channels.take(channel, self._now())
+        if wait:
             self._refuse(session, spent, wait, "channel")
         spent.channel, spent.publications = channel, count - 1
         spent.publications_lease = min(2 * count, self._publications)
