@@ -39,6 +39,7 @@ class Snapshot(NamedTuple):
     there: int
     lost: int
     errors: list[str]
+    why: list[str]
 
 
 class Report(NamedTuple):
@@ -170,13 +171,13 @@ def _mute_websocket(server: Server, channel: str) -> Iterator[str]:
 
 
 def _snapshots(heard: dict[str, Heard]) -> dict[str, Snapshot]:
-    return {name: Snapshot(list(it.data), it.there, it.lost, list(it.errors)) for name, it in heard.items()}
+    return {name: Snapshot(list(it.data), it.there, it.lost, list(it.errors), list(it.why)) for name, it in heard.items()}
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_connects_and_stays_while_nothing_happens(report: Report, client: str) -> None:
     quiet = report.quiet[client]
-    assert (quiet.data, quiet.lost, quiet.errors) == ([], 0, []), report.log
+    assert (quiet.data, quiet.lost, quiet.errors) == ([], 0, []), (quiet.why, report.log)
     assert quiet.there > 0
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tests.tools.patience import seconds
 
-PING = max(2, round(seconds(1)))  # seconds; all clients share one event loop, on a machine that may be busy
+PING = max(3, round(seconds(1)))  # seconds; all clients share one event loop, on a machine that may be busy
 PATIENT = round(seconds(4))  # seconds for which a server waits for what does not end
 
 

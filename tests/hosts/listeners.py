@@ -26,13 +26,14 @@ WAIT = 20  # seconds for which a poll waits
 
 
 class Heard:
-    """What happened to one client. there: how often it was subscribed. lost: how often it lost that."""
+    """What happened to one client. there: how often it was subscribed. lost: how often it lost that, and why."""
 
     def __init__(self) -> None:
         self.data: list[Any] = []
         self.errors: list[str] = []
         self.there = 0
         self.lost = 0
+        self.why: list[str] = []
 
     def note(self, event: str, data: Any = None) -> None:
         match event:
@@ -42,6 +43,7 @@ class Heard:
                 self.there += 1
             case "lost":
                 self.lost += 1
+                self.why.append(str(data))
             case _:
                 self.errors.append(str(data))
 
@@ -129,7 +131,7 @@ async def _centrifuge(place: Place, heard: Heard) -> None:
 
     async def connecting(context: Any) -> None:
         if context.code:
-            heard.note("lost")
+            heard.note("lost", context)
 
     async def disconnected(context: Any) -> None:
         if context.code:
@@ -168,7 +170,7 @@ def _socketio(*transports: str) -> Listen:
 
         client.on("connect", connected)
         client.on("message", lambda data: heard.note("data", data))
-        client.on("disconnect", lambda reason: heard.note("lost"))
+        client.on("disconnect", lambda reason: heard.note("lost", reason))
         await client.connect(place.url, transports=list(transports), wait_timeout=seconds(5))
         try:
             await asyncio.Event().wait()

@@ -187,7 +187,7 @@ async def test_a_new_certificate_is_shown_to_new_clients_and_the_others_stay(
             place.with_suffix(".new").replace(place)
         new = der(renewed[0])
         await eventually(lambda: all(shown(server) == new for _ in range(6)), 10, "all workers to notice")
-        assert f"{files[0]} was read again" in server.log()
+        server.wait_for_log(f"{files[0]} was read again")
         async with connect(server.ws("/channels/news"), ssl=trusting(renewed[0])) as two:
             await two.send("1")
             assert await soon(two.recv()) == await soon(one.recv()) == "1"
