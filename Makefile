@@ -48,6 +48,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.memory $(ARGS)
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.tls $(ARGS)
+	$(BIN)/python -m bench.rooms $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 
@@ -62,6 +63,11 @@ attack: $(VENV)/dev ## honest clients while others flood, stall and churn, minut
 .PHONY: fuzz
 fuzz: $(VENV)/dev ## a million inputs for each thing that takes bytes (ARGS="--inputs 10000 --only http --seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: rooms
+rooms: $(VENV)/dev ## count in a room while its owner is killed and paused, minutes: is anything lost, or done twice?
+	FRESHET_TEST_INCREMENTS=$(or $(ARGS),40000) FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),10) \
+		$(BIN)/pytest --timeout 3600 tests/rooms/test_processes.py
 
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7
@@ -117,7 +123,7 @@ pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(PYTHON) -m venv $(VENV)/pin
 	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv==0.13.9
 	$(PIN) $(ARGS) --output-file requirements/run.txt
-	$(PIN) $(ARGS) --extra jwks --extra nats --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
+	$(PIN) $(ARGS) --extra jwks --extra nats --extra postgres --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
 	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	echo 'hatchling editables' | tr ' ' '\n' | $(COMPILE) $(ARGS) --constraint requirements/dev.txt --output-file requirements/build.txt -
 	echo pip-audit | $(COMPILE) $(ARGS) --output-file requirements/audit.txt -

@@ -26,7 +26,11 @@ IMPORT_NAMES = {
 IO = frozenset(
     {"asyncio", "http.client", "http.server", "select", "selectors", "socket", "ssl", "threading", "urllib.request"}
 )
-BEHIND = ("dialects", "engines")  # known above by their interfaces, until endpoints and the application choose
+BEHIND = (
+    "dialects",
+    "engines",
+    "stores",
+)  # known above by their interfaces, until endpoints and the application choose
 FOR_OURSELVES = {"docs", "test", "dev", "bench"}  # extras that the package itself does not use
 
 
@@ -47,10 +51,10 @@ LAYOUT = Layout(
             about="options, and the rules of channels made of them; the WebSocket codec without I/O",
         ),
         Level(
-            names=("dialects", "engines"),
+            names=("dialects", "engines", "stores"),
             apart=True,
-            about="client protocols without I/O; the logs behind channels. A folder within sees itself and what stands "
-            "flat beside it",
+            about="client protocols without I/O; the logs behind channels; what rooms keep. A folder within sees "
+            "itself and what stands flat beside it",
         ),
         Level(
             names=("session",),
@@ -74,12 +78,22 @@ LAYOUT = Layout(
             about="one function per command, and what runs them",
         ),
         Level(
+            names=("ownership",),
+            interfaces=BEHIND,
+            about="which node has what for itself, and the way there",
+        ),
+        Level(
+            names=("rooms",),
+            interfaces=BEHIND,
+            about="durable actors behind channels: one of each in the cluster",
+        ),
+        Level(
             names=("endpoints", "api", "ops"),
             apart=True,
             about="what hangs on URLs: clients' protocols, the server API, health and metrics. Given what they need, "
             "never the application",
         ),
-        Level(names=("app",), about="wires all below, and is the ASGI callable"),
+        Level(names=("backends", "app"), about="wires all below, and is the ASGI callable"),
         Level(names=("demos", "contrib"), public=True, about="written as users write: they see the public names"),
         Level(names=("testing", "serving", "cli", "__main__", "pytest_plugin"), about="what runs it, and tests it"),
     ),

@@ -3,9 +3,18 @@
 from freshet.app import Freshet
 from freshet.config import Config
 from freshet.endpoints.socketio.sessions import SocketSession
-from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, NotRunning, Refusal
+from freshet.errors import (
+    ConfigError,
+    Disconnect,
+    EngineUnavailable,
+    FreshetError,
+    NotRunning,
+    Refusal,
+    StoreUnavailable,
+)
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
+from freshet.rooms.room import Room, RoomSession
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
 from freshet.session.session import Session
@@ -27,8 +36,11 @@ __all__ = [
     "Position",
     "Publication",
     "Refusal",
+    "Room",
+    "RoomSession",
     "Session",
     "SocketSession",
+    "StoreUnavailable",
     "Stream",
     "Welcome",
 ]

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
+from freshet.backends import engine_of, store_of
 from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
@@ -32,21 +33,11 @@ from freshet.config import (
     secret_of,
     webhook_secrets_of,
 )
-from freshet.endpoints.in_process import Client, Lease
+from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
-from freshet.engines.base import Engine
-from freshet.engines.local.engine import LocalEngine
-from freshet.engines.local.messages import EngineSettings
-from freshet.engines.memory import MemoryEngine
-from freshet.engines.nats.engine import SCHEMES as NATS_SCHEMES
-from freshet.engines.nats.engine import NatsEngine
-from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
-from freshet.engines.redis.engine import RedisEngine
-from freshet.engines.sqlite import SqliteEngine
-from freshet.errors import ConfigError
 from freshet.model.log import Position
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
@@ -57,6 +48,9 @@ from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.rights import Rights
 from freshet.policy.webhooks import WebhookHooks
+from freshet.rooms.room import Room
+from freshet.rooms.rooms import NodeRooms
+from freshet.rooms.rule import RoomRule
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
@@ -69,32 +63,7 @@ from freshet.runtime.signals import EndingSignals
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
-
-
-ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
-    "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory),
-    "sqlite": lambda config, clock: SqliteEngine(
-        config.engine, config.timing.presence_ttl, clock, config.limits.log_memory
-    ),
-    **dict.fromkeys(NATS_SCHEMES, lambda config, clock: NatsEngine(config.engine, config.timing.presence_ttl, clock)),
-    **dict.fromkeys(REDIS_SCHEMES, lambda config, clock: RedisEngine(config.engine, config.timing.presence_ttl, clock)),
-}
-
-
-def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
-    """The engine that a configuration names; in one of several workers, what leads to the hub that has it.
-
-    Raises ConfigError.
-    """
-    scheme = config.engine.partition(":")[0]
-    if scheme not in ENGINES:
-        raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
-    engine = ENGINES[scheme](config, clock)
-    server = SERVER.get()
-    if not engine.shared and server is not None and server.hub:
-        wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
-        return LocalEngine(server.hub, wanted)
-    return engine
+R = TypeVar("R", bound=Room)
 
 
 def _router(routes: list[BaseRoute]) -> Router:
@@ -171,6 +140,7 @@ class Freshet(Calls):
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine, tokens, clock, webhooks)
+        self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
         personal = config.personal_channels
@@ -186,7 +156,7 @@ class Freshet(Calls):
         self._context = copy_context()
         self._in_lifespan = False
         self._configured = False
-        self._lease = Lease(self.lifespan, lambda: self._started() is not None)
+        self._lease = Lifespan(self.lifespan, lambda: self._started() is not None)
         self.sync = SyncCalls(self, node.portal)
 
     def _routes(
@@ -235,6 +205,19 @@ class Freshet(Calls):
         rule = ChannelRule.of(channel_config(match, options))
         self._rules.add(rule)
         return Channel(rule)
+
+    @with_options(ChannelOptions)
+    def room(self, match: str, **options: Any) -> Callable[[type[R]], type[R]]:
+        """Make a class that derives from `Room` what the channels are that `match` matches; see there.
+
+        The options are those of `channel`, but that subscribers may publish unless `publish` says otherwise.
+        """
+
+        def register(room: type[R]) -> type[R]:
+            self._rooms.add(RoomRule.of_room(channel_config(match, {"publish": "subscriber", **options}), room))
+            return room
+
+        return register
 
     def on_connect(self, function: F) -> F:
         """`function(session)` runs when a client connects; it may ask for `data`, `request`; may return `Welcome`."""

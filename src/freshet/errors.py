@@ -6,6 +6,8 @@
     +-- ConfigError          a mistake in the configuration, named with its path
     +-- EngineUnavailable    the engine gave no reply: nobody knows whether it was done
         +-- TooLargeForEngine    it takes nothing of that size
+    +-- StoreUnavailable     what rooms keep could not be read or written
+    +-- StaleOwner           another node has taken the room over: nothing was written
     +-- NotRunning           the application asked for something before its start, or after its end
 
 The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499: the client reconnects;
@@ -216,6 +218,14 @@ class EngineUnavailable(FreshetError):
     A publication may have reached its subscribers, or nobody. Publish it again with the same idempotency key: within
     five minutes it is published once. Without a key it may be published twice.
     """
+
+
+class StoreUnavailable(FreshetError):
+    """The store gave no reply: a write was not done; or, if the connection broke before the reply, nobody knows."""
+
+
+class StaleOwner(FreshetError):
+    """Whoever wrote does not own the room any more: another has taken it over. Nothing was written."""
 
 
 class NotRunning(FreshetError):

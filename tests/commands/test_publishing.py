@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from freshet import Freshet
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.publishing import publish, publish_of_client
 from freshet.commands.server import ServerOperations
@@ -172,8 +173,8 @@ async def test_what_an_engine_that_is_away_did_not_take_is_counted_and_refused(
     assert (dispatcher.node.counts.published, dispatcher.node.counts.unpublished) == (1, 2)
 
 
-def test_every_owner_of_a_channel_takes_publications(dispatcher: Dispatcher) -> None:
-    assert set(dispatcher.node.owners) == set(get_args(Owner))
+def test_every_owner_of_a_channel_takes_publications() -> None:
+    assert set(Freshet(dev=True)._node.owners) == set(get_args(Owner))
 
 
 async def test_who_is_unsubscribed_while_the_hook_waits_publishes_no_longer_where_only_subscribers_may() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Raw
 
-from freshet.engines.base import Engine, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions
 from freshet.node.bus import Bus
@@ -357,3 +357,35 @@ async def test_a_mark_that_something_was_used_is_first_for_one_alone(engine: Eng
     used = PublishOptions(history=History(1, 60))
     positions = await asyncio.gather(*(engine.publish("\0ticket:1", b"", used) for _ in range(5)))
     assert sorted(position.offset for position in positions) == [1, 2, 3, 4, 5]
+
+
+async def test_a_name_has_one_owner_until_it_is_released(engine: Engine, delivered: Delivered) -> None:
+    lease = await engine.take_lease("room", "node", 60)
+    assert lease.owner == "node"
+    assert lease.fence > 0
+    assert await engine.take_lease("room", "node", 60) == lease, "it is renewed"
+    assert await engine.renew_leases("node", {"room": lease.fence}, 60) == {"room"}
+    await engine.release_lease("room", Lease("node", lease.fence + 1))
+    assert await engine.renew_leases("node", {"room": lease.fence}, 60) == {"room"}, "it was not that lease"
+    await engine.release_lease("room", lease)
+    assert await engine.renew_leases("node", {"room": lease.fence}, 60) == set()
+    await engine.release_lease("room", lease)
+    again = await engine.take_lease("room", "node", 60)
+    assert again.fence > lease.fence
+
+
+async def test_many_leases_are_renewed_at_once_and_those_that_are_lost_are_left_out(
+    engine: Engine, delivered: Delivered
+) -> None:
+    leases = {f"room:{number}": (await engine.take_lease(f"room:{number}", "node", 60)).fence for number in range(30)}
+    await engine.release_lease("room:7", Lease("node", leases["room:7"]))
+    asked = {**leases, "room:8": leases["room:8"] + 1000, "never taken": 1}
+    assert await engine.renew_leases("node", asked, 60) == leases.keys() - {"room:7", "room:8"}
+    assert await engine.renew_leases("node", {}, 60) == set()
+
+
+@pytest.mark.parametrize("name", [" ", "a:b", "\n\x00", "é" * 100, "*", "{a}", "../x", "a" * 4096])
+async def test_any_name_has_a_lease_of_its_own(engine: Engine, delivered: Delivered, name: str) -> None:
+    lease = await engine.take_lease(name, "node", 60)
+    await engine.take_lease(name + "x", "node", 60)
+    assert await engine.take_lease(name, "node", 60) == lease

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from freshet.engines.base import Engine
+from freshet.engines.base import Engine, Lease
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, PublishOptions
 from freshet.policy.revocations import Revocation
@@ -136,3 +136,52 @@ async def test_what_one_node_revokes_all_nodes_know_also_who_missed_the_broadcas
     await here.stop()
     await there.stop()
     assert one.delivered.control == []
+
+
+async def test_of_nodes_that_take_a_lease_at_once_one_gets_it_and_the_other_learns_who(
+    peers: tuple[Peer, Peer],
+) -> None:
+    one, two = peers
+    for number in range(10):
+        name = f"room:{number}"
+        first, second = await asyncio.gather(
+            one.engine.take_lease(name, "one", 60), two.engine.take_lease(name, "two", 60)
+        )
+        assert first == second
+        other, its = (two, "two") if first.owner == "one" else (one, "one")
+        assert await other.engine.renew_leases(its, {name: first.fence}, 60) == set()
+        await other.engine.release_lease(name, Lease(its, first.fence))
+        assert await other.engine.take_lease(name, its, 60) == first
+
+
+async def test_a_lease_that_is_not_renewed_ends_and_the_next_owner_has_a_larger_fence(
+    peers: tuple[Peer, Peer],
+) -> None:
+    one, two = peers
+    first = await one.engine.take_lease("room", "one", 0.2)
+
+    async def taken() -> Lease | None:
+        lease = await two.engine.take_lease("room", "two", 60)
+        return lease if lease.owner == "two" else None
+
+    second = await eventually(taken, 10, "the end of the lease")
+    assert second is not None
+    assert second.fence > first.fence
+    assert await one.engine.renew_leases("one", {"room": first.fence}, 60) == set()
+    await one.engine.release_lease("room", first)
+    assert await one.engine.take_lease("room", "one", 60) == second
+
+
+async def test_a_lease_that_is_renewed_lasts(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    first = await one.engine.take_lease("room", "one", 0.1)
+    for ttl in (0.1, 60.0):
+        assert await one.engine.renew_leases("one", {"room": first.fence}, ttl) <= {"room"}
+    lease = await one.engine.take_lease("room", "one", 60)
+    short = await one.engine.take_lease("short", "one", 0.2)
+    await eventually(lambda: _ended(two, "short", short), 10, "the end of a lease that began later")
+    assert await two.engine.take_lease("room", "two", 60) == lease
+
+
+async def _ended(peer: Peer, name: str, lease: Lease) -> bool:
+    return await peer.engine.take_lease(name, "another", 60) != lease

@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
-from freshet.endpoints.in_process import Lease
+from freshet.endpoints.in_process import Lifespan
 
 
 def application() -> Freshet:
@@ -149,7 +149,7 @@ async def test_a_client_that_cannot_connect_does_not_keep_the_application_runnin
 @pytest.mark.parametrize("runs", [True, False])
 async def test_a_lease_runs_what_does_not_run_anyway_until_the_last_gives_it_back(runs: bool) -> None:
     live = application()
-    lease = Lease(live.lifespan, lambda: runs)
+    lease = Lifespan(live.lifespan, lambda: runs)
     states: list[bool] = []
     for step in (lease.take, lease.take, lease.give_back, lease.give_back, lease.take, lease.give_back):
         await step()

@@ -21,6 +21,21 @@ def engine(clock: ManualClock) -> MemoryEngine:
     return MemoryEngine(presence_time=60, clock=clock)
 
 
+async def test_a_lease_ends_after_its_time_unless_it_is_renewed(
+    engine: MemoryEngine, delivered: Delivered, clock: ManualClock
+) -> None:
+    kept, ended = await engine.take_lease("kept", "node", 10), await engine.take_lease("ended", "node", 10)
+    clock.now += 9
+    assert await engine.renew_leases("node", {"kept": kept.fence}, 10) == {"kept"}
+    clock.now += 2
+    assert await engine.renew_leases("node", {"kept": kept.fence, "ended": ended.fence}, 10) == {"kept"}
+    assert (await engine.take_lease("ended", "other", 10)).fence > ended.fence
+    assert await engine.take_lease("kept", "other", 10) == kept
+    clock.now += 20
+    engine.sweep()
+    assert not engine._leases
+
+
 def held(engine: MemoryEngine) -> int:
     """Everything that it holds for channels and clients."""
     return sum(map(len, (engine._logs, engine._expiry, engine._presence, engine._presence_until, engine._idempotency)))

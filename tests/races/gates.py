@@ -1,9 +1,9 @@
 """The places at which something waits, numbered as they are passed, of which a test may hold one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from freshet.engines.base import Engine, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.errors import EngineUnavailable
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 
@@ -108,3 +108,20 @@ class GateEngine(Engine):
         await self._gates.come("renew presence")
         await self.inner.renew_presence(present)
         await self._gates.come("presence renewed")
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        await self._gates.come("take lease")
+        lease = await self.inner.take_lease(name, owner, ttl)
+        await self._gates.come("lease taken")
+        return lease
+
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        await self._gates.come("renew leases")
+        renewed = await self.inner.renew_leases(owner, leases, ttl)
+        await self._gates.come("leases renewed")
+        return renewed
+
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        await self._gates.come("release lease")
+        await self.inner.release_lease(name, lease)
+        await self._gates.come("lease released")

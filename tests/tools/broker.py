@@ -5,6 +5,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.tools.patience import seconds, wait_until
 
@@ -27,9 +28,10 @@ class Broker(ABC):
     def _answers(self) -> bool:
         """Whether it does."""
 
-    def _run(self, command: Sequence[str]) -> None:
+    def _run(self, command: Sequence[str], **options: Any) -> None:
+        """options: of `subprocess.Popen`."""
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
         wait_until(self._runs, START, f"{command[0]} on port {self.port}")
 
     def _runs(self) -> bool:

@@ -55,6 +55,8 @@ def find(tool: str) -> str | None:
     if tool == "python2.7":
         home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
         places = [*map(str, home.glob("versions/2.7*/bin/python2.7")), *places]
+    if tool in ("postgres", "initdb"):  # Debian has them on nobody's path
+        places += map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{tool}"))
     return next((place for place in places if place and runs(place)), None)
 
 

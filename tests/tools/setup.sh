@@ -12,6 +12,7 @@ SYSTEM=(
     "chromedriver chromium-driver"
     "redis-server redis-server"
     "nats-server  nats-server"
+    "pg_lsclusters postgresql"
     "faketime     faketime"
     "nginx        nginx-light"
     "haproxy      haproxy"

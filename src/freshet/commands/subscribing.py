@@ -16,8 +16,9 @@ from typing import NamedTuple
 from freshet.errors import Disconnect, Refusal
 from freshet.hub.subscribers import Joining
 from freshet.model.events import Subscribed
-from freshet.model.log import OLDEST, Position, Stream
+from freshet.model.log import OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
+from freshet.node.owners import Door
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
@@ -39,11 +40,12 @@ class Entry:
     """A session on its way into a channel, between its first step and `settle`. Implements `session.Reservation`.
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
-    size: bytes of that, nearly. owner: the task that enters.
+    size: bytes of that, nearly. owner: the task that enters. door: of the channel's owner, once it has asked there.
     """
 
     __slots__ = (
         "channel",
+        "door",
         "joining",
         "owner",
         "released",
@@ -61,6 +63,7 @@ class Entry:
         self.subscription = subscription
         self.since = since
         self.joining: Joining | None = None
+        self.door: Door | None = None
         self.stream: Stream | None = None
         self.size = 0
         self.owner = asyncio.current_task()
@@ -71,6 +74,10 @@ class Entry:
     def is_complete(self) -> bool:
         """Whether all that came after `since` can be replayed."""
         return self.stream is not None and (self.since is None or self.stream.follows(self.since))
+
+    @property
+    def greeting(self) -> list[Publication]:
+        return self.joining.greeting if self.joining is not None else []
 
     def check(self) -> None:
         """Whether it may go on, asked when it has waited. Raises `Disconnect` when the session ends, and `Revoked`."""
@@ -128,6 +135,10 @@ async def enter(
             await node.hub.catch_up(entry.joining, entry.stream.position)
         if present:
             await node.presence.enter(session, channel, entry.subscription)
+        if session.dialect.has_presence and (door := node.doors.get(rule.owner)) is not None:
+            entry.check()
+            entry.door = door
+            entry.joining.greeting[:0] = await door.enter(session, channel, asked.data if asked is not None else b"")
         entry.check()
     except BaseException:
         abandon(node, entry)
@@ -232,6 +243,8 @@ def abandon(node: Node, entry: Entry) -> None:
     if entry.joining is None:
         return
     node.hub.abandon(entry.joining)
+    if entry.door is not None:
+        entry.door.leave(session, channel)
     if entry.subscription.present:
         node.tasks.start(node.presence.leave(session, channel), "presence: leave")
 

@@ -314,6 +314,34 @@ class Internal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls: Annotated[bool, Meta(description="It speaks TLS too, with the files of `[tls]`.")] = False
 
 
+class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Rooms: what they keep, and how one node takes over from another."""
+
+    store: Annotated[
+        str,
+        Meta(
+            description="Where rooms keep their data: `sqlite:///rooms.db`, for all nodes of one host, "
+            "`postgresql://`, or `memory://`, gone with its process."
+        ),
+    ] = "sqlite:///rooms.db"
+    lease: Annotated[
+        float,
+        Meta(
+            ge=0.5,
+            le=300,
+            description="After which another node takes over the rooms of one that died.",
+            extra=_SECONDS,
+        ),
+    ] = 4 * SECONDS
+    idle: Annotated[
+        float,
+        Meta(gt=0, le=86400, description="Without a message, after which a room leaves memory.", extra=_SECONDS),
+    ] = 30 * SECONDS
+    mailbox: Annotated[
+        int, Meta(ge=1, description="Messages that wait in one room; beyond: they are refused (111).", extra=_COUNT)
+    ] = 1000
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -354,6 +382,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = Limits()
     rates: Rates = Rates()
     timing: Timing = Timing()
+    rooms: Rooms = Rooms()
     http: Http = Http()
     tls: Tls = Tls()
     internal: Internal = Internal()

@@ -64,7 +64,7 @@ class Client:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, lease: "Lease", token: str, data: Any, headers: Mapping[str, str]
+        self, dispatcher: Dispatcher, lease: "Lifespan", token: str, data: Any, headers: Mapping[str, str]
     ) -> None:
         self.id = ""
         self.data: Any = None
@@ -265,7 +265,7 @@ class Client:
         return found
 
 
-class Lease:
+class Lifespan:
     """An application runs as long as one of its test clients is there, unless it runs anyway.
 
     lifespan: runs it. runs: whether somebody else does.

@@ -2,7 +2,7 @@
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from freshet.model.events import Delivery
@@ -35,6 +35,13 @@ class Present(NamedTuple):
     channel: str
     client: str
     info: ClientInfo
+
+
+class Lease(NamedTuple):
+    """Who has a name for itself. fence: rises with each owner of the name, unless the engine has lost its data."""
+
+    owner: str
+    fence: int
 
 
 class Engine(ABC):
@@ -126,6 +133,25 @@ class Engine(ABC):
         """
         for channel, client, info in present:
             await self.set_presence(channel, client, info)
+
+    @abstractmethod
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        """Who has `name` for itself: `owner` from now on, if nobody has.
+
+        The lease ends after `ttl` seconds, by the engine's clock, unless it is renewed. One that `owner` has is renewed
+        by this.
+        """
+
+    @abstractmethod
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        """Let leases last for `ttl` seconds from now; which of them `owner` still has, with the fence that it knows.
+
+        leases: fences by their names.
+        """
+
+    @abstractmethod
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        """Let the next one have it, if it is still that lease."""
 
     async def neighbours(self) -> list[str]:
         """The nodes that share this one's port, and itself, each in a place that the one after it takes; "": nobody.

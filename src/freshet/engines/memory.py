@@ -8,11 +8,11 @@ subscribers goes on without its publications. Either way who returns to it learn
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
-from itertools import islice
+from itertools import count, islice
 
-from freshet.engines.base import Engine, Receiver, new_epoch
+from freshet.engines.base import Engine, Lease, Receiver, new_epoch
 from freshet.engines.quota import LOG, Quota
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
@@ -117,6 +117,8 @@ class MemoryEngine(Engine):
         self._presence: dict[str, dict[str, ClientInfo]] = {}
         self._presence_until: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._idempotency: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._leases: dict[str, tuple[float, Lease]] = {}  # until when, and which
+        self._fences = count(1)
         self._timer: Timer | None = None
 
     async def start(self, node: str, receiver: Receiver) -> None:
@@ -135,6 +137,7 @@ class MemoryEngine(Engine):
             self._presence_until,
             self._idempotency,
             self._pools,
+            self._leases,
         ):
             held.clear()
         self._quota = Quota(self._quota.most)
@@ -202,6 +205,28 @@ class MemoryEngine(Engine):
         self._presence_until.move_to_end((channel, client))
         if joined and channel in self._subscribed:
             self._deliver(Joined(channel, info))
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        until, lease = self._leases.get(name, (0.0, None))
+        now = self._clock()
+        if lease is None or until <= now:
+            lease = Lease(owner, next(self._fences))
+        if lease.owner == owner:
+            self._leases[name] = (now + ttl, lease)
+        return lease
+
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        now, renewed = self._clock(), set()
+        for name, fence in leases.items():
+            until, lease = self._leases.get(name, (0.0, None))
+            if until > now and lease == (owner, fence):
+                self._leases[name] = (now + ttl, lease)
+                renewed.add(name)
+        return renewed
+
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        if name in self._leases and self._leases[name][1] == lease:
+            del self._leases[name]
 
     async def tell(self, node: str | None, message: bytes) -> None:
         """There is no other node."""
@@ -306,6 +331,8 @@ class MemoryEngine(Engine):
         while self._idempotency and next(iter(self._idempotency.values()))[0] <= now:
             self._idempotency.popitem(last=False)
         self._expire_presence()
+        for name in [name for name, (until, _) in self._leases.items() if until <= now]:
+            del self._leases[name]
 
     def _expire_presence(self) -> None:
         now = self._clock()

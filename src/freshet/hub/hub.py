@@ -132,8 +132,9 @@ class Hub:
             subscribers.occupied = True
             if self.occupancy is not None:
                 self.occupancy(subscribers.channel, True)
-        if joining.welcome:  # at the turn's end, behind the reply, and before anything else that comes in this channel
-            subscribers.welcomes[joining.session] = joining.welcome
+        greeting = [Published(joining.channel, publication) for publication in joining.greeting]
+        if joining.welcome or greeting:  # at the turn's end, behind the reply, before all that comes in this channel
+            subscribers.welcomes[joining.session] = [*joining.welcome, *greeting]
             self._schedule(subscribers)
         return replay, recovered
 

@@ -136,7 +136,7 @@ class Subscribers:
         self.engine_subscription: asyncio.Task[None] | None = None
         self.gap_check: asyncio.Task[None] | None = None
         self.joining: list[Joining] = []
-        self.welcomes: dict[Session, list[Joined | Left]] = {}
+        self.welcomes: dict[Session, list[Delivery]] = {}
         self.pending: list[Delivery] = []
 
     def __bool__(self) -> bool:
@@ -180,11 +180,11 @@ class Joining:
     """A session on its way into a channel.
 
     backlog: the last `limit` of what was published since it began. welcome: its own join, and who came and went since;
-    empty: the engine has not delivered that yet. delta: it wants differences. tag_filter: which publications it wants;
-    None: all.
+    empty: the engine has not delivered that yet. greeting: what it alone gets of the channel's owner. delta: it wants
+    differences. tag_filter: which publications it wants; None: all.
     """
 
-    __slots__ = ("backlog", "channel", "delta", "limit", "session", "subscribers", "tag_filter", "welcome")
+    __slots__ = ("backlog", "channel", "delta", "greeting", "limit", "session", "subscribers", "tag_filter", "welcome")
 
     def __init__(
         self,
@@ -202,6 +202,7 @@ class Joining:
         self.tag_filter = tag_filter
         self.backlog: list[Publication] = []
         self.welcome: list[Joined | Left] = []
+        self.greeting: list[Publication] = []
 
     def queue(self, events: list[Delivery]) -> None:
         for event in events:

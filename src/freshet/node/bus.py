@@ -89,6 +89,10 @@ class Bus:
         with suppress(EngineUnavailable):
             await self.broadcast(LEAVE if leaving else JOIN, self._node.encode())
 
+    async def send(self, node: str, kind: str, body: bytes) -> None:
+        """To one node, without a reply: it may be lost, which is logged where it is known."""
+        await self._send(node, BusMessage(kind, body))
+
     async def request(self, node: str, kind: str, body: bytes, timeout: float) -> bytes:  # noqa: ASYNC109 - of the reply
         """One node's reply.
 

@@ -1,16 +1,20 @@
 """How a client leaves: a channel, or for good. Whoever wants it, all traces of it go here."""
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.hub.hub import Hub
 from freshet.model.events import Unsubscribed
 from freshet.node.invoking import Invoking
+from freshet.node.owners import Door
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
 from freshet.rules.hooks import Hook, Hooks
+from freshet.rules.rules import Owner
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
@@ -32,6 +36,8 @@ class Leaving:
         hooks: Hooks,
         tasks: Tasks,
         counts: Counts,
+        *,
+        doors: Mapping[Owner, Door] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._hub = hub
@@ -40,6 +46,7 @@ class Leaving:
         self._hooks = hooks
         self._tasks = tasks
         self._counts = counts
+        self._doors = doors
 
     async def unsubscribe(self, session: Session, channel: str, event: Unsubscribed | None) -> Subscription | None:
         """End a subscription, also one that has not begun yet; None: there is none to end.
@@ -52,6 +59,7 @@ class Leaving:
         if subscription is None:
             return None
         self._hub.leave(session, channel)
+        self._left(session, channel, subscription)
         if event is not None:
             session.push(event)
         if subscription.present:
@@ -76,6 +84,7 @@ class Leaving:
         present = []
         for channel, subscription in session.subscriptions.items():
             self._hub.leave(session, channel)
+            self._left(session, channel, subscription)
             if subscription.present:
                 self._presence.forget(session, channel)
                 present.append(channel)
@@ -87,6 +96,10 @@ class Leaving:
             present = []  # as the other session, the client is still there
         if hook is not None or present:
             self._tasks.start(self._after(session, present, hook, why), "session: end")
+
+    def _left(self, session: Session, channel: str, subscription: Subscription) -> None:
+        if (door := self._doors.get(subscription.rule.owner)) is not None:
+            door.leave(session, channel)
 
     async def _after(self, session: Session, present: list[str], hook: Hook | None, why: Disconnect) -> None:
         try:

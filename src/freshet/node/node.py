@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -13,11 +12,11 @@ from freshet.engines.base import Engine, Receiver
 from freshet.errors import Disconnect
 from freshet.hub.catch_up import CatchUp
 from freshet.hub.hub import Hub
-from freshet.model.log import Position, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.expiry import Expiry
 from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
+from freshet.node.owners import Door, Part, TakePublication
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
@@ -36,9 +35,6 @@ from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import TICK, Wheel
 from freshet.session.outbox import Turn
 
-TakePublication = Callable[[str, bytes, PublishOptions], Awaitable[Position]]
-"""What the owner of a channel does with a publication; see `Engine.publish`."""
-
 
 class Statistics(msgspec.Struct, frozen=True):
     """What a node holds at this moment."""
@@ -52,7 +48,8 @@ class Statistics(msgspec.Struct, frozen=True):
 class Node:
     """engine: where the logs are. tokens: who clients are; None: no token can be right.
 
-    owners: who takes what is published in a channel, by its rule's `owner`.
+    owners: who takes what is published in a channel, by its rule's `owner`. doors: who wants to know, of those, which
+    clients come and go. parts: what starts and stops with the node.
     """
 
     def __init__(
@@ -86,15 +83,17 @@ class Node:
         self.presence = NodePresence(engine, self.wheel, self.tasks, timing.presence_ttl)
         self.who = Who(engine)
         self.invoking = Invoking(self.wheel, timing)
+        self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
+        self.doors: dict[Owner, Door] = {}
+        self.parts: list[Part] = []
         self.leaving = Leaving(
-            self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts
+            self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts, doors=self.doors
         )
         known = tokens.revocations if tokens is not None else Revocations(clock.wall)
         interval = timing.position_check
         self.revoking = Revoking(engine, self.bus, self.registry, known, clock.wall, interval)
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
-        self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self._began = clock.monotonic()
         self._position_check: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -107,6 +106,8 @@ class Node:
         await self.revoking.start()
         await self.webhooks.start(self.id)
         self.hub.occupancy = self._occupancy
+        for part in self.parts:
+            await part.start()
         if self.engine.shared:
             self._position_check = self.tasks.start(self._check_positions(), "node: position check")
         self.portal.open()
@@ -137,6 +138,8 @@ class Node:
         await self.tasks.stop(grace=self.config.timing.close_timeout)
         for session in list(self.registry):
             session.end(Disconnect.shutdown())  # its transport has not come to that
+        for part in self.parts:
+            await part.stop()
         await self.tasks.stop(grace=self.config.timing.close_timeout)
         self.portal.close()
         await self.webhooks.stop(grace=self.config.timing.close_timeout)

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from freshet.model.log import NOWHERE
+from freshet.model.log import NOWHERE, Publication
 from freshet.rules.rules import ChannelRule
 
 
@@ -30,9 +30,12 @@ class Reservation(Protocol):
     """A channel that a session is about to enter: see `commands.subscribing`.
 
     owner: the task that enters. revoked: the subscription was ended before it began. released: whoever waits for what
-    comes of this has it set.
+    comes of this has it set. greeting: what the client alone gets once it is in.
     """
 
     owner: asyncio.Task[Any] | None
     revoked: bool
     released: asyncio.Event | None
+
+    @property
+    def greeting(self) -> list[Publication]: ...

@@ -164,3 +164,14 @@ async def test_what_makes_no_sense_ends_its_own_connection_and_no_other(
         await loop.sock_sendall(stranger, garbage)
         assert await asyncio.wait_for(loop.sock_recv(stranger, 1), 5) == b""
     assert (await one.engine.publish("a", b"1", LOGGED)).offset == 1
+
+
+async def test_what_a_worker_that_died_owned_is_free_at_once(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    first = await one.engine.take_lease("room", "one", 3600)
+    await one.engine.stop()
+
+    async def taken() -> bool:
+        return (await two.engine.take_lease("room", "two", 60)).fence > first.fence
+
+    await eventually(taken, 5, "the lease")

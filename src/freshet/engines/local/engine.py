@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
-from freshet.engines.base import Engine, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
     EngineSettings,
@@ -17,12 +17,15 @@ from freshet.engines.local.messages import (
     HubPresence,
     HubPublish,
     HubRead,
+    HubReleaseLease,
     HubRemove,
+    HubRenewLeases,
     HubRenewPresence,
     HubReply,
     HubRequest,
     HubSetPresence,
     HubSubscribe,
+    HubTakeLease,
     HubTell,
     HubUnsubscribe,
     WireItem,
@@ -175,6 +178,19 @@ class LocalEngine(Engine):
     async def renew_presence(self, present: Sequence[Present]) -> None:
         clients = [(channel, client, Info.of(info)) for channel, client, info in present]
         await self._request(lambda id: HubRenewPresence(id, clients))
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        """owner: this node, which the hub knows: what it has for itself is released when it is gone."""
+        lease = (await self._request(lambda id: HubTakeLease(id, name, ttl))).lease
+        if lease is None:
+            raise EngineUnavailable("the hub gave no lease")
+        return lease
+
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        return (await self._request(lambda id: HubRenewLeases(id, dict(leases), ttl))).renewed
+
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        await self._request(lambda id: HubReleaseLease(id, name, lease.fence))
 
     async def neighbours(self) -> list[str]:
         return (await self._request(HubNeighbours)).nodes

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from freshet.engines.base import Engine, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
     EngineSettings,
@@ -19,12 +19,15 @@ from freshet.engines.local.messages import (
     HubPresence,
     HubPublish,
     HubRead,
+    HubReleaseLease,
     HubRemove,
+    HubRenewLeases,
     HubRenewPresence,
     HubReply,
     HubRequest,
     HubSetPresence,
     HubSubscribe,
+    HubTakeLease,
     HubTell,
     HubUnsubscribe,
     WireItem,
@@ -40,13 +43,17 @@ log = logging.getLogger("freshet.engines.local")
 
 
 class ConnectedWorker:
-    """node: its name. channels: that it is subscribed to. present: the clients of its own that it has set."""
+    """node: its name. channels: that it is subscribed to. present: the clients of its own that it has set.
+
+    leases: those that it has taken, by their names.
+    """
 
     def __init__(self, connection: HubConnection, node: str) -> None:
         self.connection = connection
         self.node = node
         self.channels: set[str] = set()
         self.present: set[tuple[str, str]] = set()
+        self.leases: dict[str, Lease] = {}
 
 
 class HostHub:
@@ -67,10 +74,13 @@ class HostHub:
             HubPresence: self._presence,
             HubPublish: self._publish,
             HubRead: self._read,
+            HubReleaseLease: self._release_lease,
             HubRemove: self._remove,
+            HubRenewLeases: self._renew_leases,
             HubRenewPresence: self._renew_presence,
             HubSetPresence: self._set_presence,
             HubSubscribe: self._subscribe,
+            HubTakeLease: self._take_lease,
             HubTell: self._tell,
             HubUnsubscribe: self._unsubscribe,
         }
@@ -149,6 +159,8 @@ class HostHub:
         assert self._engine is not None
         for channel in list(worker.channels):
             await self._forget(self._engine, worker, channel)
+        for name, lease in worker.leases.items():  # at once, for others wait for what it owned
+            await self._engine.release_lease(name, lease)
         for channel, client in worker.present:
             await self._engine.set_presence(channel, client, None)
 
@@ -199,6 +211,25 @@ class HostHub:
     async def _renew_presence(self, engine: Engine, worker: ConnectedWorker, it: HubRenewPresence) -> HubReply:
         worker.present.update((channel, client) for channel, client, _ in it.present)
         await engine.renew_presence([Present(channel, client, who.info()) for channel, client, who in it.present])
+        return HubReply(it.correlation_id)
+
+    async def _take_lease(self, engine: Engine, worker: ConnectedWorker, it: HubTakeLease) -> HubReply:
+        lease = await engine.take_lease(it.name, worker.node, it.ttl)
+        if lease.owner == worker.node:
+            worker.leases[it.name] = lease
+        return HubReply(it.correlation_id, lease=lease)
+
+    async def _renew_leases(self, engine: Engine, worker: ConnectedWorker, it: HubRenewLeases) -> HubReply:
+        renewed = await engine.renew_leases(worker.node, it.leases, it.ttl)
+        for name in it.leases.keys() - renewed:
+            worker.leases.pop(name, None)
+        return HubReply(it.correlation_id, renewed=renewed)
+
+    async def _release_lease(self, engine: Engine, worker: ConnectedWorker, it: HubReleaseLease) -> HubReply:
+        lease = Lease(worker.node, it.fence)
+        if worker.leases.get(it.name) == lease:
+            del worker.leases[it.name]
+        await engine.release_lease(it.name, lease)
         return HubReply(it.correlation_id)
 
     async def _neighbours(self, engine: Engine, worker: ConnectedWorker, it: HubNeighbours) -> HubReply:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
+from freshet.engines.base import Lease
 from freshet.engines.codec import Info, Offset
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import History, Kind, Position, Publication
@@ -111,6 +112,26 @@ class HubRenewPresence(msgspec.Struct, array_like=True, tag="renew_presence", fr
     present: list[tuple[str, str, Info]]
 
 
+class HubTakeLease(msgspec.Struct, array_like=True, tag="take_lease", frozen=True):
+    correlation_id: int
+    name: str
+    ttl: float
+
+
+class HubRenewLeases(msgspec.Struct, array_like=True, tag="renew_leases", frozen=True):
+    """leases: fences by their names."""
+
+    correlation_id: int
+    leases: dict[str, int]
+    ttl: float
+
+
+class HubReleaseLease(msgspec.Struct, array_like=True, tag="release_lease", frozen=True):
+    correlation_id: int
+    name: str
+    fence: int
+
+
 class HubNeighbours(msgspec.Struct, array_like=True, tag="neighbours", frozen=True):
     correlation_id: int
 
@@ -129,6 +150,8 @@ class HubReply(msgspec.Struct, array_like=True, tag="reply", frozen=True):
     items: list[WireItem] = []
     present: dict[str, Info] = {}
     nodes: list[str] = []
+    lease: Lease | None = None
+    renewed: set[str] = set()
     failed: str = ""
 
 
@@ -173,6 +196,9 @@ HubRequest: TypeAlias = (
     | HubPresence
     | HubSetPresence
     | HubRenewPresence
+    | HubTakeLease
+    | HubRenewLeases
+    | HubReleaseLease
     | HubNeighbours
     | HubTell
 )

@@ -5,17 +5,19 @@ What JetStream has stored it republishes, in its order, to the nodes that are su
     {prefix}.log.{channel}      stream {prefix}-log: what was published together, with epoch and offset; and marks
     {prefix}.once.{channel}     stream {prefix}-once: what has an idempotency key, and no log to be in
     $KV.{prefix}-presence.{channel}.{client}    presence
+    {prefix}.lease.{name}       stream {prefix}-leases: who has a name for itself
     {prefix}.flow.{channel}     core: what the nodes that are subscribed receive
     {prefix}.node.{id}, {prefix}.nodes          core: messages between nodes
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from freshet.engines.base import Engine, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.nats.connection import NatsConnection
+from freshet.engines.nats.leases import NatsLeases
 from freshet.engines.nats.logs import ChannelLogs, message_id_of
 from freshet.engines.nats.messages import (
     BrokerMessage,
@@ -57,6 +59,7 @@ class NatsEngine(Engine):
         self._connection = NatsConnection(settings, self._receive, self._reconnected)
         self._logs = ChannelLogs(self._connection, settings, clock)
         self._presence = NatsPresence(self._connection, settings, presence_time, clock, self._is_subscribed)
+        self._leases = NatsLeases(self._connection, settings)
         once = {
             "subjects": [names.all("once")],
             "republish": {"src": names.all("once"), "dest": names.all("flow")},
@@ -88,6 +91,7 @@ class NatsEngine(Engine):
 
     async def stop(self) -> None:
         await self._presence.stop()
+        await self._leases.stop()
         await self._logs.stop()
         await self._connection.close()
         self._subscribed.clear()
@@ -141,6 +145,15 @@ class NatsEngine(Engine):
 
     async def renew_presence(self, present: Sequence[Present]) -> None:
         await self._presence.renew(present)
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        return await self._leases.take(name, owner, ttl)
+
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        return await self._leases.renew(owner, leases, ttl)
+
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        await self._leases.release(name, lease)
 
     async def tell(self, node: str | None, message: bytes) -> None:
         await self._connection.publish(self._names.node(node), encode(ControlMessage(self._node, message)))

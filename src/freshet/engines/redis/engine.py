@@ -7,6 +7,7 @@ topics of a channel share a hash tag, so that a cluster keeps them together. Wha
     {prefix}:{channel}:log             stream: one entry per publication, with the id offset-0
     {prefix}:{channel}:once:{key}      string: the position of what was published under an idempotency key
     {prefix}:{channel}:here, :until    hash, sorted set: who is present, and until when, by client
+    {prefix}:{name}:lease, :fence      strings: who has a name for itself, and the last fence of it
     {prefix}:{channel}:flow            topic
     {prefix}:{node:id}, {prefix}:{nodes}   topics: messages between nodes
 
@@ -15,11 +16,11 @@ Topics of another database than 0 begin with {prefix}@{database}.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from freshet.engines.base import Engine, Present, Receiver, new_epoch
+from freshet.engines.base import Engine, Lease, Present, Receiver, new_epoch
 from freshet.engines.presence_sweep import PresenceSweep
 from freshet.engines.redis.access import SCHEMES, parse
 from freshet.engines.redis.messages import (
@@ -34,6 +35,7 @@ from freshet.engines.redis.messages import (
     encode_node_message,
     encode_publication,
     node_topic,
+    read_lease,
     read_position,
     read_presence,
     read_stream,
@@ -52,6 +54,7 @@ log = logging.getLogger("freshet")
 
 IDEMPOTENCY_TIME = 300_000  # ms
 META_TIME = 3_600_000 + 300_000  # ms for which an epoch outlives the publications: a subscriber reads within an hour
+FENCE_TIME = 86_400_000  # ms for which the last fence of a name that nobody has is kept
 HIGHEST = 2**63 - 1
 RENEWED_AT_ONCE = 200  # clients in one script, which nothing else runs beside
 
@@ -66,6 +69,7 @@ SCRIPTS = {
     "publish": _script("log", "publish"),
     "history": _script("log", "history"),
     "presence": _script("presence"),
+    "lease": _script("lease"),
 }
 
 
@@ -219,6 +223,29 @@ class RedisEngine(Engine):
     async def _sweep(self, channel: str) -> bool:
         present, _, _ = await self._run_presence(channel, b"sweep")
         return bool(present)
+
+    # --------------------------------------------------------------------------------------------------------- leases
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        slot, script = self._lease_script(b"take", name, owner, ttl)
+        lease = read_lease(await self._servers.run(slot, script))
+        if lease is None:
+            raise EngineUnavailable("Redis gave no lease")
+        return lease
+
+    async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
+        scripts = [self._lease_script(b"renew", name, owner, ttl, fence) for name, fence in leases.items()]
+        replies = [read_lease(reply) for reply in await self._servers.run_all(scripts)]
+        return {name for name, lease in zip(leases, replies, strict=True) if lease == (owner, leases[name])}
+
+    async def release_lease(self, name: str, lease: Lease) -> None:
+        slot, script = self._lease_script(b"release", name, lease.owner, 0, lease.fence)
+        await self._servers.run(slot, script)
+
+    def _lease_script(self, what: bytes, name: str, owner: str, ttl: float, fence: int = 0) -> tuple[int, ScriptCall]:
+        names = self._names(name)
+        arguments = (what, owner, _milliseconds(ttl), fence, FENCE_TIME)
+        return names.slot, ScriptCall("lease", names.keys("lease", "fence"), arguments)
 
     # ---------------------------------------------------------------------------------------------------------- nodes
 

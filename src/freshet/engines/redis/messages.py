@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from freshet.engines.base import Lease
 from freshet.engines.codec import Info
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Delivery, Joined, Left, Published
@@ -172,6 +173,15 @@ def read_presence(reply: Any) -> tuple[int, bool, dict[str, ClientInfo]]:
         return int(number), bool(more), {client.decode(): _decode_info(info).info() for client, info in pairs}
     except _NOT_A_REPLY:
         raise _unexpected("presence", reply) from None
+
+
+def read_lease(reply: Any) -> Lease | None:
+    """Of the script `lease`; None: nobody has it. Raises EngineUnavailable for a reply that it never gives."""
+    try:
+        fence, _, owner = reply.decode().partition(":")
+        return Lease(owner, int(fence)) if reply else None
+    except _NOT_A_REPLY:
+        raise _unexpected("a lease", reply) from None
 
 
 def _unexpected(what: str, reply: Any) -> EngineUnavailable:

@@ -87,11 +87,12 @@ class RedisTopology(ABC):
         except RedisError as error:
             return await self._follow(error, link, slot, lambda other, asking: other.start_script(script, asking))
 
-    async def run_all(self, scripts: Sequence[tuple[int, ScriptCall]]) -> None:
-        """Run many scripts, each at its slot's server, in few writes and without a task for each.
+    async def run_all(self, scripts: Sequence[tuple[int, ScriptCall]]) -> list[Any]:
+        """What many scripts reply, each at its slot's server: in few writes, and without a task for each.
 
         Raises EngineUnavailable when one of them fails; others may have run.
         """
+        replied: list[Any] = []
         for start in range(0, len(scripts), AT_ONCE):
             part = scripts[start : start + AT_ONCE]
             started: list[asyncio.Future[Any]] = []
@@ -101,9 +102,12 @@ class RedisTopology(ABC):
                 replies = await asyncio.gather(*started, return_exceptions=True)
             for (slot, script), reply in zip(part, replies, strict=True):
                 if isinstance(reply, RedisError):  # forgotten scripts, or a slot that moved
-                    await self.run(slot, script)
+                    replied.append(await self.run(slot, script))
                 elif isinstance(reply, BaseException):
                     raise EngineUnavailable("Redis went away before it replied to all")
+                else:
+                    replied.append(reply)
+        return replied
 
     async def subscribe(self, slot: int, topic: bytes) -> None:
         """Subscribe to a topic. Raises EngineUnavailable."""

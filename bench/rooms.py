@@ -1,0 +1,138 @@
+"""What rooms cost: messages through one and through many, the way out of sleep, and the memory of those that sleep.
+
+In one process, without a network: a client's session calls the room, which writes, and broadcasts to whom there is.
+
+Run: python -m bench.rooms --help. With --write the table goes to bench/RESULTS.md.
+"""
+
+import asyncio
+import gc
+import sys
+import tempfile
+import time
+import tracemalloc
+from typing import Any
+
+from bench.arguments import benchmark_parser
+from bench.results import write
+from freshet import Freshet, Room, RoomSession
+from freshet.config import Config, Rooms, Tokens
+from freshet.model.log import ClientInfo, PublishOptions
+
+MESSAGE = b'{"add": 1}'
+
+
+class Counter(Room):
+    """Keeps what it counts, and says so."""
+
+    async def on_start(self) -> None:
+        self.value = await self.store.get("value", 0)
+
+    async def on_message(self, session: RoomSession, data: dict[str, Any]) -> None:
+        self.value += data["add"]
+        await self.store.put("value", self.value)
+        await self.broadcast(self.value)
+
+
+class Meter:
+    """Messages to rooms, as clients publish them."""
+
+    def __init__(self, live: Freshet) -> None:
+        self._publish = live._node.owners["room"]
+        self.latencies: list[float] = []
+
+    async def say(self, room: str) -> None:
+        began = time.perf_counter()
+        await self._publish(room, MESSAGE, PublishOptions(info=ClientInfo("user", "client")))
+        self.latencies.append(time.perf_counter() - began)
+
+    async def load(self, rooms: list[str], seconds: float, at_once: int) -> str:
+        """Messages/s, and the 99th percentile of what one takes."""
+        self.latencies.clear()
+        end = time.perf_counter() + seconds
+
+        async def talk(number: int) -> None:
+            while time.perf_counter() < end:
+                await self.say(rooms[number % len(rooms)])
+                number += at_once
+
+        await asyncio.gather(*(talk(number) for number in range(at_once)))
+        latencies = sorted(self.latencies)
+        return f"{len(latencies) / seconds:,.0f} | {latencies[int(len(latencies) * 0.99)] * 1000:.1f}"
+
+
+async def measure(store: str, seconds: float, many: int) -> list[str]:
+    config = Config(rooms=Rooms(store=store, idle=3600), tokens=Tokens(anonymous=True))
+    live = Freshet(secret="x" * 32, config=config)
+    live.room("r:{name}")(Counter)
+    meter, rooms = Meter(live), [f"r:{number}" for number in range(many)]
+    name = store.partition(":")[0]
+    async with live.lifespan():
+        lines = [
+            f"| {name} | one, one message after the other | {await meter.load(rooms[:1], seconds, 1)} |",
+            f"| {name} | one, 50 messages at once | {await meter.load(rooms[:1], seconds, 50)} |",
+        ]
+        for start in range(0, many, 100):
+            await asyncio.gather(*(meter.say(room) for room in rooms[start : start + 100]))
+        lines.append(f"| {name} | {many:,}, 50 at once | {await meter.load(rooms, seconds, 50)} |")
+        await sleep(live)
+        meter.latencies.clear()
+        for room in rooms[: min(many, 500)]:
+            await meter.say(room)
+        woken = sorted(meter.latencies)
+        lines.append(f"| {name} | asleep, woken one after the other | - | {woken[int(len(woken) * 0.99)] * 1000:.1f} |")
+    return lines
+
+
+async def sleep(live: Freshet) -> None:
+    """Let all that are idle leave memory."""
+    await asyncio.gather(*(activation.stop() for activation in list(live._rooms._active.values())))
+    await live._rooms._errands.stop(grace=30)
+
+
+async def memory(many: int) -> str:
+    """Bytes of a room in memory and of one that sleeps, without its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(rooms=Rooms(store=f"sqlite:///{folder}/rooms.db", idle=3600), tokens=Tokens(anonymous=True))
+        live = Freshet(secret="x" * 32, config=config)
+        live.room("r:{name}")(Counter)
+        meter = Meter(live)
+        async with live.lifespan():
+            await meter.say("r:first")
+            gc.collect()
+            tracemalloc.start()
+            before = tracemalloc.get_traced_memory()[0]
+            for start in range(0, many, 100):
+                await asyncio.gather(*(meter.say(f"r:{number}") for number in range(start, min(start + 100, many))))
+            meter.latencies.clear()
+            gc.collect()
+            awake = tracemalloc.get_traced_memory()[0] - before
+            await sleep(live)
+            gc.collect()
+            asleep = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+    return f"A room in memory takes {awake / many:,.0f} bytes, one that sleeps {max(0.0, asleep / many):,.0f}."
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__, seconds=3.0)
+    parser.add_argument("--rooms", type=int, default=10_000, help="rooms that are there at once (default: 10000)")
+    options = parser.parse_args()
+    lines = [
+        f"## Rooms: a message that is written and broadcast; {options.rooms:,} rooms",
+        "",
+        "| store | rooms | messages/s | 99th percentile, ms |",
+        "|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for store in ("memory://", f"sqlite:///{folder}/rooms.db"):
+            lines += asyncio.run(measure(store, options.seconds, options.rooms))
+            print("\n".join(lines[-4:]), file=sys.stderr)
+    lines += ["", asyncio.run(memory(options.rooms))]
+    print("\n".join(lines))
+    if options.write:
+        write("rooms", lines)
+
+
+if __name__ == "__main__":
+    main()

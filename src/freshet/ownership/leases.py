@@ -1,0 +1,173 @@
+"""What this node owns: for each name a lease in the engine, which it renews, and a fence in the store.
+
+The lease only says who should act; the store decides by the fence who can write. A node gives up what it owns by its
+own monotonic clock, well before the engine lets another have it: that nobody acts is better than that two do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from freshet.engines.base import Lease
+from freshet.errors import EngineUnavailable, FreshetError
+from freshet.node.owners import Site
+from freshet.runtime.clock import Timer
+from freshet.runtime.locks import Locks
+from freshet.runtime.tasks import Tasks
+from freshet.stores.base import Store
+
+log = logging.getLogger("freshet.ownership")
+
+RENEWED_AT, GIVEN_UP_AT = 1 / 3, 2 / 3  # of the lease's time, since the last renewal was asked for
+TRIES = 3  # of a take-over that takes longer than the lease
+TICK = 1 / 12  # of the lease's time: so often it is looked what is to be renewed
+
+
+class NotOwner(FreshetError):
+    """Another node owns it, or nobody does at the moment. What was asked was not done."""
+
+
+class Owned(NamedTuple):
+    """fence: the store's. until: monotonic seconds."""
+
+    lease: Lease
+    fence: int
+    until: float
+
+
+class Leases:
+    """ttl: seconds after which others may take over what a node owned that is gone.
+
+    lost: called with what is not owned any more, though it was not released.
+    """
+
+    def __init__(self, node: Site, store: Store, ttl: float, lost: Callable[[str], None]) -> None:
+        self._node = node
+        self._store = store
+        self._ttl = ttl
+        self._lost = lost
+        self._owned: dict[str, Owned] = {}
+        self._locks = Locks[str]()
+        self._tasks = Tasks()
+        self._timer: Timer | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._running = False
+
+    def __len__(self) -> int:
+        """How many names this node owns."""
+        return len(self._owned)
+
+    def start(self) -> None:
+        self._running = True
+        self._timer = self._node.clock.call_later(self._ttl * TICK, self._tick)
+
+    async def stop(self) -> None:
+        """Release all that is owned, and acquire nothing any more."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._tasks.stop()
+        for name in list(self._owned):
+            await self.release(name)
+
+    def fence(self, name: str) -> int:
+        """With which to write. Raises `NotOwner`."""
+        owned = self._owned.get(name)
+        if owned is None:
+            raise NotOwner(f"{name!r} is not owned by this node")
+        if self._node.clock.monotonic() >= owned.until:
+            self.lose(name)
+            raise NotOwner(f"the lease of {name!r} was not renewed in time")
+        return owned.fence
+
+    def lose(self, name: str) -> None:
+        """It is another's now, or will be: the store or the engine said so, or the time is over."""
+        if self._owned.pop(name, None) is not None:
+            self._lost(name)
+
+    async def acquire(self, name: str) -> str:
+        """The node that owns `name`: this one from now on, if nobody does.
+
+        Then those that owned it before can write nothing any more. Raises `EngineUnavailable`, `StoreUnavailable`.
+        """
+        if not self._locks.take(name):
+            await self._locks.wait(name)
+        try:
+            with suppress(NotOwner):
+                self.fence(name)
+                return self._node.id
+            return await self._take(name)
+        finally:
+            self._locks.release(name)
+
+    async def _take(self, name: str) -> str:
+        if not self._running:
+            raise EngineUnavailable("this node stops")
+        clock, claimed, fence = self._node.clock, None, 0
+        for _ in range(TRIES):
+            began = clock.monotonic()
+            lease = await self._node.engine.take_lease(name, self._node.id, self._ttl)
+            if lease.owner != self._node.id:
+                return lease.owner
+            try:
+                if lease != claimed:  # else it was renewed: nobody has had it since its fence was claimed
+                    fence, claimed = await self._store.claim(name, lease.fence), lease
+            except BaseException:
+                with suppress(EngineUnavailable):
+                    await self._node.engine.release_lease(name, lease)
+                raise
+            until = began + self._ttl * GIVEN_UP_AT
+            if clock.monotonic() < until:
+                self._owned[name] = Owned(lease, fence, until)
+                return self._node.id
+        raise EngineUnavailable(f"to take over {name!r} takes longer than its lease: set rooms.lease higher")
+
+    async def release(self, name: str) -> None:
+        """Let another node have it, whichever is asked next."""
+        if not self._locks.take(name):
+            await self._locks.wait(name)
+        try:
+            owned = self._owned.pop(name, None)
+            if owned is not None:
+                with suppress(EngineUnavailable):  # it ends by itself
+                    await self._node.engine.release_lease(name, owned.lease)
+        finally:
+            self._locks.release(name)
+
+    # ------------------------------------------------------------------------------------------------------- renewal
+
+    def _tick(self) -> None:
+        self._timer = self._node.clock.call_later(self._ttl * TICK, self._tick)
+        now = self._node.clock.monotonic()
+        over = [name for name, owned in self._owned.items() if owned.until <= now]
+        if over:
+            log.warning("ownership: %d leases were not renewed in time, they are given up: %r, ...", len(over), over[0])
+        for name in over:
+            self.lose(name)
+        due = now + self._ttl * (GIVEN_UP_AT - RENEWED_AT)
+        asked = {name: owned for name, owned in self._owned.items() if owned.until <= due}
+        if asked and (self._renewing is None or self._renewing.done()):
+            self._renewing = self._tasks.start(self._renew(asked, now), "ownership: renew leases")
+
+    async def _renew(self, asked: dict[str, Owned], began: float) -> None:
+        fences = {name: owned.lease.fence for name, owned in asked.items()}
+        try:
+            renewed = await self._node.engine.renew_leases(self._node.id, fences, self._ttl)
+        except EngineUnavailable as why:
+            log.warning("ownership: %d leases were not renewed (%s), trying again", len(asked), why)
+            return
+        until = began + self._ttl * GIVEN_UP_AT
+        kept = {
+            name: owned for name, owned in asked.items() if self._owned.get(name) is owned
+        }  # not released meanwhile
+        self._owned |= {name: owned._replace(until=until) for name, owned in kept.items() if name in renewed}
+        lost = [name for name in kept if name not in renewed]
+        if lost:
+            log.warning(
+                "ownership: %d leases are no longer this node's, they are given up: %r, ...", len(lost), lost[0]
+            )
+        for name in lost:
+            self.lose(name)

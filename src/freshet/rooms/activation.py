@@ -1,0 +1,238 @@
+"""A room in memory: its instance, its mailbox, and the one task that works it off while there is something in it."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from freshet.errors import FreshetError, Refusal, StaleOwner
+from freshet.model.log import Kind
+from freshet.observe.logs import BoundedLog
+from freshet.ownership.leases import NotOwner
+from freshet.rooms.messages import RoomReply, RoomRequest, decode_reply
+from freshet.rooms.room import Room, RoomSession, RoomStore
+from freshet.rooms.rule import RoomRule
+from freshet.rooms.step import Outside, RoomStep
+from freshet.runtime.tasks import Tasks
+from freshet.stores.base import Change
+
+log = logging.getLogger("freshet.rooms")
+bounded_log = BoundedLog(log)
+
+STOP = RoomRequest("stop")
+FIRST_RETRY, LAST_RETRY = 2.0, 128.0  # seconds before an alarm whose hook failed is called again
+
+
+class WaitingRequest(NamedTuple):
+    """A request in a mailbox. again: it may have been carried out before."""
+
+    id: str
+    request: RoomRequest
+    again: bool
+    done: "asyncio.Future[RoomReply]"
+
+
+class Activation:
+    """limit: requests in the mailbox. idle: seconds after which it leaves memory. closed: called once when it has.
+
+    lost: called when another node has taken it over. Implements `wheel.Member`.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        rule: RoomRule,
+        parameters: Mapping[str, str],
+        outside: Outside,
+        tasks: Tasks,
+        *,
+        limit: int,
+        idle: float,
+        closed: Callable[["Activation"], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self.channel = channel
+        self.slot = -1
+        self._rule = rule
+        self._parameters = parameters
+        self._outside = outside
+        self._tasks = tasks
+        self._limit = limit
+        self._idle = idle
+        self._closed = closed
+        self._lost = lost
+        self._step = RoomStep(channel, outside)
+        self._room: Room | None = None
+        self._mailbox: deque[WaitingRequest] = deque()
+        self._working: asyncio.Task[None] | None = None
+        self._failures = 0  # of its alarm, in a row
+        self._over = False
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether there is an instance in memory."""
+        return self._room is not None
+
+    def ask(self, id: str, request: RoomRequest, again: bool) -> "asyncio.Future[RoomReply]":
+        """Put a request into the mailbox. What this gives has the reply, or raises what the store does."""
+        done: asyncio.Future[RoomReply] = asyncio.get_running_loop().create_future()
+        if self._over:
+            done.set_exception(NotOwner(self.channel))
+        elif len(self._mailbox) >= self._limit and request.what in ("join", "message"):
+            done.set_result(RoomReply.refused(Refusal.too_many_requests("too many messages wait in this room")))
+        else:
+            self._mailbox.append(WaitingRequest(id, request, again, done))
+            if self._working is None:
+                self._working = self._tasks.start(self._work(), "rooms: a mailbox", may_fail=False)
+        return done
+
+    def visit(self, now: float) -> float:
+        """See `wheel.Member`: nothing has happened for a while."""
+        if self._working is None and not self._over:
+            self.stop()
+        return 0
+
+    def stop(self) -> "asyncio.Future[RoomReply]":
+        """Leave memory in good order, behind what is in the mailbox."""
+        return self.ask("", STOP, again=False)
+
+    def abandon(self) -> None:
+        """Another node has it, or may: whatever it does ends where it is, and the mailbox goes to the other one."""
+        self._over = True
+        self._outside.node.wheel.cancel(self)
+        if self._working is not None and self._working is not asyncio.current_task():
+            self._working.cancel()
+        else:
+            self._fail_all()
+
+    def _fail_all(self) -> None:
+        while self._mailbox:
+            self._settle(self._mailbox.popleft(), NotOwner(self.channel))
+
+    @staticmethod
+    def _settle(it: WaitingRequest, reply: RoomReply | FreshetError) -> None:
+        if it.done.done():
+            return
+        if it.request is STOP:
+            it.done.set_result(RoomReply())  # whoever waits for it wants to know that it is over
+        elif isinstance(reply, RoomReply):
+            it.done.set_result(reply)
+        elif isinstance(reply, Refusal):
+            it.done.set_result(RoomReply.refused(reply))
+        else:
+            it.done.set_exception(reply)
+
+    # --------------------------------------------------------------------------------------------------- the mailbox
+
+    async def _work(self) -> None:
+        try:
+            while self._mailbox and not self._over:
+                it = self._mailbox[0]  # it stays there until it is done: what is abandoned goes to another node
+                await self._take(it)
+                if self._mailbox and self._mailbox[0] is it:
+                    self._mailbox.popleft()
+                if it.request is STOP and not self._mailbox:
+                    self._over = True
+        finally:
+            self._working = None
+            if self._over:
+                self._fail_all()
+                self._outside.node.wheel.cancel(self)
+                self._closed(self)
+            else:
+                self._outside.node.wheel.schedule(self, self._idle)
+
+    async def _take(self, it: WaitingRequest) -> None:
+        """One request, and its reply. Raises CancelledError when the room was abandoned meanwhile."""
+        reply: RoomReply | FreshetError
+        try:
+            reply = await self._carry_out(it)
+        except (StaleOwner, NotOwner) as why:
+            log.warning("rooms: %r was taken over by another node: %s", self.channel, why)
+            self._over = True
+            self._settle(it, NotOwner(self.channel))
+            self._lost(self.channel)
+            return
+        except FreshetError as why:
+            reply = why
+        except Exception:
+            log.exception("rooms: %r failed, it begins anew from its store", self.channel)
+            reply = Refusal.internal()
+        if isinstance(reply, FreshetError):
+            self._room = None
+        self._settle(it, reply)
+
+    async def _carry_out(self, it: WaitingRequest) -> RoomReply:
+        """Raises what makes the room begin anew."""
+        if it.again and (known := await self._outside.store.reply(self.channel, it.id)) is not None:
+            return decode_reply(known)
+        self._outside.fence(self.channel)
+        if it.request.what == "stop":
+            return await self._stop()
+        if it.request.what == "alarm":
+            return await self._ring(it)
+        if self._room is None:
+            await self._start()
+        try:
+            return await self._run(f"on_{it.request.what}", it)
+        except Refusal as why:
+            if self._step.has_written or why.temporary:
+                raise  # what the instance has in its attributes may be what it could not keep
+            return RoomReply.refused(why)
+
+    async def _start(self) -> None:
+        room = self._rule.room()
+        room.channel, room.parameters = self.channel, self._parameters
+        room.store, room._step = RoomStore(self._step), self._step
+        self._room = room
+        await self._run("on_start", None)
+
+    async def _stop(self) -> RoomReply:
+        try:
+            return await self._run("on_stop", None) if self._room is not None else RoomReply()
+        finally:
+            self._room = None
+
+    async def _ring(self, it: WaitingRequest) -> RoomReply:
+        outside = self._outside
+        at, now = await outside.store.alarm(self.channel), outside.node.clock.wall()
+        if at is None or at > now:
+            return RoomReply()  # it was set anew, or another node was quicker
+        try:
+            if self._room is None:
+                await self._start()
+            reply = await self._run("on_alarm", it)
+        except (StaleOwner, NotOwner):
+            raise
+        except Exception:
+            later = outside.node.clock.wall() + min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
+            self._failures = min(self._failures + 1, 10)
+            await outside.store.commit(self.channel, outside.fence(self.channel), Change(alarm=later))
+            outside.alarm(self.channel, later)
+            raise
+        self._failures = 0
+        return reply
+
+    async def _run(self, name: str, it: WaitingRequest | None) -> RoomReply:
+        """A hook, within its time, and what it did made durable and let out."""
+        step, request = self._step, it.request if it is not None else STOP
+        step.begin(request.visitor, joining=name == "on_join")
+        try:
+            if (hook := self._rule.hooks.get(name)) is not None:
+                arguments: list[Any] = [self._room]
+                if request.visitor.client:
+                    arguments.append(RoomSession(request.visitor, step))
+                if name == "on_message":
+                    arguments.append(_given(request))
+                await self._outside.node.invoking.invoke(hook, None, *arguments, data=request.data)
+            return await step.commit(it.id if it is not None else "", alarm=name == "on_alarm")
+        finally:
+            step.open = False
+
+
+def _given(request: RoomRequest) -> str | bytes | memoryview:
+    """What a client published, as hooks get it: see `commands.publishing`."""
+    if request.kind is Kind.TEXT:
+        return request.data.decode()
+    return memoryview(request.data) if request.kind is Kind.BYTES else request.data

@@ -1,0 +1,70 @@
+"""What nodes send one another for rooms, in MessagePack: requests to a room's owner, and what goes to clients."""
+
+import msgspec
+
+from freshet.errors import Refusal
+from freshet.model.log import Kind, Publication
+
+
+class RoomVisitor(msgspec.Struct, array_like=True, frozen=True):
+    """A client of a room, as its node sends it along. info, claims: JSON. state: what the room keeps for it."""
+
+    node: str
+    client: str
+    user: str = ""
+    info: bytes = b""
+    claims: bytes = b""
+    state: bytes = b""
+
+
+class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
+    """What happens in a room. what: join, leave, message, alarm. data: of `kind`."""
+
+    what: str
+    visitor: RoomVisitor = RoomVisitor("", "")
+    data: bytes = b""
+    kind: Kind = Kind.JSON
+
+
+class Direct(msgspec.Struct, array_like=True, frozen=True):
+    """What one client alone gets in a room's channel: a publication that is in no log.
+
+    state: instead, what the room keeps for it from now on. code, reason: instead, it is disconnected.
+    """
+
+    channel: str
+    client: str
+    data: bytes = b""
+    kind: Kind = Kind.JSON
+    tags: dict[str, str] | None = None
+    state: bytes | None = None
+    code: int = 0
+    reason: str = ""
+
+    def publication(self) -> Publication:
+        return Publication(self.data, 0, self.kind, self.tags)
+
+
+class RoomReply(msgspec.Struct, array_like=True, frozen=True):
+    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. state: its, if it is new."""
+
+    code: int = 0
+    message: str = ""
+    temporary: bool = False
+    greeting: list[Direct] = []
+    state: bytes | None = None
+
+    @classmethod
+    def refused(cls, why: Refusal) -> "RoomReply":
+        return cls(why.code, why.message, why.temporary)
+
+    def check(self) -> None:
+        """Raises `Refusal` if it is one."""
+        if self.code:
+            raise Refusal(self.code, self.message, temporary=self.temporary)
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(RoomRequest).decode
+decode_reply = msgspec.msgpack.Decoder(RoomReply).decode
+decode_direct = msgspec.msgpack.Decoder(Direct).decode

@@ -1,0 +1,255 @@
+"""The rooms of a node: what happens in their channels goes to the one activation in the cluster, and back."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal, StoreUnavailable
+from freshet.model.events import Published
+from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, PublishOptions
+from freshet.node.owners import Site
+from freshet.observe.logs import BoundedLog
+from freshet.ownership.forwarding import Forwarding
+from freshet.ownership.leases import Leases
+from freshet.rooms.activation import Activation
+from freshet.rooms.alarms import Alarms
+from freshet.rooms.messages import (
+    Direct,
+    RoomReply,
+    RoomRequest,
+    RoomVisitor,
+    decode_direct,
+    decode_reply,
+    decode_request,
+    encode,
+)
+from freshet.rooms.rule import RoomRule
+from freshet.rooms.step import Outside
+from freshet.runtime.tasks import Tasks
+from freshet.session.session import Session
+from freshet.stores.base import Store
+
+log = logging.getLogger("freshet.rooms")
+bounded_log = BoundedLog(log)
+
+REQUEST, DIRECT = "room", "room:direct"
+
+
+class Occupant:
+    """A client of this node in a room, and what the room keeps for it."""
+
+    __slots__ = ("session", "state")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.state = b""
+
+
+class NodeRooms:
+    """make_store: by its URL; called when the node starts and there are rooms. Implements `owners.Door` and `.Part`."""
+
+    def __init__(self, node: Site, make_store: Callable[[str], Store]) -> None:
+        self._node = node
+        self._options = node.config.rooms
+        self._make_store = make_store
+        self._has_rules = False
+        self._store: Store | None = None
+        self._active: dict[str, Activation] = {}
+        self._occupants: dict[str, dict[str, Occupant]] = {}
+        self._work, self._errands = Tasks(), Tasks()
+        node.owners["room"] = self.publish
+        node.doors["room"] = self
+        node.parts.append(self)
+
+    def add(self, rule: RoomRule) -> None:
+        """Raises ConfigError once the node runs."""
+        if self._node.state == "ready" and self._store is None:
+            raise ConfigError("rooms", "the first room must be registered before the application starts")
+        self._has_rules = True
+        self._node.rules.add(rule)
+
+    def statistics(self) -> tuple[int, int]:
+        """How many rooms this node owns, and how many of them are in memory."""
+        return len(self._active), sum(1 for it in self._active.values() if it.is_awake)
+
+    async def start(self) -> None:
+        """Raises ConfigError when nodes would not share what rooms keep, and `StoreUnavailable`."""
+        if not self._has_rules:
+            return
+        node, options = self._node, self._options
+        store = self._make_store(options.store)
+        if node.engine.shared and store.reach == "process":
+            raise ConfigError("rooms.store", f"several processes cannot share {options.store!r}")
+        if node.engine.shared and store.reach == "host":
+            log.warning("rooms: all nodes have to be on this host, for they share %s", options.store)
+        await store.start()
+        self._store = store
+        self._leases = Leases(node, store, options.lease, self._on_lost)
+        self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
+        self._alarms = Alarms(node, store, self._fire)
+        node.bus.handlers[DIRECT] = self._on_direct
+        self._leases.start()
+        self._alarms.start()
+
+    async def stop(self) -> None:
+        """Let what runs come to its end, in bounded time, and other nodes have the rooms."""
+        if self._store is None:
+            return
+        grace = self._node.config.timing.close_timeout
+        await self._alarms.stop()
+        await self._errands.stop(grace)
+        stopping = [activation.stop() for activation in self._active.values()]
+        if stopping:
+            await asyncio.wait(stopping, timeout=grace)
+        await self._work.stop()
+        for activation in list(self._active.values()):
+            activation.abandon()  # its hook did not end in time
+        self._active.clear()
+        await self._leases.stop()
+        await self._errands.stop()
+        await self._store.stop()
+        self._store = None
+
+    # ------------------------------------------------------------------------------------------ what clients bring
+
+    async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        """What a client publishes is a message to the room; what the server does is broadcast by it."""
+        if options.info is None:
+            return await self._node.engine.publish(channel, data, options)
+        occupant = self._occupants.get(channel, {}).get(options.info.client)
+        visitor = self._visitor(options.info, occupant)
+        reply = await self._ask(channel, RoomRequest("message", visitor, data, options.kind))
+        if reply.state is not None and occupant is not None:
+            occupant.state = reply.state
+        return NOWHERE
+
+    async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
+        """See `owners.Door`."""
+        occupant = Occupant(session)
+        self._occupants.setdefault(channel, {})[session.id] = occupant
+        if "on_join" not in _rule(self._node, channel).hooks:
+            return []
+        try:
+            visitor = self._visitor(session.client_info(), occupant)
+            reply = await self._ask(channel, RoomRequest("join", visitor, data))
+        except Refusal:
+            self._forget(session, channel)
+            raise
+        if reply.state is not None:
+            occupant.state = reply.state
+        return [it.publication() for it in reply.greeting]
+
+    def leave(self, session: Session, channel: str) -> None:
+        """See `owners.Door`."""
+        occupant = self._forget(session, channel)
+        if occupant is not None and "on_leave" in _rule(self._node, channel).hooks:
+            visitor = self._visitor(session.client_info(), occupant)
+            self._errands.start(self._ask(channel, RoomRequest("leave", visitor)), "rooms: a client left")
+
+    def _forget(self, session: Session, channel: str) -> Occupant | None:
+        here = self._occupants.get(channel, {})
+        occupant = here.get(session.id)
+        if occupant is None or occupant.session is not session:
+            return None
+        del here[session.id]
+        if not here:
+            del self._occupants[channel]
+        return occupant
+
+    def _visitor(self, info: ClientInfo, occupant: Occupant | None) -> RoomVisitor:
+        claims = occupant.session.token_claims if occupant is not None else b""
+        state = occupant.state if occupant is not None else b""
+        return RoomVisitor(self._node.id, info.client, info.user, bytes(info.conn_info), claims, state)
+
+    async def _ask(self, channel: str, request: RoomRequest) -> RoomReply:
+        """Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done."""
+        if self._store is None:
+            raise EngineUnavailable("rooms do not run")
+        timeout = self._node.config.timing.hook_timeout + 2 * self._options.lease
+        try:
+            reply = decode_reply(await self._forwarding.call(channel, encode(request), timeout))
+        except StoreUnavailable as why:
+            bounded_log.warning("store", "rooms: the store is away, messages get an error: %s", why)
+            raise Refusal.internal() from None
+        reply.check()
+        return reply
+
+    # ---------------------------------------------------------------------------------------------- rooms of this node
+
+    async def _serve(self, channel: str, id: str, body: bytes, again: bool) -> bytes:
+        """See `forwarding.Serve`."""
+        self._leases.fence(channel)
+        activation = self._active.get(channel) or self._activate(channel)
+        return encode(await activation.ask(id, decode_request(body), again))
+
+    def _activate(self, channel: str) -> Activation:
+        assert self._store is not None  # who serves runs
+        rule, parameters = self._node.rules.find(channel)
+        assert isinstance(rule, RoomRule)  # by its owner
+        outside = Outside(self._node, self._store, rule, self._leases.fence, self._deliver, self._alarms.note)
+        activation = self._active[channel] = Activation(
+            channel,
+            rule,
+            parameters,
+            outside,
+            self._work,
+            limit=self._options.mailbox,
+            idle=self._options.idle,
+            closed=self._on_closed,
+            lost=self._leases.lose,
+        )
+        return activation
+
+    def _on_closed(self, activation: Activation) -> None:
+        """It has left memory: another node may have it."""
+        if self._active.get(activation.channel) is activation:
+            del self._active[activation.channel]
+            self._errands.start(self._leases.release(activation.channel), "rooms: release a lease")
+
+    def _on_lost(self, channel: str) -> None:
+        if (activation := self._active.pop(channel, None)) is not None:
+            activation.abandon()
+
+    def _fire(self, channel: str) -> None:
+        self._errands.start(self._ring(channel), "rooms: an alarm")
+
+    async def _ring(self, channel: str) -> None:
+        try:
+            await self._ask(channel, RoomRequest("alarm"))
+        except Refusal:
+            pass  # it has been logged where it failed
+        except FreshetError as why:
+            bounded_log.warning("alarm", "rooms: an alarm could not be fired, it will be: %s", why)
+
+    # ------------------------------------------------------------------------------------------------- to one client
+
+    async def _deliver(self, node: str, it: Direct) -> None:
+        if node == self._node.id:
+            self._to_client(it)
+        else:
+            await self._node.bus.send(node, DIRECT, encode(it))
+
+    async def _on_direct(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        self._to_client(decode_direct(body))
+        return b""
+
+    def _to_client(self, it: Direct) -> None:
+        occupant = self._occupants.get(it.channel, {}).get(it.client)
+        if occupant is None:
+            return  # it has left
+        session = occupant.session
+        if it.state is not None:
+            occupant.state = it.state
+        elif it.code:
+            session.close(Disconnect(it.code, it.reason))
+        elif it.channel in session.subscriptions:
+            self._node.turn.flush()  # behind what was broadcast before
+            session.push(Published(it.channel, it.publication()))
+        elif (reservation := session.reserved(it.channel)) is not None:
+            reservation.greeting.append(it.publication())
+
+
+def _rule(node: Site, channel: str) -> RoomRule:
+    rule, _ = node.rules.find(channel)
+    assert isinstance(rule, RoomRule)  # by its owner
+    return rule

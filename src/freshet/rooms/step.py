@@ -1,0 +1,173 @@
+"""One step of a room: what a hook reads and writes, and what is to go out once that is durable."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from freshet.errors import FreshetError
+from freshet.model.log import Kind, PublishOptions
+from freshet.node.owners import Site
+from freshet.rooms.messages import Direct, RoomReply, RoomVisitor, encode
+from freshet.rules.rules import ChannelRule
+from freshet.stores.base import KEEP, Change, Store
+
+log = logging.getLogger("freshet.rooms")
+
+
+Outgoing: TypeAlias = tuple[str, Direct] | tuple[bytes, PublishOptions]
+"""A node, and what one of its clients gets; or what is broadcast."""
+
+
+class Outside(NamedTuple):
+    """What a room's steps act on. deliver: to a client, wherever it is: its node, and what it gets. alarm: noted."""
+
+    node: Site
+    store: Store
+    rule: ChannelRule
+    fence: Callable[[str], int]
+    deliver: Callable[[str, Direct], Awaitable[None]]
+    alarm: Callable[[str, float | None], None]
+
+
+class RoomStep:
+    """The transaction that is open in a room, and its output gate.
+
+    What is written waits for `commit`; what goes out waits with it. When `commit` raises, both are dropped.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_clear",
+        "_entries",
+        "_greeting",
+        "_joining",
+        "_outgoing",
+        "_outside",
+        "_visitor",
+        "channel",
+        "open",
+        "state",
+    )
+
+    def __init__(self, channel: str, outside: Outside) -> None:
+        self.channel = channel
+        self._outside = outside
+        self.open = False
+        self.begin(RoomVisitor("", ""))
+
+    def begin(self, visitor: RoomVisitor, *, joining: bool = False) -> None:
+        """visitor: whose request this is about. joining: what it is sent goes with the reply."""
+        self.open = True
+        self._visitor = visitor
+        self._joining = joining
+        self.state: bytes | None = None
+        self._greeting: list[Direct] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries: dict[str, bytes | None] = {}
+        self._clear = False
+        self._alarm: float | None = KEEP
+        self._outgoing: list[Outgoing] = []
+
+    @property
+    def has_written(self) -> bool:
+        """Whether there is something that has to be durable before anything goes out."""
+        return bool(self._entries) or self._clear or self._alarm != KEEP
+
+    # ------------------------------------------------------------------------------------------------- what hooks do
+
+    def _check(self) -> None:
+        if not self.open:
+            raise RuntimeError("a room is used by its hooks alone, while they run; tasks that they begin cannot use it")
+
+    async def read(self, key: str) -> bytes | None:
+        self._check()
+        if key in self._entries:
+            return self._entries[key]
+        if self._clear:
+            return None
+        return (await self._outside.store.get(self.channel, [key])).get(key)
+
+    async def scan(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """As the store would answer if what was written so far were in it."""
+        self._check()
+        mine = {key: value for key, value in self._entries.items() if key.startswith(prefix) and key > after}
+        kept: list[tuple[str, bytes]] = []
+        if not self._clear:
+            enough = limit if limit < 0 else limit + len(mine)
+            kept = await self._outside.store.scan(self.channel, prefix, after, enough)
+        found = sorted((key, value) for key, value in {**dict(kept), **mine}.items() if value is not None)
+        return found if limit < 0 else found[:limit]
+
+    def write(self, key: str, value: bytes | None) -> None:
+        self._check()
+        self._entries[key] = value
+
+    def clear(self) -> None:
+        self._check()
+        self._clear = True
+        self._entries.clear()
+
+    def set_alarm(self, seconds: float | None) -> None:
+        self._check()
+        self._alarm = None if seconds is None else self._outside.node.clock.wall() + max(0.0, seconds)
+
+    def broadcast(self, data: bytes, kind: Kind, tags: Mapping[str, str] | None) -> None:
+        self._check()
+        options = PublishOptions(kind, self._outside.rule.history, dict(tags) if tags else None)
+        self._outgoing.append((data, options))
+
+    def send(self, visitor: RoomVisitor, it: Direct) -> None:
+        self._check()
+        if self._joining and visitor.client == self._visitor.client and not it.code:
+            self._greeting.append(it)
+        else:
+            self._outgoing.append((visitor.node, it))
+
+    def change_state(self, visitor: RoomVisitor) -> None:
+        self._check()
+        if visitor.client == self._visitor.client:
+            self.state = visitor.state
+        else:
+            self._outgoing.append((visitor.node, Direct(self.channel, visitor.client, state=visitor.state)))
+
+    # ------------------------------------------------------------------------------------------------------- the gate
+
+    async def commit(self, request: str = "", *, alarm: bool = False) -> RoomReply:
+        """Make durable what was written, then let out what waits for that. The answer is the reply to the request.
+
+        request: whose reply is remembered with what was written; empty: it is not over yet. alarm: it was the alarm,
+        which is over then unless it was set anew.
+
+        Raises `StaleOwner`, `NotOwner`, `StoreUnavailable`: nothing has gone out then.
+        """
+        self._check()
+        if alarm and self._alarm == KEEP:
+            self._alarm = None
+        reply = RoomReply(greeting=self._greeting, state=self.state)
+        try:
+            fence = self._outside.fence(self.channel)
+            if self.has_written:
+                remembered = (request, encode(reply)) if request else None
+                change = Change(self._entries, self._clear, self._alarm, remembered)
+                await self._outside.store.commit(self.channel, fence, change)
+        except BaseException:
+            self.open = False  # a hook that goes on all the same has no store any more
+            raise
+        if self._alarm != KEEP:
+            self._outside.alarm(self.channel, self._alarm)
+        outgoing = self._outgoing
+        self._forget()
+        await self._let_out(outgoing)
+        return reply
+
+    async def _let_out(self, outgoing: list[Outgoing]) -> None:
+        for place, what in outgoing:
+            try:
+                if isinstance(what, Direct):
+                    await self._outside.deliver(str(place), what)
+                elif isinstance(place, bytes):
+                    await self._outside.node.engine.publish(self.channel, place, what)
+            except FreshetError as why:  # what was written stays, and the room goes on from there
+                log.warning("rooms: a broadcast of %r did not go out: %s", self.channel, why)

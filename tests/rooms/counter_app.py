@@ -1,0 +1,46 @@
+"""A server with rooms that count. A message may say where in a hook the process is to stop, or to be killed."""
+
+import os
+import signal
+from typing import Any
+
+from freshet import Freshet, Room, RoomSession
+
+live = Freshet.from_config()
+
+
+@live.room("counter:{name}", publish="subscriber")
+class Counter(Room):
+    async def on_join(self, session: RoomSession) -> None:
+        await session.send({"kept": await self.store.get("value", 0)})
+
+    async def on_message(self, session: RoomSession, data: dict[str, Any]) -> None:
+        value = await self.store.get("value", 0) + 1
+        if data.get("stop") == os.getpid():
+            os.kill(os.getpid(), signal.SIGSTOP)  # it goes on from here, with a value that is old by then
+        await self.store.put("value", value)
+        await session.send({"id": data["id"], "value": value, "pid": os.getpid()})
+
+
+def _die(*arguments: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@live.room("loud:{name}")
+class Loud(Room):
+    """Broadcasts what it counts. It is killed between the write and what it sends, or before the write."""
+
+    async def on_join(self, session: RoomSession) -> None:
+        await session.send({"kept": await self.store.get("value", 0)})
+
+    async def on_message(self, session: RoomSession, data: dict[str, Any]) -> None:
+        value = await self.store.get("value", 0) + 1
+        await self.store.put("value", value)
+        await self.broadcast({"value": value})
+        if data["die"]:
+            store = live._rooms._store
+            assert store is not None
+            if data["die"] == "before the write":
+                store.commit = _die  # type: ignore[method-assign]
+            else:
+                live._node.engine.publish = _die  # type: ignore[method-assign]
