@@ -19,7 +19,9 @@ JOINED = re.sub(r'"\s+f?"', "", SOURCE)  # texts that are written on several lin
 def test_a_text_that_is_explained_is_one_that_is_said(text: str) -> None:
     (quoted, *_) = re.findall("`([^`]+)`", text)
     quoted = re.sub(r"^3\d\d\d ", "", quoted)
-    pieces = [piece.strip() for piece in re.split(r"'[^']*'|app:api|\{.*?\}|=\.\.\.|\bint\b|\bHistory\b|\. |[(),:]", quoted)]
+    pieces = [
+        piece.strip() for piece in re.split(r"'[^']*'|app:api|\{.*?\}|=\.\.\.|\bint\b|\bHistory\b|\. |[(),:]", quoted)
+    ]
     said = [piece for piece in pieces if len(piece) > 3]
     assert said
     assert [piece for piece in said if piece not in JOINED] == []
