@@ -39,7 +39,8 @@ from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.model.log import Position
-from freshet.node.node import Node, Statistics
+from freshet.node.node import Node
+from freshet.observe.counts import Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
@@ -169,7 +170,9 @@ class Freshet(Calls):
         addresses = AddressLimits(
             config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
         )
-        opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
+        opening = Opening(
+            origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
+        )
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         health, internal = Health(lambda: node.state), config.internal
