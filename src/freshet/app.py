@@ -44,6 +44,7 @@ from freshet.observe.counts import Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
+from freshet.ops.statsd import StatsdExporter
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
@@ -175,7 +176,9 @@ class Freshet(Calls):
         )
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        health, internal = Health(lambda: node.state), config.internal
+        internal = config.internal
+        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         if config.tls.certificate and server.tls is None:  # the command line comes first
