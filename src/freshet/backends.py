@@ -1,6 +1,7 @@
 """Which engine and which store an URL names."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from freshet.config import Config
 from freshet.engines.base import Engine
@@ -14,6 +15,7 @@ from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.places import WorkerPlaces
 from freshet.runtime.server import SERVER
 from freshet.stores.base import Store
 from freshet.stores.memory import MemoryStore
@@ -42,6 +44,8 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
     if not engine.shared and server is not None and server.hub:
         wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
         return LocalEngine(server.hub, wanted)
+    if server is not None and server.hub:
+        engine.places = WorkerPlaces(Path(server.hub).parent)
     return engine
 
 

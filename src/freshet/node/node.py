@@ -96,6 +96,8 @@ class Node:
         """Raises `EngineUnavailable`."""
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.bus.receive))
         self.wheel.start()
+        if self.engine.places is not None:
+            self.engine.places.take(self.id)
         await self.bus.announce()
         await self.revoking.start()
         await self.webhooks.start(self.id)
@@ -146,6 +148,8 @@ class Node:
         if self.tokens is not None:
             await self.tokens.stop()
         await self.engine.stop()
+        if self.engine.places is not None:
+            self.engine.places.leave()
 
     def _occupancy(self, channel: str, occupied: bool) -> None:
         rule, _ = self.rules.find(channel)
