@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
-from freshet.backends import engine_of, store_of
+from freshet.backends import engine_of, store_of, tracing_of
 from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
@@ -142,6 +142,8 @@ class Freshet(Calls):
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine, tokens, clock, webhooks)
+        if (tracing := tracing_of(config)) is not None:
+            node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
@@ -404,7 +406,11 @@ class Freshet(Calls):
                 )
                 self._in_lifespan = True
             await self._start()
-        await app(scope, receive, send)
+        if self._node.tracing is None:
+            await app(scope, receive, send)
+            return
+        with self._node.tracing.taken_from(scope["headers"]):
+            await app(scope, receive, send)
 
     def _started(self) -> asyncio.Task[None] | None:
         """Its start, in this event loop. Raises RuntimeError when it runs in another one."""

@@ -1,4 +1,4 @@
-"""Which engine and which store an URL names."""
+"""Which engine and which store an URL names, and who traces messages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError
+from freshet.observe.tracing import Tracing
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.places import WorkerPlaces
 from freshet.runtime.server import SERVER
@@ -55,6 +56,17 @@ def _postgres(url: str, clock: Clock) -> Store:
     except ModuleNotFoundError:
         raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install freshet[postgres]") from None
     return PostgresStore(url, clock)
+
+
+def tracing_of(config: Config) -> Tracing | None:
+    """None: nothing is traced. Raises ConfigError when the package is missing."""
+    if not config.tracing.enabled:
+        return None
+    try:  # here, so that an application without the package can still be imported
+        from freshet.observe.otel import OpenTelemetryTracing  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ConfigError("tracing.enabled", "it needs a package: pip install freshet[otel]") from None
+    return OpenTelemetryTracing(expose=config.tracing.expose)
 
 
 STORES: dict[str, Callable[[str, Clock], Store]] = {

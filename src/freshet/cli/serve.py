@@ -4,8 +4,9 @@ import os
 import socket
 import sys
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.panel import Panel
@@ -16,10 +17,27 @@ from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.config import Config
 from freshet.errors import ConfigError
+from freshet.observe.logs import LogFormat
 from freshet.runtime.server import TlsFiles
 from freshet.serving.server import announce, log_to_stderr, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, reserve, supervise
+
+
+class LogForm(Enum):
+    """What the command line takes for a `LogFormat`."""
+
+    console = "console"
+    json = "json"
+
+
+class Logs(NamedTuple):
+    level: str
+    form: LogForm
+
+    @property
+    def format(self) -> LogFormat:
+        return "json" if self.form is LogForm.json else "console"
 
 
 def serve(
@@ -42,6 +60,9 @@ def serve(
     ] = "",
     tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its key, if it is not in the same file.")] = "",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[
+        LogForm, typer.Option(help="console, or json: an object a line, with the ids of client and trace.")
+    ] = LogForm.console,
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.
 
@@ -52,7 +73,7 @@ def serve(
       freshet serve app:api --workers 4
       freshet serve --tls-cert cert.pem --tls-key key.pem
     """
-    inherited = Inherited.of(os.environ)
+    inherited, logs = Inherited.of(os.environ), Logs(log_level, log_format)
     running = announce(inherited)
     if tls_key and not tls_cert:
         raise typer.BadParameter("there is no --tls-cert to go with it.", param_hint="--tls-key")
@@ -60,13 +81,13 @@ def serve(
         running.tls = TlsFiles(tls_cert, tls_key)
     if workers > 1 and inherited is None:
         known = _known(None if target else config)
-        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level, known))
+        raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
     if target is not None:
         if config is not None or engine is not None or dev:
             raise typer.BadParameter(
                 f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
             )
-        _listen(_application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, log_level, inherited)
+        _listen(_application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, logs, inherited)
         return
     try:
         live = _standalone(config, engine, dev)
@@ -74,14 +95,14 @@ def serve(
         fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
     if dev and inherited is None:
         _banner(host)
-    _listen(live, "Freshet on ws%s/connection/websocket", host, port, log_level, inherited)
+    _listen(live, "Freshet on ws%s/connection/websocket", host, port, logs, inherited)
 
 
-def _listen(app: Any, says: str, host: str, port: int, log_level: str, inherited: Inherited | None) -> None:
+def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
         err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
 
-    listen(app, host, port, log_level=log_level, inherited=inherited, started=started)
+    listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
 
 
 def _known(config: Path | None) -> Config:
@@ -92,8 +113,8 @@ def _known(config: Path | None) -> Config:
         return Config()
 
 
-def _parent(what: str, host: str, port: int, workers: int, log_level: str, known: Config) -> int:
-    log_to_stderr(log_level)
+def _parent(what: str, host: str, port: int, workers: int, logs: Logs, known: Config) -> int:
+    log_to_stderr(logs.level, logs.format)
     with ExitStack() as ports:
         reserved = ports.enter_context(_reserve(host, port))
         if known.internal.port:

@@ -2,6 +2,8 @@
 
 from time import perf_counter
 
+from msgspec import structs
+
 from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
 from freshet.model.events import Accepted
@@ -37,6 +39,16 @@ async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, opti
 
     Raises as `Engine.publish`, and `Refusal` 106 for what is larger than the engine takes.
     """
+    if node.tracing is None:
+        return await _hand_over(node, rule, channel, data, options)
+    with node.tracing.publishing(channel, rule.match, len(data)) as trace:
+        options = structs.replace(options, stamp=node.stamp(trace))
+        if trace and node.tracing.expose:
+            options = structs.replace(options, tags={**(options.tags or {}), "traceparent": trace})
+        return await _hand_over(node, rule, channel, data, options)
+
+
+async def _hand_over(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:
     began = perf_counter()
     try:
         position = await node.owners[rule.owner](channel, data, options)

@@ -354,6 +354,15 @@ class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 2 * SECONDS
 
 
+class TracingOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Traces of messages by OpenTelemetry; needs `pip install freshet[otel]` and an SDK that the process sets up."""
+
+    enabled: Annotated[bool, Meta(description="A span for each publication, and one for each fan-out.")] = False
+    expose: Annotated[bool, Meta(description="Clients get the trace of a publication, as its tag `traceparent`.")] = (
+        False
+    )
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -410,6 +419,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls: Tls = Tls()
     internal: Internal = Internal()
     health: HealthLimits = HealthLimits()
+    tracing: TracingOptions = TracingOptions()
     websocket: WebSocket = WebSocket()
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ from freshet.model.frame import Frame
 from freshet.model.log import NOWHERE, Position, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
+from freshet.observe.tracing import FanOut
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import Tasks
@@ -63,6 +64,9 @@ class Hub:
         self._tasks = Tasks()
         # Called when a channel got its first subscriber here (True), or lost its last one.
         self.occupancy: Callable[[str, bool], None] | None = None
+        # Called when what is traced has been fanned out.
+        self.traced: Callable[[FanOut], None] | None = None
+        self._fan_outs: list[FanOut] = []  # of this turn
         turn.flush = self.flush
         turn.written = self._written
 
@@ -337,6 +341,8 @@ class Hub:
         if not events:
             return
         self.counts.fanned_out += len(events)
+        if self.traced is not None:
+            self._note(subscribers, events)
         for joining in subscribers.joining:
             joining.queue(events)
         whole: Encoded = {}
@@ -371,8 +377,19 @@ class Hub:
             stamps = stamps[: max(0, passed)]
         self._unwritten += [(stamp, number) for stamp in stamps if stamp is not None]
 
+    def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:
+        """A fan-out begins, which is traced if what it has is."""
+        stamps = [event.publication.stamp for event in events if type(event) is Published]
+        if traces := [stamp.trace for stamp in stamps if stamp is not None and stamp.trace]:
+            number = sum(len(group.outboxes) for group in subscribers.groups.values())
+            self._fan_outs.append(FanOut(subscribers.channel, traces, len(traces), number, time.time_ns()))
+
     def _written(self) -> None:
         """The turn is over: what was fanned out in it has been given to the sockets."""
+        if self._fan_outs and self.traced is not None:
+            fan_outs, self._fan_outs = self._fan_outs, []
+            for fan_out in fan_outs:
+                self.traced(fan_out)
         if not self._unwritten:
             return
         unwritten, self._unwritten = self._unwritten, []

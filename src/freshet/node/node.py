@@ -22,6 +22,7 @@ from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
 from freshet.node.who import Who
 from freshet.observe.counts import Counts, Snapshot, Statistics, add
+from freshet.observe.tracing import Tracing
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import Waiting
 from freshet.policy.revocations import Revocations
@@ -77,6 +78,7 @@ class Node:
         self.invoking = Invoking(self.wheel, timing)
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self.doors: dict[Owner, Door] = {}
+        self.tracing: Tracing | None = None
         self.pulse = Pulse(engine, self.counts, self.tasks, clock.monotonic)
         self.parts: list[Part] = [self.pulse]
         self.leaving = Leaving(
@@ -165,9 +167,14 @@ class Node:
         """Seconds."""
         return self.clock.monotonic() - self._began
 
-    def stamp(self) -> Stamp:
+    def stamp(self, trace: str = "") -> Stamp:
         """For what is published now."""
-        return Stamp(self.clock.wall(), self.id)
+        return Stamp(self.clock.wall(), self.id, trace)
+
+    def trace(self, tracing: Tracing) -> None:
+        """From now on."""
+        self.tracing = tracing
+        self.hub.traced = lambda it: tracing.delivered(it, self.rules.find(it.channel)[0].match)
 
     def returned(self, session: Session) -> None:
         """A client says where it stood: it was here before."""

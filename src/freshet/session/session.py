@@ -417,6 +417,11 @@ class Session:
         return ClientInfo(self.user, self.id, self.info, channel_info)
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """Of a log line that is about it."""
+        return {"client": self.id, "user": self.user} if self.user else {"client": self.id}
+
+    @property
     def way(self) -> Way:
         """How it is connected, for metrics."""
         return self.dialect.label, self.outbox.transport
