@@ -5,7 +5,6 @@ import logging
 import sys
 from typing import Any
 
-import httpx
 import pytest
 from websockets.asyncio.client import connect
 
@@ -72,7 +71,6 @@ async def test_a_server_that_is_asked_for_json_writes_nothing_else(workers: tupl
         async with connect(server.ws("/connection/websocket?token=a-secret-of-theirs")) as client:
             await client.send("what is no command")
             await eventually(lambda: "was disconnected" in server.log(), 10, "a line about that")
-        httpx.get(server.http("/"))
         for found in _lines(server):
             assert {"time", "level", "logger", "message"} <= set(found)
         assert "a-secret-of-theirs" not in server.log()

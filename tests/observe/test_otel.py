@@ -125,7 +125,7 @@ async def test_what_a_hook_publishes_belongs_to_the_span_in_which_it_does(traced
         return f"{span.get_span_context().trace_id:032x}"
 
     async with traced.live.test_client() as client:
-        theirs = await client.call("order")
+        theirs = await client.rpc("order")
     (produced,) = traced.spans(SpanKind.PRODUCER)
     assert trace_of(produced) == theirs
 

@@ -372,10 +372,12 @@ class Hub:
         for frame in frames:
             counts.sent_bytes += frame.size * number
         stamps = [event.publication.stamp for event in events if type(event) is Published]
-        passed = len(each) - (len(events) - len(stamps))  # without who joined or left
+        passed = len(each) - len(events) + len(stamps)  # without who joined or left
         if passed != len(stamps):  # a filter has chosen: which ones does not matter within one turn
             stamps = stamps[: max(0, passed)]
-        self._unwritten += [(stamp, number) for stamp in stamps if stamp is not None]
+        for stamp in stamps:
+            if stamp is not None:
+                self._unwritten.append((stamp, number))
 
     def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:
         """A fan-out begins, which is traced if what it has is."""

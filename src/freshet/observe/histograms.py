@@ -80,7 +80,8 @@ class Histogram(msgspec.Struct, array_like=True):
 
     def observe_since(self, at: float, now: float, number: int = 1) -> None:
         """As `observe`, by the clocks of two machines, which may be wrong."""
-        self.observe(min(max(0.0, now - at), LONGEST), number)
+        seconds = now - at
+        self.observe(seconds if 0.0 <= seconds <= LONGEST else LONGEST if seconds > LONGEST else 0.0, number)
 
     def reached(self) -> list[int]:
         """How many did not exceed each bound, and how many there are."""

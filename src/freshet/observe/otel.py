@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry: of a message, from its publisher to each node that fans it out, and never of each client.
 
-The spans are those of the messaging conventions, in the version of `SCHEMA`. The SDK that the process has set up decides
-what is done with them; without one they go nowhere.
+The spans are those of the messaging conventions, in the version of `SCHEMA`. The SDK that the process has set up
+decides what is done with them; without one they go nowhere.
 """
 
 from collections.abc import Iterable, Iterator
