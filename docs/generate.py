@@ -70,6 +70,8 @@ TABLES = {
     "http": "`[http]`",
     "tls": "`[tls]`",
     "internal": "`[internal]`",
+    "health": "`[health]`",
+    "tracing": "`[tracing]`",
     "websocket": "`[websocket]`",
 }
 ABOUT_TABLES = {
@@ -87,6 +89,8 @@ ABOUT_TABLES = {
     "http": config.Http.__doc__,
     "tls": config.Tls.__doc__,
     "internal": config.Internal.__doc__,
+    "health": config.HealthLimits.__doc__,
+    "tracing": config.TracingOptions.__doc__,
     "websocket": config.WebSocket.__doc__,
 }
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
-from freshet.backends import engine_of, store_of
+from freshet.backends import engine_of, store_of, tracing_of
 from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
@@ -40,10 +40,12 @@ from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.model.log import Position
-from freshet.node.node import Node, Statistics
+from freshet.node.node import Node
+from freshet.observe.counts import Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
+from freshet.ops.statsd import StatsdExporter
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
@@ -141,6 +143,8 @@ class Freshet(Calls):
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine, tokens, clock, webhooks)
+        if (tracing := tracing_of(config)) is not None:
+            node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
@@ -170,10 +174,14 @@ class Freshet(Calls):
         addresses = AddressLimits(
             config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
         )
-        opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
+        opening = Opening(
+            origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
+        )
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        health, internal = Health(lambda: node.state), config.internal
+        internal = config.internal
+        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         if config.tls.certificate and server.tls is None:  # the command line comes first
@@ -401,7 +409,11 @@ class Freshet(Calls):
                 )
                 self._in_lifespan = True
             await self._start()
-        await app(scope, receive, send)
+        if self._node.tracing is None:
+            await app(scope, receive, send)
+            return
+        with self._node.tracing.taken_from(scope["headers"]):
+            await app(scope, receive, send)
 
     def _started(self) -> asyncio.Task[None] | None:
         """Its start, in this event loop. Raises RuntimeError when it runs in another one."""

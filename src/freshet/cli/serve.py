@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.panel import Panel
@@ -17,12 +17,18 @@ from freshet.cli.ports import must_be_free, reserved
 from freshet.cli.reload import serve_again_and_again
 from freshet.config import Config
 from freshet.errors import ConfigError
+from freshet.observe.logs import LogFormat
 from freshet.runtime.server import TlsFiles
 from freshet.serving.server import announce, log_to_stderr, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, supervise
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Logs(NamedTuple):
+    level: LogLevel
+    format: LogFormat
 
 
 def serve(
@@ -48,6 +54,9 @@ def serve(
     ] = "",
     tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its key, if it is not in the same file.")] = "",
     log_level: Annotated[LogLevel, typer.Option(help="What is logged: this, and what is worse.")] = "info",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="console, or json: an object a line, with the ids of client and trace.")
+    ] = "console",
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.
 
@@ -62,7 +71,7 @@ def serve(
     if reload:
         serve_again_and_again(sys.argv[2:])
         return
-    inherited = Inherited.of(os.environ)
+    inherited, logs = Inherited.of(os.environ), Logs(log_level, log_format)
     running = announce(inherited)
     if tls_key and not tls_cert:
         raise typer.BadParameter("there is no --tls-cert to go with it.", param_hint="--tls-key")
@@ -72,22 +81,22 @@ def serve(
         must_be_free(host, port)
     if workers > 1 and inherited is None:
         known = _known(None if target else config)
-        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level, known))
+        raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
     if target is not None:
         _refuse_options_with(target, config is not None or engine is not None or dev)
-        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, log_level, inherited)
+        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, logs, inherited)
         return
     live = _standalone(config, engine, dev)
     if dev and inherited is None:
         _banner(host)
-    _listen(live, "Freshet on ws%s/connection/websocket", host, port, log_level, inherited)
+    _listen(live, "Freshet on ws%s/connection/websocket", host, port, logs, inherited)
 
 
-def _listen(app: Any, says: str, host: str, port: int, log_level: str, inherited: Inherited | None) -> None:
+def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
         err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
 
-    listen(app, host, port, log_level=log_level, inherited=inherited, started=started)
+    listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
 
 
 def _known(config: Path | None) -> Config:
@@ -98,8 +107,8 @@ def _known(config: Path | None) -> Config:
         return Config()
 
 
-def _parent(what: str, host: str, port: int, workers: int, log_level: str, known: Config) -> int:
-    log_to_stderr(log_level)
+def _parent(what: str, host: str, port: int, workers: int, logs: Logs, known: Config) -> int:
+    log_to_stderr(logs.level, logs.format)
     with ExitStack() as ports:
         port_of_all = ports.enter_context(reserved(host, port))
         if known.internal.port:

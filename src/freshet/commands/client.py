@@ -142,7 +142,7 @@ def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: 
     early = [_early(node, channel, it) for channel, it in session.subscriptions.items()]
     session.enter()
     node.registry.connected(session)
-    add(node.counts.connected, session.dialect.label)
+    add(node.counts.connected, session.way)
     return Connected(
         id=id,
         client=session.id,
@@ -215,6 +215,7 @@ def _compiled(command: Subscribe) -> CompiledFilter | None:
 
 
 async def unsubscribe(node: Node, context: Context, command: Unsubscribe) -> Unsubscription:
+    _session(context).may_return = False
     await node.leaving.unsubscribe(_session(context), command.channel, None)
     return Unsubscription(command.id)
 

@@ -8,8 +8,11 @@ An endpoint may register commands of its own.
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from freshet.commands import client
@@ -69,12 +72,13 @@ class Dispatcher:
     def __init__(self, node: Node, policies: Sequence[Policy]) -> None:
         config = node.config
         self.node = node
-        self.policies = PolicyChain(policies)
+        self.policies = PolicyChain(policies, self._did_not_pass)
         self.limits = config.limits
         self.timing = config.timing
         self.wheel = node.wheel
         self.tasks = node.tasks
         self.portal = node.portal
+        self.counts = node.counts
         self.compression = config.websocket.compression
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self._bounded_log = BoundedLog(log)
@@ -110,6 +114,7 @@ class Dispatcher:
     async def run(self, session: Session, command: Command) -> None:
         """Run one command of one client, and push the reply to it."""
         reply: Event | None
+        began = perf_counter()
         try:
             run, context, pending = self._begin(session, command)
             if pending is not None:
@@ -123,12 +128,15 @@ class Dispatcher:
             log.warning(
                 "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
             )
+            add(self.node.counts.engine_errors, _name(type(command)))
             reply = self._refused(command, Refusal.internal())
         except Disconnect:
             raise
         except Exception:
             log.exception("%s of %r failed: the client got an internal server error", type(command).__name__, session)
             reply = self._refused(command, Refusal.internal())
+        finally:
+            self.counts.ran(_name(type(command)), perf_counter() - began)
         if reply is not None:
             session.push(reply)
 
@@ -150,6 +158,9 @@ class Dispatcher:
         else:
             context = Context(session)
         return run, context, self.policies.check(context, command)
+
+    def _did_not_pass(self, policy: str) -> None:
+        add(self.node.counts.refused, policy)
 
     def _refused(self, command: Command, why: Refusal) -> Refused | None:
         add(self.node.counts.refusals, why.code)
@@ -178,6 +189,12 @@ class Dispatcher:
     def too_big(self, path: str, bound: Bound) -> None:
         """Note that a request was refused for its size."""
         self._bounded_log.warning(path, "a request for %s was refused with 413: at most %d bytes, see %s", path, *bound)
+
+
+@cache
+def _name(kind: type[Command]) -> str:
+    """Of a command, in metrics: `read_history`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 COMMANDS: dict[type[Command], Registered] = {

@@ -253,6 +253,8 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     """It is in. The caller pushes what this answers to the session before it gives the loop a turn."""
     session, channel, joining, subscription = entry.session, entry.channel, entry.joining, entry.subscription
     assert joining is not None  # `enter` has returned
+    if entry.since is not None and entry.since != OLDEST:
+        node.returned(session)
     stream, recovered = node.hub.settle(joining, entry.stream, entry.since)
     subscription.position = entry.since if entry.since and recovered else stream.position
     session.subscriptions[channel] = subscription

@@ -342,6 +342,27 @@ class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 1000
 
 
+class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When `/health/ready` says that no new clients should be sent here."""
+
+    engine: Annotated[
+        float,
+        Meta(ge=0, description="The engine has been away for longer; 0: however long it is.", extra=_SECONDS),
+    ] = 30 * SECONDS
+    loop_lag: Annotated[
+        float, Meta(ge=0, description="The event loop was later than this; 0: however late it is.", extra=_SECONDS)
+    ] = 2 * SECONDS
+
+
+class TracingOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Traces of messages by OpenTelemetry; needs `pip install freshet[otel]` and an SDK that the process sets up."""
+
+    enabled: Annotated[bool, Meta(description="A span for each publication, and one for each fan-out.")] = False
+    expose: Annotated[bool, Meta(description="Clients get the trace of a publication, as its tag `traceparent`.")] = (
+        False
+    )
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -374,6 +395,17 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "the server's own handlers run as ever, but it may wait for streams to end."
         ),
     ] = True
+    statsd: Annotated[
+        str,
+        Meta(
+            description="Where a DogStatsD agent takes metrics: `127.0.0.1:8125` or `unix:///run/datadog/dsd.socket`; "
+            "empty: none are sent."
+        ),
+    ] = ""
+    statsd_tags: Annotated[list[str], Meta(description="What each of them is tagged with, `env:production`.")] = []
+    statsd_interval: Annotated[float, Meta(ge=0.1, le=600, description="Between two times.", extra=_SECONDS)] = (
+        10 * SECONDS
+    )
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()
@@ -386,6 +418,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     http: Http = Http()
     tls: Tls = Tls()
     internal: Internal = Internal()
+    health: HealthLimits = HealthLimits()
+    tracing: TracingOptions = TracingOptions()
     websocket: WebSocket = WebSocket()
 
     def __repr__(self) -> str:

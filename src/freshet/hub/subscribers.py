@@ -55,19 +55,19 @@ class Group:
             frames = known if self.tag_filter is None else self._chosen(self.tag_filter, events, known)
         return [frame for frame in frames if frame is not None]
 
-    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> int:
-        """Push what may be dropped, if it is a publication, and answer how many each of them got.
+    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> list[Frame]:
+        """Push what may be dropped, if it is a publication, and answer what each of them was offered.
 
         conflate: a later one of the same tag `key` takes its place.
         """
-        pushed = 0
+        pushed: list[Frame] = []
         frames = whole.get(self.dialect.name)
         if frames is None:
             frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
         for event, frame in zip(events, frames, strict=True):
             if frame is None or (self.tag_filter is not None and not _passes(self.tag_filter, event)):
                 continue
-            pushed += 1
+            pushed.append(frame)
             if type(event) is not Published:
                 for outbox in self.outboxes.values():
                     outbox.push(frame)

@@ -6,10 +6,7 @@ metrics need not be able to publish.
 
 import asyncio
 import hmac
-import os
-import resource
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from starlette.requests import Request
@@ -57,15 +54,4 @@ class MetricsEndpoint:
         return {str(place): msgspec.msgpack.decode(reply, type=Snapshot) for place, reply in replies.items()}
 
     async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
-        snapshot, used = self._snapshot(), resource.getrusage(resource.RUSAGE_SELF)
-        snapshot.cpu = used.ru_utime + used.ru_stime
-        snapshot.memory = _resident()
-        return msgspec.msgpack.encode(snapshot)
-
-
-def _resident() -> int:
-    """Bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+        return msgspec.msgpack.encode(self._snapshot())

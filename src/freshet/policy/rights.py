@@ -41,6 +41,8 @@ class Rights(Policy):
     carried: the token that came with a request, for a client that shows none itself.
     """
 
+    name = "rights"
+
     def __init__(
         self,
         tokens: Verifier | None,

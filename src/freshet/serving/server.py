@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from freshet.errors import ConfigError
+from freshet.observe.logs import LogFormat, formatter
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.runtime.tasks import Tasks
 from freshet.serving.supervisor import Inherited, listening
@@ -36,6 +37,7 @@ def serve(
     port: int,
     *,
     log_level: str = "info",
+    log_format: LogFormat = "console",
     inherited: Inherited | None = None,
     started: Callable[[str], None] = lambda place: None,
 ) -> None:
@@ -45,7 +47,7 @@ def serve(
     with its place, once clients can connect there, but by no worker: of the port 0 nobody knows it before.
     """
     _open_files_limit()
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     running = announce(inherited)
     lobby = Lobby(lambda: len(server.server_state.connections))
     running.is_full = lambda: lobby.full
@@ -197,7 +199,9 @@ def _open_files_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def log_to_stderr(level: str) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+def log_to_stderr(level: str, form: LogFormat = "console") -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(form))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("freshet").setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())
