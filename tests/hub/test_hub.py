@@ -10,8 +10,10 @@ from centrifuge.fossil import apply_delta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
+from freshet.dialects.socketio.packets import SocketIO
 from freshet.engines.base import Receiver
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
@@ -20,6 +22,7 @@ from freshet.model.events import Subscribed
 from freshet.model.log import NOWHERE, History, Position, PublishOptions, Stream
 from freshet.rules.rules import ChannelRule
 from freshet.session.outbox import Outbox, Turn
+from freshet.websocket.frames import wire
 from tests.tools.patience import eventually
 
 
@@ -281,6 +284,30 @@ async def test_publications_of_one_turn_go_out_in_one_frame_shared_by_all() -> N
     assert len({id(each[0]) for each in frames}) == 1
     assert frames[0][0].data.count(b"\n") == 7
     await engine.stop()
+
+
+@pytest.mark.parametrize("dialect", [Centrifuge(), ChannelUrl("a"), SocketIO("/"), SocketIO("/", recovers=True)])
+async def test_publications_of_one_turn_are_one_write_for_each_client_whatever_the_dialect(dialect: Dialect) -> None:
+    """Of the same bytes for all, unless an outbox has a word of its own to add."""
+    engine, turn = MemoryEngine(), Turn()
+    hub = Hub(engine, turn)
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
+    listeners = [Listener(turn) for _ in range(3)]
+    for listener in listeners:
+        listener.dialect = dialect  # type: ignore[assignment]
+        hub.settle(await hub.join(listener, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
+    for _ in range(8):
+        await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    written: list[bytes] = []
+    for listener in listeners:
+        listener.outbox.attach(lambda outbox=listener.outbox: written.append(wire(outbox.first)))
+    turn.end()
+    if dialect.stamps:
+        assert [len(listener.outbox.take()) for listener in listeners] == [8] * 3
+    else:
+        assert [listener.outbox.more for listener in listeners] == [None] * 3
+        assert len({id(listener.outbox.first) for listener in listeners}) == 1
+        assert len(written) == 3
 
 
 async def test_a_channel_that_everyone_left_is_forgotten_here_and_by_the_engine() -> None:

@@ -16,7 +16,7 @@ from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import Frame
+from freshet.model.frame import Frame, batched
 from freshet.model.log import NOWHERE, Position, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
@@ -354,11 +354,12 @@ class Hub:
             each = group.encode(events, subscribers.last, whole)
             frames = group.dialect.join(each)
             self._count(group, events, each, frames)
+            shared = frames if group.dialect.stamps else batched(frames)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
-            if alone and len(frames) == 1:
-                broadcast(group.outboxes.values(), frames[0])
+            if alone and len(shared) == 1:
+                broadcast(group.outboxes.values(), shared[0])
             else:
-                for frame in frames:
+                for frame in shared:
                     for outbox in group.outboxes.values():
                         outbox.push(frame)
         if subscribers.delta:
