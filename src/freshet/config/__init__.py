@@ -4,6 +4,7 @@ from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.options import (
     MINUTES,
     SECONDS,
+    Admin,
     Api,
     ChannelConfig,
     ChannelOptions,
@@ -25,6 +26,7 @@ from freshet.config.options import (
 from freshet.config.reading import (
     OTHER_NAMES,
     PREFIX,
+    admin_key_of,
     api_key_of,
     channel_config,
     develop,
@@ -44,6 +46,7 @@ __all__ = [
     "OTHER_NAMES",
     "PREFIX",
     "SECONDS",
+    "Admin",
     "Api",
     "Bound",
     "ChannelConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "Tokens",
     "WebSocket",
     "Webhooks",
+    "admin_key_of",
     "api_key_of",
     "channel_config",
     "check_options",
