@@ -22,6 +22,7 @@ from freshet.model.events import Published
 from freshet.model.frame import Handshake
 from freshet.model.json_text import one_line
 from freshet.model.log import History, Kind
+from freshet.observe.counts import LAGS
 from freshet.observe.logs import BoundedLog
 from freshet.ops.admin.survey import CLIENTS, DISCONNECT, SURVEY, ClientQuery, ClientView, NodeSurvey, Surveyor, now
 from freshet.ops.admin.tracing import FLUSH, Item, Sample, Tracer, delivery
@@ -118,7 +119,7 @@ class Console:
         given = data.get("key") if isinstance(data, dict) else None
         if not (self._config.anonymous and _from_here(request)):
             self._check(given, request)
-        about = {"allow": self._config.allow, "node": self._node.id, "version": version("freshet"), "open": not given}
+        about = {"allow": self._config.allow, "node": self._node.id, "version": version("freshet"), "open": not given, "lag_bounds": LAGS}
         return Welcome(user="operator", data=about)
 
     def _check(self, given: Any, request: Handshake) -> None:
