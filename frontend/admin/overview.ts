@@ -57,7 +57,7 @@ export class Overview implements View {
     for (const name of ["Connections", "Users", "Channels", "Subscriptions", "Delivered / s", "CPU"]) {
       const value = make("dd", "", NOTHING);
       this.figures.set(name, value);
-      tiles.append(el("div", "", make("dt", "", name), value, make("small")));
+      tiles.append(el("div", "", make("dt", "", name), value, make("dd", "small")));
     }
     this.root.append(
       make("h1", "hidden", "Overview"),
