@@ -34,7 +34,8 @@ async def test_nobody_without_the_key_sees_anything(serve: Serve, config: Path, 
 
 async def test_without_a_configured_key_there_is_no_page(serve: Serve) -> None:
     server = serve(env={"FRESHET_SECRET": SECRET})
-    assert httpx.get(server.http("/admin/")).status_code == 404
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(server.http("/admin/"))).status_code == 404
     with pytest.raises(InvalidStatus):
         async with operating(server):
             pass
@@ -67,7 +68,10 @@ async def test_what_the_configuration_does_not_allow_is_refused(serve: Serve, tm
     (tmp_path / "freshet.toml").write_text(RULES.replace('allow = ["disconnect", "publish"]', ""))
     server = serve("--config", str(tmp_path / "freshet.toml"), env=ENV)
     async with operating(server, KEY) as operator:
-        for method, data in (("publish", {"channel": "everybody", "data": 1}), ("disconnect", {"client": "", "node": ""})):
+        for method, data in (
+            ("publish", {"channel": "everybody", "data": 1}),
+            ("disconnect", {"client": "", "node": ""}),
+        ):
             refused = await operator.call(method, **data)
             assert refused["code"] == 103
             assert "admin.allow" in refused["message"]

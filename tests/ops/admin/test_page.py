@@ -59,7 +59,8 @@ class Desk:
         return int("".join(filter(str.isdigit, self.browser.execute_script(script, name))) or 0)
 
     def click(self, text: str) -> None:
-        script = """const found = [...document.querySelectorAll("button, a")].find((one) => one.innerText === arguments[0]);
+        script = """const all = [...document.querySelectorAll("button, a")];
+            const found = all.find((one) => one.innerText === arguments[0]);
             found?.click(); return Boolean(found)"""
         wait_until(lambda: self.browser.execute_script(script, text), 10, f"{text!r} to click")
 
@@ -171,7 +172,9 @@ def test_every_view_is_accessible_and_as_wide_as_a_phone(desk: Desk, theme: str)
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/admin.js", "/"])
-def test_what_is_served_loads_nothing_from_elsewhere_and_is_in_no_frame(serve: Callable[..., Server], path: str) -> None:
+def test_what_is_served_loads_nothing_from_elsewhere_and_is_in_no_frame(
+    serve: Callable[..., Server], path: str
+) -> None:
     answer = httpx.get(serve("--dev").http(path))
     assert answer.status_code == 200
     policy = answer.headers["Content-Security-Policy"]

@@ -119,7 +119,13 @@ class Console:
         given = data.get("key") if isinstance(data, dict) else None
         if not (self._config.anonymous and _from_here(request)):
             self._check(given, request)
-        about = {"allow": self._config.allow, "node": self._node.id, "version": version("freshet"), "open": not given, "lag_bounds": LAGS}
+        about = {
+            "allow": self._config.allow,
+            "node": self._node.id,
+            "version": version("freshet"),
+            "open": not given,
+            "lag_bounds": LAGS,
+        }
         return Welcome(user="operator", data=about)
 
     def _check(self, given: Any, request: Handshake) -> None:
