@@ -41,7 +41,7 @@ from freshet.model.events import Event, Refused, Unsubscribed
 from freshet.model.frame import Handshake
 from freshet.node.node import Node
 from freshet.observe.counts import add
-from freshet.observe.logs import BoundedLog
+from freshet.observe.logs import BoundedLog, printable
 from freshet.policy.base import Context, Policy, PolicyChain
 from freshet.runtime.rates import Meter
 from freshet.session.outbox import Outbox
@@ -193,7 +193,9 @@ class Dispatcher:
             return  # which has its line already
         option = _OPTIONS.get(why.code)
         hint = f": see {option}" if option is not None else ""
-        self._bounded_log.warning(f"{what} {why.code}", "%s of %r was refused: %s%s", what, session, why, hint)
+        self._bounded_log.warning(
+            f"{what} {why.code}", "%s of %r was refused: %s%s", what, session, printable(str(why)), hint
+        )
 
     # ------------------------------------------------------------------------------------------------------------ Host
 

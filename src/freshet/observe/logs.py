@@ -15,6 +15,11 @@ TRACE: ContextVar[str] = ContextVar("freshet_trace", default="")
 INTERVAL = 10.0  # seconds between two lines of one kind
 
 
+def printable(text: str) -> str:
+    """On one line, whatever a client wrote: characters that steer a terminal, or that no file takes, are escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 class BoundedLog:
     """Warnings at a bounded rate.
 

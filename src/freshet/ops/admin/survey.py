@@ -58,6 +58,7 @@ class RecentProblems(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        text = text.encode(errors="backslashreplace").decode()
         self.total += 1
         self.lines.append(Problem(record.created, record.levelname.lower(), record.name, text[:1000]))
 
