@@ -2,7 +2,7 @@
 
 import { make } from "../src/page";
 import type { ClientItem, Feed } from "./feed";
-import { bytes, count, time, user } from "./format";
+import { bytes, count, duration, time, user } from "./format";
 import { card, clientRow, CLIENT_COLUMNS, el, empty, link, Table } from "./parts";
 import { Tail } from "./tail";
 import type { View } from "./view";
@@ -51,6 +51,7 @@ export class ClientView implements View {
       ["User", it.user ? link(it.user, "user", it.user) : "anonymous"],
       ["Protocol", it.dialect],
       ["Transport", it.transport],
+      ["Round trip", duration(it.round_trip)],
       ["Waiting for it", it.waiting ? bytes(it.waiting) : "nothing"],
       ["Token ends", it.expires ? time(it.expires) : "never"],
       ["Address", it.address || "private"],

@@ -8,23 +8,31 @@ export interface NodeNumbers {
   process: number;
   state: string;
   uptime: number;
-  clients: Record<string, number>;
+  clients: number;
   users: number;
   channels: number;
   subscriptions: number;
-  connected: Record<string, number>;
-  delivered: Record<string, number>;
-  ended: Record<string, number>;
-  refusals: Record<string, number>;
+  outbox: number;
+  behind: number;
+  /** Clients so far, and how many of them came back. */
+  connected: number;
+  returned: number;
+  received: number;
+  received_bytes: number;
+  sent: number;
+  sent_bytes: number;
   published: number;
-  fanned_out: number;
-  recovered: number;
-  unrecovered: number;
-  turned_away: number;
+  delivered: number;
+  refused: number;
   problems: number;
-  lags: number[];
+  /** The counts of a histogram's buckets; their bounds are in `About`. */
+  latency: number[];
+  round_trip: number[];
+  lag: number[];
   cpu: number;
   memory: number;
+  /** Clients by protocol and transport. */
+  ways: Record<string, number>;
 }
 
 export interface Sample {
@@ -41,6 +49,8 @@ export interface ClientItem {
   waiting: number;
   subscriptions: number;
   expires: number;
+  /** Of the last ping, in seconds. */
+  round_trip: number | null;
   address: string;
   info: string;
   channels: string[];
@@ -82,7 +92,8 @@ export interface About {
   node: string;
   version: string;
   open: boolean;
-  lag_bounds: number[];
+  /** Of the buckets of histograms, in seconds. */
+  bounds: number[];
 }
 
 export type State = "connecting" | "live" | "lost" | "locked" | "closed";
@@ -91,14 +102,12 @@ const KEY = "freshet.admin.key"; // of this tab alone
 const KEPT = 300; // samples
 const WRONG_KEY = 4501;
 
-export const total = (numbers: Record<string, number>): number => Object.values(numbers).reduce((a, b) => a + b, 0);
-
 export class Feed {
   samples: Sample[] = [];
   lists: Lists = { channels: [], slow: [], problems: [] };
   /** Events of each channel in a second, by its name. */
   rates = new Map<string, number>();
-  about: About = { allow: [], node: "", version: "", open: false, lag_bounds: [] };
+  about: About = { allow: [], node: "", version: "", open: false, bounds: [] };
   changed: () => void = () => undefined;
   stateChanged: (state: State, text: string) => void = () => undefined;
   private client: Centrifuge | null = null;

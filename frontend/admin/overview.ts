@@ -2,7 +2,7 @@
 
 import { element, make } from "../src/page";
 import { Chart } from "./chart";
-import { total, type Feed } from "./feed";
+import type { Feed } from "./feed";
 import { age, bytes, count, duration, NOTHING, rate, time } from "./format";
 import { bar, card, clientRow, CLIENT_COLUMNS, el, link, Table } from "./parts";
 import { perSecond, points, quantiles } from "./series";
@@ -23,10 +23,11 @@ export class Overview implements View {
     ],
     rate,
   );
-  private readonly lag = new Chart(
-    "Event loop is late",
+  private readonly latency = new Chart(
+    "Latency",
     [
       { label: "p99", colour: "--down" },
+      { label: "p95", colour: "--who" },
       { label: "p50", colour: "--accent" },
     ],
     duration,
@@ -45,6 +46,7 @@ export class Overview implements View {
       { name: "Up", number: true, wide: true },
       { name: "Clients", number: true },
       { name: "Delivered / s", number: true, wide: true },
+      { name: "Loop late, p99", number: true, wide: true },
       { name: "CPU", number: true },
       { name: "Memory", number: true, wide: true },
     ],
@@ -54,7 +56,7 @@ export class Overview implements View {
 
   constructor(private readonly feed: Feed) {
     const tiles = el("dl", "tiles");
-    for (const name of ["Connections", "Users", "Channels", "Subscriptions", "Delivered / s", "CPU"]) {
+    for (const name of ["Connections", "Delivered / s", "Latency p99", "Subscriptions", "Sent / s", "CPU"]) {
       const value = make("dd", "", NOTHING);
       this.figures.set(name, value);
       tiles.append(el("div", "", make("dt", "", name), value, make("dd", "small")));
@@ -62,7 +64,7 @@ export class Overview implements View {
     this.root.append(
       make("h1", "hidden", "Overview"),
       tiles,
-      el("div", "charts", this.connections.root, this.messages.root, this.lag.root),
+      el("div", "charts", this.connections.root, this.messages.root, this.latency.root),
       card("Nodes", this.nodes.root),
       el(
         "div",
@@ -81,19 +83,24 @@ export class Overview implements View {
     const line = points(samples);
     const now = line.at(-1);
     const at = line.map((point) => point.at);
-    const sum = (of: "users" | "channels" | "subscriptions"): number =>
+    const sum = (of: "users" | "outbox" | "subscriptions"): number =>
       last.nodes.reduce((all, node) => all + node[of], 0);
-    const arriving = now?.arriving ?? 0;
-    this.figure("Connections", count(now?.connections), arriving ? `+${rate(arriving)} / s` : "steady");
-    this.figure("Users", count(sum("users")), "with a name");
-    this.figure("Channels", count(Math.max(...last.nodes.map((node) => node.channels), 0)), "with a subscriber");
-    this.figure("Subscriptions", count(sum("subscriptions")), "of all clients");
+    const arriving = now?.arriving
+      ? `+${rate(now.arriving)} / s, ${rate(now.returning)} came back`
+      : `${count(sum("users"))} users`;
+    this.figure("Connections", count(now?.connections), arriving);
+    const channels = Math.max(...last.nodes.map((node) => node.channels), 0);
+    this.figure("Subscriptions", count(sum("subscriptions")), `in ${count(channels)} channels`);
     this.figure("Delivered / s", rate(now?.delivered), `${rate(now?.published)} published`);
+    this.figure("Sent / s", now?.out == null ? NOTHING : bytes(Math.round(now.out)), `${bytes(sum("outbox"))} wait`);
     this.figure("CPU", now?.cpu == null ? NOTHING : `${Math.round(now.cpu * 100)} %`, `${bytes(now?.memory ?? 0)} memory`);
     this.connections.set(at, [line.map((point) => point.connections)]);
     this.messages.set(at, [line.map((point) => point.delivered), line.map((point) => point.published)]);
-    const bounds = this.feed.about.lag_bounds;
-    this.lag.set(at, [0.99, 0.5].map((share) => quantiles(samples, (node) => node.lags, bounds, share)));
+    const { bounds } = this.feed.about;
+    const late = [0.99, 0.95, 0.5].map((share) => quantiles(samples, (node) => node.latency, bounds, share));
+    this.latency.set(at, late);
+    const [p99, , p50] = late.map((line) => line.at(-1) ?? null);
+    this.figure("Latency p99", duration(p99), p50 == null ? "nothing delivered" : `p50 ${duration(p50)}`);
     this.list();
     this.slow.fill(lists.slow.map(clientRow));
     const before = samples.at(-2);
@@ -102,8 +109,9 @@ export class Overview implements View {
         el("span", "mono", `${node.host}:${node.process}`),
         el("span", `badge ${node.state === "ready" ? "good" : "warn"}`, node.state),
         age(node.uptime),
-        count(total(node.clients)),
-        rate(perSecond((it) => (it.id === node.id ? total(it.delivered) : 0), before, last)),
+        count(node.clients),
+        rate(perSecond((it) => (it.id === node.id ? it.delivered : 0), before, last)),
+        duration(quantiles(samples.slice(-12), (it) => (it.id === node.id ? it.lag : []), bounds, 0.99).at(-1)),
         `${Math.round(100 * (perSecond((it) => (it.id === node.id ? it.cpu : 0), before, last) ?? 0))} %`,
         bytes(node.memory),
       ]),

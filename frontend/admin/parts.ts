@@ -2,7 +2,7 @@
 
 import { make } from "../src/page";
 import type { ClientItem } from "./feed";
-import { bytes, count, user } from "./format";
+import { bytes, count, duration, user } from "./format";
 
 type Child = Node | string | null | undefined | false;
 
@@ -85,6 +85,7 @@ export const CLIENT_COLUMNS: Column[] = [
   { name: "Protocol", wide: true },
   { name: "Transport", wide: true },
   { name: "Channels", number: true },
+  { name: "Round trip", number: true, wide: true },
   { name: "Waiting", number: true },
 ];
 
@@ -95,6 +96,7 @@ export function clientRow(it: ClientItem): Child[] {
     it.dialect,
     it.transport,
     count(it.subscriptions),
+    duration(it.round_trip),
     it.waiting ? bytes(it.waiting) : "0",
   ];
 }

@@ -1,6 +1,6 @@
 // What is drawn: rates and percentiles, from the counters of all nodes.
 
-import { total, type NodeNumbers, type Sample } from "./feed";
+import type { NodeNumbers, Sample } from "./feed";
 
 const WINDOW = 10; // samples over which a percentile is taken
 
@@ -10,6 +10,8 @@ export interface Point {
   published: number | null;
   delivered: number | null;
   arriving: number | null;
+  returning: number | null;
+  out: number | null;
   cpu: number | null;
   memory: number;
 }
@@ -36,10 +38,12 @@ export function points(samples: Sample[]): Point[] {
     const before = samples[index - 1];
     return {
       at: sample.at,
-      connections: sample.nodes.reduce((sum, node) => sum + total(node.clients), 0),
+      connections: sample.nodes.reduce((sum, node) => sum + node.clients, 0),
       published: perSecond((node) => node.published, before, sample),
-      delivered: perSecond((node) => total(node.delivered), before, sample),
-      arriving: perSecond((node) => total(node.connected), before, sample),
+      delivered: perSecond((node) => node.delivered, before, sample),
+      arriving: perSecond((node) => node.connected, before, sample),
+      returning: perSecond((node) => node.returned, before, sample),
+      out: perSecond((node) => node.sent_bytes, before, sample),
       cpu: perSecond((node) => node.cpu, before, sample),
       memory: sample.nodes.reduce((sum, node) => sum + node.memory, 0),
     };

@@ -217,7 +217,7 @@ class Freshet(Calls):
         admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
         addresses = AddressLimits(config.rates.address, clock.monotonic)
         # No page of another site: `origins` names those that may connect to the application.
-        opening = Opening(Origins([], dev=dev), admission, addresses, lambda: False)
+        opening = Opening(Origins([], dev=dev), admission, addresses, lambda: False, own.counts)
         dialect = Centrifuge(limits.message_size)
         return admin_routes(WebSocketEndpoint(opening, connected, lambda scope, request: dialect))
 

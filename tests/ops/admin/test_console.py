@@ -97,14 +97,14 @@ async def test_a_channel_is_shown_with_its_rule_its_log_and_who_is_there(busy: S
 
 async def test_clients_of_all_nodes_are_found_by_a_part_of_their_user(busy: Server) -> None:
     async with operating(busy, KEY) as operator:
-        found = (await operator.call("clients", text="USER-00"))["clients"]
-        assert len(found) == 96  # of user-0000 to user-0099, four have other names
+        found = (await operator.call("clients", text="USER-09"))["clients"]
+        assert len(found) == 100
         assert len({it["node"] for it in found}) == 2
         alice = (await operator.call("clients", text="alice", exact=True))["clients"]
         assert len(alice) == 2
         shown = await operator.call("client", text=alice[0]["id"])
         assert shown["user"] == "alice"
-        assert shown["transport"] == "WebSocket"
+        assert shown["transport"] == "websocket"
         assert "everybody" in shown["channels"]
 
 
@@ -115,7 +115,7 @@ async def test_what_is_measured_is_of_all_nodes(busy: Server) -> None:
         async def clients() -> int:
             page = await operator.ask("history", {"channel": "overview", "limit": 1, "reverse": True})
             samples = [each["data"] for each in page["publications"]]
-            return sum(sum(node["clients"].values()) for sample in samples for node in sample["nodes"])
+            return sum(node["clients"] for sample in samples for node in sample["nodes"])
 
         assert await eventually(clients, 10) >= 999
 

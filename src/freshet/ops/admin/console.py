@@ -22,7 +22,8 @@ from freshet.model.events import Published
 from freshet.model.frame import Handshake
 from freshet.model.json_text import one_line
 from freshet.model.log import History, Kind
-from freshet.observe.counts import LAGS
+from freshet.node.holding import statistics_of
+from freshet.observe.histograms import SECONDS
 from freshet.observe.logs import BoundedLog
 from freshet.ops.admin.survey import CLIENTS, DISCONNECT, SURVEY, ClientQuery, ClientView, NodeSurvey, Surveyor, now
 from freshet.ops.admin.tracing import FLUSH, Item, Sample, Tracer, delivery
@@ -124,7 +125,7 @@ class Console:
             "node": self._node.id,
             "version": version("freshet"),
             "open": not given,
-            "lag_bounds": LAGS,
+            "bounds": SECONDS,
         }
         return Welcome(user="operator", data=about)
 
@@ -276,11 +277,15 @@ def _from_here(request: Handshake) -> bool:
 
 
 def _numbers(it: NodeSurvey) -> dict[str, Any]:
-    held, counts = it.snapshot, it.snapshot.counts
-    numbers: dict[str, Any] = msgspec.to_builtins(counts, str_keys=True)
-    numbers |= {"id": it.node, "host": it.host, "process": it.process, "problems": it.problems_total}
-    fields = ("state", "clients", "users", "channels", "subscriptions", "turned_away", "uptime", "cpu", "memory")
-    return numbers | {name: getattr(held, name) for name in fields}
+    """Of histograms, the counts of their buckets; see `SECONDS`."""
+    snapshot, statistics = it.snapshot, statistics_of(it.snapshot)
+    numbers = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
+    numbers |= {name: numbers[name].counts for name in ("latency", "round_trip", "lag")}
+    numbers |= {name: getattr(snapshot, name) for name in ("state", "uptime", "cpu", "memory")}
+    ways = {f"{dialect} {transport}": number for (dialect, transport), number in snapshot.clients.items()}
+    delivered = sum(snapshot.counts.delivered.values())
+    own = {"id": it.node, "host": it.host, "process": it.process, "problems": it.problems_total}
+    return {**numbers, **own, "ways": ways, "delivered": delivered}
 
 
 def _lists(surveys: list[NodeSurvey]) -> dict[str, Any]:

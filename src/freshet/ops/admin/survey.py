@@ -19,7 +19,6 @@ import msgspec
 from freshet.commands.dispatch import Dispatcher
 from freshet.errors import Disconnect
 from freshet.observe.counts import Snapshot
-from freshet.ops.metrics import SNAPSHOT
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.admin")
@@ -31,8 +30,6 @@ FOUND = 100  # clients of one search
 SHOWN = 200  # channels of one client
 PORTION = 2000  # sessions or channels that are looked at in one turn of the loop
 LINES = 100  # of the log
-
-_TRANSPORTS = {"native": "WebSocket", "asgi": "WebSocket", "stream": "HTTP stream", "in_process": "in process"}
 
 T = TypeVar("T")
 
@@ -64,7 +61,10 @@ class RecentProblems(logging.Handler):
 
 
 class ClientView(msgspec.Struct, frozen=True):
-    """One client. waiting: bytes that it has not read yet. expires: epoch seconds, or 0. info: JSON."""
+    """One client. waiting: bytes that it has not read yet. expires: epoch seconds, or 0. info: JSON.
+
+    round_trip: seconds, of the last ping that it answered.
+    """
 
     id: str
     user: str
@@ -74,6 +74,7 @@ class ClientView(msgspec.Struct, frozen=True):
     waiting: int
     subscriptions: int
     expires: float
+    round_trip: float | None = None
     address: str = ""
     info: str = ""
     channels: list[str] = []
@@ -85,20 +86,15 @@ class ClientView(msgspec.Struct, frozen=True):
             session.user,
             node,
             session.dialect.label,
-            transport_of(session),
+            session.outbox.transport,
             session.outbox.waiting,
             len(session.subscriptions),
             session.expires,
+            session.round_trip,
             session.address,
             bytes(session.info).decode(errors="replace")[:1000] if whole else "",
             sorted(islice(session.subscriptions, SHOWN)) if whole else [],
         )
-
-
-def transport_of(session: Session) -> str:
-    """By what takes from its outbox at the moment."""
-    module = getattr(session.outbox.wake, "__module__", "") or ""
-    return _TRANSPORTS.get(module.rpartition(".")[2], "HTTP polling")
 
 
 class NodeSurvey(msgspec.Struct):
@@ -137,8 +133,7 @@ class Surveyor:
         logging.getLogger("freshet").removeHandler(self.problems)
 
     async def _survey(self, body: bytes, cancelled: asyncio.Event) -> bytes:
-        node = self._node
-        snapshot = msgspec.msgpack.decode(await node.bus.handlers[SNAPSHOT](b"", cancelled), type=Snapshot)
+        node, snapshot = self._node, self._node.snapshot()
         channels: set[tuple[str, int, int]] = set()
         async for portion in _portions(node.hub.activity()):
             for column in (1, 2):

@@ -15,7 +15,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.errors import EngineUnavailable, Refusal
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Delivery, Event, Joined, Left, Published, Refused
-from freshet.ops.admin.survey import now, transport_of
+from freshet.ops.admin.survey import now
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
@@ -186,7 +186,7 @@ class Tracer:
         if command is None:
             item |= {"kind": "end", "why": str(session.ended)}
         else:
-            item |= {"kind": "command", "command": type(command).__name__, "transport": transport_of(session)}
+            item |= {"kind": "command", "command": type(command).__name__, "transport": session.outbox.transport}
             item |= {name: getattr(command, name) for name in ("channel", "method", "event") if hasattr(command, name)}
             data = getattr(command, "data", None)
             if isinstance(data, bytes) and data and not isinstance(command, Connect):  # which may show a secret
