@@ -31,10 +31,12 @@ export class Chart {
   private plot: uPlot | null = null;
   private data: uPlot.AlignedData = [[]];
 
+  /** least: what the scale reaches, however little there is. */
   constructor(
     title: string,
     private readonly lines: Line[],
     private readonly show: (value: number | null) => string,
+    private readonly least = 4,
   ) {
     const caption = make("figcaption");
     caption.append(make("span", "", title), this.legend);
@@ -93,7 +95,7 @@ export class Chart {
         cursor: { y: false, drag: { x: false, y: false } },
         legend: { show: false },
         hooks: { setCursor: [({ cursor }) => this.tell(cursor.idx ?? null)] },
-        scales: { x: { time: true }, y: { range: (_, __, max) => [0, (max || 1) * 1.15] } },
+        scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(max ?? 0, this.least) * 1.15] } },
         axes: [
           {
             ...axis,

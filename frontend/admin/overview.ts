@@ -31,11 +31,12 @@ export class Overview implements View {
       { label: "p50", colour: "--accent" },
     ],
     duration,
+    0.01,
   );
   private readonly channels = new Table(
     "The busiest channels",
     [{ name: "Channel" }, { name: "Subscribers", number: true }, { name: "Events / s", number: true }],
-    "No channel has a subscriber.",
+    `No channel has a subscriber. Clients connect to ${new URL("../connection/websocket", location.href.replace(/[?#].*/, "")).href.replace(/^http/, "ws")}.`,
   );
   private readonly slow = new Table("Slow clients", CLIENT_COLUMNS, "Nobody is slow: every client has read all that was sent to it.");
   private readonly nodes = new Table(

@@ -17,6 +17,7 @@ from freshet.cli.revoke import revoke
 from freshet.cli.serve import serve
 from freshet.cli.tail import tail
 from freshet.cli.token import token
+from freshet.cli.top import top
 from freshet.cli.version import version
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ def options(
     dotenv.load()
 
 
-for command in (init, serve, demo, publish, tail, check, cert, token, revoke, version):
+for command in (init, serve, demo, publish, tail, top, check, cert, token, revoke, version):
     app.command()(command)
 
 

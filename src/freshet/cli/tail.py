@@ -170,8 +170,9 @@ class _Subscriber:
             matching = sorted(Caller(self._url, self._api_key).call("channels", {"pattern": pattern})["channels"])
             new = [it for it in matching if it not in self._entered_once]
             if new or not self._been_there:
-                shown = printable(", ".join(new[:5])) + (", ..." if len(new) > 5 else "") or "none"
-                says = f"{printable(pattern)}: {len(new)} new channels with a subscriber: {shown}"
+                more = f", and {len(new) - 5} more" if len(new) > 5 else ""
+                shown = printable(", ".join(new[:5])) + more or "no channel with a subscriber yet"
+                says = f"{printable(pattern)}: {shown}; new ones are looked for every {LOOK:g} s"
                 err.print(says, markup=False, highlight=False, soft_wrap=True)
             found.update(dict.fromkeys(matching))
         return list(found)

@@ -20,7 +20,7 @@ AdminKey = Annotated[
 ]
 
 
-def admin_key(given: str | None) -> str:
+def key_of(given: str | None) -> str:
     try:
         return given or admin_key_of(configuration()) or ""
     except ConfigError as error:
@@ -40,7 +40,7 @@ def operate(wire: Wire, key: str, *channels: str) -> None:
 
 def traced(url: str, topic: str, key: str | None) -> Iterator[dict[str, Any]]:
     """What happens there, for ever. topic: `user:NAME` or `channel:NAME`."""
-    given = admin_key(key)
+    given = key_of(key)
     kind, _, name = topic.partition(":")
     err.print(f"tracing the {kind} {printable(name)} at {url} (Ctrl-C ends)", markup=False, highlight=False)
 
