@@ -111,7 +111,7 @@ def test_a_user_is_traced_whatever_the_node(server: Server, tmp_path: Path) -> N
             return [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
 
         item = wait_until(seen, 20, "what bob gets")[0]
-    assert (item["kind"], item["channel"], item["data"]) == ("publication", "everybody", '{"n": 1}')
+    assert (item["kind"], item["channel"], item["data"]) == ("publication", "everybody", '{"n":1}')
     assert "tracing the user bob" in (tmp_path / "err").read_text()
 
 
