@@ -16,7 +16,7 @@ export class Overview implements View {
   private readonly figures = new Map<string, HTMLElement>();
   private readonly connections = new Chart("Connections", [{ label: "now", colour: "--accent", fill: true }], count);
   private readonly messages = new Chart(
-    "Messages a second",
+    "Messages / s",
     [
       { label: "delivered", colour: "--accent", fill: true },
       { label: "published", colour: "--down" },
