@@ -34,7 +34,7 @@ FOREIGN = [sign for sign in SIGNS if sign.startswith(("a foreign", "a look-alike
 
 
 def lines(caplog: Records) -> list[str]:
-    return [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING]
+    return [it.getMessage() for it in caplog.records if it.levelno >= logging.INFO]
 
 
 @pytest.mark.parametrize("sign", FOREIGN)
@@ -128,6 +128,7 @@ CASES = {
 @pytest.mark.parametrize("channel", CASES, ids=lambda it: it[:20])
 @pytest.mark.parametrize("dialect", ways(""))
 async def test_a_command_that_is_refused(dialect: str, channel: str, caplog: Records) -> None:
+    caplog.set_level(logging.INFO, "freshet")
     live = Freshet(secret=SECRET, config=Config(limits=Limits(connects_per_second=0)), clock=ManualClock(NOW))
     live.channel("closed", subscribe="nobody")
     hooked = live.channel("hooked", publish="client", read="client")

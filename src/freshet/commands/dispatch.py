@@ -54,6 +54,7 @@ _MISTAKES = frozenset(  # ends of which an operator hears: a client, a token or 
 )
 
 _INTERNAL = Refusal.internal().code
+_OF_OURS = frozenset({102, 106, 108, 111})  # what no application but Freshet refuses, once a command has passed
 _OPTIONS = {  # what an operator may look at when commands are refused with these codes
     101: "[tokens]",
     102: "[[channels]] match",
@@ -128,14 +129,15 @@ class Dispatcher:
     async def run(self, session: Session, command: Command) -> None:
         """Run one command of one client, and push the reply to it."""
         reply: Event | None
-        began = perf_counter()
+        began, passed = perf_counter(), False
         try:
             run, context, pending = self._begin(session, command)
             if pending is not None:
                 await pending
+            passed = True
             reply = await run(self.node, context, command)
         except Refusal as why:
-            reply = self._refused(session, command, why)
+            reply = self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
         except TooLargeForEngine as why:
             reply = self._refused(session, command, Refusal.limit_exceeded(str(why)))
         except EngineUnavailable as why:
@@ -181,21 +183,24 @@ class Dispatcher:
     def _did_not_pass(self, policy: str) -> None:
         add(self.node.counts.refused, policy)
 
-    def _refused(self, session: Session, command: Command, why: Refusal) -> Refused | None:
-        self.refused(session, type(command).__name__, why)
+    def _refused(self, session: Session, command: Command, why: Refusal, *, by_hook: bool = False) -> Refused | None:
+        self.refused(session, type(command).__name__, why, by_hook=by_hook)
         id = getattr(command, "id", 0)
         return Refused(id, why.code, why.message, why.temporary) if id else None
 
-    def refused(self, session: Session, what: str, why: Refusal) -> None:
-        """Count a refusal, and let the operator know. what: the command, as the code calls it."""
+    def refused(self, session: Session, what: str, why: Refusal, *, by_hook: bool) -> None:
+        """Count a refusal, and let the operator know. what: the command, as the code calls it.
+
+        by_hook: the application refuses, whose business that is: it is no warning.
+        """
         add(self.node.counts.refusals, why.code)
         if why.code == _INTERNAL:
             return  # which has its line already
         option = _OPTIONS.get(why.code)
-        hint = f": see {option}" if option is not None else ""
-        self._bounded_log.warning(
-            f"{what} {why.code}", "%s of %r was refused: %s%s", what, session, printable(str(why)), hint
-        )
+        hint = f": see {option}" if option is not None and not by_hook else ""
+        write = self._bounded_log.info if by_hook else self._bounded_log.warning
+        kind = f"{what} {why.code} {by_hook}"
+        write(kind, "%s of %r was refused: %s%s", what, session, printable(str(why)), hint)
 
     # ------------------------------------------------------------------------------------------------------------ Host
 

@@ -199,7 +199,8 @@ class Handlers:
         return Acknowledged(command.id, values) if command.id and values is not None else None
 
     def _error(self, session: SocketSession, why: Refusal) -> list[Any]:
-        self._dispatcher.refused(session, Emit.__name__, why)
+        by_hook = why.code not in (102, 103, 106, 108, 111)
+        self._dispatcher.refused(session, Emit.__name__, why, by_hook=by_hook)
         return [{"error": {"code": why.code, "message": why.message}}]
 
     async def _answer(self, session: SocketSession, command: Emit, hook: EventHook | None) -> list[Any] | None:
