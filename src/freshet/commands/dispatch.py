@@ -54,7 +54,7 @@ _MISTAKES = frozenset(  # ends of which an operator hears: a client, a token or 
 )
 
 _INTERNAL = Refusal.internal().code
-_OF_OURS = frozenset({102, 106, 108, 111})  # what no application but Freshet refuses, once a command has passed
+_OF_OURS = frozenset({101, 102, 106, 108, 109, 110, 111})  # what Freshet refuses, also behind the policies
 _OPTIONS = {  # what an operator may look at when commands are refused with these codes
     101: "[tokens]",
     102: "[[channels]] match",
