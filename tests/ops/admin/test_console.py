@@ -13,6 +13,7 @@ from tests.ops.admin.conftest import KEY, RULES
 from tests.ops.admin.crowd import SECRET, token
 from tests.ops.admin.operator import operating
 from tests.tools.patience import eventually
+from tests.tools.ports import free_port
 from tests.tools.serving import Server
 
 ENV = {"FRESHET_SECRET": SECRET, "FRESHET_ADMIN_KEY": KEY, "FRESHET_API_KEY": KEY}
@@ -175,3 +176,19 @@ async def test_more_than_can_be_read_is_left_out_and_counted(serve: Serve, confi
                 data = json.loads(line).get("push", {}).get("pub", {}).get("data", {})
                 shown, left_out = shown + len(data.get("items", [])), left_out + data.get("left_out", 0)
         assert shown <= 500
+
+
+async def test_with_a_port_for_operators_the_page_is_there_and_nowhere_else(serve: Serve, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "freshet.toml").write_text(f"{RULES}\n[internal]\nport = {port}\n")
+    server = serve("--config", str(tmp_path / "freshet.toml"), env=ENV)
+    inside = f"ws://127.0.0.1:{port}/admin/connection/websocket"
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/admin/")).status_code == 200
+        assert (await client.get(server.http("/admin/"))).status_code == 404
+    async with connect(inside) as socket:
+        await socket.send(json.dumps({"id": 1, "connect": {"data": {"key": KEY}}}))
+        assert json.loads(await socket.recv())["connect"]["data"]["allow"] == ["disconnect", "publish"]
+    with pytest.raises(InvalidStatus):
+        async with operating(server, KEY):
+            pass
