@@ -421,3 +421,30 @@ async def test_without_a_log_only_what_comes_after_joining_is_heard_and_recovery
     turn.end()
     assert b'"data":2' in session.outbox.take()[0].data
     await engine.stop()
+
+
+async def test_who_looks_on_sees_all_and_is_no_subscriber() -> None:
+    engine, turn = MemoryEngine(), Turn()
+    hub = Hub(engine, turn)
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
+    seen: list[object] = []
+    occupied: list[bool] = []
+    hub.occupancy = lambda channel, is_occupied: occupied.append(is_occupied)
+    end = await hub.tap("a", RULE, seen.extend)
+    await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    await eventually(lambda: len(seen) == 1)
+    assert hub.channels() == {}
+    client = Listener(turn)
+    hub.settle(await hub.join(client, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
+    assert occupied == [True]
+    assert list(hub.activity()) == [("a", 1, 1)]
+    hub.leave(client, "a")  # type: ignore[arg-type]
+    assert occupied == [True, False]  # though somebody still looks
+    await engine.publish("a", b"2", PublishOptions(history=KEEP))
+    await eventually(lambda: len(seen) == 2)
+    end()
+    await engine.publish("a", b"3", PublishOptions(history=KEEP))
+    await asyncio.sleep(0)
+    assert len(seen) == 2
+    assert not hub._channels
+    await hub.stop()

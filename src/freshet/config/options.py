@@ -113,6 +113,28 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The admin page, `/admin/`, and what `freshet top` and `freshet tail --user` read."""
+
+    key: Annotated[str | None, Meta(description="What an operator enters on the page. Without it, there is none.")] = (
+        None
+    )
+    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_ADMIN_KEY"
+    allow: Annotated[
+        list[Literal["disconnect", "publish"]],
+        Meta(description="What an operator may do there, besides looking: disconnect clients, publish test messages."),
+    ] = []
+    anonymous: Annotated[bool, Meta(description="No key is asked for where the request comes from this machine.")] = (
+        False
+    )
+
+    def __repr__(self) -> str:
+        return "Admin(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The application's word over HTTP, signed as Standard Webhooks says. A hook in Python takes the place of one."""
 
@@ -409,6 +431,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()
+    admin: Admin = Admin()
     webhooks: Webhooks = Webhooks()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()

@@ -27,6 +27,7 @@ from freshet.transports.stream import NoRoom
 log = logging.getLogger("freshet.opening")
 
 FULL = 30  # seconds after which somebody may have gone
+_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
@@ -86,6 +87,7 @@ class Opening:
         self._admission = admission
         self._addresses = addresses
         self._draining = draining
+        self._log = BoundedLog(log)
 
     async def open(
         self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
@@ -98,6 +100,10 @@ class Opening:
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
             add(self._counts.refused, "origin")
+            whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
+            self._log.warning(
+                "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
+            )
             await answer(refuse(403, judged.refusal, {}), scope, receive, send)
             return None
         if not judged.ambient:
@@ -135,6 +141,11 @@ class Opening:
         if not wait:
             return True
         add(self._counts.refused, policy)
+        if wait != FULL:  # of which its limit has written
+            why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
+            self._log.warning(
+                policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
+            )
         headers = cors(handshake) if scope["type"] == "http" else {}
         await answer(refuse(status, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
         return False

@@ -25,7 +25,6 @@ from freshet.model.commands import Connect, Publish, Subscribe, Unsubscribe
 from freshet.model.events import Accepted, Subscribed
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
-from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload, to_json
@@ -182,7 +181,7 @@ class Handlers:
         try:
             values = await self._answer(session, command, hook)
         except Refusal as why:
-            values = self._error(why)
+            values = self._error(session, why)
         except EngineUnavailable as why:
             bounded_log.warning(
                 "engine",
@@ -191,16 +190,17 @@ class Handlers:
                 session,
                 why,
             )
-            values = self._error(Refusal.internal())
+            values = self._error(session, Refusal.internal())
         except Disconnect:
             raise
         except Exception:
             log.exception("the event %r of %r failed: the client got an internal server error", command.event, session)
-            values = self._error(Refusal.internal())
+            values = self._error(session, Refusal.internal())
         return Acknowledged(command.id, values) if command.id and values is not None else None
 
-    def _error(self, why: Refusal) -> list[Any]:
-        add(self._dispatcher.node.counts.refusals, why.code)
+    def _error(self, session: SocketSession, why: Refusal) -> list[Any]:
+        by_hook = why.code not in (102, 103, 106, 108, 111)
+        self._dispatcher.refused(session, Emit.__name__, why, by_hook=by_hook)
         return [{"error": {"code": why.code, "message": why.message}}]
 
     async def _answer(self, session: SocketSession, command: Emit, hook: EventHook | None) -> list[Any] | None:
