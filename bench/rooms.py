@@ -38,7 +38,7 @@ class Meter:
     """Messages to rooms, as clients publish them."""
 
     def __init__(self, live: Freshet) -> None:
-        self._publish = live._node.owners["room"]
+        self._publish = live._node.doors["room"].say
         self.latencies: list[float] = []
 
     async def say(self, room: str) -> None:
