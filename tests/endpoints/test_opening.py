@@ -264,8 +264,9 @@ async def test_cookies_without_a_sign_of_whose_they_are_count_for_reading_alone(
 
 @each_over_http
 async def test_where_all_origins_may_connect_no_answer_is_for_a_page_with_credentials(opens: Opens) -> None:
-    live = Freshet(dev=True, environment={}, config=Config(origins=["*"]))
+    live = Freshet(dev=True, environment={}, config=Config(origins=["*"], rooms=Rooms(store="memory://")))
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
+    live.room("room:{name}")(Open)
     async with live.lifespan():
         headers = (await came_in(live, opens, FOREIGN)).headers
     assert headers["access-control-allow-origin"] == "*"

@@ -235,6 +235,11 @@ class Room:
             raise ValueError(f"rate: expected 0 to {FASTEST} a second, got {rate}")
         self._step.set_tick_rate(rate)
 
+    @property
+    def now(self) -> float:
+        """Epoch seconds, by the clock that alarms go by."""
+        return self._step.now
+
     async def set_alarm(self, seconds: float | None) -> None:
         """Have `on_alarm` called in so many seconds, at least once; it replaces the one before. None: not at all."""
         self._step.set_alarm(seconds)

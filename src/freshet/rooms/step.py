@@ -118,6 +118,10 @@ class RoomStep:
         self._clear = True
         self._entries.clear()
 
+    @property
+    def now(self) -> float:
+        return self._outside.node.clock.wall()
+
     def set_alarm(self, seconds: float | None) -> None:
         self._check()
         self._alarm = None if seconds is None else self._outside.node.clock.wall() + max(0.0, seconds)
