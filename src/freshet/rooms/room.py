@@ -193,7 +193,7 @@ class Room:
     async def on_leave(self, session: RoomSession) -> None:
         """A client is no longer subscribed. Not called for the clients of a node that died."""
 
-    async def on_message(self, session: RoomSession, data: Any) -> None:
+    async def on_message(self, session: RoomSession, data: Any) -> Any:
         """What a client publishes in the channel, converted to the type of `data`; raise `Refusal` to refuse it.
 
         What it returns, as JSON, is the answer to a client that called the room: by an rpc whose method is the channel,
