@@ -145,7 +145,8 @@ class Auction(Room):
         """A bidder, of its own bid."""
         most = max((it.amount for it in self.log if it.bidder == session.user and session.user), default=0)
         if most:
-            await session.send({"your": {"most": most, "leads": self.bidding.leader == session.user}})
+            leads = self.bidding.leader == session.user
+            await session.send({"your": {"most": most, "leads": leads}, "at": self.now * 1000})
 
     async def _note(self, entry: LogEntry) -> None:
         self.log.append(entry)

@@ -32,7 +32,8 @@ class Inventory(Room):
     """One article: `@live.room("stock:{article}")` over a class that derives from this.
 
     Clients call the room with `{"do": "reserve", "quantity": 2}`, and get the reservation; then with `release` or
-    `commit` and its id. All subscribers see `{"left", "reserved", "sold", "low"}` when it changes, and when they come.
+    `commit` and its id. All subscribers see `{"left", "reserved", "sold", "total", "low", "at"}` when it changes, and
+    when they come; `at` is the server's time in milliseconds.
 
     total: how much there is, unless `count` says otherwise. hold: seconds for which a reservation is kept. low: at so
     many or fewer, what all see has `low: true`, and `on_low` is called. most: that one user may hold at a time.
@@ -125,6 +126,7 @@ class Inventory(Room):
             "sold": stock.sold,
             "total": stock.total,
             "low": 0 < stock.left <= self.low,
+            "at": self.now * 1000,
         }
 
     async def restock(self, more: int) -> None:
@@ -134,6 +136,17 @@ class Inventory(Room):
         await self.store.put("total", self.stock.total)
         await self._changed(before)
 
+    async def reset(self, total: int) -> None:
+        """Begin anew with so many, for hooks of a class of your own: nothing is reserved, nothing is sold."""
+        before, self.stock = self.stock.left, Stock(total)
+        await self.store.clear()
+        await self.store.put("total", total)
+        await self._changed(before)
+
+    def next_alarm(self) -> float | None:
+        """When the alarm has to ring next, epoch seconds; a class of your own may want it earlier."""
+        return self.stock.next_expiry()
+
     async def _expire(self) -> None:
         before = self.stock.left
         over = self.stock.expire(self.now)
@@ -142,7 +155,7 @@ class Inventory(Room):
             await self._changed(before)
 
     async def _changed(self, before: int) -> None:
-        at = self.stock.next_expiry()
+        at = self.next_alarm()
         await self.set_alarm(None if at is None else at - self.now)
         if before > self.low >= self.stock.left:
             await self.on_low(self.stock.left)

@@ -34,6 +34,7 @@ class GameRoom(Room):
     tick_rate: ticks a second, 1 to 60. radius: of the area of which a player is told; None: of everything, which is
     encoded once for all. rewind: seconds back for which `world.at` knows where things were. save_every: seconds between
     two writes of what is kept; a crash loses no more than that. precision: digits behind the point. most: players.
+    input_type: what `Input.do` is converted to; what does not fit is refused.
 
     While nobody is there the game stands still.
     """
@@ -44,6 +45,7 @@ class GameRoom(Room):
     save_every: ClassVar[float] = 5.0
     precision: ClassVar[int] = 2
     most: ClassVar[int] = 100
+    input_type: ClassVar[Any] = Any
 
     world: GameWorld
     tick: int
@@ -101,6 +103,10 @@ class GameRoom(Room):
             await self._save()
 
     async def on_message(self, session: RoomSession, data: Input) -> None:
+        try:
+            data.do = msgspec.convert(data.do, self.input_type)
+        except msgspec.ValidationError as why:
+            raise Refusal.bad_request(f"do: {why}") from None
         self._inputs.setdefault(f"@{session.id}", deque(maxlen=QUEUE)).append(data)
 
     async def on_tick(self) -> None:
@@ -127,14 +133,14 @@ class GameRoom(Room):
         before = await self.store.get(f"player:{session.user}") if session.user else None
         self.world.entities.setdefault(id, await self.spawn(session, before))
         if session.user:
-            self.world.entities[id]["user"] = session.user
+            self.world.entities[id]["_user"] = session.user
 
     async def _remove(self, id: str) -> None:
         entity = self.world.entities.pop(id, None)
         if entity is None:
             return
         kept = await self.leave(entity)
-        if kept is not None and (user := entity.get("user")):
+        if kept is not None and (user := entity.get("_user")):
             await self.store.put(f"player:{user}", kept)
 
     async def _wake(self, sessions: list[RoomSession]) -> None:
@@ -142,7 +148,7 @@ class GameRoom(Room):
         for session in sessions:
             you = f"@{session.id}"
             full = dict(self.world.snapshot())
-            full[you] = self.world.entities[you]
+            full[you] = self.world.shown(self.world.entities[you])
             if self.radius is not None:
                 near = Interest(full, self.radius).near(full[you]["x"], full[you]["y"]) | {you}
                 full = {id: it for id, it in full.items() if id in near}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 Entity: TypeAlias = dict[str, Any]
-"""The fields of a thing in a game, as its players see them. With interest areas it has `x` and `y`."""
+"""The fields of a thing in a game. Players see those that do not begin with `_`. With areas it has `x` and `y`."""
 
 Changes: TypeAlias = dict[str, Entity]
 
@@ -31,7 +31,7 @@ class GameWorld:
         """What has changed since the last tick, field by field, and which entities are gone."""
         changes: Changes = {}
         for id, entity in self.entities.items():
-            now = {name: self._rounded(value) for name, value in entity.items()}
+            now = self.shown(entity)
             before = self._sent.get(id)
             changed = now if before is None else {k: v for k, v in now.items() if k not in before or before[k] != v}
             if changed:
@@ -58,6 +58,10 @@ class GameWorld:
                 break
         return found
 
+    def shown(self, entity: Entity) -> Entity:
+        """As players see it."""
+        return {name: self._rounded(value) for name, value in entity.items() if name[0] != "_"}
+
     def _rounded(self, value: Any) -> Any:
         return round(value, self._precision) if type(value) is float else value
 
@@ -67,6 +71,7 @@ class Interest:
 
     def __init__(self, entities: dict[str, Entity], radius: float) -> None:
         self._radius = radius
+        self._cell_size = 1.001 * radius  # what is just at the radius is in a cell beside, however numbers are rounded
         self._entities = entities
         self._cells: dict[tuple[int, int], list[str]] = {}
         self._everywhere: list[str] = []  # what has no place, such as a score board
@@ -77,7 +82,7 @@ class Interest:
                 self._everywhere.append(id)
 
     def _cell(self, x: float, y: float) -> tuple[int, int]:
-        return int(x // self._radius), int(y // self._radius)
+        return int(x // self._cell_size), int(y // self._cell_size)
 
     def near(self, x: float, y: float) -> set[str]:
         column, row = self._cell(x, y)
