@@ -147,6 +147,8 @@ async def test_when_all_have_left_the_game_stands_still_and_comes_back_as_it_was
         assert ann.tick >= tick
         await bob.join()
         assert bob.place == (0.0, 0.0)
+        await clock.advance(0.05)
+        await bob.read()
         assert len(bob.entities) == 3
 
 
