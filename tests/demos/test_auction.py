@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from centrifuge import ReplyError
 from selenium import webdriver
+from websockets.sync.client import connect
 
-from tests.demos.clients import visiting
 from tests.demos.pages import Page
 from tests.tools.clients import connected
-from tests.tools.patience import wait_until
+from tests.tools.patience import seconds, wait_until
 from tests.tools.ports import free_port
 from tests.tools.serving import Server, serving
 
@@ -140,7 +140,7 @@ async def test_what_is_no_bid_is_refused(gallery: Server, data: Any) -> None:
         assert refusal.value.code == 107
 
 
-async def test_who_has_no_key_does_not_come_in(gallery: Server) -> None:
-    with pytest.raises(Exception, match="."):
-        async with visiting(gallery, "auction"):
-            pass
+def test_who_has_no_key_does_not_come_in(gallery: Server) -> None:
+    with connect(gallery.ws("/live/auction/connection/websocket")) as socket:
+        socket.send('{"id": 1, "connect": {"data": {"name": "Nobody"}}}')
+        assert '"code":107' in str(socket.recv(timeout=seconds(5)))
