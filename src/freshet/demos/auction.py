@@ -50,14 +50,13 @@ class SaleRoom(Auction):
     async def next_lot(self) -> None:
         self.number += 1
         await self.open(await self.terms())
-        await self.store.put("number", self.number)
+        await self.store.put("number", self.number)  # behind `open`, which clears the store
 
-    async def open(self, terms: Terms) -> None:
-        await super().open(terms)
+    async def begin(self, terms: Terms) -> None:
+        await super().begin(terms)
         self.names["house"] = "The house"
         await self.store.put("names", self.names)
         await self._note(self.bidding.bid("house", random.randrange(150, 400, 10), self.now))
-        await self.broadcast(self.seen)
 
     @property
     def seen(self) -> dict[str, Any]:

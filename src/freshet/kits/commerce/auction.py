@@ -57,19 +57,23 @@ class Auction(Room):
     async def on_start(self) -> None:
         kept = await self.store.get("terms")
         if kept is None:
-            await self.open(await self.terms())
+            await self.begin(await self.terms())
             return
         terms = msgspec.convert(kept, Terms)
         self.names: dict[str, str] = await self.store.get("names", {})
         self.log = [msgspec.convert(it, LogEntry) for it in (await self.store.list("log:")).values()]
         self.bidding = verify(terms, self.log)
 
-    async def open(self, terms: Terms) -> None:
-        """Begin, with nothing of what was before: for hooks of a class of your own, too."""
+    async def begin(self, terms: Terms) -> None:
+        """With nothing of what was before."""
         await self.store.clear()
         await self.store.put("terms", terms)
         self.bidding, self.log, self.names = Bidding(terms), [], {}
         await self.set_alarm(terms.ends - self.now)
+
+    async def open(self, terms: Terms) -> None:
+        """Begin anew, and tell all: for hooks of a class of your own."""
+        await self.begin(terms)
         await self.broadcast(self.seen)
 
     async def on_join(self, session: RoomSession) -> None:

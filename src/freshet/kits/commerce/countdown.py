@@ -49,18 +49,21 @@ class Countdown(Room):
 
     async def on_start(self) -> None:
         if (kept := await self.store.get("schedule")) is None:
-            await self.set_schedule(*await self.schedule())
+            await self._keep(*await self.schedule())
         else:
             self.starts, self.ends = kept
 
     async def set_schedule(self, starts: float, ends: float) -> None:
         """For hooks of a class of your own: at a new start, or when it is extended. All are told."""
+        await self._keep(starts, ends)
+        await self.broadcast(self.seen)
+
+    async def _keep(self, starts: float, ends: float) -> None:
         if ends <= starts:
             raise ValueError("it must end after it starts")
         self.starts, self.ends = starts, ends
         await self.store.put("schedule", (starts, ends))
         await self._wait()
-        await self.broadcast(self.seen)
 
     async def on_join(self, session: RoomSession) -> None:
         await session.send(self.seen)
