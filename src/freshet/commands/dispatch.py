@@ -22,6 +22,7 @@ from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import (
+    AskRoom,
     Call,
     Command,
     Connect,
@@ -37,7 +38,7 @@ from freshet.model.commands import (
     Subscribe,
     Unsubscribe,
 )
-from freshet.model.events import Event, Refused, Unsubscribed
+from freshet.model.events import Accepted, Answer, Event, Refused, Unsubscribed
 from freshet.model.frame import Handshake
 from freshet.node.node import Node
 from freshet.observe.counts import add
@@ -97,7 +98,7 @@ class Dispatcher:
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self.watches: dict[str, Watch] = {}  # of the users that are traced
         self._bounded_log = BoundedLog(log)
-        self._commands: dict[type[Command], Registered] = dict(COMMANDS)
+        self._commands: dict[type[Command], Registered] = {**COMMANDS, Call: Registered(self._call)}
 
     def register(self, kind: type[Command], run: CommandFunction, *, begins: bool = False) -> None:
         """Let `run` carry out commands of an endpoint's own. begins: one of them may be a session's first."""
@@ -157,6 +158,19 @@ class Dispatcher:
             watch(session, command, reply)
         if reply is not None:
             session.push(reply)
+
+    def is_room(self, name: str) -> bool:
+        """Whether there is a channel of this name that answers what clients publish."""
+        return self.node.rules.owner(name) in self.node.doors
+
+    async def _call(self, node: Node, context: Context, command: Call) -> Event | None:
+        """A method of the application, or a message to the room whose channel is the method's name."""
+        if command.method not in node.hooks.rpc and self.is_room(command.method):
+            assert context.session is not None  # it is a client's command
+            accepted = await self.perform(context.session, Publish(command.method, command.data or b"null"))
+            assert isinstance(accepted, Accepted)
+            return Answer(command.id, accepted.answer or b"null")
+        return await client.call(node, context, command)
 
     async def perform(self, session: Session, command: Command) -> Event | None:
         """Run one command, and answer with the reply. Raises `Refusal`, `Disconnect`, and what a user's hook raises."""
@@ -233,7 +247,7 @@ def _name(kind: type[Command]) -> str:
 
 
 COMMANDS: dict[type[Command], Registered] = {
-    Call: Registered(client.call),
+    AskRoom: Registered(client.ask_room, in_channel=True),
     Connect: Registered(client.connect, begins=True),
     Declined: Registered(client.decline, begins=True),
     Ping: Registered(client.ping),

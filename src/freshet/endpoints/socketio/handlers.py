@@ -21,8 +21,9 @@ from freshet.endpoints.socketio.namespaces import EventHook, converted
 from freshet.endpoints.socketio.resume import Resumption, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
-from freshet.model.commands import Connect, Publish, Subscribe, Unsubscribe
-from freshet.model.events import Accepted, Subscribed
+from freshet.model.commands import Call, Connect, Publish, Subscribe, Unsubscribe
+from freshet.model.events import Accepted, Answer, Subscribed
+from freshet.model.json_text import decode
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
 from freshet.observe.logs import BoundedLog
@@ -214,8 +215,11 @@ class Handlers:
             return await own(session, command)
         method = self._dispatcher.node.hooks.rpc.get(command.event)
         if method is not None:
-            data = to_json(command.arguments[0]) if command.arguments else b""
-            return _values(await self._invoke(method, session, session, data))
+            return _values(await self._invoke(method, session, session, _first(command)))
+        if self._dispatcher.is_room(command.event):
+            answer = await self._dispatcher.perform(session, Call(command.event, _first(command)))
+            assert type(answer) is Answer
+            return _values(decode(answer.data))
         raise Refusal.method_not_found(f"nothing answers the event {command.event!r}")
 
     # ------------------------------------------------------------------------------------------------ events of our own
@@ -248,6 +252,8 @@ class Handlers:
         data, kind = as_payload(command.arguments[1] if len(command.arguments) > 1 else None)
         accepted = await self._dispatcher.perform(session, Publish(channel, data, 1, kind))
         assert type(accepted) is Accepted
+        if accepted.answer:
+            return _values(decode(accepted.answer))
         return [{"epoch": accepted.position.epoch, "offset": accepted.position.offset}]
 
 
@@ -256,6 +262,11 @@ def _values(result: Any) -> list[Any]:
     if result is None:
         return []
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def _first(command: Emit) -> bytes:
+    """The first argument as JSON; empty: there is none."""
+    return to_json(command.arguments[0]) if command.arguments else b""
 
 
 def _channel(command: Emit, expected: str, most: int) -> str:
