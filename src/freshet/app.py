@@ -143,7 +143,8 @@ class Freshet(Calls):
         self._node = node = Node(config, engine, tokens, clock, webhooks)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
-        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        least = 2 * config.limits.channels_per_client
+        rates = RateLimits(config.rates, least, clock.monotonic, node.sharing.buckets)
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
         dispatcher = Dispatcher(node, [rates, rights])
@@ -167,9 +168,8 @@ class Freshet(Calls):
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        addresses = AddressLimits(
-            config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
-        )
+        most, here = config.limits.sessions_per_address, node.registry.of_address
+        addresses = AddressLimits(config.rates.address, node.clock.monotonic, most, here, node.sharing.buckets)
         opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))

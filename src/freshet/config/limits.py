@@ -1,6 +1,6 @@
 """What one client may cost, and how often something may happen: the options of `[limits]` and `[rates]`."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -153,6 +153,14 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     A rate of 0: no limit. What the server itself does is not limited.
     """
 
+    scope: Annotated[
+        Literal["process", "cluster"],
+        Meta(
+            description="Whose the rates `user`, `channel` and `address` are: of each process, or of all together that "
+            "share an engine. They tell one another ten times a second what was used; one that cannot reach the "
+            "others limits by itself."
+        ),
+    ] = "process"
     client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
         250, 10_000
     )

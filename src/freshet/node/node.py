@@ -20,6 +20,7 @@ from freshet.node.owners import Door, Part, TakePublication
 from freshet.node.presence import NodePresence
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
+from freshet.node.sharing import Sharing
 from freshet.node.who import Who
 from freshet.observe.counts import Counts, Snapshot
 from freshet.policy.authentication import Authentication
@@ -77,6 +78,7 @@ class Node:
         self.wheel = Wheel(clock, min(TICK, timing.pong_timeout / 4), self.counts.late)
         self.admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
         self.bus = Bus(self.id, engine)
+        self.sharing = Sharing(self.bus, clock, config.rates.scope)
         self.hub = Hub(engine, self.turn, self.counts)
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
@@ -149,6 +151,7 @@ class Node:
         await self.catch_up.stop()
         await self.who.stop()
         await self.hub.stop()
+        await self.sharing.stop()
         await self.bus.stop()
         await self.revoking.stop()
         if self.tokens is not None:

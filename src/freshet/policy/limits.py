@@ -1,7 +1,8 @@
 """How much one client, one user, one channel and one address may ask for: see the options of `[rates]`.
 
 A command that exceeds a rate is refused with 111 and the time to wait; a client that goes on and on is disconnected.
-All is counted by this process.
+All is counted by this process; where `rates.scope` says so, it is charged for what others let through, see
+`node/sharing.py`.
 """
 
 import logging
@@ -21,6 +22,13 @@ from freshet.runtime.rates import Buckets, Meter, Rate
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.limits")
+
+MakeBuckets = Callable[[str, Rate], Buckets[str]]
+
+
+def of_this_process(option: str, rate: Rate) -> Buckets[str]:
+    """Buckets that nobody else takes of."""
+    return Buckets(rate)
 
 
 class Spent:
@@ -61,17 +69,18 @@ class RateLimits(Policy):
     """The first policy of all, as what comes behind it may be costly. The server itself is not limited.
 
     least: commands that a client must be able to send at once, as its library does when it comes back.
+    buckets: makes those of an option, by its name.
     """
 
-    def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float]) -> None:
+    def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float], buckets: MakeBuckets) -> None:
         client = Rate(rates.client.rate, max(rates.client.burst, least))
         self._client = _meter(client)
         self._commands = min(_lease(client, 16), _lease(rates.user, 16) if rates.user.rate else 16)
         self._bytes, self._chunk = _meter(rates.client_bytes), _lease(rates.client_bytes, 16 * 1024)
         self._history, self._presence = _meter(rates.history), _meter(rates.presence)
         self._refusals = _meter(rates.refusals)
-        self._users: Buckets[str] | None = Buckets(rates.user) if rates.user.rate else None
-        self._channels: Buckets[str] | None = Buckets(rates.channel) if rates.channel.rate else None
+        self._users = buckets("user", rates.user) if rates.user.rate else None
+        self._channels = buckets("channel", rates.channel) if rates.channel.rate else None
         self._publications = _lease(rates.channel, 16)
         self._now = monotonic
         self._log = BoundedLog(log)
@@ -224,9 +233,14 @@ class AddressLimits:
     """
 
     def __init__(
-        self, rate: Rate, monotonic: Callable[[], float], most: int = 0, here: Callable[[str], int] = lambda address: 0
+        self,
+        rate: Rate,
+        monotonic: Callable[[], float],
+        most: int = 0,
+        here: Callable[[str], int] = lambda address: 0,
+        buckets: MakeBuckets = of_this_process,
     ) -> None:
-        self._buckets: Buckets[str] | None = Buckets(rate) if rate.rate else None
+        self._buckets = buckets("address", rate) if rate.rate else None
         self._now = monotonic
         self._most = most
         self._here = here
