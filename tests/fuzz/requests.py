@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from freshet import Freshet, History
 from freshet.config import Api, Config, Limits, Metrics, Rates, Timing, Tokens
+from freshet.config.limits import RATES
 from freshet.config.shapes import Rate
 from freshet.runtime.server import HttpBounds, RunningServer
 from freshet.session.session import Session
@@ -169,7 +170,7 @@ def _requests(chance: Random) -> bytes:
 
 # ------------------------------------------------------------------------------------------------------ the application
 
-_FREE = Rates(**{name: Rate(0, 1) for name in Rates.__struct_fields__})
+_FREE = Rates(**{name: Rate(0, 1) for name in RATES})
 
 
 _WAITS = re.compile(r"wait=[\d.]+")  # as long as it says

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from freshet import Freshet, Session
-from freshet.config import Rates, parse
+from freshet.config import parse
+from freshet.config.limits import RATES
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.model.frame import Frame, Handshake
 from freshet.runtime import rates
@@ -28,7 +29,7 @@ from tests.websocket.peer import masked
 CONFIG = {
     "tokens": {"anonymous": True},
     "timing": {"close_timeout": 5, "connect_timeout": 60, "ping_interval": 3600},
-    "rates": {name: {"rate": 0, "burst": 0} for name in Rates.__struct_fields__},
+    "rates": {name: {"rate": 0, "burst": 0} for name in RATES},
 }
 SLOW = {**CONFIG, "rates": {"frames": {"rate": 10, "burst": 100}}}
 CONNECT = b'{"id": 1, "connect": {}}'

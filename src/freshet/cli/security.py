@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from msgspec import structs
-
 from freshet.config import ChannelConfig, Config, api_key_of, metrics_key_of, secret_of, verifies
-from freshet.runtime.rates import Rate
+from freshet.config.limits import RATES
 
 KEY_LENGTH = 16  # characters, of a key that nobody guesses
 VARIETY = 8  # different characters, of a secret that was not made up by hand
@@ -151,8 +149,8 @@ def _engine(url: str) -> Iterator[Finding]:
 
 
 def _limits(config: Config) -> Iterator[Finding]:
-    for name, rate in structs.asdict(config.rates).items():
-        if isinstance(rate, Rate) and not rate.rate:
+    for name in RATES:
+        if getattr(config.rates, name).rate == 0:
             why = "There is no limit: one client can keep the server busy, and the others waiting."
             yield Finding("open", f"rates.{name}", "off", why)
     if config.limits.connects_per_second == 0:

@@ -184,3 +184,7 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     address: Annotated[
         Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
     ] = Rate(20, 500)
+
+
+RATES = tuple(name for name in Rates.__struct_fields__ if name != "scope")
+"""The options of `[rates]` that are one."""
