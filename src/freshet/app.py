@@ -169,7 +169,8 @@ class Freshet(Calls):
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
         most, here = config.limits.sessions_per_address, node.registry.of_address
-        addresses = AddressLimits(config.rates.address, node.clock.monotonic, most, here, node.sharing.buckets)
+        rates, buckets = config.rates, node.sharing.buckets
+        addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
@@ -443,6 +444,7 @@ class Freshet(Calls):
             if server is not None:
                 server.drains.append(self._node.drain)
                 server.compression |= self.config.websocket.compression
+                server.frames = self._dispatcher.frames
         try:
             await asyncio.shield(starting)
         except Exception:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Hashable
 from random import Random
-from typing import Any
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client, Srv

@@ -156,9 +156,9 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     scope: Annotated[
         Literal["process", "cluster"],
         Meta(
-            description="Whose the rates `user`, `channel` and `address` are: of each process, or of all together that "
-            "share an engine. They tell one another ten times a second what was used; one that cannot reach the "
-            "others limits by itself."
+            description="Whose the rates `user`, `channel`, `requests` and `address` are: of each process, or of all "
+            "together that share an engine. They tell one another ten times a second what was used; one that cannot "
+            "reach the others limits by itself."
         ),
     ] = "process"
     client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
@@ -181,6 +181,13 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = Rate(10, 1000)
     user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 40_000)
     channel: Annotated[Rate, Meta(description="What clients publish in one channel.")] = Rate(500, 5000)
+    requests: Annotated[
+        Rate,
+        Meta(
+            description="HTTP requests of clients from one public address, or one /64 of IPv6, each counted once more "
+            "for each 4 KiB of its body; beyond: 429."
+        ),
+    ] = Rate(500, 5000)
     address: Annotated[
         Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
     ] = Rate(20, 500)

@@ -23,6 +23,9 @@ from freshet.session.session import Session
 
 log = logging.getLogger("freshet.limits")
 
+REQUEST_SIZE = 4096  # bytes of a body that count as one more request
+UNLIMITED = Rate(0, 0)
+
 MakeBuckets = Callable[[str, Rate], Buckets[str]]
 
 
@@ -226,7 +229,8 @@ class Waiting:
 class AddressLimits:
     """New clients by their address: an IPv4 address, or the /64 of an IPv6 address.
 
-    rate: how often. most: how many may be there, of whom `here` says how many are; 0: any number.
+    rate: how often. most: how many may be there, of whom `here` says how many are; 0: any number. requests: how many of
+    them HTTP requests may bring, see `rates.requests`.
 
     Addresses of this machine and of private networks are not limited: they are those of proxies that do not say for
     whom they ask.
@@ -239,8 +243,10 @@ class AddressLimits:
         most: int = 0,
         here: Callable[[str], int] = lambda address: 0,
         buckets: MakeBuckets = of_this_process,
+        requests: Rate = UNLIMITED,
     ) -> None:
         self._buckets = buckets("address", rate) if rate.rate else None
+        self._requests = buckets("requests", requests) if requests.rate else None
         self._now = monotonic
         self._most = most
         self._here = here
@@ -264,6 +270,17 @@ class AddressLimits:
             return 0.0
         address = network_of(client)
         return self._buckets.take(address, self._now()) if address else 0.0
+
+    def wait_to_ask(self, client: str, size: int) -> float:
+        """The same of an HTTP request, whose body has so many bytes, new client or not."""
+        if self._requests is None or not (address := network_of(client)):
+            return 0.0
+        wait = self._requests.take(address, self._now(), 1 + size // REQUEST_SIZE)
+        if wait:
+            self._log.warning(
+                "requests", "requests from %s come too fast and are refused with 429: see rates.requests", client
+            )
+        return wait
 
 
 def network_of(client: str) -> str:
