@@ -94,7 +94,8 @@ class Node:
         )
         known = tokens.revocations if tokens is not None else Revocations(clock.wall)
         interval = timing.position_check
-        self.revoking = Revoking(engine, self.bus, self.registry, known, clock.wall, interval)
+        unsubscribe = self.leaving.unsubscribe
+        self.revoking = Revoking(engine, self.bus, self.registry, known, clock.wall, interval, unsubscribe)
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self._began = clock.monotonic()

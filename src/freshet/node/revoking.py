@@ -8,12 +8,13 @@ holds is written again before the log could lose it, by its size or by its time.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.model.events import Unsubscribed
 from freshet.model.json_text import Reader
 from freshet.model.log import NOWHERE, History, PublishOptions
 from freshet.node.bus import Bus
@@ -22,6 +23,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.revocations import ENTRIES, Revocation, Revocations
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
+from freshet.session.subscription import Issued
 
 DAYS = 86_400  # seconds
 CHANNEL = "\0revocations"  # no client can name it: a name of theirs is matched by a rule first
@@ -38,8 +40,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Revocation).decode
 
 
+Unsubscribe = Callable[[Session, str, Unsubscribed], Awaitable[object]]
+
+
 class Revoking:
-    """One node's part in it. wall: seconds since 1970. interval: seconds between readings of the log."""
+    """One node's part in it. wall: seconds since 1970. interval: seconds between readings of the log.
+
+    unsubscribe: ends a subscription; None: there are none.
+    """
 
     def __init__(
         self,
@@ -49,8 +57,10 @@ class Revoking:
         known: Revocations,
         wall: Callable[[], float],
         interval: float,
+        unsubscribe: Unsubscribe | None = None,
     ) -> None:
         self.known = known
+        self._unsubscribe = unsubscribe
         self._engine = engine
         self._bus = bus
         self._registry = registry
@@ -105,6 +115,9 @@ class Revoking:
         for number, session in enumerate(list(self._registry), 1):
             if _concerns(it, session):
                 session.close(why)
+            elif self._unsubscribe is not None:
+                for channel in _channels(it, session):
+                    await self._unsubscribe(session, channel, Unsubscribed(channel, reason="token revoked"))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
 
@@ -189,9 +202,25 @@ def _concerns(it: Revocation, session: Session) -> bool:
     if it.blocked:
         return session.user == it.user
     claims = _told(session.token_claims) if session.token_claims else _Told(session.user)
+    return _covers(it, Issued(claims.jti, claims.iat), claims.sub, session.user)
+
+
+def _covers(it: Revocation, issued: Issued, *users: str) -> bool:
     if it.token:
-        return claims.jti == it.token
-    return (not it.user or it.user in (claims.sub, session.user)) and (claims.iat or 0.0) <= it.before
+        return issued.token == it.token
+    return (not it.user or it.user in users) and (issued.at or 0.0) <= it.before
+
+
+def _channels(it: Revocation, session: Session) -> list[str]:
+    """Those in which it is, or is about to be, by a token of their own that was taken back."""
+    if it.blocked:
+        return []
+    entering = {channel: entry.subscription for channel, entry in (session.reservations or {}).items()}
+    return [
+        channel
+        for channel, subscription in (session.subscriptions | entering).items()
+        if subscription.issued is not None and _covers(it, subscription.issued, session.user)
+    ]
 
 
 def new_id() -> str:
