@@ -2,13 +2,15 @@
 
 A revocation is an item of a log of its own, so that it is wherever the logs are; and a broadcast, so that the other
 nodes have it at once. They read the log as they start, and now and then, because a broadcast may be lost. What still
-holds is written again before the log could lose it, by its size or by its time.
+holds is written again before the log could lose it, by its size or by its time. Where there is no log (NATS without
+JetStream), a node asks the others instead what they know.
 """
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -28,6 +30,8 @@ from freshet.session.subscription import Issued
 DAYS = 86_400  # seconds
 CHANNEL = "\0revocations"  # no client can name it: a name of theirs is matched by a rule first
 REVOKE = "revoke"
+ASK, KNOWN = "revocations", "revoked"  # what do the others know? that
+PORTION = 1000  # revocations in one message
 SIZE = 2 * ENTRIES  # items of the log
 PAGE = 5000  # items that are read at once
 SHORTEST, LONGEST = 1 * DAYS, 30 * DAYS  # that the log is kept behind its last item
@@ -38,6 +42,7 @@ log = logging.getLogger("freshet.tokens")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Revocation).decode
+_decode_all = msgspec.json.Decoder(list[Revocation]).decode
 
 
 Unsubscribe = Callable[[Session, str, Unsubscribed], Awaitable[object]]
@@ -71,7 +76,7 @@ class Revoking:
         self._position = NOWHERE
         self._offsets: dict[str, int] = {}  # of what holds, in the log
         self._written = 0.0  # when this node last wrote to the log
-        bus.handlers[REVOKE] = self._told
+        bus.handlers |= {REVOKE: self._told, ASK: self._asked, KNOWN: self._answered}
 
     async def start(self) -> None:
         """Read what is in force, before the first client comes."""
@@ -121,6 +126,18 @@ class Revoking:
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
 
+    async def _asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        known, node = list(self.known), body.decode()
+        for start in range(0, len(known), PORTION):
+            await self._bus.send(node, KNOWN, _encode(known[start : start + PORTION]))
+        return b""
+
+    async def _answered(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        for it in _decode_all(body):
+            if it.id not in self.known:
+                self._hold(it)
+        return b""
+
     async def _told(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         self._hold(_decode(body))
         return b""
@@ -148,10 +165,12 @@ class Revoking:
             self._log.warning(
                 "read",
                 "the revocations in the log cannot be read (%s), tried again in %g s: until then this node knows those "
-                "that it heard of",
+                "that it heard of, and asks the other nodes for theirs",
                 why,
                 self._interval,
             )
+            with suppress(EngineUnavailable):  # whoever cannot be asked is asked again
+                await self._bus.broadcast(ASK, self._bus.node.encode())
 
     async def _read(self) -> None:
         keep = self._keep()
