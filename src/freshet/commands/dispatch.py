@@ -43,6 +43,7 @@ from freshet.policy.base import Context, Policy, PolicyChain
 from freshet.runtime.rates import Meter
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
+from freshet.transports.stream import Bodies
 
 log = logging.getLogger("freshet.commands")
 
@@ -76,6 +77,7 @@ class Dispatcher:
         self.tasks = node.tasks
         self.portal = node.portal
         self.compression = config.websocket.compression
+        self.read_body = Bodies(config.limits.bodies).read
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self._bounded_log = BoundedLog(log)
         self._commands: dict[type[Command], Registered] = dict(COMMANDS)

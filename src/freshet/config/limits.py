@@ -38,6 +38,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=_BYTES),
     ] = 1_000_000
+    bodies: Annotated[
+        int,
+        Meta(
+            ge=1 * MIB,
+            description="Bodies of more than 64 KiB that are being read, of all clients together; beyond: 503.",
+            extra=_BYTES,
+        ),
+    ] = 64 * MIB
     token_size: Annotated[int, Meta(ge=128, description="A token.", extra=_BYTES)] = 16 * KIB
     fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
     outbox: Annotated[

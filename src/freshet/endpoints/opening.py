@@ -61,7 +61,10 @@ class HostGuard:
             try:
                 await self.app(scope, receive, send)
             except NoRoom:
-                self._log.warning("bodies", "a request with a large body was refused: too many of them come at once")
+                self._log.warning(
+                    "bodies",
+                    "a request with a large body was refused: too many come at once, see limits.bodies",
+                )
                 await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
             return
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)

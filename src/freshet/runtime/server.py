@@ -23,6 +23,7 @@ class HttpBounds(NamedTuple):
     head_size: int = 32 * KIB
     url_size: int = 16 * KIB
     headers: int = 100
+    pipelined: int = 16
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     keep_alive: float = 5.0
