@@ -84,7 +84,10 @@ class Hub:
             if subscribers.engine_subscription is None:
                 work = self._subscribe(subscribers)
                 subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {channel!r}")
-            await asyncio.shield(subscribers.engine_subscription)
+            if not subscribers.engine_subscription.done():  # mostly it is: others came before
+                await asyncio.shield(subscribers.engine_subscription)
+            else:
+                subscribers.engine_subscription.result()
         except BaseException:
             self.abandon(joining)
             raise
