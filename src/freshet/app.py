@@ -154,7 +154,8 @@ class Freshet(Calls):
             node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
-        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        least = 2 * config.limits.channels_per_client
+        rates = RateLimits(config.rates, least, clock.monotonic, node.sharing.buckets)
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
         dispatcher = Dispatcher(node, [rates, rights])
@@ -178,9 +179,9 @@ class Freshet(Calls):
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        addresses = AddressLimits(
-            config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
-        )
+        most, here = config.limits.sessions_per_address, node.registry.of_address
+        rates, buckets = config.rates, node.sharing.buckets
+        addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(
             origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
         )
@@ -210,7 +211,7 @@ class Freshet(Calls):
             return []
         config, clock = console_config(), node.clock
         own = Node(config, MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory), clock=clock)
-        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic, own.sharing.buckets)
         rights = Rights(None, personal_channels=False, clock=clock)
         connected = Dispatcher(own, [rates, rights])
         node.parts.append(Console(connected, dispatcher, self._server, key))
@@ -483,6 +484,7 @@ class Freshet(Calls):
             if server is not None:
                 server.drains.append(self._node.drain)
                 server.compression |= self.config.websocket.compression
+                server.frames = self._dispatcher.frames
         try:
             await asyncio.shield(starting)
         except Exception:

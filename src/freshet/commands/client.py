@@ -225,7 +225,7 @@ async def refresh_subscription(node: Node, context: Context, command: RefreshSub
     subscription = _session(context).subscriptions.get(command.channel)
     if subscription is None:
         raise Refusal.permission_denied("not subscribed")
-    subscription.expires = context.grant.expires
+    subscription.expires, subscription.issued = context.grant.expires, context.grant.issued
     return SubscriptionRefreshed(command.id, ttl_of(subscription.expires, node.clock.wall()))
 
 

@@ -47,6 +47,7 @@ from freshet.policy.base import Context, Policy, PolicyChain
 from freshet.runtime.rates import Meter
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
+from freshet.transports.stream import Bodies
 
 log = logging.getLogger("freshet.commands")
 
@@ -95,6 +96,7 @@ class Dispatcher:
         self.portal = node.portal
         self.counts = node.counts
         self.compression = config.websocket.compression
+        self.read_body = Bodies(config.limits.bodies).read
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self.watches: dict[str, Watch] = {}  # of the users that are traced
         self._bounded_log = BoundedLog(log)

@@ -286,6 +286,9 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     url_size: Annotated[int, Meta(ge=256, description="The URL; beyond: 414.", extra=_BYTES)] = 16 * KIB
     headers: Annotated[int, Meta(ge=8, description="Headers; beyond: 431.", extra=_COUNT)] = 100
+    pipelined: Annotated[
+        int, Meta(ge=1, description="Requests that are sent before the responses are there; beyond: 429.", extra=_COUNT)
+    ] = 16
     head_timeout: Annotated[
         float, Meta(gt=0, description="For the URL and the headers to arrive; beyond: 408.", extra=_SECONDS)
     ] = 10 * SECONDS

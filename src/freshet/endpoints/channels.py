@@ -142,7 +142,7 @@ class ChannelEndpoint:
         if not await self._opening.admit(request, scope, receive, send):
             return None
         bound = self._limits.message
-        body = await stream.read_body(receive, bound.size)
+        body = await self._dispatcher.read_body(receive, bound.size)
         if body is None:
             self._dispatcher.too_big("/channels", bound)
             return plain(TOO_BIG, at_most(bound), allow)

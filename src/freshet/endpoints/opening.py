@@ -30,6 +30,10 @@ FULL = 30  # seconds after which somebody may have gone
 _OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
+TOO_FAST = "Too many requests: try again later.\n"
+MOST_SAID = 2**30  # bytes
+IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
+
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
 
@@ -59,7 +63,10 @@ class HostGuard:
             try:
                 await self.app(scope, receive, send)
             except NoRoom:
-                self._log.warning("bodies", "a request with a large body was refused: too many of them come at once")
+                self._log.warning(
+                    "bodies",
+                    "a request with a large body was refused: too many come at once, see limits.bodies",
+                )
                 await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
             return
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
@@ -112,6 +119,10 @@ class Opening:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             await Response(None, 204, cors(handshake))(scope, receive, send)
             return None
+        if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
+            headers = {**cors(handshake), "Retry-After": str(wait)}
+            await answer(refuse(429, TOO_FAST, headers), scope, receive, send)
+            return None
         if admit and not await self.admit(handshake, scope, receive, send, refuse=refuse):
             return None
         return handshake
@@ -159,6 +170,14 @@ async def answer(response: Response, scope: Scope, receive: Receive, send: Send)
             await send({"type": "websocket.close", "code": 1008})
             return
     await response(scope, receive, send)
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    """Bytes of a body that is not read yet, as it says itself."""
+    if "transfer-encoding" in headers:
+        return IN_CHUNKS
+    said = headers.get("content-length", "")
+    return min(int(said), MOST_SAID) if said.isdecimal() and len(said) < 20 else 0
 
 
 def _path(scope: Scope) -> str:

@@ -27,7 +27,7 @@ class RoomEndpoint:
         if request is None:
             return
         allow, bound = cors(request), self._dispatcher.limits.message
-        body = await stream.read_body(receive, bound.size)
+        body = await self._dispatcher.read_body(receive, bound.size)
         if body is None:
             self._dispatcher.too_big("/rooms", bound)
             await plain(TOO_BIG, at_most(bound), allow)(scope, receive, send)

@@ -136,7 +136,10 @@ class Hub:
         if subscribers.engine_subscription is None:
             work = self._subscribe(subscribers)
             subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {subscribers.channel!r}")
-        await asyncio.shield(subscribers.engine_subscription)
+        if subscribers.engine_subscription.done():  # mostly it is: others came before
+            subscribers.engine_subscription.result()
+        else:
+            await asyncio.shield(subscribers.engine_subscription)
 
     async def _subscribe(self, subscribers: Subscribers) -> None:
         """Let the engine deliver what is published there."""

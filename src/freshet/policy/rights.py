@@ -191,7 +191,7 @@ async def _later_subscription(context: Context, claims: Awaitable[SubscriptionCl
 
 
 def _grant(claims: SubscriptionClaims) -> Grant:
-    return Grant(claims.info, claims.expires_at or 0.0)
+    return Grant(claims.info, claims.expires_at or 0.0, claims.issued)
 
 
 def _only_ones_own(session: Session, channel: str) -> None:
