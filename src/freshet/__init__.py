@@ -12,9 +12,12 @@ from freshet.errors import (
     Refusal,
     StoreUnavailable,
 )
+from freshet.model.entries import MISSING
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.rooms.room import Room, RoomSession
+from freshet.rooms.rule import StateChannel
+from freshet.rooms.state import RoomState
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
 from freshet.session.session import Session
@@ -32,15 +35,18 @@ __all__ = [
     "FreshetError",
     "Handshake",
     "History",
+    "MISSING",
     "NotRunning",
     "Position",
     "Publication",
     "Refusal",
     "Room",
     "RoomSession",
+    "RoomState",
     "Session",
     "SocketSession",
     "StoreUnavailable",
+    "StateChannel",
     "Stream",
     "Welcome",
 ]

@@ -39,6 +39,7 @@ from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
+from freshet.errors import ConfigError
 from freshet.model.log import Position
 from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
@@ -51,7 +52,7 @@ from freshet.policy.rights import Rights
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rooms.room import Room
 from freshet.rooms.rooms import NodeRooms
-from freshet.rooms.rule import RoomRule
+from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
@@ -81,7 +82,8 @@ OPEN = (
 class SyncCalls:
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
-    They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
+    They are `publish`, `broadcast`, `emit`, `set_entry`, `add_to_entry`, `remove_entry`, `entries`, `history`,
+    `remove_history`, `presence`, `channels`, `subscribe`,
     `unsubscribe`, `disconnect`, `revoke`, `refresh` and `drain`, for whatever runs in a thread of the same process: a
     plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
     the same name does, and blocks its thread meanwhile.
@@ -94,6 +96,10 @@ class SyncCalls:
         self.publish = portal.blocking(live.publish)
         self.broadcast = portal.blocking(live.broadcast)
         self.emit = portal.blocking(live.emit)
+        self.set_entry = portal.blocking(live.set_entry)
+        self.add_to_entry = portal.blocking(live.add_to_entry)
+        self.remove_entry = portal.blocking(live.remove_entry)
+        self.entries = portal.blocking(live.entries)
         self.history = portal.blocking(live.history)
         self.remove_history = portal.blocking(live.remove_history)
         self.presence = portal.blocking(live.presence)
@@ -206,6 +212,8 @@ class Freshet(Calls):
         Raises ConfigError, which names the option, what is wrong and what is allowed.
         """
         rule = ChannelRule.of(channel_config(match, options))
+        if rule.state is not None:
+            raise ConfigError("state", f"the rule {match!r}: expected live.state, or live.room with a class")
         self._rules.add(rule)
         return Channel(rule)
 
@@ -221,6 +229,17 @@ class Freshet(Calls):
             return room
 
         return register
+
+    @with_options(ChannelOptions)
+    def state(self, match: str, **options: Any) -> StateChannel:
+        """Make the channels that `match` matches maps of keys that are the same for all who are subscribed.
+
+        The options are those of `channel`, and of its option `state`: `mode`, `ttl`, `key` and `size`. Subscribers may
+        set keys unless `publish` says otherwise.
+        """
+        rule = RoomRule.of_state(match, options)
+        self._rooms.add(rule)
+        return StateChannel(rule)
 
     def on_connect(self, function: F) -> F:
         """`function(session)` runs when a client connects; it may ask for `data`, `request`; may return `Welcome`."""

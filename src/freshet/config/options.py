@@ -141,6 +141,31 @@ class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A map of keys that is the same for all subscribers of a channel, kept in the store of rooms."""
+
+    mode: Annotated[
+        Literal["persistent", "recoverable", "ephemeral"],
+        Meta(
+            description="Entries stay until they are removed; or they expire, and a returning client gets what "
+            "changed; or they expire, and it gets all entries anew: no log is kept."
+        ),
+    ] = "persistent"
+    ttl: Annotated[
+        float, Meta(ge=0, description="After which an entry expires that is not set again; 0: never.", extra=_SECONDS)
+    ] = 0
+    key: Annotated[
+        Literal["any", "client", "user"],
+        Meta(
+            description="Which keys clients may set: any; or only one, the client's id, which is removed when it "
+            "leaves; or its user's."
+        ),
+    ] = "any"
+    size: Annotated[
+        int, Meta(ge=1 * KIB, description="Keys, values and tags of all entries; beyond: refused (106).", extra=_BYTES)
+    ] = 512 * KIB
+
+
 class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
 
@@ -158,6 +183,13 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     delta: Annotated[bool, Meta(description="Clients that ask for it get deltas instead of whole publications.")] = (
         False
     )
+    state: Annotated[
+        State | None,
+        Meta(
+            description="The channel has a map of keys, the same for all its subscribers: `{ mode, ttl, key, size }`, "
+            "or `{}`. Clients set keys as `publish` says."
+        ),
+    ] = None
     slow: Annotated[
         Literal["disconnect", "drop_oldest", "latest"],
         Meta(
@@ -192,8 +224,21 @@ def check_options(match: str, options: ChannelOptions) -> None:
         raise ConfigError("history.bytes", f"expected 0 bytes or more, got {history.bytes}")
     if history is not None and not 0 < history.ttl < math.inf:
         raise ConfigError("history.ttl", f"expected more than 0 seconds, got {history.ttl:g}")
+    if (state := options.state) is not None:
+        _check_state(match, options, state)
     if options.delta and options.slow != "disconnect":
         raise ConfigError("slow", f"the rule {match!r} has delta, which needs all that {options.slow!r} drops")
+
+
+def _check_state(match: str, options: ChannelOptions, state: State) -> None:
+    if state.mode == "persistent" and state.ttl:
+        raise ConfigError("state.ttl", f"the rule {match!r} is persistent: expected mode recoverable or ephemeral")
+    if state.mode != "persistent" and not state.ttl:
+        raise ConfigError("state.ttl", f"the rule {match!r} is {state.mode}: expected seconds, more than 0")
+    if state.mode == "ephemeral" and options.history is not None:
+        raise ConfigError("history", f"the rule {match!r} is ephemeral: expected none, or mode recoverable")
+    if options.delta:
+        raise ConfigError("delta", f"the rule {match!r} has a state, whose changes are of several keys")
 
 
 class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):

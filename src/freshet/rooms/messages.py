@@ -3,6 +3,7 @@
 import msgspec
 
 from freshet.errors import Refusal
+from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.log import Kind, Publication
 
 
@@ -18,12 +19,16 @@ class RoomVisitor(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
-    """What happens in a room. what: join, leave, message, alarm. data: of `kind`."""
+    """What happens in a room. what: join, leave, message, state, alarm. data: of `kind`.
+
+    change: what is asked of its state; with a join, what of it the client is to get.
+    """
 
     what: str
     visitor: RoomVisitor = RoomVisitor("", "")
     data: bytes = b""
     kind: Kind = Kind.JSON
+    change: EntryChange | None = None
 
 
 class Direct(msgspec.Struct, array_like=True, frozen=True):
@@ -46,13 +51,17 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomReply(msgspec.Struct, array_like=True, frozen=True):
-    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. state: its, if it is new."""
+    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. state: its, if it is new.
+
+    result: what became of what was asked of the room's state.
+    """
 
     code: int = 0
     message: str = ""
     temporary: bool = False
     greeting: list[Direct] = []
     state: bytes | None = None
+    result: EntryResult | None = None
 
     @classmethod
     def refused(cls, why: Refusal) -> "RoomReply":

@@ -10,6 +10,7 @@ from freshet.errors import Disconnect
 from freshet.model.json_text import decode
 from freshet.model.log import Claims
 from freshet.rooms.messages import Direct, RoomVisitor
+from freshet.rooms.state import INTERNAL, INTERNAL_END, RoomState
 from freshet.rules.hooks import as_payload
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RoomStore:
 
     async def list(self, prefix: str = "", *, after: str = "", limit: int = -1) -> dict[str, Any]:
         """Keys that begin with `prefix` and come behind `after`, with their values, in their order; at most `limit`."""
-        found = await self._step.scan(prefix, after, limit)
+        found = await self._step.scan(prefix, after if prefix else max(after, INTERNAL_END), limit)
         return {key: msgspec.msgpack.decode(data) for key, data in found}
 
     async def commit(self) -> None:
@@ -139,13 +140,15 @@ class Room:
     likes in attributes; they are gone when nobody has said anything for a while (`rooms.idle`), when its node ends, and
     when a hook raises. Then `on_start` reads anew what `store` has kept; the clients stay connected.
 
-    channel: its name. parameters: of its name. store: what it keeps. timeout: seconds that each hook may take, after
+    channel: its name. parameters: of its name. store: what it keeps. state: what all who are subscribed see of it, if
+    its rule has the option `state`. timeout: seconds that each hook may take, after
     which it is cancelled and the room begins anew; None: `timing.hook_timeout`.
     """
 
     channel: str
     parameters: Mapping[str, str]
     store: RoomStore
+    state: RoomState
     timeout: ClassVar[float | None] = None
     _step: "RoomStep"
 
@@ -160,6 +163,13 @@ class Room:
 
     async def on_message(self, session: RoomSession, data: Any) -> None:
         """What a client publishes in the channel, converted to the type of `data`; raise `Refusal` to refuse it."""
+
+    async def on_change(self, session: RoomSession | None, key: str, data: Any) -> Any:
+        """An entry of the state is about to be set, or removed (None): by a client, or by the server (no session).
+
+        `data` is converted to its type; what is returned is set instead, unless it is None. Raise `Refusal` to refuse
+        it. It may also ask for `removed`. Clients change the state of a room only if it has this hook.
+        """
 
     async def on_alarm(self) -> None:
         """The alarm is due. If this raises it is called again, after 2 s, 4 s and so on, up to two minutes."""
@@ -181,6 +191,8 @@ def _checked(key: str) -> str:
     size = len(key.encode())
     if not 0 < size <= KEY_SIZE:
         raise ValueError(f"key: expected 1 to {KEY_SIZE} bytes, got {size}")
+    if key.startswith(INTERNAL):
+        raise ValueError("key: expected text that does not begin with the character 1")
     return key
 
 

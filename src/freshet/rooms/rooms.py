@@ -4,10 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from freshet.config import ChannelConfig
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal, StoreUnavailable
+from freshet.model.entries import EntryChange, EntryPage, EntryResult, snapshot_of
 from freshet.model.events import Published
-from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, PublishOptions
-from freshet.node.owners import Site
+from freshet.model.log import NOWHERE, ClientInfo, Position, PublishOptions
+from freshet.node.owners import Greeting, Site
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases
@@ -23,8 +27,11 @@ from freshet.rooms.messages import (
     decode_request,
     encode,
 )
+from freshet.rooms.room import Room
 from freshet.rooms.rule import RoomRule
+from freshet.rooms.state_messages import as_change
 from freshet.rooms.step import Outside
+from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 from freshet.stores.base import Store
@@ -33,6 +40,9 @@ log = logging.getLogger("freshet.rooms")
 bounded_log = BoundedLog(log)
 
 REQUEST, DIRECT = "room", "room:direct"
+
+
+NOBODY = RoomVisitor("", "")
 
 
 class Occupant:
@@ -60,6 +70,7 @@ class NodeRooms:
         node.owners["room"] = self.publish
         node.doors["room"] = self
         node.parts.append(self)
+        node.rules.make = self._make_rule
 
     def add(self, rule: RoomRule) -> None:
         """Raises ConfigError once the node runs."""
@@ -67,6 +78,13 @@ class NodeRooms:
             raise ConfigError("rooms", "the first room must be registered before the application starts")
         self._has_rules = True
         self._node.rules.add(rule)
+
+    def _make_rule(self, config: ChannelConfig) -> ChannelRule:
+        """Of a configuration: a state is a room without a class."""
+        if config.state is None:
+            return ChannelRule.of(config)
+        self._has_rules = True
+        return RoomRule.of_room(config, Room)
 
     def statistics(self) -> tuple[int, int]:
         """How many rooms this node owns, and how many of them are in memory."""
@@ -118,33 +136,76 @@ class NodeRooms:
             return await self._node.engine.publish(channel, data, options)
         occupant = self._occupants.get(channel, {}).get(options.info.client)
         visitor = self._visitor(options.info, occupant)
+        rule = _rule(self._node, channel)
+        if rule.room is Room:  # it has a state and nothing else: what clients say is a change of that
+            (await self._change(channel, rule, visitor, as_change(data, options.kind))).check()
+            return NOWHERE
         reply = await self._ask(channel, RoomRequest("message", visitor, data, options.kind))
         if reply.state is not None and occupant is not None:
             occupant.state = reply.state
         return NOWHERE
 
-    async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
+    async def enter(
+        self, session: Session, channel: str, data: bytes, page: EntryPage | None, *, is_complete: bool
+    ) -> Greeting:
         """See `owners.Door`."""
-        occupant = Occupant(session)
+        rule, occupant = _rule(self._node, channel), Occupant(session)
         self._occupants.setdefault(channel, {})[session.id] = occupant
-        if "on_join" not in _rule(self._node, channel).hooks:
-            return []
+        read = None
+        if rule.state is not None and (page is not None or not is_complete):
+            after, limit = page or EntryPage()
+            read = EntryChange("read", after=after, limit=limit if rule.takes_pages or limit == 0 else -1)
+        if "on_join" not in rule.hooks and read is None:
+            return Greeting([])
         try:
             visitor = self._visitor(session.client_info(), occupant)
-            reply = await self._ask(channel, RoomRequest("join", visitor, data))
+            reply = await self._ask(channel, RoomRequest("join", visitor, data, change=read))
         except Refusal:
             self._forget(session, channel)
             raise
         if reply.state is not None:
             occupant.state = reply.state
-        return [it.publication() for it in reply.greeting]
+        greeting = [it.publication() for it in reply.greeting]
+        if page is not None:
+            return Greeting(greeting, reply.result)
+        return Greeting([snapshot_of(reply.result.entries), *greeting] if reply.result is not None else greeting)
+
+    async def change(self, session: Session | None, channel: str, change: EntryChange, once: str) -> EntryResult:
+        """See `owners.Door`."""
+        rule, visitor = _rule(self._node, channel), NOBODY
+        if session is not None:
+            occupant = self._occupants.get(channel, {}).get(session.id)
+            visitor = self._visitor(session.client_info(), occupant)
+        return await self._change(channel, rule, visitor, change, once)
+
+    async def _change(
+        self, channel: str, rule: RoomRule, visitor: RoomVisitor, change: EntryChange, once: str = ""
+    ) -> EntryResult:
+        """visitor: who asks; `NOBODY`: the server."""
+        if visitor.client:
+            if not rule.takes_changes:
+                raise Refusal.permission_denied(f"only the room itself changes the state of {channel!r}: see on_change")
+            if rule.state is not None and rule.state.key != "any":
+                key = visitor.client if rule.state.key == "client" else visitor.user
+                if not key:
+                    raise Refusal.permission_denied(f"only users may set their key in {channel!r}")
+                change = replace(change, key=key)
+        reply = await self._ask(channel, RoomRequest("state", visitor, change=change), once and f"once:{once}")
+        assert reply.result is not None  # of such a request
+        return reply.result
 
     def leave(self, session: Session, channel: str) -> None:
         """See `owners.Door`."""
         occupant = self._forget(session, channel)
-        if occupant is not None and "on_leave" in _rule(self._node, channel).hooks:
+        if occupant is None:
+            return
+        rule = _rule(self._node, channel)
+        if "on_leave" in rule.hooks:
             visitor = self._visitor(session.client_info(), occupant)
             self._errands.start(self._ask(channel, RoomRequest("leave", visitor)), "rooms: a client left")
+        if rule.state is not None and rule.state.key == "client":
+            own = RoomRequest("state", change=EntryChange("remove", session.id))
+            self._errands.start(self._ask(channel, own), "rooms: a client's entry")
 
     def _forget(self, session: Session, channel: str) -> Occupant | None:
         here = self._occupants.get(channel, {})
@@ -161,13 +222,13 @@ class NodeRooms:
         state = occupant.state if occupant is not None else b""
         return RoomVisitor(self._node.id, info.client, info.user, bytes(info.conn_info), claims, state)
 
-    async def _ask(self, channel: str, request: RoomRequest) -> RoomReply:
-        """Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done."""
+    async def _ask(self, channel: str, request: RoomRequest, once: str = "") -> RoomReply:
+        """once: an id under which it is done once. Raises `Refusal`, and `EngineUnavailable` when nobody knows."""
         if self._store is None:
             raise EngineUnavailable("rooms do not run")
         timeout = self._node.config.timing.hook_timeout + 2 * self._options.lease
         try:
-            reply = decode_reply(await self._forwarding.call(channel, encode(request), timeout))
+            reply = decode_reply(await self._forwarding.call(channel, encode(request), timeout, once))
         except StoreUnavailable as why:
             bounded_log.warning("store", "rooms: the store is away, messages get an error: %s", why)
             raise Refusal.internal() from None
@@ -180,6 +241,7 @@ class NodeRooms:
         """See `forwarding.Serve`."""
         self._leases.fence(channel)
         activation = self._active.get(channel) or self._activate(channel)
+        again = again or id.startswith("once:")
         return encode(await activation.ask(id, decode_request(body), again))
 
     def _activate(self, channel: str) -> Activation:
@@ -242,7 +304,9 @@ class NodeRooms:
             occupant.state = it.state
         elif it.code:
             session.close(Disconnect(it.code, it.reason))
-        elif it.channel in session.subscriptions:
+        elif (subscription := session.subscriptions.get(it.channel)) is not None:
+            if subscription.mapped:
+                return  # it knows entries alone
             self._node.turn.flush()  # behind what was broadcast before
             session.push(Published(it.channel, it.publication()))
         elif (reservation := session.reserved(it.channel)) is not None:

@@ -13,14 +13,15 @@ class Subscription:
     """One session in one channel.
 
     expires: epoch seconds, or 0. info: JSON that others in the channel see. position: where it came in.
-    present: others in the channel see it.
+    present: others in the channel see it. mapped: it takes the channel's state as entries, and nothing else.
     """
 
-    __slots__ = ("expires", "info", "position", "present", "rule")
+    __slots__ = ("expires", "info", "mapped", "position", "present", "rule")
 
     def __init__(self, rule: ChannelRule, info: msgspec.Raw, expires: float, *, present: bool) -> None:
         self.rule = rule
         self.present = present
+        self.mapped = False
         self.info = info
         self.expires = expires
         self.position = NOWHERE

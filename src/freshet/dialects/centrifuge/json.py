@@ -31,6 +31,7 @@ from freshet.dialects.centrifuge.messages import (
     SubscribeMessage,
     command_of,
     declined,
+    entry_push,
     oversized,
     presence_fields,
     publication_fields,
@@ -108,7 +109,9 @@ def _read(line: bytes) -> Command:
     except (*_MALFORMED, RecursionError):
         return _read_again(line)
     publish = wire.publish
-    if publish is not None and 0 < wire.id <= UINT32:  # the most frequent one, without the table: 0.85 us, not 1.0
+    if (
+        publish is not None and not publish.type and publish.data and 0 < wire.id <= UINT32
+    ):  # the most frequent one, without the table: 0.85 us, not 1.0
         return Publish(publish.channel, bytes(publish.data), wire.id)
     return _command(wire)
 
@@ -202,6 +205,10 @@ class Centrifuge(Dialect):
     def __init__(self, longest: int = MESSAGE) -> None:
         self._longest = longest
 
+    @property
+    def entries(self) -> Dialect:
+        return _MAP
+
     def receive(self, frame: Frame) -> Iterable[Command]:
         if frame.binary and not frame.data.isascii():
             _refuse_invalid_utf8(frame.data)  # a text frame was checked by the transport
@@ -236,6 +243,22 @@ class Centrifuge(Dialect):
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all lines."""
         return [Frame(b"\n".join([frame.data for frame in frames]))] if len(frames) > 1 else frames
+
+
+class CentrifugeMap(Centrifuge):
+    """The same for a client that takes a channel's state as a map."""
+
+    __slots__ = ()
+    name = "centrifuge:map"
+
+    def encode(self, event: Event) -> Frame | None:
+        if type(event) is not Published:
+            return super().encode(event)
+        fields = entry_push(event, _PAYLOAD)
+        return Frame(_json(fields)) if fields is not None else None
+
+
+_MAP = CentrifugeMap()
 
 
 def _refuse_invalid_utf8(data: bytes) -> None:
