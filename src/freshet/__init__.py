@@ -45,8 +45,8 @@ __all__ = [
     "RoomState",
     "Session",
     "SocketSession",
-    "StoreUnavailable",
     "StateChannel",
+    "StoreUnavailable",
     "Stream",
     "Welcome",
 ]

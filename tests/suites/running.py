@@ -23,6 +23,29 @@ secret = "secret"
 anonymous = true
 [api]
 key = "test-api-key"
+[rooms]
+store = "memory://"
+[[channels]]
+match = "clientkey:*"
+state = { mode = "ephemeral", ttl = 60, key = "client" }
+publish = "subscriber"
+[[channels]]
+match = "streamless:*"
+state = { mode = "ephemeral", ttl = 60 }
+publish = "client"
+[[channels]]
+match = "positioned:*"
+state = {}
+publish = "client"
+[[channels]]
+match = "tagged:*"
+state = {}
+publish = "client"
+[[channels]]
+match = "smallstream:*"
+state = {}
+history = { size = 2, ttl = 60 }
+publish = "client"
 [[channels]]
 match = "smallhistory:*"
 history = { size = 2, ttl = 300 }
