@@ -23,8 +23,6 @@ secret = "secret"
 anonymous = true
 [api]
 key = "test-api-key"
-[rooms]
-store = "memory://"
 [[channels]]
 match = "clientkey:*"
 state = { mode = "ephemeral", ttl = 60, key = "client" }
@@ -86,6 +84,7 @@ def on_engine(engine: str, folder: Path, *arguments: str) -> Iterator[Server]:
             "nats": lambda: f"{stack.enter_context(nats()).url}?storage=memory",
         }
         env = {"FRESHET_ENGINE": urls[engine]()} if engine in urls else {}
+        env["FRESHET_ROOMS__STORE"] = f"sqlite:///{folder / 'rooms.db'}"
         yield stack.enter_context(serving(*arguments, *workers, env=env))
 
 

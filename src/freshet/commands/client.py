@@ -186,7 +186,7 @@ async def ping(node: Node, context: Context, command: Ping) -> Alive:
 async def subscribe(node: Node, context: Context, command: Subscribe) -> Event | None:
     session, rule = _session(context), _rule(context)
     if command.entries is not None and rule.state is None:
-        raise Refusal.not_available(f"map: {command.channel!r} has no state, channels are streams of publications here")
+        raise Refusal.not_available(f"map: not available, the rule of {command.channel!r} has no option `state`")
     entry = await enter(
         node,
         session,

@@ -43,7 +43,7 @@ async def change_entry(
     """
     door = node.doors.get(rule.owner)
     if rule.state is None or door is None:
-        raise Refusal.not_available(f"{channel!r} has no state: its rule needs the option `state`")
+        raise Refusal.not_available(f"map: not available, the rule of {channel!r} has no option `state`")
     return await door.change(session, channel, change, once)
 
 

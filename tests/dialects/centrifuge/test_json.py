@@ -264,7 +264,7 @@ def test_a_kind_of_channel_that_there_is_not_is_refused_by_name(number: int, kin
 def test_a_request_of_another_type_needs_an_id_as_all_do() -> None:
     """Or its client would wait for an answer that cannot be given."""
     with pytest.raises(Disconnect) as why:
-        receive(b'{"publish":{"channel":"a","type":2,"data":1}}')
+        receive(b'{"publish":{"channel":"a","type":4,"data":1}}')
     assert why.value.code == 3501
 
 
