@@ -153,6 +153,7 @@ class Freshet(Calls):
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
         dispatcher = Dispatcher(node, [rates, rights])
+        self._rooms.offer_calls(dispatcher.policies)
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)

@@ -2,12 +2,14 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
 
 from freshet import MISSING, Freshet, History, Refusal, Room, RoomSession
-from freshet.errors import ConfigError
+from freshet.errors import ConfigError, EngineUnavailable
+from freshet.rooms.step import RoomStep
 from freshet.testing import Client, ManualClock
 from tests.rooms.test_rooms import application
 from tests.tools.patience import eventually
@@ -265,8 +267,8 @@ async def test_a_state_is_bounded_and_what_cannot_be_is_refused(live: Freshet) -
                 await live.set_entry("lobby:1", "a", 1, ttl=ttl)
         with pytest.raises(Refusal, match="tags"):
             await live.set_entry("lobby:1", "a", 1, tags={"event": "x"})
+        live.channel("plain")
         with pytest.raises(Refusal, match="no option `state`"):
-            live.channel("plain")
             await live.set_entry("plain", "a", 1)
 
 
@@ -309,3 +311,108 @@ async def test_what_is_asked_twice_with_one_key_is_done_once(live: Freshet) -> N
         added = [await live.add_to_entry("lobby:1", "n", 5, idempotency_key="order 7") for _ in range(3)]
         assert added == [5, 5, 5]
         assert await live.entries("lobby:1") == {"n": 5}
+
+
+async def test_a_client_compares_and_sets_by_rpc_and_learns_the_value_that_is_there(live: Freshet) -> None:
+    async with live.test_client("alice") as alice, live.test_client("bob") as bob:
+        with pytest.raises(Refusal, match="subscribers") as why:
+            await alice.rpc("state", {"channel": "lobby:1", "key": "lock", "value": "alice", "expect": None})
+        assert why.value.code == 103
+        for client in (alice, bob):
+            await client.subscribe("lobby:1")
+        lock = {"channel": "lobby:1", "key": "lock", "expect": None}
+        assert await alice.rpc("state", {**lock, "value": "alice"}) == {"done": True, "value": "alice"}
+        refused = {"done": False, "value": "alice", "why": "value_mismatch"}
+        assert await bob.rpc("state", {**lock, "value": "bob"}) == refused
+        assert await alice.rpc("state", {**lock, "expect": "alice", "removed": True}) == {"done": True, "value": None}
+        assert await bob.rpc("state", {"channel": "lobby:1", "key": "n", "add": 2}) == {"done": True, "value": 2}
+        with pytest.raises(Refusal, match="expected one of"):
+            await bob.rpc("state", {"channel": "lobby:1", "key": "n"})
+
+
+class Price(Room):
+    """Shows who comes what there is, and all of them what is new."""
+
+    async def on_join(self, session: RoomSession) -> None:
+        await session.send(await self.store.get("price", 0))
+
+    async def on_message(self, session: RoomSession, data: int) -> None:
+        await self.store.put("price", data)
+        await self.broadcast(data)
+
+
+@pytest.mark.parametrize("history", [None, History(size=10, ttl=60)])
+@pytest.mark.parametrize("channel", ["lobby:1", "typing:1", "price:1"])
+async def test_what_changes_while_a_client_comes_in_it_gets_behind_what_it_was_shown(
+    live: Freshet, channel: str, history: History | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room's word is on its way to the client's node, and what comes later is there sooner."""
+    live.room("price:{id}", history=history)(Price)
+    said, gate, ask = asyncio.Event(), asyncio.Event(), live._rooms._ask
+
+    async def slowly(channel: str, request: Any, once: str = "") -> Any:
+        reply = await ask(channel, request, once)
+        if request.what == "join" and request.visitor.user == "bob":
+            said.set()
+            await gate.wait()
+        return reply
+
+    async with live.test_client("alice") as alice, live.test_client("bob") as bob:
+        await alice.subscribe(channel)
+        await alice.receive()
+        monkeypatch.setattr(live._rooms, "_ask", slowly)
+        coming = asyncio.create_task(bob.subscribe(channel))
+        await said.wait()
+        await alice.publish(channel, 7 if channel == "price:1" else {"key": "x", "value": 7})
+        assert await data(alice) in (7, {"key": "x", "value": 7}, {"key": alice.id, "value": 7})
+        gate.set()
+        await coming
+        assert await data(bob) in (0, {"state": {}})
+        assert await data(bob) in (7, {"key": "x", "value": 7}, {"key": alice.id, "value": 7})
+        await bob.expect_nothing()
+
+
+async def test_changes_that_could_not_go_out_go_out_once_the_engine_is_back(
+    live: Freshet, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("lobby:1")
+        await alice.receive()
+        engine, away = live._node.engine, True
+        publish = engine.publish
+
+        async def sometimes(*arguments: Any) -> Any:
+            if away:
+                raise EngineUnavailable("away")
+            return await publish(*arguments)
+
+        monkeypatch.setattr(engine, "publish", sometimes)
+        assert await live.set_entry("lobby:1", "a", 1)  # it is kept: this is what counts
+        with pytest.raises(EngineUnavailable):
+            await live.set_entry("lobby:1", "a", 2)  # before what is waiting no other goes out
+        await alice.expect_nothing()
+        away = False
+        await clock.advance(3)
+        assert await data(alice) == {"key": "a", "value": 1}
+        await live.set_entry("lobby:1", "a", 3)
+        assert await data(alice) == {"key": "a", "value": 3}
+        await alice.expect_nothing()
+
+
+async def test_what_a_crash_left_unsent_goes_out_when_the_room_comes_back(
+    live: Freshet, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to ask for it: the alarm that was written along brings it back."""
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("lobby:1")
+        await alice.receive()
+        with monkeypatch.context() as dying:
+            dying.setattr(RoomStep, "let_out_changes", AsyncMock())
+            assert await live.set_entry("lobby:1", "a", 1)
+        live._rooms._leases.lose("lobby:1")
+        live._node.engine._leases.clear()  # type: ignore[attr-defined]
+        await alice.expect_nothing()
+        await clock.advance(6)
+        assert await data(alice) == {"key": "a", "value": 1}
+        await clock.advance(60)
+        await alice.expect_nothing()

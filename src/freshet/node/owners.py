@@ -9,6 +9,7 @@ from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.log import Position, Publication, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.invoking import Invoking
+from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
@@ -74,6 +75,7 @@ class Site(Protocol):
     wheel: Wheel
     bus: Bus
     invoking: Invoking
+    hooks: Hooks
     owners: dict[Owner, TakePublication]
     doors: dict[Owner, Door]
     parts: list[Part]

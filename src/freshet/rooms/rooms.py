@@ -15,8 +15,10 @@ from freshet.node.owners import Greeting, Site
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases
+from freshet.policy.base import PolicyChain
 from freshet.rooms.activation import Activation
 from freshet.rooms.alarms import Alarms
+from freshet.rooms.calls import METHOD, state_call
 from freshet.rooms.messages import (
     Direct,
     RoomReply,
@@ -63,6 +65,7 @@ class NodeRooms:
         self._options = node.config.rooms
         self._make_store = make_store
         self._has_rules = False
+        self._policies: PolicyChain | None = None
         self._store: Store | None = None
         self._active: dict[str, Activation] = {}
         self._occupants: dict[str, dict[str, Occupant]] = {}
@@ -76,15 +79,25 @@ class NodeRooms:
         """Raises ConfigError once the node runs."""
         if self._node.state == "ready" and self._store is None:
             raise ConfigError("rooms", "the first room must be registered before the application starts")
-        self._has_rules = True
+        self._register(rule)
         self._node.rules.add(rule)
+
+    def offer_calls(self, policies: PolicyChain) -> None:
+        """Let clients change a state by rpc, if there is one. policies: that a call has to pass."""
+        self._policies = policies
+
+    def _register(self, rule: RoomRule) -> RoomRule:
+        self._has_rules = True
+        if rule.state is not None and self._policies is not None:
+            hook = state_call(self._node.rules, self._policies, self.change)
+            self._node.hooks.rpc.setdefault(METHOD, hook)
+        return rule
 
     def _make_rule(self, config: ChannelConfig) -> ChannelRule:
         """Of a configuration: a state is a room without a class."""
         if config.state is None:
             return ChannelRule.of(config)
-        self._has_rules = True
-        return RoomRule.of_room(config, Room)
+        return self._register(RoomRule.of_room(config, Room))
 
     def statistics(self) -> tuple[int, int]:
         """How many rooms this node owns, and how many of them are in memory."""
