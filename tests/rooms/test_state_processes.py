@@ -1,4 +1,4 @@
-"""A map on servers that are killed, and clients that are cut: all end with the same, and with all acknowledged writes."""
+"""A map on servers that are killed, with clients that are cut: all end with the same, and with what was acknowledged."""
 
 from contextlib import ExitStack
 from pathlib import Path
