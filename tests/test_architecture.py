@@ -93,7 +93,10 @@ LAYOUT = Layout(
             about="what hangs on URLs: clients' protocols, the server API, health and metrics. Given what they need, "
             "never the application",
         ),
-        Level(names=("backends", "app"), about="wires all below, and is the ASGI callable"),
+        Level(
+            names=("backends", "app"),
+            about="which engine and store an URL names; wires all below, is the ASGI callable",
+        ),
         Level(names=("demos", "contrib"), public=True, about="written as users write: they see the public names"),
         Level(names=("testing", "serving", "cli", "__main__", "pytest_plugin"), about="what runs it, and tests it"),
     ),

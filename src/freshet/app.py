@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
-from freshet.backends import engine_of, store_of
+from freshet.backends.engines import engine_of
+from freshet.backends.stores import store_of
 from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations

@@ -1,4 +1,4 @@
-"""A map on servers that are killed, with clients that are cut: all end with the same, and with what was acknowledged."""
+"""A map on servers that are killed, with clients that are cut: all end with one map, and no write is lost."""
 
 from contextlib import ExitStack
 from pathlib import Path

@@ -7,7 +7,7 @@ from contextvars import copy_context
 import pytest
 
 from freshet import Freshet
-from freshet.backends import engine_of
+from freshet.backends.engines import engine_of
 from freshet.config import Config
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine

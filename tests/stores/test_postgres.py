@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
-from freshet.backends import store_of
+from freshet.backends.stores import store_of
 from freshet.errors import ConfigError, StaleOwner, StoreUnavailable
 from freshet.stores.base import REPLY_TIME, Change
 from freshet.stores.postgres import PostgresStore

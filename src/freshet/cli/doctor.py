@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from freshet.backends import engine_of
+from freshet.backends.engines import engine_of
 from freshet.cli.configuration import configuration
 from freshet.cli.console import fail, out, printable
 from freshet.config import Config, secret_of

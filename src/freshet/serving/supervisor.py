@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from freshet.backends import engine_of
+from freshet.backends.engines import engine_of
 from freshet.config import Config, Limits, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub

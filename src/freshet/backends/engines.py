@@ -1,4 +1,4 @@
-"""Which engine and which store an URL names."""
+"""Which engine an URL names."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,6 @@ from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.server import SERVER
-from freshet.stores.base import Store
-from freshet.stores.memory import MemoryStore
-from freshet.stores.sqlite import SqliteStore
 
 ENGINES: dict[str, Callable[[Config, Clock], Engine]] = {
     "memory": lambda config, clock: MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory),
@@ -43,27 +40,3 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
         wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
         return LocalEngine(server.hub, wanted)
     return engine
-
-
-def _postgres(url: str, clock: Clock) -> Store:
-    try:  # here, so that an application without the package can still be imported
-        from freshet.stores.postgres import PostgresStore  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install asyncpg") from None
-    return PostgresStore(url, clock)
-
-
-STORES: dict[str, Callable[[str, Clock], Store]] = {
-    "memory": lambda url, clock: MemoryStore(clock),
-    "sqlite": SqliteStore,
-    "postgres": _postgres,
-    "postgresql": _postgres,
-}
-
-
-def store_of(url: str, clock: Clock = SYSTEM) -> Store:
-    """The store that an URL names. Raises ConfigError."""
-    scheme = url.partition(":")[0]
-    if scheme not in STORES:
-        raise ConfigError("rooms.store", f"no store {scheme!r}; there are {', '.join(sorted(STORES))}")
-    return STORES[scheme](url, clock)
