@@ -366,7 +366,7 @@ class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(
             description="Where rooms keep their data: `sqlite:///rooms.db`, for all nodes of one host, "
-            "`postgresql://`, or `memory://`, gone with its process."
+            "`postgresql://`, `redis://`, or `memory://`, gone with its process."
         ),
     ] = "sqlite:///rooms.db"
     lease: Annotated[
