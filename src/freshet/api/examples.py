@@ -52,7 +52,7 @@ EXAMPLES: dict[str, Example] = {
     "revoke": Example({"user": "alice"}, {}),
     "refresh": Example({"user": "alice", "expire_at": 1893456000}, {}),
     "map_publish": Example({"channel": "lobby:1", "key": "title", "data": "Hello"}, {"data": "Hello"}),
-    "map_remove": Example({"channel": "lobby:1", "key": "title"}, {"data": "Hello"}),
+    "map_remove": Example({"channel": "lobby:1", "key": "title"}, {}),
     "map_add": Example({"channel": "lobby:1", "key": "votes", "number": 2}, {"data": 7}),
     "map_read_state": Example({"channel": "lobby:1"}, {"entries": [{"key": "title", "data": "Hello"}], "cursor": ""}),
     "map_stats": Example({"channel": "lobby:1"}, {"num_keys": 1}),
