@@ -237,6 +237,8 @@ def _check_state(match: str, options: ChannelOptions, state: State) -> None:
         raise ConfigError("state.ttl", f"the rule {match!r} is {state.mode}: expected seconds, more than 0")
     if state.mode == "ephemeral" and options.history is not None:
         raise ConfigError("history", f"the rule {match!r} is ephemeral: expected none, or mode recoverable")
+    if "publish" in options.webhooks:
+        raise ConfigError("webhooks", f"the rule {match!r} has a state, whose changes only the hook on_change sees")
     if options.delta:
         raise ConfigError("delta", f"the rule {match!r} has a state, whose changes are of several keys")
 

@@ -88,6 +88,10 @@ class NodeRooms:
 
     def _register(self, rule: RoomRule) -> RoomRule:
         self._has_rules = True
+        longest = self._node.config.limits.outbox
+        if rule.state is not None and rule.state.size > longest:
+            what = f"at most {longest} bytes, or no client could take it: see limits.outbox"
+            raise ConfigError("state.size", f"the rule {rule.match!r}: {what}")
         if rule.state is not None and self._policies is not None:
             hook = state_call(self._node.rules, self._policies, self.change)
             self._node.hooks.rpc.setdefault(METHOD, hook)

@@ -54,7 +54,7 @@ from freshet.model.events import (
     Unsubscribed,
     Unsubscription,
 )
-from freshet.model.log import ClientInfo, Kind, Position, Publication
+from freshet.model.log import ClientInfo, Position, Publication
 
 VERSION = "freshet"
 KIB = 1024
@@ -106,12 +106,20 @@ class ConnectMessage(Struct):
 
 
 class PublishMessage(Struct):
-    """data: the payload as it came. key, removed: of an entry of a map."""
+    """data: the payload as it came."""
 
     channel: str
-    data: Raw = Raw()
-    type: Literal[0, 1, 2, 3] = 0
+    data: Raw
+    type: Literal[0] = 0
+
+
+class MapPublishMessage(Struct):
+    """The same request for an entry of a map. Apart, so that the frequent one is read by fewer fields."""
+
+    channel: str
+    type: Literal[1, 2, 3]
     key: str = ""
+    data: Raw = Raw()
     removed: bool = False
 
 
@@ -206,14 +214,9 @@ def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Su
     return Subscribe(it.channel, id, it.token, bytes(it.data), since, or_refuse=True, filter=tf, entries=nothing)
 
 
-def publish(id: int, it: PublishMessage, data: bytes, kind: Kind = Kind.JSON) -> Publish:
-    """Raises `Disconnect` for a publication without data."""
-    if it.type:
-        change = EntryChange("remove" if it.removed else "set", it.key, data)
-        return Publish(it.channel, data, id, kind, change)
-    if not data:
-        raise Disconnect.bad_request("malformed command")
-    return Publish(it.channel, data, id, kind)
+def publish_entry(id: int, it: MapPublishMessage) -> Publish:
+    data = bytes(it.data)
+    return Publish(it.channel, data, id, change=EntryChange("remove" if it.removed else "set", it.key, data))
 
 
 def read_history(id: int, it: HistoryMessage, since: SinceMessage | None) -> ReadHistory:
@@ -228,7 +231,7 @@ def _connect(id: int, it: ConnectMessage) -> Connect:
 
 
 READ: Mapping[str, Read] = {
-    "publish": lambda id, it: publish(id, it, bytes(it.data)),
+    "publish": lambda id, it: Publish(it.channel, bytes(it.data), id),
     "connect": _connect,
     "subscribe": lambda id, it: subscribe(id, it, it.tf),
     "unsubscribe": lambda id, it: Unsubscribe(it.channel, id),

@@ -25,7 +25,7 @@ from freshet.dialects.centrifuge.messages import (
     entry_push,
     oversized,
     presence_fields,
-    publish,
+    publish_entry,
     push_after,
     read_history,
     reply_of,
@@ -90,7 +90,7 @@ def _publish(id: int, it: Any) -> Command:
         return Publish(it.channel, data, id, kind)
     if kind is not Kind.JSON and not it.removed:
         return Declined(Refusal.bad_request("an entry of a map is JSON"), id)
-    return publish(id, it, data, kind)
+    return publish_entry(id, it)
 
 
 def _subscribe(id: int, it: Any) -> Command:
