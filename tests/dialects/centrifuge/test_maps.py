@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.suites.running import ENGINES, on_engine
 from tests.tools.need import require
 from tests.tools.patience import seconds
 from tests.tools.serving import UNLIMITED, Server, serving
@@ -54,14 +55,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module", params=[engine for engine in ENGINES if engine != "memory"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On another engine, or in several processes."""
+    folder = tmp_path_factory.mktemp("maps")
+    config = folder / "freshet.toml"
+    config.write_text(f'{CONFIG}{UNLIMITED}\n[api]\nkey = "{KEY}"\n')
+    with on_engine(request.param, folder, "--config", str(config)) as server:
+        yield server
+
+
 WAYS = [("websocket", "json"), ("http_stream", "json"), ("sse", "json"), ("websocket", "protobuf")]
 
 
-@pytest.mark.parametrize(("transport", "encoding"), WAYS)
-@pytest.mark.parametrize("scenario", ["changes", "pages", "recovery", "expiry", "filter", "rights", "others"])
-def test_the_javascript_client_with_a_map(
-    server: Server, node: Path, transport: str, encoding: str, scenario: str
-) -> None:
+SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "rights", "others"]
+
+
+def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
     command = [require("node"), "maps.mjs", server.http("").rstrip("/"), transport, encoding, scenario, KEY]
     done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("transport", "encoding"), WAYS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_javascript_client_with_a_map(
+    server: Server, node: Path, transport: str, encoding: str, scenario: str
+) -> None:
+    play(server, node, transport, encoding, scenario)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_on_every_engine_a_map_is_the_same(elsewhere: Server, node: Path, scenario: str) -> None:
+    play(elsewhere, node, "websocket", "json", scenario)
