@@ -292,6 +292,7 @@ async def test_a_message_that_is_no_change_is_refused_with_what_is_expected(live
         ({"ttl": 5}, "state.ttl"),
         ({"mode": "ephemeral", "ttl": 5, "history": {"size": 1, "ttl": 1}}, "history"),
         ({"delta": True}, "delta"),
+        ({"key": "client"}, "state.key"),
         ({"webhooks": ["publish"]}, "webhooks"),
         ({"size": 2**30}, "state.size"),
         ({"mode": "other"}, "state.mode"),
@@ -418,3 +419,20 @@ async def test_what_a_crash_left_unsent_goes_out_when_the_room_comes_back(
         assert await data(alice) == {"key": "a", "value": 1}
         await clock.advance(60)
         await alice.expect_nothing()
+
+
+async def test_of_a_flood_of_changes_so_many_wait_and_the_others_are_to_be_tried_again() -> None:
+    live, gate = application(mailbox=3), asyncio.Event()
+    slow = live.state("slow:{id}")
+
+    @slow.on_change
+    async def wait(room: Room, session: RoomSession | None, key: str, data: int) -> None:
+        await gate.wait()
+
+    async with live.test_client("alice"):
+        asked = [asyncio.create_task(live.set_entry("slow:1", "k", number)) for number in range(10)]
+        await eventually(lambda: sum(task.done() for task in asked) == 7)
+        gate.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        assert [it for it in done if it is True] == [True] * 3
+        assert {it.code for it in done if isinstance(it, Refusal)} == {111}

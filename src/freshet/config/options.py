@@ -233,6 +233,8 @@ def check_options(match: str, options: ChannelOptions) -> None:
 def _check_state(match: str, options: ChannelOptions, state: State) -> None:
     if state.mode == "persistent" and state.ttl:
         raise ConfigError("state.ttl", f"the rule {match!r} is persistent: expected mode recoverable or ephemeral")
+    if state.mode == "persistent" and state.key == "client":
+        raise ConfigError("state.key", f"the rule {match!r} is persistent: the entries of a node that dies would stay")
     if state.mode != "persistent" and not state.ttl:
         raise ConfigError("state.ttl", f"the rule {match!r} is {state.mode}: expected seconds, more than 0")
     if state.mode == "ephemeral" and options.history is not None:

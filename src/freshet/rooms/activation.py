@@ -83,7 +83,7 @@ class Activation:
         done: asyncio.Future[RoomReply] = asyncio.get_running_loop().create_future()
         if self._over:
             done.set_exception(NotOwner(self.channel))
-        elif len(self._mailbox) >= self._limit and request.what in ("join", "message"):
+        elif len(self._mailbox) >= self._limit and request.what in ("join", "message", "state"):
             done.set_result(RoomReply.refused(Refusal.too_many_requests("too many messages wait in this room")))
         else:
             self._mailbox.append(WaitingRequest(id, request, again, done))
