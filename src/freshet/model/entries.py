@@ -20,7 +20,7 @@ RESERVED = ("event", "key")
 
 
 class Expected(Enum):
-    """What is expected of an entry's value, where that is no value."""
+    """What may be expected of an entry where it is no value: that there is none (`MISSING`), or anything (`ANY`)."""
 
     ANY = "any"
     MISSING = "missing"
