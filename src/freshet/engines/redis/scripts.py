@@ -22,7 +22,7 @@ class RedisScripts:
         try:
             from freshet.engines.redis.topology import topology_of  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise ConfigError("rooms.store", "Redis needs a package: pip install freshet[redis]") from None
+            raise ConfigError("rooms.store", "Redis needs a package: pip install redis hiredis") from None
         self._url = parse(url)
         self._scripts = scripts
         self._topology_of = topology_of
