@@ -66,7 +66,7 @@ fuzz: $(VENV)/dev ## a million inputs for each thing that takes bytes (ARGS="--i
 
 .PHONY: rooms
 rooms: $(VENV)/dev ## count in a room while its owner is killed and paused, minutes: is anything lost, or done twice?
-	FRESHET_TEST_INCREMENTS=$(or $(ARGS),40000) FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),10) \
+	FRESHET_TEST_INCREMENTS=$(or $(ARGS),40000) FRESHET_TEST_NODES=3 FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),10) \
 		$(BIN)/pytest --timeout 3600 tests/rooms/test_processes.py
 
 .PHONY: autobahn

@@ -17,8 +17,8 @@ import freshet
 import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
-from freshet.app import SyncCalls
 from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.wiring.sync_calls import SyncCalls
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
 
@@ -64,6 +64,7 @@ TABLES = {
     "admin": "`[admin]`",
     "webhooks": "`[webhooks]`",
     "channels[]": "`[[channels]]`",
+    "channels[].state": "`state` of a channel",
     "limits": "`[limits]`",
     "rates": "`[rates]`",
     "timing": "`[timing]`",
@@ -84,6 +85,7 @@ ABOUT_TABLES = {
     "admin": config.Admin.__doc__,
     "webhooks": config.Webhooks.__doc__,
     "channels[]": config.ChannelConfig.__doc__,
+    "channels[].state": config.State.__doc__,
     "limits": config.Limits.__doc__,
     "rates": config.Rates.__doc__,
     "timing": config.Timing.__doc__,
@@ -241,7 +243,9 @@ def python() -> str:
     parts = [PYTHON]
     names = ["Freshet", "Channel", *sorted(set(freshet.__all__) - {"Freshet", "Channel"})]
     for name in names:
-        parts += [f"## {name}", *_class(name, getattr(freshet, name))]
+        value = getattr(freshet, name)
+        about = _class(name, value) if inspect.isclass(value) else [_prose(type(value).__doc__ or "")]
+        parts += [f"## {name}", *about]
     parts += ["## live.sync", *_class("SyncCalls", SyncCalls), "## Namespace", *_class("Namespace", Namespace)]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
@@ -388,11 +392,12 @@ REFUSALS = {
     105: "The client is subscribed to that channel already.",
     106: "More than an option under `[limits]` or `[api]` allows.",
     107: "The command cannot be read, or its data does not fit the type that the hook asks for.",
-    108: "The rule has no history or no presence, or no function answers calls.",
+    108: "The rule has no history, no presence or no state, or no function answers calls.",
     109: "The token has expired: the client gets a new one and tries again.",
     110: "What was asked for has expired.",
     111: "Too much in too short a time; the client may try again later.",
     112: "The log no longer reaches back to the position that the client named.",
+    120: "An entry of a state has another value than the client expects.",
 }
 DISCONNECTS = {
     1009: "The client sent more at once than the named option allows; `centrifuge` clients stay away then.",

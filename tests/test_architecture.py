@@ -93,7 +93,10 @@ LAYOUT = Layout(
             about="what hangs on URLs: clients' protocols, the server API, health and metrics. Given what they need, "
             "never the application",
         ),
-        Level(names=("backends", "app"), about="wires all below, and is the ASGI callable"),
+        Level(
+            names=("wiring", "app"),
+            about="which engine and store an URL names; wires all below, is the ASGI callable",
+        ),
         Level(
             names=("kits",),
             public=True,
@@ -122,7 +125,7 @@ FLOORS = 14
 NODE_USERS = 8
 
 # Where Socket.IO may be named: its own folders, and the tables that register it.
-WING = re.compile(r"/socketio/|endpoints/router\.py|/app\.py|demos/|cli/|__init__\.py")
+WING = re.compile(r"/socketio/|endpoints/router\.py|/app\.py|wiring/routes\.py|demos/|cli/|__init__\.py")
 
 
 @pytest.fixture(scope="module")

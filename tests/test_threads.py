@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Session
-from freshet.config import Config, Timing
+from freshet.config import Config, Rooms, Timing
 from tests.test_app import http
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import eventually, seconds
@@ -23,17 +23,21 @@ METHODS = sorted(
     name for name, method in inspect.getmembers(Freshet) if inspect.iscoroutinefunction(method) and name[0] != "_"
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "add_to_entry": ("state:a", "n", 1),
     "broadcast": (["a", "b"], 1),
     "channels": (),
     "disconnect": ("alice",),
     "drain": (),
     "emit": ("price", 1),
+    "entries": ("state:a",),
     "history": ("a",),
     "presence": ("a",),
     "publish": ("a", 1),
     "refresh": ("alice",),
     "remove_history": ("a",),
+    "remove_entry": ("state:a", "k"),
     "revoke": ("nobody",),
+    "set_entry": ("state:a", "k", 1),
     "subscribe": ("alice", "a"),
     "unsubscribe": ("alice", "a"),
 }
@@ -94,9 +98,13 @@ async def live() -> AsyncIterator[Freshet]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[Freshet], Call], engine: str) -> None:
-    live = Freshet(dev=True, environment={}, config=Config(engine=engine))
+async def test_every_method_does_the_same_wherever_it_is_called(
+    way: Callable[[Freshet], Call], engine: str, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/rooms.db"
+    live = Freshet(dev=True, environment={}, config=Config(engine=engine, rooms=Rooms(store=store)))
     live.channel("bare")
+    live.state("state:{name}")
     called, make = set(), way(live)
 
     def call(name: str, *given: Any, **named: Any) -> Awaitable[Any]:
@@ -116,6 +124,10 @@ async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[F
         assert [it.data for it in (await call("history", "a", limit=2)).publications] == [b"1", b"2"]
         assert set(await call("presence", "a")) == {alice.id, bob.id}
         assert await call("channels", "?") == {"a": 2}
+        assert await call("set_entry", "state:a", "k", 1)
+        assert await call("add_to_entry", "state:a", "k", 2) == 3
+        assert await call("entries", "state:a") == {"k": 3}
+        assert await call("remove_entry", "state:a", "k")
         await call("unsubscribe", "alice", "a")
         await alice.event("unsubscribe")
         await call("refresh", "alice")

@@ -12,10 +12,13 @@ from freshet.errors import (
     Refusal,
     StoreUnavailable,
 )
+from freshet.model.entries import MISSING
 from freshet.model.frame import Handshake
 from freshet.model.http import HttpRequest, HttpResponse
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.rooms.room import Room, RoomSession
+from freshet.rooms.rule import StateChannel
+from freshet.rooms.state import RoomState
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
 from freshet.session.session import Session
@@ -35,14 +38,17 @@ __all__ = [
     "History",
     "HttpRequest",
     "HttpResponse",
+    "MISSING",
     "NotRunning",
     "Position",
     "Publication",
     "Refusal",
     "Room",
     "RoomSession",
+    "RoomState",
     "Session",
     "SocketSession",
+    "StateChannel",
     "StoreUnavailable",
     "Stream",
     "Welcome",

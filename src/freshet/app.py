@@ -11,73 +11,52 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
-import msgspec
-from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from freshet.api.http import ApiEndpoint
-from freshet.api.openapi import Description
-from freshet.api.routes import routes as api_routes
-from freshet.backends import engine_of, store_of, tracing_of
-from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import (
     ChannelOptions,
     Config,
-    admin_key_of,
     api_key_of,
     channel_config,
     develop,
     load,
-    metrics_key_of,
     secret_of,
     variables,
     webhook_secrets_of,
 )
-from freshet.dialects.centrifuge.json import Centrifuge
-from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.in_process import Client, Lifespan
-from freshet.endpoints.opening import HostGuard, Opening
-from freshet.endpoints.router import routes as client_routes
-from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.memory import MemoryEngine
+from freshet.errors import ConfigError
 from freshet.model.log import Position
 from freshet.node.node import Node
 from freshet.observe.counts import Statistics
-from freshet.ops.admin.console import Console, console_config
-from freshet.ops.admin.pages import admin_routes, root_routes
-from freshet.ops.health import Health
-from freshet.ops.metrics import MetricsEndpoint
-from freshet.ops.routes import health_routes, metrics_routes
-from freshet.ops.statsd import StatsdExporter
 from freshet.policy.authentication import Authentication
-from freshet.policy.limits import AddressLimits, RateLimits
-from freshet.policy.origin import Hosts, Origins
+from freshet.policy.limits import RateLimits
 from freshet.policy.rights import Rights
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rooms.room import Room
 from freshet.rooms.rooms import NodeRooms
-from freshet.rooms.rule import RoomRule
+from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
-from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
-from freshet.runtime.portal import Portal
-from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
+from freshet.runtime.server import SERVER
 from freshet.runtime.signals import EndingSignals
+from freshet.wiring.engines import engine_of
+from freshet.wiring.routes import Routes
+from freshet.wiring.stores import store_of
+from freshet.wiring.sync_calls import LiveCalls, SyncCalls
+from freshet.wiring.tracing import tracing_of
 
 log = logging.getLogger("freshet")
 
 F = TypeVar("F", bound=Function)
 R = TypeVar("R", bound=Room)
-
-
-def _router(routes: list[BaseRoute]) -> Router:
-    return Router(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
 
 
 OPEN = (
@@ -87,35 +66,18 @@ OPEN = (
 )
 
 
-class SyncCalls:
-    """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
-
-    They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect`, `revoke`, `refresh` and `drain`, for whatever runs in a thread of the same process: a
-    plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
-    the same name does, and blocks its thread meanwhile.
-
-    Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
-    for itself: there, and in hooks, write `await live.publish(...)`.
-    """
-
-    def __init__(self, live: "Freshet", portal: Portal) -> None:
-        self.publish = portal.blocking(live.publish)
-        self.broadcast = portal.blocking(live.broadcast)
-        self.emit = portal.blocking(live.emit)
-        self.history = portal.blocking(live.history)
-        self.remove_history = portal.blocking(live.remove_history)
-        self.presence = portal.blocking(live.presence)
-        self.channels = portal.blocking(live.channels)
-        self.subscribe = portal.blocking(live.subscribe)
-        self.unsubscribe = portal.blocking(live.unsubscribe)
-        self.disconnect = portal.blocking(live.disconnect)
-        self.revoke = portal.blocking(live.revoke)
-        self.refresh = portal.blocking(live.refresh)
-        self.drain = portal.blocking(live.drain)
+def beside(config: Config, clock: Clock) -> Dispatcher:
+    """A node in memory, for the clients of the admin page."""
+    node = Node(config, MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory), clock=clock)
+    return _dispatcher(node, Rights(None, personal_channels=False, clock=clock))
 
 
-class Freshet(Calls):
+def _dispatcher(node: Node, rights: Rights) -> Dispatcher:
+    rates, least = node.config.rates, 2 * node.config.limits.channels_per_client
+    return Dispatcher(node, [RateLimits(rates, least, node.clock.monotonic, node.sharing.buckets), rights])
+
+
+class Freshet(LiveCalls):
     """The real-time server as an ASGI application.
 
     What it does for the application, from `publish` to `drain`, may be awaited in any event loop, and is done in the
@@ -154,16 +116,26 @@ class Freshet(Calls):
             node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
-        least = 2 * config.limits.channels_per_client
-        rates = RateLimits(config.rates, least, clock.monotonic, node.sharing.buckets)
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
-        dispatcher = Dispatcher(node, [rates, rights])
+        dispatcher = _dispatcher(node, rights)
+        self._rooms.offer_calls(dispatcher.policies)
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
-        self._router = self._routes(dispatcher, api_key or api_key_of(config, environment), environment, dev=dev)
+        key = api_key or api_key_of(config, environment)
+        routes = Routes(
+            dispatcher,
+            server,
+            self._namespaces,
+            tokens,
+            environment=environment,
+            api_key=key,
+            beside=partial(beside, clock=clock),
+            dev=dev,
+        )
+        self._router = routes.app(self._answer)
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -171,57 +143,6 @@ class Freshet(Calls):
         self._configured = False
         self._lease = Lifespan(self.lifespan, lambda: self._started() is not None)
         self.sync = SyncCalls(self, node.portal)
-
-    def _routes(
-        self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str], *, dev: bool
-    ) -> ASGIApp:
-        config, node = self.config, self._node
-        origins = Origins(config.origins, dev=dev)
-        server = SERVER.get() or RunningServer()
-        server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        most, here = config.limits.sessions_per_address, node.registry.of_address
-        rates, buckets = config.rates, node.sharing.buckets
-        addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
-        opening = Opening(
-            origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
-        )
-        api = ApiEndpoint(self._server, config.api, origins, api_key)
-        metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        internal = config.internal
-        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
-        node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
-        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
-        operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
-        operators += self._admin(dispatcher, admin_key_of(config, environment), dev=dev)
-        if config.tls.certificate and server.tls is None:  # the command line comes first
-            server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
-        if internal.port:
-            # Where no key is asked for, a page of a stranger must not get there by a name of its own.
-            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
-            app = HostGuard(_router([*health_routes(health), *operators]), hosts)
-            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(self._answer, app))
-            operators = []
-        clients += root_routes(dev=dev)
-        return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
-
-    def _admin(self, dispatcher: Dispatcher, key: str | None, *, dev: bool) -> list[BaseRoute]:
-        """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
-        node = dispatcher.node
-        if not key and not node.config.admin.anonymous:
-            return []
-        config, clock = console_config(), node.clock
-        own = Node(config, MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory), clock=clock)
-        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic, own.sharing.buckets)
-        rights = Rights(None, personal_channels=False, clock=clock)
-        connected = Dispatcher(own, [rates, rights])
-        node.parts.append(Console(connected, dispatcher, self._server, key))
-        limits = config.limits
-        admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
-        addresses = AddressLimits(config.rates.address, clock.monotonic)
-        # No page of another site: `origins` names those that may connect to the application.
-        opening = Opening(Origins([], dev=dev), admission, addresses, lambda: False, own.counts)
-        dialect = Centrifuge(limits.message_size)
-        return admin_routes(WebSocketEndpoint(opening, connected, lambda scope, request: dialect))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -243,6 +164,8 @@ class Freshet(Calls):
         Raises ConfigError, which names the option, what is wrong and what is allowed.
         """
         rule = ChannelRule.of(channel_config(match, options))
+        if rule.state is not None:
+            raise ConfigError("state", f"the rule {match!r}: expected live.state, or live.room with a class")
         self._rules.add(rule)
         return Channel(rule)
 
@@ -258,6 +181,17 @@ class Freshet(Calls):
             return room
 
         return register
+
+    @with_options(ChannelOptions)
+    def state(self, match: str, **options: Any) -> StateChannel:
+        """Make the channels that `match` matches maps of keys that are the same for all who are subscribed.
+
+        The options are those of `channel`, and of its option `state`: `mode`, `ttl`, `key` and `size`. Subscribers may
+        set keys unless `publish` says otherwise.
+        """
+        rule = RoomRule.of_state(match, options)
+        self._rooms.add(rule)
+        return StateChannel(rule)
 
     def on_connect(self, function: F) -> F:
         """`function(session)` runs when a client connects; it may ask for `data`, `request`; may return `Welcome`."""

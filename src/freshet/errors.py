@@ -36,7 +36,7 @@ def _text(message: str) -> str:
 class Refusal(FreshetError):
     """One command is refused; the client gets `code` and `message` as the reply and its session goes on.
 
-    code: 100-112 are Freshet's (the constructors below); 1000 and up are for applications, up to 4294967295.
+    code: 100-120 are Freshet's (the constructors below); 1000 and up are for applications, up to 4294967295.
     message: for people; goes to the client as it is.
     temporary: the client may try the same again later.
     """
@@ -102,6 +102,10 @@ class Refusal(FreshetError):
     @classmethod
     def unrecoverable_position(cls, message: str = "unrecoverable position") -> Self:
         return cls(112, message)
+
+    @classmethod
+    def conflict(cls, message: str = "conflict") -> Self:
+        return cls(120, message)
 
 
 class Disconnect(FreshetError):

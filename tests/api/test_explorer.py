@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from freshet.api.explorer import FILES
-from freshet.api.methods import METHODS
+from freshet.api.table import METHODS
 from tests.tools.accessibility import load_axe, violations
 from tests.tools.browser import console_errors
 from tests.tools.clients import CONFIG, Listener, connected, soon

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import pytest
 from centrifuge.protocol.client_pb2 import Command, EmulationRequest
+from freshet.wiring import engines
 
-from freshet import Freshet, backends
+from freshet import Freshet
 from freshet.config import Config, parse
 from freshet.endpoints import streams
 from freshet.engines.base import Receiver
@@ -54,7 +55,7 @@ class Pair(MemoryEngine):
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Pair, "nodes", {})
-    monkeypatch.setitem(backends.ENGINES, "memory", Pair)
+    monkeypatch.setitem(engines.ENGINES, "memory", Pair)
     yield
     monkeypatch.undo()
 

@@ -14,6 +14,7 @@ from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
 from freshet.hub.subscribers import Delta, Joining, Subscribers
 from freshet.model.commands import TagFilter
+from freshet.model.entries import StateEntry
 from freshet.model.events import Delivery, Event, Joined, Published
 from freshet.model.frame import Frame
 from freshet.model.log import ClientInfo, History, Publication
@@ -294,3 +295,25 @@ async def test_for_who_is_on_the_way_in_the_last_publications_are_queued(
     unlogged = Joining(opened(dispatcher), subscribers, ChannelRule("*"), False, None)
     unlogged.queue([published(0)])
     assert unlogged.backlog == []
+
+
+async def test_who_takes_a_state_as_entries_gets_these_and_nothing_else_in_bytes_of_its_own(
+    dispatcher: Dispatcher, subscribers: Subscribers
+) -> None:
+    change = StateEntry("k", b"[1]", {"team": "red"}).publication()
+    other = Publication(b'"said"')
+    plain, mapped = opened(dispatcher), opened(dispatcher)
+    subscribers.add(plain, Delta.NONE)
+    subscribers.add(mapped, Delta.NONE, mapped=True)
+    events: list[Delivery] = [Published("a", change), Published("a", other)]
+    whole: dict[str, list[Frame | None]] = {}
+    encoded = [
+        [json.loads(frame.data)["push"]["pub"] for frame in group.encode(events, None, whole)]
+        for group in subscribers.groups.values()
+    ]
+    assert [len(each) for each in encoded] == [2, 1]
+    assert encoded[1] == [{"key": "k", "data": [1], "tags": {"team": "red"}}]
+    assert subscribers.remove(mapped)
+    assert not subscribers.remove(mapped)
+    assert subscribers.remove(plain)
+    assert not subscribers

@@ -224,10 +224,10 @@ const scenarios = {
       assert.equal(code, 108);
       assert.match(reason, /not available/);
     }
-    await assert.rejects(a.mapPublish(`${channel}:map`, "key", 1), refused(108));
-    await assert.rejects(a.mapRemove(`${channel}:map`, "key"), refused(108));
     assert.equal(a.state, "connected");
     await listen(a);
+    await assert.rejects(a.mapPublish(channel, "key", 1), refused(108));
+    await assert.rejects(a.mapRemove(channel, "key"), refused(108));
   },
 
   async refusals() {

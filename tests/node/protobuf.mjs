@@ -31,7 +31,7 @@ try {
   const { clients } = await subscription.presence();
   assert.equal(Object.values(clients)[0].user, "alice");
   await assert.rejects(client.rpc("none", bytes({})), { code: 108 });
-  await assert.rejects(client.mapPublish(channel, "key", bytes(1)), { code: 108 });
+  await assert.rejects(client.mapPublish(channel, "key", new TextEncoder().encode("1")), { code: 108 });
   const map = client.newMapSubscription(`${channel}:map`);
   const refused = new Promise((resolve) => map.once("unsubscribed", resolve));
   map.subscribe();

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from freshet.wiring.tracing import tracing_of
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -15,7 +16,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
 from freshet import Freshet
-from freshet.backends import tracing_of
 from freshet.config import parse
 from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model.log import History, PublishOptions

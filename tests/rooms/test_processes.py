@@ -24,6 +24,7 @@ from tests.tools.serving import Server, serving
 LEASE = 1.0
 CLIENTS = 6
 EACH = int(os.environ.get("FRESHET_TEST_INCREMENTS", "300")) // CLIENTS  # of each client, before and after a fault
+NODES = int(os.environ.get("FRESHET_TEST_NODES", "2"))
 APP = "tests.rooms.counter_app:live"
 
 
@@ -46,7 +47,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 def servers(engine: str, tmp_path: Path) -> Iterator[list[Server]]:
     with ExitStack() as stack:
         env = environment(engine, tmp_path / "rooms.db")
-        yield [stack.enter_context(serving(APP, env=env)) for _ in range(2)]
+        yield [stack.enter_context(serving(APP, env=env)) for _ in range(NODES)]
 
 
 async def kept(path: Path) -> dict[str, Any]:
@@ -82,7 +83,7 @@ async def test_whatever_happens_to_the_owner_another_node_goes_on_and_no_acknowl
     running = [asyncio.create_task(client.run(until)) for client in clients]
     await counted(clients, EACH)
     owner = next(server for server in servers if server.pid == owner_of(clients))
-    survivors = [client for client in clients if servers[(client._at - 1) % 2] is not owner]
+    survivors = [client for client in clients if servers[(client._at - 1) % NODES] is not owner]
     if fault == "kill":
         owner.kill()  # wherever it is
     else:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextvars import copy_context
 
 import pytest
+from freshet.wiring.engines import engine_of
 
 from freshet import Freshet
-from freshet.backends import engine_of
 from freshet.config import Config
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import asyncpg
 import pytest
+from freshet.wiring.stores import store_of
 from hypothesis import settings
 
-from freshet.backends import store_of
 from freshet.errors import ConfigError, StaleOwner, StoreUnavailable
 from freshet.stores.base import REPLY_TIME, Change
 from freshet.stores.postgres import PostgresStore

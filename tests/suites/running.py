@@ -24,6 +24,27 @@ anonymous = true
 [api]
 key = "test-api-key"
 [[channels]]
+match = "clientkey:*"
+state = { mode = "ephemeral", ttl = 60, key = "client" }
+publish = "subscriber"
+[[channels]]
+match = "streamless:*"
+state = { mode = "ephemeral", ttl = 60 }
+publish = "client"
+[[channels]]
+match = "positioned:*"
+state = {}
+publish = "client"
+[[channels]]
+match = "tagged:*"
+state = {}
+publish = "client"
+[[channels]]
+match = "smallstream:*"
+state = {}
+history = { size = 2, ttl = 60 }
+publish = "client"
+[[channels]]
 match = "smallhistory:*"
 history = { size = 2, ttl = 300 }
 publish = "subscriber"
@@ -63,6 +84,7 @@ def on_engine(engine: str, folder: Path, *arguments: str) -> Iterator[Server]:
             "nats": lambda: f"{stack.enter_context(nats()).url}?storage=memory",
         }
         env = {"FRESHET_ENGINE": urls[engine]()} if engine in urls else {}
+        env["FRESHET_ROOMS__STORE"] = f"sqlite:///{folder / 'rooms.db'}"
         yield stack.enter_context(serving(*arguments, *workers, env=env))
 
 

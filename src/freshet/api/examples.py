@@ -51,6 +51,12 @@ EXAMPLES: dict[str, Example] = {
     "disconnect": Example({"user": "alice", "disconnect": {"code": 4501, "reason": "see you"}}, {}),
     "revoke": Example({"user": "alice"}, {}),
     "refresh": Example({"user": "alice", "expire_at": 1893456000}, {}),
+    "map_publish": Example({"channel": "lobby:1", "key": "title", "data": "Hello"}, {"data": "Hello"}),
+    "map_remove": Example({"channel": "lobby:1", "key": "title"}, {}),
+    "map_add": Example({"channel": "lobby:1", "key": "votes", "number": 2}, {"data": 7}),
+    "map_read_state": Example({"channel": "lobby:1"}, {"entries": [{"key": "title", "data": "Hello"}], "cursor": ""}),
+    "map_stats": Example({"channel": "lobby:1"}, {"num_keys": 1}),
+    "map_clear": Example({"channel": "lobby:1"}, {}),
     "rpc": Example({"method": "time", "data": {"zone": "UTC"}}, {"data": "12:00"}),
     "info": Example({}, {"nodes": [_NODE]}),
 }

@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.api.methods import METHODS, BatchRequest, BatchResult, Failure, Method, failure
+from freshet.api.methods import BatchRequest, BatchResult, Failure, Method, failure
 from freshet.api.methods import MethodRequest as Parameters
+from freshet.api.table import METHODS
 from freshet.commands.server import ServerOperations
 from freshet.config import Api
 from freshet.errors import EngineUnavailable, Refusal

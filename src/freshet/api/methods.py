@@ -454,7 +454,7 @@ class Method(NamedTuple):
     summary: str
 
 
-METHODS: dict[str, Method] = {
+CHANNEL_METHODS: dict[str, Method] = {
     "publish": Method(PublishRequest, PublishResult, publish, "Publish in one channel."),
     "broadcast": Method(BroadcastRequest, BroadcastResult, broadcast, "Publish the same in many channels."),
     "history": Method(HistoryRequest, HistoryResult, history, "A part of a channel's log."),
@@ -470,4 +470,4 @@ METHODS: dict[str, Method] = {
     "rpc": Method(RpcRequest, RpcResult, rpc, "Call a function of the application."),
     "info": Method(EmptyRequest, InfoResult, info, "What each node holds, the one that answers first."),
 }
-"""All but `batch`, which runs these."""
+"""Those for channels and clients."""

@@ -16,7 +16,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from freshet.backends import engine_of
 from freshet.cli.configuration import configuration
 from freshet.cli.console import fail, out, printable
 from freshet.config import Config, secret_of
@@ -24,6 +23,7 @@ from freshet.engines.base import Receiver
 from freshet.errors import ConfigError, EngineUnavailable
 from freshet.serving.server import BACKLOG, place
 from freshet.serving.supervisor import reserve
+from freshet.wiring.engines import engine_of
 
 FEW_FILES = 10_000
 SLOW = 0.02  # seconds to a broker and back

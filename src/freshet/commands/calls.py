@@ -8,8 +8,10 @@ from typing import Any
 
 from freshet.commands.server import ServerOperations
 from freshet.errors import Disconnect
+from freshet.model.entries import ANY, EntryChange
+from freshet.model.json_text import decode
 from freshet.model.log import ClientInfo, Position, Stream
-from freshet.rules.hooks import as_payload
+from freshet.rules.hooks import as_expected, as_payload, to_json
 from freshet.runtime.portal import Portal
 
 
@@ -39,6 +41,47 @@ class Calls:
         answer: then nobody knows whether it was made, and to publish again with the same key is safe.
         """
         return await self._run(self._server.publish(channel, as_payload(data), tags, idempotency_key, skip_history))
+
+    async def set_entry(
+        self,
+        channel: str,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        expect: Any = ANY,
+        idempotency_key: str = "",
+    ) -> bool:
+        """Set an entry of a channel's state. Whether that was done: not if its value is not the one that is expected.
+
+        ttl: seconds after which it expires; None: as the option `state` says. tags: by which subscribers may filter.
+        expect: its value now; `MISSING`: there is none. idempotency_key: within 5 minutes it is done once.
+
+        Raises Refusal 102 when no rule matches, 108 when the channel has no state, and what `on_change` raises.
+        """
+        labels = dict(tags) if tags else None
+        change = EntryChange("set", key, to_json(value), ttl=ttl, tags=labels, expect=as_expected(expect))
+        return not (await self._run(self._server.change_entry(channel, change, idempotency_key))).why
+
+    async def add_to_entry(
+        self, channel: str, key: str, number: float = 1, *, ttl: float | None = None, idempotency_key: str = ""
+    ) -> int | float:
+        """Add to an entry that is a number, 0 if it is not there: its new value. Raises as `set_entry`."""
+        change = EntryChange("add", key, to_json(number), ttl=ttl)
+        result = await self._run(self._server.change_entry(channel, change, idempotency_key))
+        total: int | float = decode(result.value)
+        return total
+
+    async def remove_entry(self, channel: str, key: str, *, expect: Any = ANY) -> bool:
+        """Remove an entry of a channel's state. Whether it was there, and as `expect` says. Raises as `set_entry`."""
+        change = EntryChange("remove", key, expect=as_expected(expect))
+        return (await self._run(self._server.change_entry(channel, change))).changed
+
+    async def entries(self, channel: str) -> dict[str, Any]:
+        """All entries of a channel's state. Raises as `set_entry`."""
+        result = await self._run(self._server.change_entry(channel, EntryChange("read")))
+        return {entry.key: decode(entry.value) for entry in result.entries}
 
     async def broadcast(
         self,

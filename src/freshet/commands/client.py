@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, settle_all, ttl_of
+from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, settle_all, settle_mapped, ttl_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
     AskRoom,
@@ -185,20 +185,26 @@ async def ping(node: Node, context: Context, command: Ping) -> Alive:
 
 
 async def subscribe(node: Node, context: Context, command: Subscribe) -> Event | None:
-    session = _session(context)
+    session, rule = _session(context), _rule(context)
+    if command.entries is not None and rule.state is None:
+        raise Refusal.not_available(f"map: not available, the rule of {command.channel!r} has no option `state`")
     entry = await enter(
         node,
         session,
         command.channel,
-        _rule(context),
+        rule,
         command.recover,
         grant=context.grant,
         asked=Asked(context.parameters, command.data),
         delta=command.delta,
         tag_filter=_compiled(command),
+        page=command.entries,
     )
-    subscribed = settle(node, entry, command.id)
-    if command.or_refuse and subscribed.recovered is False:
+    if command.entries is not None:
+        subscribed = settle_mapped(node, entry, command.id, command.entries)
+    else:
+        subscribed = settle(node, entry, command.id)
+    if (command.or_refuse or command.entries is not None) and subscribed.recovered is False:
         await node.leaving.unsubscribe(session, command.channel, None)
         raise Refusal.unrecoverable_position()
     return subscribed

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
+from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.events import Accepted
 from freshet.model.log import NOWHERE, Kind, Position, PublishOptions
 from freshet.node.node import Node
@@ -13,6 +14,7 @@ from freshet.observe.counts import add
 from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload
 from freshet.rules.rules import ChannelRule
+from freshet.session.session import Session
 
 
 async def publish_of_client(node: Node, context: Context, command: Publish) -> Accepted:
@@ -21,6 +23,9 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
     assert session is not None  # it is a client's command
     assert rule is not None  # in a channel
     data, kind = command.data, command.kind
+    if command.change is not None:
+        (await change_entry(node, rule, command.channel, command.change, session)).check()
+        return Accepted(command.id, NOWHERE)
     if rule.on_publish is not None:
         given = data.decode() if kind is Kind.TEXT else memoryview(data) if kind is Kind.BYTES else data
         returned = await node.invoking.invoke(
@@ -37,6 +42,19 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
     answer = await door.say(command.channel, data, options)
     node.counts.published += 1
     return Accepted(command.id, NOWHERE, answer)
+
+
+async def change_entry(
+    node: Node, rule: ChannelRule, channel: str, change: EntryChange, session: Session | None = None, once: str = ""
+) -> EntryResult:
+    """Ask the owner of a channel's state. session: whose wish it is; None: the server's. once: see `Door.change`.
+
+    Raises `Refusal` 108 when there is no state, and as `Door.change`.
+    """
+    door = node.doors.get(rule.owner)
+    if rule.state is None or door is None:
+        raise Refusal.not_available(f"map: not available, the rule of {channel!r} has no option `state`")
+    return await door.change(session, channel, change, once)
 
 
 async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Collection, Iterable, Mapping
 from typing import Any
 
 from freshet.commands.cluster import Cluster, DisconnectUser, Holding, RefreshUser, SubscribeUser, UnsubscribeUser
-from freshet.commands.publishing import publish
+from freshet.commands.publishing import change_entry, publish
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, Subscribe, Unsubscribe
+from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions, Stream
 from freshet.node.node import Node
 from freshet.node.revoking import new_id
@@ -72,6 +73,12 @@ class ServerOperations:
             stamp=self._node.stamp(),
         )
         return await publish(self._node, rule, channel, data, options)
+
+    async def change_entry(self, channel: str, change: EntryChange, once: str = "") -> EntryResult:
+        """What is asked of a channel's state, and what became of it. once: see `Door.change`. Raises as `publish`."""
+        reads = change.what == "read"
+        rule = await self._rule(channel, ReadHistory(channel) if reads else Publish(channel, change.value))
+        return await change_entry(self._node, rule, channel, change, once=once)
 
     async def broadcast(
         self,

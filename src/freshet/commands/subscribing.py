@@ -13,8 +13,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from msgspec import structs
+
 from freshet.errors import Disconnect, Refusal
 from freshet.hub.subscribers import Joining
+from freshet.model.entries import EntryPage, EntryResult, StateEntry
 from freshet.model.events import Subscribed
 from freshet.model.log import OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
@@ -40,7 +43,8 @@ class Entry:
     """A session on its way into a channel, between its first step and `settle`. Implements `session.Reservation`.
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
-    size: bytes of that, nearly. owner: the task that enters. door: of the channel's owner, once it has asked there.
+    size: bytes of that, nearly. page: of the channel's state; when more follow it does not come in yet. owner: the task
+    that enters. door: of the channel's owner, once it has asked there.
     """
 
     __slots__ = (
@@ -48,6 +52,7 @@ class Entry:
         "door",
         "joining",
         "owner",
+        "page",
         "released",
         "revoked",
         "session",
@@ -65,6 +70,7 @@ class Entry:
         self.joining: Joining | None = None
         self.door: Door | None = None
         self.stream: Stream | None = None
+        self.page: EntryResult | None = None
         self.size = 0
         self.owner = asyncio.current_task()
         self.revoked = False
@@ -108,11 +114,13 @@ async def enter(
     delta: bool = False,
     tag_filter: CompiledFilter | None = None,
     before: Iterable[Entry] = (),
+    page: EntryPage | None = None,
 ) -> Entry:
     """Read what it missed. From here on, what is published is queued for the session until `settle`.
 
     Whether it may has been decided; asked: the rule's hook has its say too. delta: it can apply differences, if the
     rule has that. tag_filter: which publications it wants; None: all. before: other channels that it enters at once.
+    page: of the channel's state, if it takes that as entries.
 
     Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
     meanwhile.
@@ -121,7 +129,7 @@ async def enter(
         raise Refusal.already_subscribed()
     _check_room(node, session)
     present = rule.presence and session.dialect.has_presence
-    subscription = Subscription(rule, grant.info, grant.expires, present=present, issued=grant.issued)
+    subscription = Subscription(rule, grant.info, grant.expires, present=False, issued=grant.issued)
     entry = Entry(session, channel, subscription, since)
     session.reserve(channel, entry)
     try:
@@ -134,17 +142,30 @@ async def enter(
             stream = await node.catch_up.read(channel, rule.history, since)
             entry.stream = stream if since is None else _bounded(node, entry, stream, before)
             await node.hub.catch_up(entry.joining, entry.stream.position)
-        if present:
-            await node.presence.enter(session, channel, entry.subscription)
-        if session.dialect.has_presence and (door := node.doors.get(rule.owner)) is not None:
+        if (door := node.doors.get(rule.owner)) is not None and session.dialect.has_presence:
             entry.check()
-            entry.door = door
-            entry.joining.greeting[:0] = await door.enter(session, channel, asked.data if asked is not None else b"")
+            await _greet(entry, door, asked.data if asked is not None else b"", page)
+        if present and not (entry.page is not None and entry.page.more):
+            entry.subscription.present = True
+            await node.presence.enter(session, channel, entry.subscription)
         entry.check()
     except BaseException:
         abandon(node, entry)
         raise
     return entry
+
+
+async def _greet(entry: Entry, door: Door, data: bytes, page: EntryPage | None) -> None:
+    """Let the channel's owner say whether it may, and what it gets first."""
+    joining = entry.joining
+    assert joining is not None  # by the caller
+    joining.mapped = entry.subscription.mapped = page is not None
+    joining.begin_greeting()
+    entry.door = door
+    complete = entry.since is not None and entry.is_complete
+    greeting = await door.enter(entry.session, entry.channel, data, page, is_complete=complete)
+    joining.greeting[:0] = greeting.publications
+    entry.page = greeting.page
 
 
 def _bounded(node: Node, entry: Entry, stream: Stream, before: Iterable[Entry]) -> Stream:
@@ -272,7 +293,31 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         ttl=ttl_of(subscription.expires, node.clock.wall()),
         data=data,
         delta=joining.delta,
+        entries=_chosen(joining, entry.page) if entry.page is not None else None,
     )
+
+
+def settle_mapped(node: Node, entry: Entry, id: int, page: EntryPage) -> Subscribed:
+    """As `settle`, for a client that takes the channel's state as entries, a page of which is in `entry`.
+
+    Where more follow it is not in yet: it asks for the next page with the position of the first, and gets with the last
+    one all that changed since. Raises `Refusal` 112 when that is not known any more.
+    """
+    assert entry.page is not None  # the rule has a state
+    assert entry.joining is not None
+    if entry.page.more and page.limit and entry.stream is not None:
+        entries, cursor = _chosen(entry.joining, entry.page), entry.page.entries[-1].key
+        position = entry.since or entry.stream.position
+        abandon(node, entry)
+        return Subscribed(entry.channel, id, position, recoverable=True, entries=entries, cursor=cursor)
+    subscribed = settle(node, entry, id)
+    # Between its pages a client has not been away.
+    return structs.replace(subscribed, recovered=None) if page.limit and subscribed.recovered else subscribed
+
+
+def _chosen(joining: Joining, page: EntryResult) -> list[StateEntry]:
+    tag_filter = joining.tag_filter
+    return [each for each in page.entries if tag_filter is None or tag_filter(each.tags)]
 
 
 def settle_all(node: Node, entries: Iterable[Entry]) -> list[Subscribed]:

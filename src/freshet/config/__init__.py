@@ -2,24 +2,22 @@
 
 from freshet.config.dotenv import variables
 from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
+from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.config.options import (
     MINUTES,
     SECONDS,
-    Admin,
     Api,
     ChannelConfig,
     ChannelOptions,
     Config,
-    HealthLimits,
     Http,
     Internal,
-    Metrics,
     Rooms,
+    State,
     Timing,
     Tls,
     TokenKey,
     Tokens,
-    TracingOptions,
     Webhooks,
     WebSocket,
     check_options,
@@ -61,6 +59,7 @@ __all__ = [
     "Option",
     "Rates",
     "Rooms",
+    "State",
     "Timing",
     "TracingOptions",
     "TokenKey",

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from freshet.config.limits import KIB, MIB, Limits, Rates
+from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.errors import ConfigError
 from freshet.model.log import History
 
@@ -99,42 +100,6 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
-class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who may read `/metrics`."""
-
-    key: Annotated[str | None, Meta(description="What Prometheus sends as `Authorization: Bearer`.")] = None
-    key_env: Annotated[str, Meta(description="The environment variable that holds it.")] = "FRESHET_METRICS_KEY"
-    anonymous: Annotated[bool, Meta(description="Readers need no key.")] = False
-
-    def __repr__(self) -> str:
-        return "Metrics(...)"  # a key is in no log
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []  # nor on a console
-
-
-class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The admin page, `/admin/`, and what `freshet top` and `freshet tail --user` read."""
-
-    key: Annotated[str | None, Meta(description="What an operator enters on the page. Without it, there is none.")] = (
-        None
-    )
-    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_ADMIN_KEY"
-    allow: Annotated[
-        list[Literal["disconnect", "publish"]],
-        Meta(description="What an operator may do there, besides looking: disconnect clients, publish test messages."),
-    ] = []
-    anonymous: Annotated[bool, Meta(description="No key is asked for where the request comes from this machine.")] = (
-        False
-    )
-
-    def __repr__(self) -> str:
-        return "Admin(...)"  # a key is in no log
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []  # nor on a console
-
-
 class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The application's word over HTTP, signed as Standard Webhooks says. A hook in Python takes the place of one."""
 
@@ -163,6 +128,31 @@ class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A map of keys that is the same for all subscribers of a channel, kept in the store of rooms."""
+
+    mode: Annotated[
+        Literal["persistent", "recoverable", "ephemeral"],
+        Meta(
+            description="Entries stay until they are removed; or they expire, and a returning client gets what "
+            "changed; or they expire, and it gets all entries anew: no log is kept."
+        ),
+    ] = "persistent"
+    ttl: Annotated[
+        float, Meta(ge=0, description="After which an entry expires that is not set again; 0: never.", extra=_SECONDS)
+    ] = 0
+    key: Annotated[
+        Literal["any", "client", "user"],
+        Meta(
+            description="Which keys clients may set: any; or only one, the client's id, which is removed when it "
+            "leaves; or its user's."
+        ),
+    ] = "any"
+    size: Annotated[
+        int, Meta(ge=1 * KIB, description="Keys, values and tags of all entries; beyond: refused (106).", extra=_BYTES)
+    ] = 512 * KIB
+
+
 class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a channel rule may say. Declared here alone: TOML, `Freshet.channel` and the reference are made of this."""
 
@@ -180,6 +170,13 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     delta: Annotated[bool, Meta(description="Clients that ask for it get deltas instead of whole publications.")] = (
         False
     )
+    state: Annotated[
+        State | None,
+        Meta(
+            description="The channel has a map of keys, the same for all its subscribers: `{ mode, ttl, key, size }`, "
+            "or `{}`. Clients set keys as `publish` says."
+        ),
+    ] = None
     slow: Annotated[
         Literal["disconnect", "drop_oldest", "latest"],
         Meta(
@@ -214,8 +211,25 @@ def check_options(match: str, options: ChannelOptions) -> None:
         raise ConfigError("history.bytes", f"expected 0 bytes or more, got {history.bytes}")
     if history is not None and not 0 < history.ttl < math.inf:
         raise ConfigError("history.ttl", f"expected more than 0 seconds, got {history.ttl:g}")
+    if (state := options.state) is not None:
+        _check_state(match, options, state)
     if options.delta and options.slow != "disconnect":
         raise ConfigError("slow", f"the rule {match!r} has delta, which needs all that {options.slow!r} drops")
+
+
+def _check_state(match: str, options: ChannelOptions, state: State) -> None:
+    if state.mode == "persistent" and state.ttl:
+        raise ConfigError("state.ttl", f"the rule {match!r} is persistent: expected mode recoverable or ephemeral")
+    if state.mode == "persistent" and state.key == "client":
+        raise ConfigError("state.key", f"the rule {match!r} is persistent: the entries of a node that dies would stay")
+    if state.mode != "persistent" and not state.ttl:
+        raise ConfigError("state.ttl", f"the rule {match!r} is {state.mode}: expected seconds, more than 0")
+    if state.mode == "ephemeral" and options.history is not None:
+        raise ConfigError("history", f"the rule {match!r} is ephemeral: expected none, or mode recoverable")
+    if "publish" in options.webhooks:
+        raise ConfigError("webhooks", f"the rule {match!r} has a state, whose changes only the hook on_change sees")
+    if options.delta:
+        raise ConfigError("delta", f"the rule {match!r} has a state, whose changes are of several keys")
 
 
 class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
@@ -346,7 +360,7 @@ class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(
             description="Where rooms keep their data: `sqlite:///rooms.db`, for all nodes of one host, "
-            "`postgresql://`, or `memory://`, gone with its process."
+            "`postgresql://`, `redis://`, or `memory://`, gone with its process."
         ),
     ] = "sqlite:///rooms.db"
     lease: Annotated[
@@ -365,27 +379,6 @@ class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mailbox: Annotated[
         int, Meta(ge=1, description="Messages that wait in one room; beyond: they are refused (111).", extra=_COUNT)
     ] = 1000
-
-
-class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When `/health/ready` says that no new clients should be sent here."""
-
-    engine: Annotated[
-        float,
-        Meta(ge=0, description="The engine has been away for longer; 0: however long it is.", extra=_SECONDS),
-    ] = 30 * SECONDS
-    loop_lag: Annotated[
-        float, Meta(ge=0, description="The event loop was later than this; 0: however late it is.", extra=_SECONDS)
-    ] = 2 * SECONDS
-
-
-class TracingOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Traces of messages by OpenTelemetry; needs `pip install freshet[otel]` and an SDK that the process sets up."""
-
-    enabled: Annotated[bool, Meta(description="A span for each publication, and one for each fan-out.")] = False
-    expose: Annotated[bool, Meta(description="Clients get the trace of a publication, as its tag `traceparent`.")] = (
-        False
-    )
 
 
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

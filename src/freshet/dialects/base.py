@@ -46,6 +46,11 @@ class Dialect(ABC):
         """In metrics: the name, without what tells one client's dialect from another's."""
         return self.name.partition(":")[0]
 
+    @property
+    def entries(self) -> "Dialect":
+        """What encodes a channel's changes for a client that takes its state as entries; its name differs."""
+        return self
+
     def opened(self, request: Handshake) -> list[Command]:
         """The commands that the opening request stands for, such as a URL that names a channel. Raises `Disconnect`."""
         return []

@@ -18,7 +18,7 @@ from freshet.errors import Disconnect, EngineUnavailable
 from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
 from freshet.model.frame import Frame, batched
-from freshet.model.log import NOWHERE, Position, Stamp, Stream
+from freshet.model.log import NOWHERE, Position, Publication, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
 from freshet.observe.tracing import FanOut
@@ -177,17 +177,31 @@ class Hub:
         subscribers = joining.subscribers
         self._fan_out(subscribers)  # what came in this turn goes to those who are in, and is queued for this one
         subscribers.joining.remove(joining)
+        behind = self._behind(joining, stream)
         replay, recovered = self._replay(joining, stream, since)
-        subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter)
+        subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter, mapped=joining.mapped)
         if not subscribers.occupied:
             subscribers.occupied = True
             if self.occupancy is not None:
                 self.occupancy(subscribers.channel, True)
-        greeting = [Published(joining.channel, publication) for publication in joining.greeting]
+        greeting = [Published(joining.channel, publication) for publication in (*joining.greeting, *behind)]
         if joining.welcome or greeting:  # at the turn's end, behind the reply, before all that comes in this channel
             subscribers.welcomes[joining.session] = [*joining.welcome, *greeting]
             self._schedule(subscribers)
         return replay, recovered
+
+    @staticmethod
+    def _behind(joining: Joining, stream: Stream | None) -> list[Publication]:
+        """What goes behind a greeting, and not into the reply: what came since the log was read."""
+        if not joining.owned:
+            return []
+        backlog, joining.backlog = joining.backlog, []
+        if stream is not None:
+            backlog = [each for each in backlog if each.offset > stream.position.offset]
+            if backlog and backlog[0].offset != stream.position.offset + 1:
+                joining.session.outbox.close(Disconnect.insufficient_state())
+        tag_filter = joining.tag_filter
+        return [each for each in backlog if tag_filter is None or tag_filter(each.tags)]
 
     def _replay(self, joining: Joining, stream: Stream | None, since: Position | None) -> tuple[Stream, bool | None]:
         if stream is None:
@@ -441,7 +455,7 @@ class Hub:
         welcomes, subscribers.welcomes = subscribers.welcomes, {}
         for session, events in welcomes.items():
             for event in events:
-                frame = session.dialect.encode(event)
+                frame = subscribers.dialect_of(session).encode(event)
                 if frame is not None:
                     session.outbox.push(frame)
                     self.counts.sent += 1

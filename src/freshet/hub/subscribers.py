@@ -26,6 +26,9 @@ class Delta(Enum):
 PRESENCE_EVENTS = 128
 """Who comes and goes while a session is on its way in: so many are queued for it, the last of them."""
 
+GREETED = 1000
+"""What is published while a channel's owner greets a session: so many publications are queued, the last of them."""
+
 Encoded = dict[str, list[Frame | None]]
 """The events of a turn, by dialect."""
 
@@ -103,7 +106,8 @@ def _passes(tag_filter: CompiledFilter, event: Delivery) -> bool:
 class Subscribers:
     """The subscribers of one channel.
 
-    groups: by dialect, delta and filter. filtered: those with a filter. pending: what came in this turn. join_leave:
+    groups: by dialect, delta and filter. filtered: those with a filter. mapped: those that take the channel's state as
+    entries. pending: what came in this turn. join_leave:
     they are notified of who comes and goes. welcomes: of those who settled in this turn, their own join and what came
     behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
     the difference to it. occupied: somebody was subscribed. engine_subscription: the engine knows that this node wants
@@ -123,6 +127,7 @@ class Subscribers:
         "join_leave",
         "joining",
         "last",
+        "mapped",
         "occupied",
         "pending",
         "slow",
@@ -139,6 +144,7 @@ class Subscribers:
         self.last: Publication | None = None
         self.groups: dict[tuple[str, Delta, CompiledFilter | None], Group] = {}
         self.filtered: dict[Session, CompiledFilter] = {}
+        self.mapped: set[Session] = set()
         self.continuity = Continuity(rule.history)
         self.engine_subscription: asyncio.Task[None] | None = None
         self.gap_check: asyncio.Task[None] | None = None
@@ -156,20 +162,31 @@ class Subscribers:
         """Sessions that are subscribed."""
         return sum(len(group.outboxes) for group in self.groups.values())
 
-    def add(self, session: Session, delta: Delta, tag_filter: CompiledFilter | None = None) -> None:
-        key = (session.dialect.name, delta, tag_filter)
-        if key not in self.groups:
-            self.groups[key] = Group(session.dialect, delta, tag_filter)
-        self.groups[key].outboxes[session] = session.outbox
+    def add(
+        self, session: Session, delta: Delta, tag_filter: CompiledFilter | None = None, *, mapped: bool = False
+    ) -> None:
+        """mapped: it takes the channel's state as entries."""
+        if mapped:
+            self.mapped.add(session)
         if tag_filter is not None:
             self.filtered[session] = tag_filter
+        dialect = self.dialect_of(session)
+        key = (dialect.name, delta, tag_filter)
+        if key not in self.groups:
+            self.groups[key] = Group(dialect, delta, tag_filter)
+        self.groups[key].outboxes[session] = session.outbox
+
+    def dialect_of(self, session: Session) -> Dialect:
+        """What encodes for it what happens in this channel."""
+        return session.dialect.entries if session in self.mapped else session.dialect
 
     def remove(self, session: Session) -> bool:
         """Whether it was there."""
         self.welcomes.pop(session, None)
-        tag_filter = self.filtered.pop(session, None)
+        tag_filter, dialect = self.filtered.pop(session, None), self.dialect_of(session)
+        self.mapped.discard(session)
         for delta in Delta if self.delta else (Delta.NONE,):
-            key = (session.dialect.name, delta, tag_filter)
+            key = (dialect.name, delta, tag_filter)
             group = self.groups.get(key)
             if group is not None and group.outboxes.pop(session, None) is not None:
                 if not group.outboxes:
@@ -194,11 +211,24 @@ class Joining:
     """A session on its way into a channel.
 
     backlog: the last `limit` of what was published since it began. welcome: its own join, and who came and went since;
-    empty: the engine has not delivered that yet. greeting: what it alone gets of the channel's owner. delta: it wants
-    differences. tag_filter: which publications it wants; None: all.
+    empty: the engine has not delivered that yet. greeting: what it alone gets of the channel's owner; then what came
+    since the log was read, if any, goes behind it, for the owner may have said how it was before. delta: it wants
+    differences. tag_filter: which publications it wants; None: all. mapped: it takes the channel's state as entries.
     """
 
-    __slots__ = ("backlog", "channel", "delta", "greeting", "limit", "session", "subscribers", "tag_filter", "welcome")
+    __slots__ = (
+        "backlog",
+        "channel",
+        "delta",
+        "greeting",
+        "limit",
+        "mapped",
+        "owned",
+        "session",
+        "subscribers",
+        "tag_filter",
+        "welcome",
+    )
 
     def __init__(
         self,
@@ -216,7 +246,16 @@ class Joining:
         self.tag_filter = tag_filter
         self.backlog: list[Publication] = []
         self.welcome: list[Joined | Left] = []
+        self.mapped = False
+        self.owned = False
         self.greeting: list[Publication] = []
+
+    def begin_greeting(self) -> None:
+        """The channel's owner is about to say what this client gets first: all that comes from now on is behind it."""
+        self.owned = True
+        if self.limit == 0:
+            self.backlog.clear()
+        self.limit = max(self.limit, GREETED)
 
     def queue(self, events: list[Delivery]) -> None:
         for event in events:

@@ -3,6 +3,7 @@
 import msgspec
 
 from freshet.errors import Refusal
+from freshet.model.entries import EntryChange, EntryPage
 from freshet.model.log import Kind, Position
 
 
@@ -44,6 +45,7 @@ class Subscribe(Command, frozen=True):
     """recover: where the client stands. or_refuse: it wants a refusal when not all that it missed can be replayed.
 
     delta: it knows how to apply the difference between a publication and the one before. filter: which it wants.
+    entries: it takes the channel's state as entries of its own protocol, from this page on; None: as publications.
     """
 
     channel: str
@@ -54,6 +56,7 @@ class Subscribe(Command, frozen=True):
     or_refuse: bool = False
     delta: bool = False
     filter: TagFilter | None = None
+    entries: EntryPage | None = None
 
 
 class Unsubscribe(Command, frozen=True):
@@ -62,10 +65,13 @@ class Unsubscribe(Command, frozen=True):
 
 
 class Publish(Command, frozen=True):
+    """change: of the channel's state; None: it is a publication."""
+
     channel: str
     data: bytes
     id: int = 0
     kind: Kind = Kind.JSON
+    change: EntryChange | None = None
 
 
 class AskRoom(Command, frozen=True):

@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from freshet.model.entries import StateEntry
 from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, Stream
 
 
@@ -36,6 +37,8 @@ class Subscribed(Event, frozen=True):
         be replayed, and `position` is where the log stands now.
     ttl: seconds until the subscription's token has to be refreshed; None: never.
     delta: after the first one, publications may be the difference to the one before; `publications` too.
+    entries: the channel's state, for a client that takes it so; None: it does not, or has it already. cursor: the last
+        of their keys when there are more: the subscription has not begun.
     """
 
     channel: str
@@ -47,6 +50,8 @@ class Subscribed(Event, frozen=True):
     ttl: int | None = None
     data: bytes = b""
     delta: bool = False
+    entries: list[StateEntry] | None = None
+    cursor: str = ""
 
 
 class Connected(Event, frozen=True):

@@ -1,13 +1,15 @@
 """Who takes what happens in a channel: what a node and such owners know of one another."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from freshet.config import Config
 from freshet.engines.base import Engine
+from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.log import Position, Publication, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.invoking import Invoking
+from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
@@ -19,13 +21,33 @@ TakePublication = Callable[[str, bytes, PublishOptions], Awaitable[Position]]
 """What the owner of a channel does with a publication; see `Engine.publish`."""
 
 
+class Greeting(NamedTuple):
+    """What a session alone gets as it comes in, before all that comes in the channel.
+
+    page: of the channel's state, for one that asked for it; None: there is no state.
+    """
+
+    publications: list[Publication]
+    page: EntryResult | None = None
+
+
 class Door(Protocol):
-    """An owner of channels that wants to know who comes and goes, and answers what they publish."""
+    """An owner of channels that wants to know who comes and goes, answers what they publish, and may keep a state."""
 
-    async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
-        """A session is about to be in; the answer is what it alone gets then, before all that comes in the channel.
+    async def enter(
+        self, session: Session, channel: str, data: bytes, page: EntryPage | None, *, is_complete: bool
+    ) -> Greeting:
+        """A session is about to be in. Raises `Refusal` when it may not, and `EngineUnavailable`.
 
-        data: JSON that the client sent along. Raises `Refusal` when it may not, and `EngineUnavailable`.
+        data: JSON that the client sent along. page: of the state, if the client takes it as entries. is_complete: it
+        has been in before, and gets all that it missed.
+        """
+
+    async def change(self, session: Session | None, channel: str, change: EntryChange, once: str) -> EntryResult:
+        """Carry out what is asked of a channel's state. session: who asks; None: the server.
+
+        once: a key under which it is done once within five minutes; empty: none. Raises `Refusal`, and
+        `EngineUnavailable` when nobody knows whether it was done.
         """
 
     def leave(self, session: Session, channel: str) -> None:
@@ -62,6 +84,7 @@ class Site(Protocol):
     wheel: Wheel
     bus: Bus
     invoking: Invoking
+    hooks: Hooks
     owners: dict[Owner, TakePublication]
     doors: dict[Owner, Door]
     parts: list[Part]

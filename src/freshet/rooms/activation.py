@@ -16,11 +16,12 @@ from freshet.ownership.leases import NotOwner
 from freshet.rooms.messages import RoomReply, RoomRequest, decode_reply
 from freshet.rooms.room import Room, RoomSession, RoomStore
 from freshet.rooms.rule import RoomRule
+from freshet.rooms.state import INTERNAL, RoomState
 from freshet.rooms.step import Outside, RoomStep
 from freshet.rooms.ticks import Ticks
 from freshet.rules.hooks import to_json
 from freshet.runtime.tasks import Tasks
-from freshet.stores.base import Change
+from freshet.stores.base import KEEP, Change
 
 log = logging.getLogger("freshet.rooms")
 bounded_log = BoundedLog(log)
@@ -85,7 +86,7 @@ class Activation:
         done: asyncio.Future[RoomReply] = asyncio.get_running_loop().create_future()
         if self._over:
             done.set_exception(NotOwner(self.channel))
-        elif len(self._mailbox) >= self._limit and request.what in ("join", "message", "request"):
+        elif len(self._mailbox) >= self._limit and request.what in ("join", "message", "request", "state"):
             done.set_result(RoomReply.refused(Refusal.too_many_requests("too many messages wait in this room")))
         else:
             self._mailbox.append(WaitingRequest(id, request, again, done))
@@ -181,6 +182,8 @@ class Activation:
         if it.again and (known := await self._outside.store.reply(self.channel, it.id)) is not None:
             return decode_reply(known)
         self._outside.fence(self.channel)
+        if self._room is not None:
+            await self._step.let_out_changes()  # what could not go out before, for want of the engine
         if it.request.what == "stop":
             return await self._stop()
         if it.request.what == "alarm":
@@ -190,7 +193,11 @@ class Activation:
         if it.request.what == "leave":
             self._step.occupancy.left(it.request.visitor)
         try:
+            if it.request.what == "state":
+                return await self._change(it)
             reply = await self._run(f"on_{it.request.what}", it)
+            if it.request.change is not None and self._step.shared is not None:
+                reply = replace(reply, result=self._step.shared.carry_out(it.request.change))
         except Refusal as why:
             if self._step.has_written or why.temporary:
                 raise  # what the instance has in its attributes may be what it could not keep
@@ -205,9 +212,55 @@ class Activation:
         room = self._rule.room()
         room.channel, room.parameters = self.channel, self._parameters
         room.store, room._step = RoomStore(self._step), self._step
+        self._step.shared = await self._load() if self._rule.state is not None else None
+        if self._step.shared is not None:
+            room.state = self._step.shared
         self._room = room
         self._step.tick_rate = 0.0
         await self._run("on_start", None)
+
+    async def _load(self) -> RoomState:
+        """The room's state as it is kept; what an owner before could not let out any more goes out."""
+        store, step = self._outside.store, self._step
+        assert self._rule.state is not None  # by the caller
+        shared = RoomState(step, self._rule.state)
+        shared.load(await store.scan(self.channel, INTERNAL), await store.alarm(self.channel))
+        step.shared = shared
+        await step.let_out_changes()
+        return shared
+
+    async def _change(self, it: WaitingRequest) -> RoomReply:
+        """What is asked of the room's state, as its hook wants it. Raises what makes the room begin anew, `Refusal`."""
+        step, change, visitor = self._step, it.request.change, it.request.visitor
+        if change is None or step.shared is None:
+            raise Refusal.not_available(f"{self.channel!r} has no state")
+        step.begin(visitor)
+        try:
+            hook = self._rule.hooks.get("on_change")
+            if hook is not None and change.what in ("set", "add", "remove"):
+                session = RoomSession(visitor, step) if visitor.client else None
+                named = {"data": step.shared.preview(change), "removed": change.what == "remove"}
+                invoke = self._outside.node.invoking.invoke
+                returned = await invoke(hook, None, self._room, session, change.key, **named)
+                if returned is not None:
+                    change = replace(change, what="set", value=to_json(returned))
+            return await step.commit(it.id, result=step.shared.carry_out(change))
+        finally:
+            step.open = False
+
+    async def _tidy(self) -> float | None:
+        """Remove what has expired in the state, and forget what has gone out. The answer: when the hooks' alarm is."""
+        step, shared = self._step, self._step.shared
+        assert shared is not None  # by the caller
+        alarm = shared.hooks_alarm
+        step.begin(STOP.visitor)
+        try:
+            shared.expire()
+            shared.confirm()
+            await step.commit()
+        finally:
+            step.open = False
+        return alarm
 
     async def _stop(self) -> RoomReply:
         try:
@@ -223,14 +276,22 @@ class Activation:
         try:
             if self._room is None:
                 await self._start()
+            if self._step.shared is not None and ((at := await self._tidy()) is None or at > now):
+                return RoomReply()
             reply = await self._run("on_alarm", it)
         except (StaleOwner, NotOwner):
             raise
         except Exception:
             later = outside.node.clock.wall() + min(FIRST_RETRY * 2**self._failures, LAST_RETRY)
             self._failures = min(self._failures + 1, 10)
-            await outside.store.commit(self.channel, outside.fence(self.channel), Change(alarm=later))
-            outside.alarm(self.channel, later)
+            rows: dict[str, bytes | None] = {}
+            at = later
+            if (shared := self._step.shared) is not None:
+                shared.forget()
+                kept, at = shared.prepare(later, KEEP)
+                rows |= kept
+            await outside.store.commit(self.channel, outside.fence(self.channel), Change(rows, alarm=at))
+            outside.alarm(self.channel, at)
             raise
         self._failures = 0
         return reply

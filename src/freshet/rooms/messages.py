@@ -3,6 +3,7 @@
 import msgspec
 
 from freshet.errors import Refusal
+from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.log import Kind, Publication
 
 
@@ -26,12 +27,16 @@ class RoomVisitor(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
-    """What happens in a room. what: join, leave, message, request, tick, alarm. data: of `kind`."""
+    """What happens in a room. what: join, leave, message, request, tick, state, alarm. data: of `kind`.
+
+    change: what is asked of its state; with a join, what of it the client is to get.
+    """
 
     what: str
     visitor: RoomVisitor = RoomVisitor("", "")
     data: bytes = b""
     kind: Kind = Kind.JSON
+    change: EntryChange | None = None
 
 
 class Direct(msgspec.Struct, array_like=True, frozen=True):
@@ -56,7 +61,8 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 class RoomReply(msgspec.Struct, array_like=True, frozen=True):
     """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. kept: for it, if that is new.
 
-    answer: what the hook returned, as JSON, or what a request over HTTP is answered, as MessagePack.
+    answer: what the hook returned, as JSON, or what a request over HTTP is answered, as MessagePack. result: what
+    became of what was asked of the room's state.
     """
 
     code: int = 0
@@ -65,6 +71,7 @@ class RoomReply(msgspec.Struct, array_like=True, frozen=True):
     greeting: list[Direct] = []
     kept: Kept | None = None
     answer: bytes = b""
+    result: EntryResult | None = None
 
     @classmethod
     def refused(cls, why: Refusal) -> "RoomReply":

@@ -12,6 +12,7 @@ from freshet.model.http import HttpRequest
 from freshet.model.json_text import decode
 from freshet.model.log import Claims
 from freshet.rooms.messages import Direct, Kept, RoomVisitor
+from freshet.rooms.state import INTERNAL, INTERNAL_END, RoomState
 from freshet.rules.hooks import as_payload
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class RoomStore:
 
     async def list(self, prefix: str = "", *, after: str = "", limit: int = -1) -> dict[str, Any]:
         """Keys that begin with `prefix` and come behind `after`, with their values, in their order; at most `limit`."""
-        found = await self._step.scan(prefix, after, limit)
+        found = await self._step.scan(prefix, after if prefix else max(after, INTERNAL_END), limit)
         return {key: msgspec.msgpack.decode(data) for key, data in found}
 
     async def commit(self) -> None:
@@ -174,13 +175,15 @@ class Room:
     likes in attributes; they are gone when nobody has said anything for a while (`rooms.idle`), when its node ends, and
     when a hook raises. Then `on_start` reads anew what `store` has kept; the clients stay connected.
 
-    channel: its name. parameters: of its name. store: what it keeps. timeout: seconds that each hook may take, after
+    channel: its name. parameters: of its name. store: what it keeps. state: what all who are subscribed see of it, if
+    its rule has the option `state`. timeout: seconds that each hook may take, after
     which it is cancelled and the room begins anew; None: `timing.hook_timeout`.
     """
 
     channel: str
     parameters: Mapping[str, str]
     store: RoomStore
+    state: RoomState
     timeout: ClassVar[float | None] = None
     _step: "RoomStep"
 
@@ -205,6 +208,13 @@ class Room:
 
     async def on_tick(self) -> None:
         """So many times a second as `set_tick_rate` says."""
+
+    async def on_change(self, session: RoomSession | None, key: str, data: Any) -> Any:
+        """An entry of the state is about to be set, or removed (None): by a client, or by the server (no session).
+
+        `data` is converted to its type; what is returned is set instead, unless it is None. Raise `Refusal` to refuse
+        it. It may also ask for `removed`. Clients change the state of a room only if it has this hook.
+        """
 
     async def on_alarm(self) -> None:
         """The alarm is due. If this raises it is called again, after 2 s, 4 s and so on, up to two minutes."""
@@ -238,7 +248,7 @@ class Room:
     @property
     def now(self) -> float:
         """Epoch seconds, by the clock that alarms go by."""
-        return self._step.now
+        return self._step.now()
 
     async def set_alarm(self, seconds: float | None) -> None:
         """Have `on_alarm` called in so many seconds, at least once; it replaces the one before. None: not at all."""
@@ -249,6 +259,8 @@ def _checked(key: str) -> str:
     size = len(key.encode())
     if not 0 < size <= KEY_SIZE:
         raise ValueError(f"key: expected 1 to {KEY_SIZE} bytes, got {size}")
+    if key.startswith(INTERNAL):
+        raise ValueError("key: expected text that does not begin with the character 1")
     return key
 
 

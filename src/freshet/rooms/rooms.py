@@ -6,16 +6,20 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from freshet.config import ChannelConfig
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal, StoreUnavailable
+from freshet.model.entries import EntryChange, EntryPage, EntryResult, snapshot_of
 from freshet.model.events import Published
 from freshet.model.http import request_of, to_bytes
-from freshet.model.log import ClientInfo, Publication, PublishOptions
-from freshet.node.owners import Site
+from freshet.model.log import ClientInfo, PublishOptions
+from freshet.node.owners import Greeting, Site
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases
+from freshet.policy.base import PolicyChain
 from freshet.rooms.activation import Activation
 from freshet.rooms.alarms import Alarms
+from freshet.rooms.calls import METHOD, state_call
 from freshet.rooms.messages import (
     Direct,
     Kept,
@@ -28,8 +32,11 @@ from freshet.rooms.messages import (
     decode_visitors,
     encode,
 )
+from freshet.rooms.room import Room
 from freshet.rooms.rule import RoomRule
+from freshet.rooms.state_messages import as_change
 from freshet.rooms.step import Outside
+from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 from freshet.stores.base import Store
@@ -39,6 +46,9 @@ bounded_log = BoundedLog(log)
 
 REQUEST, DIRECT, OCCUPANTS = "room", "room:direct", "room:occupants"
 FIND_TIMEOUT = 2.0  # seconds in which nodes say who is in a room
+
+
+NOBODY = RoomVisitor("", "")
 
 
 class Occupant:
@@ -60,6 +70,7 @@ class NodeRooms:
         self._options = node.config.rooms
         self._make_store = make_store
         self._has_rules = False
+        self._policies: PolicyChain | None = None
         self._store: Store | None = None
         self._active: dict[str, Activation] = {}
         self._occupants: dict[str, dict[str, Occupant]] = {}
@@ -67,13 +78,35 @@ class NodeRooms:
         node.owners["room"] = node.engine.publish  # what the server publishes is broadcast
         node.doors["room"] = self
         node.parts.append(self)
+        node.rules.make = self._make_rule
 
     def add(self, rule: RoomRule) -> None:
         """Raises ConfigError once the node runs."""
         if self._node.state == "ready" and self._store is None:
             raise ConfigError("rooms", "the first room must be registered before the application starts")
-        self._has_rules = True
+        self._register(rule)
         self._node.rules.add(rule)
+
+    def offer_calls(self, policies: PolicyChain) -> None:
+        """Let clients change a state by rpc, if there is one. policies: that a call has to pass."""
+        self._policies = policies
+
+    def _register(self, rule: RoomRule) -> RoomRule:
+        self._has_rules = True
+        longest = self._node.config.limits.outbox
+        if rule.state is not None and rule.state.size > longest:
+            what = f"at most {longest} bytes, or no client could take it: see limits.outbox"
+            raise ConfigError("state.size", f"the rule {rule.match!r}: {what}")
+        if rule.state is not None and self._policies is not None:
+            hook = state_call(self._node.rules, self._policies, self.change)
+            self._node.hooks.rpc.setdefault(METHOD, hook)
+        return rule
+
+    def _make_rule(self, config: ChannelConfig) -> ChannelRule:
+        """Of a configuration: a state is a room without a class."""
+        if config.state is None:
+            return ChannelRule.of(config)
+        return self._register(RoomRule.of_room(config, Room))
 
     def statistics(self) -> tuple[int, int]:
         """How many rooms this node owns, and how many of them are in memory."""
@@ -127,6 +160,10 @@ class NodeRooms:
         if occupant is not None and occupant.kept.read_only:
             raise Refusal.permission_denied("you may only listen in this room")
         visitor = self._visitor(options.info, occupant)
+        rule = _rule(self._node, channel)
+        if rule.room is Room:  # it has a state and nothing else: what clients say is a change of that
+            (await self._change(channel, rule, visitor, as_change(data, options.kind))).check()
+            return b""
         reply = await self._ask(channel, RoomRequest("message", visitor, data, options.kind))
         if reply.kept is not None and occupant is not None:
             occupant.kept = reply.kept
@@ -139,20 +176,55 @@ class NodeRooms:
         whose = replace(request_of(request), user=session.user, client_claims=session.token_claims)
         return (await self._ask(channel, RoomRequest("request", data=to_bytes(whose)))).answer
 
-    async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
+    async def enter(
+        self, session: Session, channel: str, data: bytes, page: EntryPage | None, *, is_complete: bool
+    ) -> Greeting:
         """See `owners.Door`."""
-        occupant = Occupant(session)
+        rule, occupant = _rule(self._node, channel), Occupant(session)
         self._occupants.setdefault(channel, {})[session.id] = occupant
+        read = None
+        if rule.state is not None and (page is not None or not is_complete):
+            after, limit = page or EntryPage()
+            read = EntryChange("read", after=after, limit=limit if rule.takes_pages or limit == 0 else -1)
         try:
             visitor = self._visitor(session.client_info(), occupant)
-            reply = await self._ask(channel, RoomRequest("join", visitor, data))
+            reply = await self._ask(channel, RoomRequest("join", visitor, data, change=read))
         except Refusal:
             self._forget(session, channel)
             raise
         if reply.kept is not None:
             occupant.kept = reply.kept
         occupant.inside = True
-        return [it.publication() for it in reply.greeting]
+        greeting = [it.publication() for it in reply.greeting]
+        if page is not None:
+            return Greeting(greeting, reply.result)
+        return Greeting([snapshot_of(reply.result.entries), *greeting] if reply.result is not None else greeting)
+
+    async def change(self, session: Session | None, channel: str, change: EntryChange, once: str) -> EntryResult:
+        """See `owners.Door`."""
+        rule, visitor = _rule(self._node, channel), NOBODY
+        if session is not None:
+            occupant = self._occupants.get(channel, {}).get(session.id)
+            if occupant is not None and occupant.kept.read_only and change.what != "read":
+                raise Refusal.permission_denied("you may only listen in this room")
+            visitor = self._visitor(session.client_info(), occupant)
+        return await self._change(channel, rule, visitor, change, once)
+
+    async def _change(
+        self, channel: str, rule: RoomRule, visitor: RoomVisitor, change: EntryChange, once: str = ""
+    ) -> EntryResult:
+        """visitor: who asks; `NOBODY`: the server."""
+        if visitor.client:
+            if not rule.takes_changes:
+                raise Refusal.permission_denied(f"only the room itself changes the state of {channel!r}: see on_change")
+            if rule.state is not None and rule.state.key != "any":
+                key = visitor.client if rule.state.key == "client" else visitor.user
+                if not key:
+                    raise Refusal.permission_denied(f"only users may set their key in {channel!r}")
+                change = replace(change, key=key)
+        reply = await self._ask(channel, RoomRequest("state", visitor, change=change), once and f"once:{once}")
+        assert reply.result is not None  # of such a request
+        return reply.result
 
     def leave(self, session: Session, channel: str) -> None:
         """See `owners.Door`."""
@@ -160,10 +232,13 @@ class NodeRooms:
         if occupant is None:
             return
         # A room that sleeps and has no such hook need not wake up for it: it asks who is there when it wakes.
-        hook, awake = "on_leave" in _rule(self._node, channel).hooks, channel in self._active
-        if hook or awake or self._forwarding.knows(channel):
+        rule = _rule(self._node, channel)
+        if "on_leave" in rule.hooks or channel in self._active or self._forwarding.knows(channel):
             visitor = self._visitor(session.client_info(), occupant)
             self._errands.start(self._ask(channel, RoomRequest("leave", visitor)), "rooms: a client left")
+        if rule.state is not None and rule.state.key == "client":
+            own = RoomRequest("state", change=EntryChange("remove", session.id))
+            self._errands.start(self._ask(channel, own), "rooms: a client's entry")
 
     def _forget(self, session: Session, channel: str) -> Occupant | None:
         here = self._occupants.get(channel, {})
@@ -180,13 +255,13 @@ class NodeRooms:
         kept = occupant.kept if occupant is not None else Kept()
         return RoomVisitor(self._node.id, info.client, info.user, bytes(info.conn_info), claims, kept)
 
-    async def _ask(self, channel: str, request: RoomRequest) -> RoomReply:
-        """Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done."""
+    async def _ask(self, channel: str, request: RoomRequest, once: str = "") -> RoomReply:
+        """once: an id under which it is done once. Raises `Refusal`, and `EngineUnavailable` when nobody knows."""
         if self._store is None:
             raise EngineUnavailable("rooms do not run")
         timeout = self._node.config.timing.hook_timeout + 2 * self._options.lease
         try:
-            reply = decode_reply(await self._forwarding.call(channel, encode(request), timeout))
+            reply = decode_reply(await self._forwarding.call(channel, encode(request), timeout, once))
         except StoreUnavailable as why:
             bounded_log.warning("store", "rooms: the store is away, messages get an error: %s", why)
             raise Refusal.internal() from None
@@ -199,6 +274,7 @@ class NodeRooms:
         """See `forwarding.Serve`."""
         self._leases.fence(channel)
         activation = self._active.get(channel) or self._activate(channel)
+        again = again or id.startswith("once:")
         return encode(await activation.ask(id, decode_request(body), again))
 
     def _activate(self, channel: str) -> Activation:
@@ -273,7 +349,9 @@ class NodeRooms:
             occupant.kept = it.kept
         elif it.code:
             session.close(Disconnect(it.code, it.reason))
-        elif it.channel in session.subscriptions:
+        elif (subscription := session.subscriptions.get(it.channel)) is not None:
+            if subscription.mapped:
+                return  # it knows entries alone
             self._node.turn.flush()  # behind what was broadcast before
             session.push(Published(it.channel, it.publication()))
         elif (reservation := session.reserved(it.channel)) is not None:

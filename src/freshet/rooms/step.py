@@ -5,12 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from freshet.errors import FreshetError
+from freshet.model.entries import EntryResult
 from freshet.model.log import Kind, PublishOptions
 from freshet.node.owners import Site
 from freshet.rooms.messages import Direct, Kept, RoomReply, RoomVisitor, encode
 from freshet.rooms.sessions import Occupancy
+from freshet.rooms.state import RoomState
 from freshet.rules.rules import ChannelRule
 from freshet.stores.base import KEEP, Change, Store
+
+RETRY = 1.0  # seconds after which it is tried again to let out what was changed in a state
 
 log = logging.getLogger("freshet.rooms")
 
@@ -38,6 +42,8 @@ class RoomStep:
     """The transaction that is open in a room, and its output gate.
 
     What is written waits for `commit`; what goes out waits with it. When `commit` raises, both are dropped.
+
+    shared: the room's state, while there is an instance of the room; None: it has none.
     """
 
     __slots__ = (
@@ -53,6 +59,7 @@ class RoomStep:
         "channel",
         "occupancy",
         "open",
+        "shared",
         "tick_rate",
     )
 
@@ -61,6 +68,7 @@ class RoomStep:
         self._outside = outside
         self.occupancy = Occupancy(channel, outside.occupants, outside.node)
         self.tick_rate = 0.0  # of the room's hook, a second
+        self.shared: RoomState | None = None
         self.open = False
         self.begin(RoomVisitor("", ""))
 
@@ -78,6 +86,12 @@ class RoomStep:
         self._alarm: float | None = KEEP
         self._kept: dict[str, RoomVisitor] = {}  # for whom something else is kept from now on
         self._outgoing: list[Outgoing] = []
+        if self.shared is not None:
+            self.shared.forget()
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self._outside.node.clock.wall()
 
     @property
     def has_written(self) -> bool:
@@ -116,11 +130,7 @@ class RoomStep:
     def clear(self) -> None:
         self._check()
         self._clear = True
-        self._entries.clear()
-
-    @property
-    def now(self) -> float:
-        return self._outside.node.clock.wall()
+        self._entries = dict(self.shared.rows()) if self.shared is not None else {}
 
     def set_alarm(self, seconds: float | None) -> None:
         self._check()
@@ -161,11 +171,13 @@ class RoomStep:
 
     # ------------------------------------------------------------------------------------------------------- the gate
 
-    async def commit(self, request: str = "", *, alarm: bool = False, answer: bytes = b"") -> RoomReply:
+    async def commit(
+        self, request: str = "", *, alarm: bool = False, answer: bytes = b"", result: EntryResult | None = None
+    ) -> RoomReply:
         """Make durable what was written, then let out what waits for that. The answer is the reply to the request.
 
         request: whose reply is remembered with what was written; empty: it is not over yet. alarm: it was the alarm,
-        which is over then unless it was set anew. answer: of the hook.
+        which is over then unless it was set anew. answer: of the hook. result: of what was asked of the state.
 
         Raises `StaleOwner`, `NotOwner`, `StoreUnavailable`: nothing has gone out then.
         """
@@ -173,11 +185,15 @@ class RoomStep:
         if alarm and self._alarm == KEEP:
             self._alarm = None
         mine = self._kept.get(self._visitor.client)
-        reply = RoomReply(greeting=self._greeting, kept=mine.kept if mine is not None else None, answer=answer)
+        kept = mine.kept if mine is not None else None
+        reply = RoomReply(greeting=self._greeting, kept=kept, answer=answer, result=result)
         try:
             fence = self._outside.fence(self.channel)
             if self.has_written:
                 remembered = (request, encode(reply)) if request else None
+                if self.shared is not None:
+                    rows, self._alarm = self.shared.prepare(self._alarm, KEEP)
+                    self._entries |= rows
                 change = Change(self._entries, self._clear, self._alarm, remembered)
                 await self._outside.store.commit(self.channel, fence, change)
         except BaseException:
@@ -194,7 +210,26 @@ class RoomStep:
         await self._let_out(outgoing)
         return reply
 
+    async def let_out_changes(self) -> None:
+        """What was changed in the state goes out, if it has not yet. Raises `EngineUnavailable`: it has to.
+
+        The engine takes each change once, so that an owner before, which goes on after a pause, changes nothing back.
+        """
+        shared = self.shared
+        if shared is None or shared.is_out:
+            return
+        history = self._outside.rule.history
+        for publication, key in shared.unsent():
+            options = PublishOptions(publication.kind, history, publication.tags, idempotency_key=key)
+            await self._outside.node.engine.publish(self.channel, publication.data, options)
+        shared.sent()
+
     async def _let_out(self, outgoing: list[Outgoing]) -> None:
+        try:
+            await self.let_out_changes()
+        except FreshetError as why:
+            log.warning("rooms: changes of the state of %r did not go out yet: %s", self.channel, why)
+            self._outside.alarm(self.channel, self.now() + RETRY)
         for place, what in outgoing:
             try:
                 if isinstance(what, Direct):

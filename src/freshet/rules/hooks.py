@@ -14,6 +14,7 @@ import msgspec
 import msgspec.inspect
 
 from freshet.errors import Refusal
+from freshet.model.entries import Expected
 from freshet.model.json_text import decode, encode, has_half, one_line
 from freshet.model.log import Kind
 
@@ -156,6 +157,13 @@ def to_json(value: Any) -> bytes:
     Raises TypeError for anything else.
     """
     return one_line(encode(value, _unknown))  # a `Raw` is as it was written
+
+
+def as_expected(value: Any) -> bytes | None:
+    """What an entry is expected to be, as `EntryChange.expect` has it. Raises as `to_json`."""
+    if isinstance(value, Expected):
+        return None if value is Expected.ANY else b""
+    return to_json(value)
 
 
 def as_payload(value: Any) -> tuple[bytes, Kind]:

@@ -1,6 +1,6 @@
 """Channel rules: which options a channel has, by the pattern that its name matches: the first that matches wins."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, Self
 
 from msgspec import structs
@@ -48,6 +48,7 @@ class ChannelRules:
     """All rules, in order. longest: bytes of a channel's name."""
 
     def __init__(self, longest: int = 255) -> None:
+        self.make: Callable[[ChannelConfig], ChannelRule] = ChannelRule.of  # of one in a configuration
         self._longest = longest
         self._rules: list[ChannelRule] = []
 
@@ -65,7 +66,7 @@ class ChannelRules:
         """The rules of a configuration, behind those that there are. Raises ConfigError with the rule's path."""
         for index, each in enumerate(config.channels):
             try:
-                self.add(ChannelRule.of(each))
+                self.add(self.make(each))
             except ConfigError as error:
                 raise ConfigError(f"channels[{index}].{error.path}", error.message) from None
         if config.personal_channels:

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from freshet.backends import engine_of
 from freshet.config import Config, Limits, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub
 from freshet.engines.local.messages import EngineSettings
+from freshet.wiring.engines import engine_of
 
 log = logging.getLogger("freshet.workers")
 

@@ -21,15 +21,17 @@ class Subscription:
 
     expires: epoch seconds, or 0. info: JSON that others in the channel see. position: where it came in.
     present: others in the channel see it. issued: of the token that it rests on; None: on none of its own.
+    mapped: it takes the channel's state as entries, and nothing else.
     """
 
-    __slots__ = ("expires", "info", "issued", "position", "present", "rule")
+    __slots__ = ("expires", "info", "issued", "mapped", "position", "present", "rule")
 
     def __init__(
         self, rule: ChannelRule, info: msgspec.Raw, expires: float, *, present: bool, issued: Issued | None = None
     ) -> None:
         self.rule = rule
         self.present = present
+        self.mapped = False
         self.info = info
         self.expires = expires
         self.issued = issued

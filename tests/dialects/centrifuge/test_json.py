@@ -15,6 +15,7 @@ from freshet.dialects.centrifuge.messages import KINDS
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
 from freshet.model.commands import Call, Connect, Declined, Ping, Pong, Publish, Send, Subscribe
+from freshet.model.entries import EntryChange, EntryPage
 from freshet.model.events import Heartbeat, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP
@@ -264,7 +265,7 @@ def test_a_kind_of_channel_that_there_is_not_is_refused_by_name(number: int, kin
 def test_a_request_of_another_type_needs_an_id_as_all_do() -> None:
     """Or its client would wait for an answer that cannot be given."""
     with pytest.raises(Disconnect) as why:
-        receive(b'{"publish":{"channel":"a","type":2,"data":1}}')
+        receive(b'{"publish":{"channel":"a","type":4,"data":1}}')
     assert why.value.code == 3501
 
 
@@ -289,3 +290,27 @@ def test_one_good_command_does_not_save_a_bad_one() -> None:
 def test_the_servers_ping_is_the_clients_pong() -> None:
     assert line(Heartbeat()) == {}
     assert receive(b"{}") == [Pong()]
+
+
+def test_an_entry_of_a_map_is_set_and_removed_whatever_is_in_it() -> None:
+    [put] = receive(rb'{"id":7,"publish":{"channel":"a","type":1,"key":"k","data":"\ud83d"}}')
+    assert put == Publish("a", rb'"\ud83d"', 7, change=EntryChange("set", "k", rb'"\ud83d"'))
+    [removed] = receive(b'{"id":8,"publish":{"channel":"a","type":1,"key":"k","removed":true}}')
+    assert removed == Publish("a", b"", 8, change=EntryChange("remove", "k"))
+    [declined] = receive(rb'{"id":9,"publish":{"channel":"a","type":1,"key":"\ud83d","data":1}}')
+    assert isinstance(declined, Declined)
+    with pytest.raises(Disconnect):
+        receive(b'{"publish":{"channel":"a","type":1,"key":"k","data":1}}')
+    with pytest.raises(Disconnect):
+        receive(b'{"id":7,"publish":{"channel":"a"}}')
+
+
+def test_a_map_is_asked_for_in_pages_and_then_for_what_came_since() -> None:
+    [first] = receive(b'{"id":1,"subscribe":{"channel":"a","type":1,"phase":2,"limit":10}}')
+    assert first == Subscribe("a", 1, entries=EntryPage("", 10))
+    [second] = receive(
+        b'{"id":2,"subscribe":{"channel":"a","type":1,"phase":2,"cursor":"k","offset":5,"epoch":"e","limit":10}}'
+    )
+    assert second == Subscribe("a", 2, recover=Position("e", 5), entries=EntryPage("k", 10))
+    [since] = receive(b'{"id":3,"subscribe":{"channel":"a","type":1,"phase":1,"recover":true,"offset":5,"epoch":"e"}}')
+    assert since == Subscribe("a", 3, recover=Position("e", 5), or_refuse=True, entries=EntryPage(limit=0))

@@ -7,6 +7,7 @@ pong. Source: `definitions/client.proto` of centrifugal/protocol, whose JSON map
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,8 +23,10 @@ from freshet.dialects.centrifuge.messages import (
     ConnectMessage,
     EmptyMessage,
     HistoryMessage,
+    MapPublishMessage,
     Payload,
     PublishMessage,
+    Read,
     RefreshMessage,
     RpcMessage,
     SendMessage,
@@ -31,9 +34,11 @@ from freshet.dialects.centrifuge.messages import (
     SubscribeMessage,
     command_of,
     declined,
+    entry_push,
     oversized,
     presence_fields,
     publication_fields,
+    publish_entry,
     push_after,
     reply_of,
 )
@@ -65,6 +70,13 @@ class WireCommand(Struct):
     sub_refresh: SubRefreshMessage | None = None
 
 
+class WireMapCommand(Struct):
+    """A line that sets or removes an entry of a map."""
+
+    publish: MapPublishMessage
+    id: int = 0
+
+
 class _Typed(Struct, frozen=True):
     """A request of which only the `type` counts."""
 
@@ -81,6 +93,8 @@ class _RefusedCommand(Struct, frozen=True):
 
 _reader = Reader(WireCommand)
 _decode = _reader.decode
+_map_reader = Reader(WireMapCommand)
+_OF_MAPS: dict[str, Read] = {"publish": publish_entry}
 _decode_refused = msgspec.json.Decoder(_RefusedCommand).decode
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)
 _NAMES = ("publish", "send", *(name for name in READ if name != "publish"))
@@ -131,6 +145,9 @@ def _read_again(line: bytes) -> Command:
         why = TOO_DEEP
     except _MALFORMED:
         why = ""
+    with suppress(*_MALFORMED, RecursionError):
+        entry = _map_reader(line)
+        return command_of(entry.id, "publish", entry.publish, _OF_MAPS)
     try:
         refused = _decode_refused(outline(line))
     except _MALFORMED:
@@ -202,6 +219,10 @@ class Centrifuge(Dialect):
     def __init__(self, longest: int = MESSAGE) -> None:
         self._longest = longest
 
+    @property
+    def entries(self) -> Dialect:
+        return _MAP
+
     def receive(self, frame: Frame) -> Iterable[Command]:
         if frame.binary and not frame.data.isascii():
             _refuse_invalid_utf8(frame.data)  # a text frame was checked by the transport
@@ -236,6 +257,22 @@ class Centrifuge(Dialect):
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all lines."""
         return [Frame(b"\n".join([frame.data for frame in frames]))] if len(frames) > 1 else frames
+
+
+class CentrifugeMap(Centrifuge):
+    """The same for a client that takes a channel's state as a map."""
+
+    __slots__ = ()
+    name = "centrifuge:map"
+
+    def encode(self, event: Event) -> Frame | None:
+        if type(event) is not Published:
+            return super().encode(event)
+        fields = entry_push(event, _PAYLOAD)
+        return Frame(_json(fields)) if fields is not None else None
+
+
+_MAP = CentrifugeMap()
 
 
 def _refuse_invalid_utf8(data: bytes) -> None:

@@ -32,6 +32,7 @@ from freshet.model.commands import (
     TagFilter,
     Unsubscribe,
 )
+from freshet.model.entries import EntryChange, EntryPage, StateEntry, entry_of
 from freshet.model.events import (
     Accepted,
     Alive,
@@ -60,8 +61,12 @@ KIB = 1024
 MESSAGE = 64 * KIB  # bytes of a command, unless a dialect is told otherwise
 DELTA = "fossil"
 REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
-KINDS = {1: "map", 2: "map of clients", 3: "map of users", 4: "shared poll"}
-"""By the `type` of a request: what its channel is to be, where that is not a stream of publications."""
+MAPS = (1, 2, 3)
+"""The `type` of a request that is about a channel's state: a map, of clients, of users. 0: about its publications."""
+KINDS = {4: "shared poll"}
+"""By the `type` of a request: what its channel is to be, where there is no such thing."""
+STATE_PHASE = 2
+"""The phase of a request for the entries of a map; otherwise for what came since."""
 UINT32 = 2**32 - 1
 """The largest id, code and number of seconds that a message can hold."""
 
@@ -71,8 +76,8 @@ UINT32 = 2**32 - 1
 class SubscribeMessage(Struct):
     """tf: which publications the subscriber wants, by their tags. flag: bits, of which `REJECT_UNRECOVERED` is known.
 
-    delta: the format in which it can apply differences between publications; only `fossil` is known. type: of `KINDS`
-    there is none.
+    delta: the format in which it can apply differences between publications; only `fossil` is known. phase, cursor,
+    limit: of a map: what is asked for, the last key of the page before, and how many entries.
     """
 
     channel: str = ""
@@ -84,7 +89,10 @@ class SubscribeMessage(Struct):
     flag: int = 0
     delta: str = ""
     tf: TagFilter | None = None
-    type: Literal[0] = 0
+    type: Literal[0, 1, 2, 3] = 0
+    phase: int = 0
+    cursor: str = ""
+    limit: int = 0
 
 
 class ConnectMessage(Struct):
@@ -98,11 +106,21 @@ class ConnectMessage(Struct):
 
 
 class PublishMessage(Struct):
-    """data: the payload as it came. type: of `KINDS` there is none."""
+    """data: the payload as it came."""
 
     channel: str
     data: Raw
     type: Literal[0] = 0
+
+
+class MapPublishMessage(Struct):
+    """The same request for an entry of a map. Apart, so that the frequent one is read by fewer fields."""
+
+    channel: str
+    type: Literal[1, 2, 3]
+    key: str = ""
+    data: Raw = Raw()
+    removed: bool = False
 
 
 class ChannelMessage(Struct):
@@ -175,13 +193,30 @@ def oversized(id: int, size: int, longest: int) -> Declined:
 def declined(id: int, kind: int) -> Declined:
     """To a client that wants another kind of channel than there is: as a stream it would stay empty for ever."""
     name = KINDS.get(kind, f"type {kind}")
-    return Declined(Refusal.not_available(f"{name}: not available, channels are streams of publications here"), id)
+    return Declined(Refusal.not_available(f"{name}: not available, channels are streams or maps here"), id)
 
 
 def subscribe(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
     """tf: the filter of the request, where that is decoded otherwise than the rest."""
     or_refuse = bool(it.flag & REJECT_UNRECOVERED)
+    if it.type:
+        return _subscribe_to_map(id, it, tf)
     return Subscribe(it.channel, id, it.token, bytes(it.data), position_of(it), or_refuse, it.delta == DELTA, tf)
+
+
+def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
+    """A page of the state, where the first page tells the others since when; or what came since."""
+    page, since = EntryPage(it.cursor, it.limit or -1), Position(it.epoch, it.offset)
+    if it.phase == STATE_PHASE:
+        recover = since if it.cursor else None
+        return Subscribe(it.channel, id, it.token, bytes(it.data), recover, filter=tf, entries=page)
+    nothing = EntryPage(limit=0)
+    return Subscribe(it.channel, id, it.token, bytes(it.data), since, or_refuse=True, filter=tf, entries=nothing)
+
+
+def publish_entry(id: int, it: MapPublishMessage) -> Publish:
+    data = bytes(it.data)
+    return Publish(it.channel, data, id, change=EntryChange("remove" if it.removed else "set", it.key, data))
 
 
 def read_history(id: int, it: HistoryMessage, since: SinceMessage | None) -> ReadHistory:
@@ -276,6 +311,28 @@ def publication_fields(publication: Publication, payload: Payload) -> Fields:
     return fields
 
 
+def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0) -> Fields:
+    """An entry of a map, or its removal."""
+    fields: Fields = {"key": entry.key}
+    if entry.value:
+        fields["data"] = payload.data(Publication(entry.value))
+    else:
+        fields["removed"] = True
+    if offset:
+        fields["offset"] = offset
+    if entry.tags:
+        fields["tags"] = entry.tags
+    return fields
+
+
+def entry_push(event: Published, payload: Payload) -> Fields | None:
+    """A publication for a client that takes the channel as a map; None: it changes nothing in there."""
+    entry = entry_of(event.publication)
+    if entry is None:
+        return None
+    return {"push": {"channel": event.channel, "pub": entry_fields(entry, payload, event.publication.offset)}}
+
+
 def _delta_fields(publication: Publication, before: Publication | None, payload: Payload) -> Fields:
     """A publication for a client that has the one before: the delta, or the whole where that is not longer."""
     fields = publication_fields(publication, payload)
@@ -311,6 +368,8 @@ def _subscribed(event: Subscribed, payload: Payload) -> Fields:
     if event.delta:
         fields["delta"] = True
     publications = event.publications
+    if event.entries is not None:
+        return fields | _map(event, payload)
     if publications and event.delta:
         befores = [None, *publications]
         fields["publications"] = [
@@ -318,6 +377,16 @@ def _subscribed(event: Subscribed, payload: Payload) -> Fields:
         ]
     elif publications:
         fields["publications"] = [publication_fields(each, payload) for each in publications]
+    return fields
+
+
+def _map(event: Subscribed, payload: Payload) -> Fields:
+    """The protocol has it that the server says the type again, and no phase once the flow is live."""
+    fields: Fields = {"type": MAPS[0], "state": [entry_fields(each, payload) for each in event.entries or ()]}
+    if event.cursor:
+        fields |= {"phase": STATE_PHASE, "cursor": event.cursor}
+    changes = [(each.offset, entry_of(each)) for each in event.publications]
+    fields["publications"] = [entry_fields(entry, payload, offset) for offset, entry in changes if entry is not None]
     return fields
 
 

@@ -14,6 +14,7 @@ from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.centrifuge import client_pb2
 from freshet.dialects.centrifuge.messages import (
     EMPTY,
+    MAPS,
     MESSAGE,
     PONG,
     READ,
@@ -21,8 +22,10 @@ from freshet.dialects.centrifuge.messages import (
     Read,
     command_of,
     declined,
+    entry_push,
     oversized,
     presence_fields,
+    publish_entry,
     push_after,
     read_history,
     reply_of,
@@ -33,7 +36,7 @@ from freshet.model.commands import Command, Declined, Publish, TagFilter
 from freshet.model.events import Event, Heartbeat, PresenceList, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP
-from freshet.model.log import Publication
+from freshet.model.log import Kind, Publication
 
 _MALFORMED = (DecodeError, ValueError, RecursionError)  # ValueError: invalid UTF-8, where protobuf runs without upb
 
@@ -77,17 +80,21 @@ def _filter(node: client_pb2.FilterNode) -> TagFilter:
 
 
 def _publish(id: int, it: Any) -> Command:
-    if it.type:
+    if it.type and it.type not in MAPS:
         return declined(id, it.type)
     try:
         kind, data = kind_of(it.data)
     except RecursionError:
         return Declined(Refusal.bad_request(TOO_DEEP), id)
-    return Publish(it.channel, data, id, kind)
+    if not it.type:
+        return Publish(it.channel, data, id, kind)
+    if kind is not Kind.JSON and not it.removed:
+        return Declined(Refusal.bad_request("an entry of a map is JSON"), id)
+    return publish_entry(id, it)
 
 
 def _subscribe(id: int, it: Any) -> Command:
-    if it.type:
+    if it.type and it.type not in MAPS:
         return declined(id, it.type)
     # A message within a message is never None: whether it was sent has to be asked.
     return subscribe(id, it, _filter(it.tf) if it.HasField("tf") else None)
@@ -156,6 +163,10 @@ class CentrifugeProtobuf(Dialect):
     def __init__(self, longest: int = MESSAGE) -> None:
         self._longest = longest
 
+    @property
+    def entries(self) -> Dialect:
+        return _MAP
+
     def receive(self, frame: Frame) -> Iterable[Command]:
         if not frame.data:
             raise Disconnect.bad_request(EMPTY)
@@ -192,6 +203,22 @@ class CentrifugeProtobuf(Dialect):
     def join(self, frames: list[Frame]) -> list[Frame]:
         """One frame with all messages."""
         return [Frame(b"".join([frame.data for frame in frames]), binary=True)] if len(frames) > 1 else frames
+
+
+class CentrifugeProtobufMap(CentrifugeProtobuf):
+    """The same for a client that takes a channel's state as a map."""
+
+    __slots__ = ()
+    name = "centrifuge_protobuf:map"
+
+    def encode(self, event: Event) -> Frame | None:
+        if type(event) is not Published:
+            return super().encode(event)
+        fields = entry_push(event, _PAYLOAD)
+        return _frame(client_pb2.Reply(**fields)) if fields is not None else None
+
+
+_MAP = CentrifugeProtobufMap()
 
 
 def _frame(reply: client_pb2.Reply) -> Frame:

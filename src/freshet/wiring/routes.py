@@ -1,0 +1,114 @@
+"""What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import msgspec
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from freshet.api.http import ApiEndpoint
+from freshet.api.openapi import Description
+from freshet.api.routes import routes as api_routes
+from freshet.commands.dispatch import Dispatcher
+from freshet.commands.server import ServerOperations
+from freshet.config import Config, admin_key_of, metrics_key_of
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.endpoints.centrifuge import WebSocketEndpoint
+from freshet.endpoints.opening import HostGuard, Opening
+from freshet.endpoints.router import routes as client_routes
+from freshet.endpoints.socketio.endpoint import socketio
+from freshet.endpoints.socketio.namespaces import Namespaces
+from freshet.ops.admin.console import Console, console_config
+from freshet.ops.admin.pages import admin_routes, root_routes
+from freshet.ops.health import Health
+from freshet.ops.metrics import MetricsEndpoint
+from freshet.ops.routes import health_routes, metrics_routes
+from freshet.ops.statsd import StatsdExporter
+from freshet.policy.authentication import Authentication
+from freshet.policy.limits import AddressLimits
+from freshet.policy.origin import Hosts, Origins
+from freshet.runtime.admission import Admission
+from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
+
+Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
+
+
+def _router(routes: list[BaseRoute]) -> Router:
+    return Router(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
+
+
+class Routes:
+    """environment: where keys are, that the configuration has not. api_key: of the server API; None: there is none.
+
+    beside: makes a node for the operators' own clients, who do not count with those of the application.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        operations: ServerOperations,
+        namespaces: Namespaces,
+        tokens: Authentication,
+        *,
+        environment: Mapping[str, str],
+        api_key: str | None,
+        beside: Callable[[Config], Dispatcher],
+        dev: bool,
+    ) -> None:
+        self._beside = beside
+        self._dispatcher = dispatcher
+        self._operations = operations
+        self._namespaces = namespaces
+        self._tokens = tokens
+        self._environment = environment
+        self._api_key = api_key
+        self._dev = dev
+
+    def app(self, answer: Answer) -> ASGIApp:
+        """What answers all that comes where clients come. answer: stands before whatever comes elsewhere."""
+        dispatcher, environment, dev, node = self._dispatcher, self._environment, self._dev, self._dispatcher.node
+        config = node.config
+        origins = Origins(config.origins, dev=dev)
+        server = SERVER.get() or RunningServer()
+        server.http = HttpBounds(*msgspec.structs.astuple(config.http))
+        most, here = config.limits.sessions_per_address, node.registry.of_address
+        rates, buckets = config.rates, node.sharing.buckets
+        addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
+        opening = Opening(
+            origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
+        )
+        api = ApiEndpoint(self._operations, config.api, origins, self._api_key)
+        metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
+        internal = config.internal
+        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
+        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+        operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
+        operators += self._admin(admin_key_of(config, environment))
+        if config.tls.certificate and server.tls is None:  # the command line comes first
+            server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
+        if internal.port:
+            # Where no key is asked for, a page of a stranger must not get there by a name of its own.
+            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
+            app = HostGuard(_router([*health_routes(health), *operators]), hosts)
+            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(answer, app))
+            operators = []
+        clients += root_routes(dev=dev)
+        return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+
+    def _admin(self, key: str | None) -> list[BaseRoute]:
+        """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
+        node = self._dispatcher.node
+        if not key and not node.config.admin.anonymous:
+            return []
+        config, clock = console_config(), node.clock
+        connected = self._beside(config)
+        node.parts.append(Console(connected, self._dispatcher, self._operations, key))
+        limits = config.limits
+        admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
+        addresses = AddressLimits(config.rates.address, clock.monotonic)
+        # No page of another site: `origins` names those that may connect to the application.
+        opening = Opening(Origins([], dev=self._dev), admission, addresses, lambda: False, connected.node.counts)
+        dialect = Centrifuge(limits.message_size)
+        return admin_routes(WebSocketEndpoint(opening, connected, lambda scope, request: dialect))

@@ -1,0 +1,90 @@
+"""Maps by the official JavaScript client, unmodified, over each transport and in both encodings: see tests/node."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.suites.running import ENGINES, on_engine
+from tests.tools.need import require
+from tests.tools.patience import seconds
+from tests.tools.serving import UNLIMITED, Server, serving
+
+KEY = "a key of the server API"
+CONFIG = """
+[tokens]
+anonymous = true
+[[channels]]
+match = "ephemeral:*"
+state = { mode = "ephemeral", ttl = 60 }
+publish = "subscriber"
+[[channels]]
+match = "recoverable:*"
+state = { mode = "recoverable", ttl = 60 }
+publish = "subscriber"
+[[channels]]
+match = "persistent:*"
+state = {}
+publish = "subscriber"
+[[channels]]
+match = "small:*"
+state = {}
+history = { size = 2, ttl = 60 }
+publish = "subscriber"
+[[channels]]
+match = "own:*"
+state = { mode = "ephemeral", ttl = 60, key = "client" }
+publish = "subscriber"
+[[channels]]
+match = "reading:*"
+state = {}
+[[channels]]
+match = "plain:*"
+history = { size = 10, ttl = 60 }
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("maps")
+    config = folder / "freshet.toml"
+    config.write_text(CONFIG + UNLIMITED)
+    env = {"FRESHET_API_KEY": KEY, "FRESHET_ROOMS__STORE": f"sqlite:///{folder / 'rooms.db'}"}
+    with serving("--config", str(config), env=env) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=[engine for engine in ENGINES if engine != "memory"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On another engine, or in several processes."""
+    folder = tmp_path_factory.mktemp("maps")
+    config = folder / "freshet.toml"
+    config.write_text(f'{CONFIG}{UNLIMITED}\n[api]\nkey = "{KEY}"\n')
+    with on_engine(request.param, folder, "--config", str(config)) as server:
+        yield server
+
+
+WAYS = [("websocket", "json"), ("http_stream", "json"), ("sse", "json"), ("websocket", "protobuf")]
+
+
+SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "rights", "others"]
+
+
+def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
+    command = [require("node"), "maps.mjs", server.http("").rstrip("/"), transport, encoding, scenario, KEY]
+    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("transport", "encoding"), WAYS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_javascript_client_with_a_map(
+    server: Server, node: Path, transport: str, encoding: str, scenario: str
+) -> None:
+    play(server, node, transport, encoding, scenario)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_on_every_engine_a_map_is_the_same(elsewhere: Server, node: Path, scenario: str) -> None:
+    play(elsewhere, node, "websocket", "json", scenario)

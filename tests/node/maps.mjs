@@ -1,0 +1,199 @@
+// The official client with maps: node maps.mjs URL TRANSPORT ENCODING SCENARIO KEY
+// KEY: of the server API. Exits with 1 when something is not as it should be.
+import assert from "node:assert/strict";
+import { Centrifuge as Json } from "centrifuge";
+import { Centrifuge as Protobuf } from "centrifuge/build/protobuf";
+import { EventSource, WebSocket } from "./patient.mjs";
+
+const [url, transport, encoding, scenario, key] = process.argv.slice(2);
+const PATHS = { websocket: "connection/websocket", http_stream: "connection/http_stream", sse: "connection/sse" };
+const name = `${scenario}-${transport}-${encoding}-${process.pid}`;
+const pack = (data) => (encoding === "json" ? data : new TextEncoder().encode(JSON.stringify(data)));
+const unpack = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
+const byKey = (entries) => Object.fromEntries(entries.map(({ key, data }) => [key, unpack(data)]));
+
+async function api(method, request) {
+  const headers = { "X-API-Key": key, "Content-Type": "application/json" };
+  const reply = await fetch(`${url}/api/${method}`, { method: "POST", headers, body: JSON.stringify(request) });
+  const { result, error } = await reply.json();
+  assert.ok(result, JSON.stringify(error));
+  return result;
+}
+
+function connect() {
+  const base = transport === "websocket" ? url.replace("http", "ws") : url;
+  const client = new (encoding === "json" ? Json : Protobuf)([{ transport, endpoint: `${base}/${PATHS[transport]}` }], {
+    emulationEndpoint: `${url}/emulation`,
+    websocket: WebSocket,
+    eventsource: EventSource,
+    fetch,
+    readableStream: ReadableStream,
+    minReconnectDelay: 10,
+    maxReconnectDelay: 50,
+  });
+  client.connect();
+  return client;
+}
+
+/** A map and all that it said: sync and update, in order. */
+function listen(client, channel, options = {}) {
+  const subscription = client.newMapSubscription(channel, { minResubscribeDelay: 10, maxResubscribeDelay: 50, ...options });
+  const said = [];
+  subscription.on("sync", ({ entries }) => said.push({ sync: byKey(entries) }));
+  subscription.on("update", ({ key, data, removed }) => said.push(removed ? { key, removed } : { key, data: unpack(data) }));
+  subscription.on("subscribed", ({ wasRecovering, recovered }) => said.push({ wasRecovering, recovered }));
+  subscription.subscribe();
+  const next = async () => {
+    for (let left = 1000; !said.length; left--) {
+      assert.ok(left, "nothing came");
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return said.shift();
+  };
+  return Object.assign(subscription, { said, next, updates: async (count) => {
+    const got = [];
+    while (got.length < count) {
+      const it = await next();
+      if (it.key) got.push(it);
+    }
+    return got;
+  } });
+}
+
+const BEGUN = { wasRecovering: false, recovered: false };
+const RECOVERED = { wasRecovering: true, recovered: true };
+
+const SCENARIOS = {
+  async changes() {
+    const [a, b] = [connect(), connect()];
+    for (const mode of ["ephemeral", "recoverable", "persistent"]) {
+      const channel = `${mode}:${name}`;
+      await api("map_publish", { channel, key: "old", data: [1] });
+      const first = listen(a, channel);
+      assert.deepEqual([await first.next(), await first.next()], [BEGUN, { sync: { old: [1] } }]);
+      await first.publish("mine", pack({ by: "a" }));
+      await first.remove("old");
+      await first.remove("nothing");
+      const updates = [{ key: "mine", data: { by: "a" } }, { key: "old", removed: true }];
+      assert.deepEqual([await first.next(), await first.next()], updates);
+      const second = listen(b, channel);
+      assert.deepEqual([await second.next(), await second.next()], [BEGUN, { sync: { mine: { by: "a" } } }]);
+      await api("map_add", { channel, key: "n", number: 2 });
+      for (const each of [first, second]) assert.deepEqual(await each.next(), { key: "n", data: 2 });
+      await api("map_clear", { channel });
+      for (const each of [first, second]) assert.equal((await each.updates(2)).filter((it) => it.removed).length, 2);
+    }
+  },
+
+  async pages() {
+    const channel = `persistent:${name}`;
+    const expected = {};
+    for (let number = 0; number < 25; number++) {
+      expected[`k${number}`] = number;
+      await api("map_publish", { channel, key: `k${number}`, data: number });
+    }
+    const map = listen(connect(), channel, { pageSize: 4 });
+    assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: expected }]);
+    await map.publish("more", pack(1));
+    assert.deepEqual(await map.next(), { key: "more", data: 1 });
+  },
+
+  async recovery() {
+    for (const mode of ["recoverable", "persistent", "small", "ephemeral"]) {
+      const channel = `${mode}:${name}`;
+      const client = connect();
+      const map = listen(client, channel);
+      assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: {} }]);
+      await map.publish("before", pack(1));
+      await map.next();
+      client.disconnect();
+      for (const key of ["a", "b", "c"]) await api("map_publish", { channel, key, data: key });
+      await api("map_remove", { channel, key: "a" });
+      client.connect();
+      if (mode === "recoverable" || mode === "persistent") {
+        const changes = [{ key: "a", data: "a" }, { key: "b", data: "b" }, { key: "c", data: "c" }, { key: "a", removed: true }];
+        assert.deepEqual([await map.next(), ...(await map.updates(4))], [RECOVERED, ...changes]);
+      } else {
+        assert.equal((await map.next()).recovered, false);
+        assert.deepEqual(await map.next(), { sync: { before: 1, b: "b", c: "c" } });
+      }
+      await map.publish("after", pack(2));
+      assert.deepEqual(await map.next(), { key: "after", data: 2 });
+      assert.deepEqual(map.said, []);
+    }
+    const client = connect();
+    const fatal = listen(client, `small:${name}`, { unrecoverableStrategy: "fatal" });
+    await fatal.ready(5000);
+    fatal.unsubscribe();
+    for (let number = 0; number < 4; number++) await api("map_publish", { channel: `small:${name}`, key: "x", data: number });
+    const ended = new Promise((resolve) => fatal.once("unsubscribed", resolve));
+    fatal.subscribe();
+    assert.equal((await ended).code, 112);
+  },
+
+  async expiry() {
+    const channel = `recoverable:${name}`;
+    const map = listen(connect(), channel);
+    await map.ready(5000);
+    await api("map_publish", { channel, key: "a", data: 1, ttl: 0.3 });
+    assert.deepEqual(await map.updates(2), [{ key: "a", data: 1 }, { key: "a", removed: true }]);
+  },
+
+  async filter() {
+    const channel = `persistent:${name}`;
+    const put = (key, team) => api("map_publish", { channel, key, data: team, tags: { team } });
+    await put("a", "red");
+    await put("b", "blue");
+    const map = listen(connect(), channel, { tagsFilter: { key: "team", cmp: "eq", val: "red" } });
+    assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: { a: "red" } }]);
+    await put("c", "blue");
+    await put("d", "red");
+    assert.deepEqual(await map.next(), { key: "d", data: "red" });
+    await api("map_remove", { channel, key: "b" });
+    await api("map_remove", { channel, key: "a" });
+    assert.deepEqual(await map.next(), { key: "a", removed: true });
+  },
+
+  async rights() {
+    const client = connect();
+    await client.ready(5000);
+    const own = listen(client, `own:${name}`);
+    await own.ready(5000);
+    const refused = async (promise, code) => assert.rejects(promise, { code });
+    await own.publish("whatever", pack(1));
+    const [{ key }] = await own.updates(1);
+    assert.match(key, /^[0-9a-f]{24}$/);
+    await refused(client.mapPublish(`reading:${name}`, "k", pack(1)), 103);
+    await refused(client.mapPublish(`own:elsewhere`, "k", pack(1)), 103);
+    const stream = client.newMapSubscription(`plain:${name}`);
+    const ended = new Promise((resolve) => stream.once("unsubscribed", resolve));
+    stream.subscribe();
+    const why = await ended;
+    assert.equal(why.code, 108);
+    assert.match(why.reason, /state/);
+  },
+
+  async others() {
+    const channel = `persistent:${name}`;
+    const client = connect();
+    await api("map_publish", { channel, key: "a", data: 1 });
+    const [got, plain] = [[], client.newSubscription(channel)];
+    plain.on("publication", ({ data }) => got.push(unpack(data)));
+    plain.subscribe();
+    await plain.ready(5000);
+    const map = listen(connect(), channel);
+    await map.ready(5000);
+    await plain.publish(pack({ key: "b", value: 2 }));
+    assert.deepEqual(await map.updates(1), [{ key: "b", data: 2 }]);
+    while (got.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(got, [{ state: { a: 1 } }, { key: "b", value: 2 }]);
+  },
+};
+
+try {
+  await SCENARIOS[scenario]();
+  process.exit(0);
+} catch (error) {
+  console.error(error);
+  process.exit(1);
+}
