@@ -125,16 +125,8 @@ class Freshet(LiveCalls):
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         self._dispatcher = dispatcher
         key = api_key or api_key_of(config, environment)
-        routes = Routes(
-            dispatcher,
-            server,
-            self._namespaces,
-            tokens,
-            environment=environment,
-            api_key=key,
-            beside=partial(beside, clock=clock),
-            dev=dev,
-        )
+        made = partial(beside, clock=clock)
+        routes = Routes(dispatcher, server, self._namespaces, tokens, environment, api_key=key, beside=made, dev=dev)
         self._router = routes.app(self._answer)
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
