@@ -100,7 +100,8 @@ $(VENV)/made:
 	@touch $@
 
 $(VENV)/run: $(VENV)/made requirements/build.txt requirements/run.txt pyproject.toml
-	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@echo "Setting up $(VENV), once: about a minute"
+	@$(BIN)/python -m pip --disable-pip-version-check install --require-hashes -r requirements/build.txt -r requirements/run.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -31,6 +31,7 @@ from freshet.config import (
     load,
     metrics_key_of,
     secret_of,
+    variables,
     webhook_secrets_of,
 )
 from freshet.endpoints.in_process import Client, Lifespan
@@ -195,8 +196,10 @@ class Freshet(Calls):
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
-        """From a TOML file and the environment. Raises ConfigError."""
-        return cls(config=load(Path(path) if path else None, environment), environment=environment)
+        """From a TOML file, the `.env` beside it, and the environment, which comes first. Raises ConfigError."""
+        path = Path(path) if path else None
+        environment = {**variables(path.parent if path else Path()), **environment}
+        return cls(config=load(path, environment), environment=environment)
 
     # ------------------------------------------------------------------------------------------------ rules and hooks
 

@@ -54,7 +54,7 @@ def _postgres(url: str, clock: Clock) -> Store:
     try:  # here, so that an application without the package can still be imported
         from freshet.stores.postgres import PostgresStore  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install freshet[postgres]") from None
+        raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install asyncpg") from None
     return PostgresStore(url, clock)
 
 

@@ -1,5 +1,6 @@
 """The options of a server, how they are read, and how a mistake in them is explained."""
 
+from freshet.config.dotenv import variables
 from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.options import (
     MINUTES,
@@ -73,6 +74,7 @@ __all__ = [
     "parse",
     "reference",
     "secret_of",
+    "variables",
     "verifies",
     "webhook_secrets_of",
 ]
