@@ -74,8 +74,8 @@ autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython
 	$(BIN)/python tests/autobahn/run.py $(ARGS)
 
 .PHONY: frontend
-frontend: ## build frontend/ into src/freshet/static; needs Node
-	cd frontend && npm ci --no-audit --no-fund && npm run build
+frontend: ## build frontend/ into the static files of the package; needs Node
+	cd frontend && npm ci --no-audit --no-fund && npm run build && npm run build:admin
 
 .PHONY: proto
 proto: ## generate the Protobuf messages from client.proto anew

@@ -14,7 +14,7 @@ from freshet import Disconnect, Freshet, History, Position, Refusal, Welcome
 from freshet.testing import ManualClock
 from tests.test_authentication import api, code_of, live_of
 from tests.test_authentication import server as server  # noqa: PLC0414 - the fixture
-from tests.tools.clients import token
+from tests.tools.clients import SECRET, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server
 
@@ -121,6 +121,60 @@ async def test_a_revoked_subscription_token_subscribes_nobody(live: Freshet) -> 
         with pytest.raises(Refusal) as why:
             await client.subscribe("a", token=given)
         assert why.value.code == 103
+
+
+async def test_a_subscription_ends_whose_token_is_revoked_and_nothing_else_of_its_client(live: Freshet) -> None:
+    async with live.test_client("alice") as alice, live.test_client("bob") as bob:
+        await alice.subscribe("a", token=live.token("alice", channel="a", jti="s1"))
+        await alice.subscribe("b", token=live.token("alice", channel="b", jti="s2"))
+        await alice.subscribe("c")
+        await bob.subscribe("a", token=live.token("bob", channel="a", jti="s3"))
+        await live.revoke(token="s1")
+        ended = await alice.event("unsubscribe")
+        assert (ended.channel, ended.data["code"], ended.data["reason"]) == ("a", 2000, "token revoked")
+        [session] = live._node.registry.of("alice")
+        assert set(session.subscriptions) == {"b", "c"}
+        await live.publish("a", 1)
+        assert (await bob.receive("a")).data == 1
+
+
+async def test_a_subscription_ends_whose_token_is_older_than_what_its_user_was_revoked(
+    live: Freshet, freshet_clock: ManualClock
+) -> None:
+    async with live.test_client("alice") as client:
+        await client.subscribe("a", token=live.token("alice", channel="a"))
+        await freshet_clock.advance(1)
+        now = freshet_clock.now
+        await client.refresh(live.token("alice"))
+        await client.subscribe("b", token=live.token("alice", channel="b"))
+        await live.revoke("alice", issued_before=now - 0.5)
+        assert (await client.event("unsubscribe")).channel == "a"
+        [session] = live._node.registry.of("alice")
+        assert set(session.subscriptions) == {"b"}
+
+
+async def test_a_subscription_whose_token_is_revoked_before_it_began_does_not_begin() -> None:
+    asked, go_on, live = asyncio.Event(), asyncio.Event(), Freshet(secret=SECRET, environment={})
+    gated = live.channel("gated:{name}", subscribe="token")
+
+    @gated.on_subscribe
+    async def subscribing(session: Any) -> None:
+        asked.set()
+        await go_on.wait()
+
+    async with live.lifespan(), live.test_client("alice") as client:
+        entering = asyncio.create_task(
+            client.subscribe("gated:a", token=live.token("alice", channel="gated:a", jti="s1"))
+        )
+        await asked.wait()
+        await live.revoke(token="s1")
+        [session] = live._node.registry.of("alice")
+        await eventually(lambda: session.reservations and session.reservations["gated:a"].revoked)
+        go_on.set()
+        with pytest.raises(Refusal) as why:
+            await entering
+        assert why.value.code == 103
+        assert not session.subscriptions
 
 
 @pytest.mark.parametrize("asked", [{}, {"user": "alice", "token": "1"}, {"token": "1", "issued_before": 5.0}])

@@ -13,6 +13,7 @@ from freshet.errors import (
     StoreUnavailable,
 )
 from freshet.model.frame import Handshake
+from freshet.model.http import HttpRequest, HttpResponse
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.rooms.room import Room, RoomSession
 from freshet.rules.channel import Channel
@@ -32,6 +33,8 @@ __all__ = [
     "FreshetError",
     "Handshake",
     "History",
+    "HttpRequest",
+    "HttpResponse",
     "NotRunning",
     "Position",
     "Publication",

@@ -25,6 +25,7 @@ from freshet.commands.server import ServerOperations
 from freshet.config import (
     ChannelOptions,
     Config,
+    admin_key_of,
     api_key_of,
     channel_config,
     develop,
@@ -34,14 +35,19 @@ from freshet.config import (
     variables,
     webhook_secrets_of,
 )
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
+from freshet.engines.memory import MemoryEngine
 from freshet.model.log import Position
 from freshet.node.node import Node
 from freshet.observe.counts import Statistics
+from freshet.ops.admin.console import Console, console_config
+from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
@@ -57,6 +63,7 @@ from freshet.rooms.rule import RoomRule
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
+from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.portal import Portal
@@ -147,7 +154,8 @@ class Freshet(Calls):
             node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._hooks, self._rules = node.hooks, node.rules
-        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        least = 2 * config.limits.channels_per_client
+        rates = RateLimits(config.rates, least, clock.monotonic, node.sharing.buckets)
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
         dispatcher = Dispatcher(node, [rates, rights])
@@ -171,9 +179,9 @@ class Freshet(Calls):
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
-        addresses = AddressLimits(
-            config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
-        )
+        most, here = config.limits.sessions_per_address, node.registry.of_address
+        rates, buckets = config.rates, node.sharing.buckets
+        addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(
             origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
         )
@@ -184,15 +192,36 @@ class Freshet(Calls):
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
+        operators += self._admin(dispatcher, admin_key_of(config, environment), dev=dev)
         if config.tls.certificate and server.tls is None:  # the command line comes first
             server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
         if internal.port:
             # Where no key is asked for, a page of a stranger must not get there by a name of its own.
-            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous)
+            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
             app = HostGuard(_router([*health_routes(health), *operators]), hosts)
             server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(self._answer, app))
             operators = []
+        clients += root_routes(dev=dev)
         return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+
+    def _admin(self, dispatcher: Dispatcher, key: str | None, *, dev: bool) -> list[BaseRoute]:
+        """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
+        node = dispatcher.node
+        if not key and not node.config.admin.anonymous:
+            return []
+        config, clock = console_config(), node.clock
+        own = Node(config, MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory), clock=clock)
+        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic, own.sharing.buckets)
+        rights = Rights(None, personal_channels=False, clock=clock)
+        connected = Dispatcher(own, [rates, rights])
+        node.parts.append(Console(connected, dispatcher, self._server, key))
+        limits = config.limits
+        admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
+        addresses = AddressLimits(config.rates.address, clock.monotonic)
+        # No page of another site: `origins` names those that may connect to the application.
+        opening = Opening(Origins([], dev=dev), admission, addresses, lambda: False, own.counts)
+        dialect = Centrifuge(limits.message_size)
+        return admin_routes(WebSocketEndpoint(opening, connected, lambda scope, request: dialect))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -455,6 +484,7 @@ class Freshet(Calls):
             if server is not None:
                 server.drains.append(self._node.drain)
                 server.compression |= self.config.websocket.compression
+                server.frames = self._dispatcher.frames
         try:
             await asyncio.shield(starting)
         except Exception:

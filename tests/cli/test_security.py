@@ -14,6 +14,8 @@ from tests.tools.need import ROOT
 
 SECRET = "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26"
 KEY, OTHER = SECRET[:32], SECRET[32:]
+HOOK = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+WEAK = "whsec_" + "A" * 32
 RULE = {"match": "news"}
 
 
@@ -42,6 +44,12 @@ def found(options: dict[str, object], host: str = "127.0.0.1", **environment: st
         ({"rates": {"client": {"rate": 0, "burst": 1}}}, {}, "rates.client"),
         ({"rates": {"address": {"rate": 0, "burst": 1}}}, {}, "rates.address"),
         ({"limits": {"connects_per_second": 0}}, {}, "limits.connects_per_second"),
+        ({"rates": {"requests": {"rate": 0, "burst": 1}}}, {}, "rates.requests"),
+        ({"limits": {"sessions_per_user": 0}}, {}, "limits.sessions_per_user"),
+        ({"limits": {"sessions_per_address": 0}}, {}, "limits.sessions_per_address"),
+        ({"tokens": {"jwks": "https://issuer.example/keys"}}, {}, "tokens.audience"),
+        ({"webhooks": {"url": "http://app.example.org/hook"}}, {"FRESHET_WEBHOOK_SECRET": HOOK}, "webhooks.url"),
+        ({"webhooks": {"url": "https://app/"}}, {"FRESHET_WEBHOOK_SECRET": f"{HOOK} {WEAK}"}, "webhooks.secret"),
         ({"engine": "redis://redis:6379"}, {}, "engine"),
         ({"engine": "redis+sentinel://10.0.0.1,10.0.0.2/main"}, {}, "engine"),
         ({"engine": "nats://127.0.0.1,nats.example.org:4222"}, {}, "engine"),
@@ -65,6 +73,11 @@ def test_what_somebody_can_misuse_is_open(options: dict[str, object], environmen
         ({"channels": [{**RULE, "read": "client"}]}, {}, "channels[0].read"),
         ({"internal": {"port": 9000, "host": "0.0.0.0"}}, {}, "internal.host"),
         ({"engine": "redis://:secret@redis:6379"}, {}, "engine"),
+        ({"engine": "redis://localhost"}, {}, "rates.scope"),
+        ({"limits": {"log_memory": 0}}, {}, "limits.log_memory"),
+        ({"tokens": {"jwks": "https://issuer.example/keys", "audience": "us"}}, {}, "tokens.issuer"),
+        ({}, {}, "tokens.require_expiry"),
+        ({"webhooks": {"url": "https://app/", "secret": HOOK}}, {}, "webhooks.secret"),
         ({"engine": "nats://token@nats.example.org"}, {}, "engine"),
     ],
 )
@@ -86,11 +99,21 @@ def test_what_is_right_in_some_places_is_a_note(
         {"origins": ["https://example.org", "http://localhost:5173"]},
         {"channels": [{"match": "*", "subscribe": "token"}, {**RULE, "publish": "subscriber"}]},
         {"internal": {"port": 9000}},
+        {"webhooks": {"url": "https://app.example.org/hook"}},
+        {"webhooks": {"url": "http://127.0.0.1:5000/hook"}},
+        {"tokens": {"jwks": "https://i.example/keys", "audience": "us", "issuer": "i", "max_lifetime": 3600}},
     ],
 )
 def test_what_is_closed_is_not_mentioned(options: dict[str, object]) -> None:
-    closed = {"hosts": ["example.org"], "internal": {"port": 9000}, **options}
-    assert set(found(closed, FRESHET_API_KEY=KEY, FRESHET_METRICS_KEY=OTHER)) == {"tls.certificate"}
+    closed = {
+        "hosts": ["example.org"],
+        "internal": {"port": 9000},
+        "rates": {"scope": "cluster"},
+        "tokens": {"require_expiry": True},
+        **options,
+    }
+    environment = {"FRESHET_API_KEY": KEY, "FRESHET_METRICS_KEY": OTHER, "FRESHET_WEBHOOK_SECRET": HOOK}
+    assert set(found(closed, **environment)) == {"tls.certificate"}
 
 
 def test_without_tls_it_matters_where_the_server_listens() -> None:
@@ -134,7 +157,7 @@ def test_it_says_what_is_open_and_fails_only_if_asked_to(folder: Path) -> None:
         done = check(folder, 'origins = ["*"]', *flags)
         assert done.exit_code == code
         text = " ".join(done.stdout.split())
-        assert "1 open, 2 to look at" in text
+        assert "1 open, 3 to look at" in text
         assert 'open origins: "*" Pages of any site connect from your users' in text
         assert SECRET not in text
 

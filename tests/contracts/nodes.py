@@ -13,7 +13,11 @@ import pytest
 from freshet.engines.base import Engine, Lease
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, PublishOptions
+from freshet.node.bus import Bus
+from freshet.node.sharing import Sharing
 from freshet.policy.revocations import Revocation
+from freshet.runtime.clock import SYSTEM
+from freshet.runtime.rates import Rate
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered, revoking_over
 from tests.tools.patience import eventually
 
@@ -136,6 +140,25 @@ async def test_what_one_node_revokes_all_nodes_know_also_who_missed_the_broadcas
     await here.stop()
     await there.stop()
     assert one.delivered.control == []
+
+
+async def test_what_one_node_lets_through_of_a_rate_of_all_the_others_are_charged_for(peers: tuple[Peer, Peer]) -> None:
+    _, two = peers
+    buses = [Bus(name, peer.engine) for peer, name in zip(peers, ("one", "two"), strict=True)]
+    sharings = [Sharing(bus, SYSTEM, "cluster") for bus in buses]
+    here, there = (sharing.buckets("user", Rate(0.001, 20)) for sharing in sharings)
+    assert [here.take("alice", SYSTEM.monotonic()) for _ in range(20)] == [0] * 20
+
+    def charged() -> bool:
+        while two.delivered.control:
+            buses[1].receive(two.delivered.control.pop())
+        return len(there) == 1
+
+    await eventually(charged, 5, "the report")
+    assert there.take("alice", SYSTEM.monotonic()) > 900
+    assert there.take("bob", SYSTEM.monotonic()) == 0
+    for each in (*sharings, *buses):
+        await each.stop()
 
 
 async def test_of_nodes_that_take_a_lease_at_once_one_gets_it_and_the_other_learns_who(

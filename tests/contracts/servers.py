@@ -121,3 +121,36 @@ def test_a_ticket_is_good_on_any_server_once(servers: Two) -> None:
             url = server.http(f"/channels/a?ticket={answer['ticket']}")
             assert httpx.get(url, headers=stream).status_code == 204  # so that an EventSource does not come back
             assert httpx.get(url).status_code == 401
+
+
+def test_a_channel_takes_from_the_clients_of_all_servers_together_what_its_rate_says(broker: Broker) -> None:
+    env = {
+        "FRESHET_ENGINE": f"{broker.url}?timeout=1",
+        "FRESHET_RATES__SCOPE": "cluster",
+        "FRESHET_RATES__CHANNEL": '{ "rate": 0.001, "burst": 64 }',
+    }
+    with (
+        serving("--dev", env=env) as one,
+        serving("--dev", env=env) as two,
+        connect(one.ws("/channels/full")) as first,
+        connect(two.ws("/channels/full")) as second,
+    ):
+        wait_until(lambda: subscribers(one, "full") == 2, 5, "both clients")
+        for number in range(60):
+            first.send(str(number))
+        assert received(second, 60) == [str(number) for number in range(60)]
+
+        sent = 0
+
+        def refused() -> bool:
+            nonlocal sent
+            sent += 1
+            second.send("true")
+            try:
+                received(second, 1)
+            except ConnectionClosed as why:
+                return "too many requests" in str(why)
+            return False
+
+        wait_until(refused, 10, "a refusal")
+        assert sent < 60, "of its own 64, the other server has used nearly all"

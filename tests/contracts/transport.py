@@ -230,3 +230,16 @@ async def test_a_batch_beyond_the_backlog_and_the_size_of_a_message_is_carried_o
         sending = other.send("\n".join(map(json.dumps, commands)))
         _, *received = await asyncio.gather(sending, got(link), got(other))
         assert received == [list(numbers)] * 2
+
+
+async def test_a_channel_takes_of_its_clients_what_its_rate_says_and_refuses_the_next(
+    server: Server, dial: Dial, channel: str
+) -> None:
+    async with subscribed(dial, server, channel) as (link, _), subscribed(dial, server, channel) as (other, _):
+        for number in range(0, 1200, 50):
+            commands = [{"id": 100 + n, "publish": {"channel": channel, "data": n}} for n in range(number, number + 50)]
+            await other.send("\n".join(map(json.dumps, commands)))
+        assert [(await link.push())["pub"]["data"] for _ in range(1200)] == list(range(1200))
+        error = (await link.ask(publish={"channel": channel, "data": "one more"}))["error"]
+        assert (error["code"], "too many requests" in error["message"]) == (111, True)
+        assert "error" not in await link.ask(publish={"channel": f"{channel}-another", "data": 1})

@@ -54,7 +54,8 @@ class PageLink(Link):
             id = command.pop("id")
             ((name, request),) = command.items()
             perform = {"connect": self._connect, "subscribe": self._subscribe, "publish": self._publish}[name]
-            self._replies.append({"id": id, name: await perform(request)})
+            done = await perform(request)
+            self._replies.append({"id": id, **(done if "error" in done else {name: done})})
 
     async def _connect(self, request: dict[str, Any]) -> dict[str, Any]:
         return {}
@@ -67,6 +68,10 @@ class PageLink(Link):
 
     async def _publish(self, request: dict[str, Any]) -> dict[str, Any]:
         answer = await self._http.post(f"/channels/{request['channel']}", json=request["data"])
+        if answer.status_code == 429:
+            assert "retry-after" in answer.headers
+            refused = answer.json()
+            return {"error": {"code": refused["code"] - 4000, "message": refused["message"]}}
         place: dict[str, Any] = answer.raise_for_status().json()
         return place
 

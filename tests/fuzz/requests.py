@@ -13,12 +13,13 @@ from uvicorn.server import ServerState
 
 from freshet import Freshet, History
 from freshet.config import Api, Config, Limits, Metrics, Rates, Timing, Tokens
+from freshet.config.limits import RATES
 from freshet.config.shapes import Rate
 from freshet.runtime.server import HttpBounds, RunningServer
 from freshet.session.session import Session
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
-from freshet.transports.stream import read_body
+from freshet.transports.stream import Bodies
 from tests.fuzz.brokers import Loud, Nowhere, OneLoop
 from tests.fuzz.codec import HEADER_WORDS
 from tests.fuzz.grammar import cut, json_text, text, value
@@ -53,7 +54,7 @@ class _Http:
         self.transport = Nowhere()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        body = await read_body(receive, 10_000)
+        body = await Bodies(0).read(receive, 10_000)
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         self.asked.append((scope["method"].encode(), target, body))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -169,7 +170,7 @@ def _requests(chance: Random) -> bytes:
 
 # ------------------------------------------------------------------------------------------------------ the application
 
-_FREE = Rates(**{name: Rate(0, 1) for name in Rates.__struct_fields__})
+_FREE = Rates(**{name: Rate(0, 1) for name in RATES})
 
 
 _WAITS = re.compile(r"wait=[\d.]+")  # as long as it says

@@ -1,5 +1,9 @@
 """All that is fuzzed."""
 
-from tests.fuzz import brokers, codec, protocols, requests, tokens, webhooks
+from tests.fuzz import brokers, codec, credentials, protocols, requests, tokens, webhooks, wire
 
-TARGETS = [*codec.TARGETS, *protocols.TARGETS, *tokens.TARGETS, *brokers.TARGETS, *requests.TARGETS, *webhooks.TARGETS]
+TARGETS = [
+    target
+    for module in (codec, protocols, tokens, credentials, brokers, wire, requests, webhooks)
+    for target in module.TARGETS
+]

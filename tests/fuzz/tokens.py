@@ -38,7 +38,7 @@ def part(data: bytes) -> bytes:
     return urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _claims(chance: Random) -> bytes:
+def claims_text(chance: Random) -> bytes:
     claims: dict[str, Any] = {"sub": text(chance) if chance.random() < 0.5 else "alice", "aud": "us", "exp": NOW + 60}
     for name in chance.choices(
         ["sub", "exp", "nbf", "iat", "aud", "iss", "info", "channels", "channel", "x"], k=chance.randrange(4)
@@ -49,7 +49,7 @@ def _claims(chance: Random) -> bytes:
 
 def _token(chance: Random) -> bytes:
     """Any header and claims, with the signature that they have, that another key makes, or none."""
-    signed = part(json_text(chance, chance.choice(HEADERS))) + b"." + part(_claims(chance))
+    signed = part(json_text(chance, chance.choice(HEADERS))) + b"." + part(claims_text(chance))
     key = SECRET if chance.random() < 0.8 else "another secret of at least thirty-two bytes"
     algorithm = _signer.get_algorithm_by_name("HS256")
     signature = part(algorithm.sign(signed, algorithm.prepare_key(key)))
@@ -90,7 +90,7 @@ def resigned(data: bytes) -> Hashable:
 
 def _said(chance: Random) -> bytes:
     head = json_text(chance, chance.choice(HEADERS)) if chance.random() < 0.5 else b'{"alg":"HS256"}'
-    return head.replace(b"\n", b" ") + b"\n" + _claims(chance)
+    return head.replace(b"\n", b" ") + b"\n" + claims_text(chance)
 
 
 CLAIMS = [

@@ -177,7 +177,7 @@ RUNNING = (
     Mistake("no token", f"tail news --url {MOUNTED}/live", ("a token is required", "--token"), code=1),
     Mistake(
         "a token of another secret",
-        f"tail news --user alice --url {MOUNTED}/live",
+        f"tail news --as alice --url {MOUNTED}/live",
         ("invalid token",),
         code=1,
         env={"FRESHET_SECRET": SECRET + "?"},

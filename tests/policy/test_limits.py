@@ -245,6 +245,42 @@ async def test_one_address_has_so_many_clients_at_a_time(
         assert answer.status in (101, 200)
 
 
+POSTS = [
+    ("POST", "/channels/log:a"),
+    ("POST", "/emulation"),
+    ("POST", "/socket.io/?EIO=4&transport=polling&sid=made-up"),
+    ("GET", "/socket.io/?EIO=4&transport=polling&sid=made-up"),
+    ("GET", "/channels/log:a?since=oldest"),
+    ("POST", "/connection/http_stream"),
+    ("GET", "/connection/sse?cf_connect=%7B%7D"),
+    ("POST", "/connection/ticket"),
+]
+
+
+@pytest.mark.parametrize(("method", "url"), POSTS)
+async def test_requests_of_one_address_that_come_too_fast_are_refused_before_they_are_read(
+    method: str, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(requests=Rate(1, 10)) as (live, clock):
+        for _ in range(10):
+            assert (await knock(from_afar(live), method, url, body=b"{")).status != 429
+        answer = await knock(from_afar(live), method, url, body=b"{")
+        assert (answer.status, int(answer.headers["retry-after"])) == (429, 1)
+        assert "rates.requests" in caplog.text
+        assert (await knock(from_afar(live, "8.8.4.4"), method, url, body=b"{")).status != 429
+        assert (await knock(live, method, url, body=b"{")).status != 429  # who it is for is not known
+        await clock.advance(1.1)
+        assert (await knock(from_afar(live), method, url, body=b"{")).status != 429
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "40000"}, {"Transfer-Encoding": "chunked"}])
+async def test_a_request_with_a_large_body_counts_as_several(headers: dict[str, str]) -> None:
+    async with serving(requests=Rate(1, 20)) as (live, _):
+        statuses = [(await knock(from_afar(live), "POST", "/channels/log:a", headers, b"1")).status for _ in range(3)]
+        assert statuses[0] == 200
+        assert statuses[2] == 429
+
+
 async def test_one_user_has_so_many_clients_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(Limits(sessions_per_user=2)) as (live, _), live.test_client("mallory"):
         async with live.test_client("mallory"):

@@ -34,6 +34,7 @@ from freshet.policy.tokens import TokenVerifier, Verifier
 from freshet.rules.capabilities import Capabilities, Capability, Deed
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
+from freshet.session.subscription import Issued
 from freshet.testing import ManualClock
 from tests.tools.sessions import came, running
 
@@ -164,9 +165,11 @@ async def test_a_subscriptions_token_grants_its_info_and_its_time(
     token = tokens.issue("alice", channel="a", expires_in=60, info={"seat": 5})
     for rule in (OPEN, ChannelRule("*", subscribe="token")):
         context = await checked(rights_of(verifier), alice, Subscribe("a", token=token), rule)
-        assert context.grant == Grant(msgspec.Raw(b'{"seat":5}'), freshet_clock.now + 60)
-    endless = tokens.issue("alice", channel="a")
-    assert (await checked(rights_of(verifier), alice, Subscribe("a", token=endless), OPEN)).grant == Grant()
+        issued = Issued(None, freshet_clock.now)
+        assert context.grant == Grant(msgspec.Raw(b'{"seat":5}'), freshet_clock.now + 60, issued)
+    endless = tokens.issue("alice", channel="a", claims={"jti": "1"})
+    granted = (await checked(rights_of(verifier), alice, Subscribe("a", token=endless), OPEN)).grant
+    assert granted == Grant(issued=Issued("1", freshet_clock.now))
 
 
 @pytest.mark.parametrize(

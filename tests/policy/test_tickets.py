@@ -10,8 +10,9 @@ from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.log import Position
 from freshet.policy.claims import ClaimChecks, TokenRefusals
+from freshet.policy.keys import SIGNATURES
 from freshet.policy.revocations import Revocation, Revocations
-from freshet.policy.tickets import LIFETIME, PREFIX, Tickets
+from freshet.policy.tickets import ALGORITHM, LIFETIME, PREFIX, Tickets
 from freshet.policy.tokens import TokenVerifier
 from freshet.testing import ManualClock
 
@@ -95,6 +96,14 @@ async def test_what_is_no_ticket_is_refused_before_the_engine_is_asked(
 ) -> None:
     assert isinstance(await refused(tickets, PREFIX + text), Disconnect)
     assert not engine._logs
+
+
+@pytest.mark.parametrize(
+    "held", [b"", b"7", b"{}", b'{"jti":"1","exp":1e400,"claims":{}}', b'{"jti":"\xff"}', b"[" * 9999]
+)
+async def test_what_is_signed_as_a_ticket_and_holds_none_lets_nobody_in(tickets: Tickets, held: bytes) -> None:
+    signed = SIGNATURES.encode(held, tickets._key.material, ALGORITHM)
+    assert "holds no ticket" in str(await refused(tickets, PREFIX + signed))
 
 
 async def test_while_nobody_can_say_whether_it_was_used_it_lets_nobody_in(

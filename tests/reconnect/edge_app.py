@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from freshet import Freshet, History
-from freshet.config import Rates, parse
+from freshet.config import parse
+from freshet.config.limits import RATES
 
 SECRET = "a secret for tests, thirty-two bytes"
 
@@ -18,7 +19,7 @@ live = Freshet(
         {
             "tokens": {"secret": SECRET, "anonymous": True},
             "api": {"anonymous": True},
-            "rates": {name: {"rate": 0, "burst": 0} for name in Rates.__struct_fields__},
+            "rates": {name: {"rate": 0, "burst": 0} for name in RATES},
             **msgspec.json.decode(os.environ.get("TEST_OPTIONS", "{}")),
         }
     ),

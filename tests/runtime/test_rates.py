@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freshet.runtime.rates import PAUSES, SMALLEST, Buckets, Meter, Rate, ReadingPace
+from freshet.runtime.rates import PART, PAUSES, SMALLEST, Buckets, Meter, Rate, ReadingPace, SharedBuckets
 
 
 def test_a_burst_passes_at_once_and_then_the_rate() -> None:
@@ -63,3 +63,67 @@ def test_what_comes_faster_than_its_pace_waits_and_who_does_not_stop_is_known() 
         assert pace.wait(20, 101.0) > 0
     assert pace.goes_on
     assert [pace.wait(20, 200.0), pace.goes_on] == [0.0, False]  # it has been quiet since
+
+
+# ------------------------------------------------------------------------------------------------- of several processes
+
+
+def exchange(nodes: list[SharedBuckets], now: float) -> None:
+    """Each hears of what the others let through."""
+    for node in nodes:
+        reports, node.reports = node.reports, {}
+        for other in nodes:
+            for key, cost in reports.items():
+                if other is not node:
+                    other.charge(key, now, cost)
+
+
+def test_what_one_lets_through_the_others_are_charged_for() -> None:
+    one, two = (SharedBuckets(Rate(1, 10), lambda: None) for _ in range(2))
+    assert [one.take("alice", 100.0) for _ in range(10)] == [0] * 10
+    exchange([one, two], 100.0)
+    assert two.take("alice", 100.0) == pytest.approx(1)
+    assert two.take("bob", 100.0) == 0
+
+
+def test_one_that_hears_nothing_lets_through_the_rate_and_no_more() -> None:
+    alone = SharedBuckets(Rate(1, 10), lambda: None)
+    assert sum(not alone.take("alice", 100.0) for _ in range(50)) == 10
+    assert sum(not alone.take("alice", 105.0) for _ in range(50)) == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 0.3), st.booleans()), min_size=1, max_size=300))
+def test_in_the_long_run_all_together_let_through_the_rate(steps: list[tuple[int, float, bool]]) -> None:
+    rate = Rate(4, 10)
+    nodes = [SharedBuckets(rate, lambda: None) for _ in range(3)]
+    now = began = 1000.0
+    passed = unheard = most_unheard = 0
+    for number, pause, heard in steps:
+        now += pause
+        if heard:
+            exchange(nodes, now)
+            unheard = 0
+        if not nodes[number].take("alice", now):
+            passed += 1
+            unheard += 1
+        most_unheard = max(most_unheard, unheard)
+    assert passed <= 10 + 4 * (now - began) + most_unheard + 1e-6
+
+
+def test_what_is_too_little_to_be_told_is_told_when_it_is_more() -> None:
+    calls: list[None] = []
+    buckets = SharedBuckets(Rate(1, 10 * PART), lambda: calls.append(None))
+    for _ in range(9):
+        buckets.take("alice", 100.0)
+    assert (buckets.reports, calls) == ({}, [])
+    buckets.take("alice", 100.0)
+    assert (buckets.reports, calls) == ({"alice": 10}, [None])
+
+
+def test_many_that_are_charged_for_or_told_nothing_of_do_not_stay() -> None:
+    buckets = SharedBuckets(Rate(1, 2 * PART), lambda: None)
+    for key in range(10 * SMALLEST):
+        buckets.take(f"taken {key}", 200.0 + key)
+        buckets.charge(f"charged {key}", 200.0 + key, 1)
+    assert len(buckets) <= 2 * SMALLEST
+    assert len(buckets._unreported) <= 2 * SMALLEST

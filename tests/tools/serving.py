@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from freshet.config import Rates
+from freshet.config.limits import RATES
 from tests.tools.need import ROOT
 from tests.tools.patience import seconds, wait_until
 from tests.tools.ports import HOST, free_port
 
 # For a configuration file: clients that publish as fast as they can are what the test is about.
-UNLIMITED = "\n[rates]\n" + "".join(f"{name} = {{ rate = 0, burst = 0 }}\n" for name in Rates.__struct_fields__)
+UNLIMITED = "\n[rates]\n" + "".join(f"{name} = {{ rate = 0, burst = 0 }}\n" for name in RATES)
 
 START = 20  # seconds, scaled
 GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
@@ -112,7 +112,7 @@ def serving(
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or ROOT,
-                env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env={**clean, "PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": folder, **(env or {})},
             )
         server = Server(process, host, port, output, secure="--tls-cert" in arguments)
         try:

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from freshet import Freshet, Session
-from freshet.config import Rates, parse
+from freshet.config import parse
+from freshet.config.limits import RATES
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.model.frame import Frame, Handshake
 from freshet.runtime import rates
+from freshet.runtime.rates import Meter
+from freshet.runtime.server import SERVER, RunningServer
 from freshet.session import session as sessions
 from freshet.testing import ManualClock
 from freshet.transports import native
@@ -28,7 +31,7 @@ from tests.websocket.peer import masked
 CONFIG = {
     "tokens": {"anonymous": True},
     "timing": {"close_timeout": 5, "connect_timeout": 60, "ping_interval": 3600},
-    "rates": {name: {"rate": 0, "burst": 0} for name in Rates.__struct_fields__},
+    "rates": {name: {"rate": 0, "burst": 0} for name in RATES},
 }
 SLOW = {**CONFIG, "rates": {"frames": {"rate": 10, "burst": 100}}}
 CONNECT = b'{"id": 1, "connect": {}}'
@@ -263,6 +266,44 @@ async def test_under_another_server_who_sends_faster_than_its_rate_is_read_no_fa
             closed = await call.next()
             assert (closed["type"], closed["code"]) == ("websocket.close", 3509)
             assert call.asked.qsize() > 4000
+
+
+@pytest.fixture
+def slow_server() -> Iterator[None]:
+    """What runs in the test finds a server with a rate of frames."""
+    server = RunningServer()
+    server.frames = Meter(rates.Rate(1000, 200))
+    token = SERVER.set(server)
+    yield
+    SERVER.reset(token)
+
+
+@pytest.mark.parametrize("flood", sorted(FLOODS.keys() - {"lines of {}"}))  # which are one message there
+async def test_on_a_route_of_the_users_own_who_sends_faster_than_its_rate_is_read_no_faster(
+    flood: str, slow_server: None
+) -> None:
+    async with hosted(echo) as it:
+        await it.open()
+        many = 10 if flood == "empty fragments" else 1000
+        it.protocol.data_received(FLOODS[flood] * many + masked(Opcode.TEXT, b"behind it"))
+        await eventually(lambda: it.protocol._paused)
+        assert not it.protocol._transport.is_reading()
+        while not (isinstance(event := await it.peer.next(), Frame) and event.data == b"behind it"):
+            pass
+        await eventually(it.protocol._transport.is_reading)
+
+
+async def test_on_a_route_of_the_users_own_who_does_not_stop_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch, slow_server: None
+) -> None:
+    monkeypatch.setattr(rates, "PAUSES", 0)
+    async with hosted(echo) as it:
+        await it.open()
+        it.protocol.data_received(FLOODS["pings"] * 1000)
+        while not isinstance(event := await it.peer.next(), CloseFrame):
+            pass
+        assert (event.code, "rates.frames" in event.reason) == (1008, True)
+        await it.over()
 
 
 async def test_a_flood_on_a_route_of_the_users_own_is_dealt_with_a_portion_a_turn() -> None:

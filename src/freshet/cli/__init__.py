@@ -20,6 +20,7 @@ from freshet.cli.revoke import revoke
 from freshet.cli.serve import serve
 from freshet.cli.tail import tail
 from freshet.cli.token import token
+from freshet.cli.top import top
 from freshet.cli.version import version
 from freshet.config import variables
 from freshet.errors import ConfigError
@@ -57,7 +58,7 @@ def options(
         os.environ.setdefault(name, value)
 
 
-for command in (init, serve, demo, publish, tail, check, doctor, cert, token, revoke, version):
+for command in (init, serve, demo, publish, tail, top, check, doctor, cert, token, revoke, version):
     app.command()(command)
 
 

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from freshet.config import ChannelConfig, Config, api_key_of, metrics_key_of, secret_of, verifies
+from freshet.config import (
+    ChannelConfig,
+    Config,
+    api_key_of,
+    metrics_key_of,
+    secret_of,
+    verifies,
+    webhook_secrets_of,
+)
+from freshet.config.limits import RATES
 
 KEY_LENGTH = 16  # characters, of a key that nobody guesses
 VARIETY = 8  # different characters, of a secret that was not made up by hand
@@ -35,6 +44,8 @@ def findings(config: Config, environment: Mapping[str, str] = os.environ, host: 
     """All, those that are open first. host: the address that the server is to listen on."""
     found = [
         *_clients(config, environment),
+        *_issuers(config),
+        *_webhooks(config, environment),
         *_operators(config, environment),
         *_pages(config),
         *_rules(config.channels),
@@ -56,6 +67,35 @@ def _clients(config: Config, environment: Mapping[str, str]) -> Iterator[Finding
         yield Finding("open", "tokens.secret", "weak", why)
     if config.tokens.secret:
         yield _in_the_file("tokens.secret", config.tokens.secret_env)
+
+
+def _issuers(config: Config) -> Iterator[Finding]:
+    tokens = config.tokens
+    if tokens.jwks and not tokens.audience:
+        why = "Any token of that issuer connects, also one that was made for another service. Set tokens.audience."
+        yield Finding("open", "tokens.audience", "not set, with tokens.jwks", why)
+    if tokens.jwks and not tokens.issuer:
+        why = "Where one set has the keys of several tenants, tokens of all of them connect. Set tokens.issuer."
+        yield Finding("note", "tokens.issuer", "not set, with tokens.jwks", why)
+    if not (tokens.require_expiry or tokens.max_lifetime or tokens.anonymous):
+        why = "A token that was stolen may be good for ever. Set it to true, or tokens.max_lifetime."
+        yield Finding("note", "tokens.require_expiry", "false", why)
+
+
+def _webhooks(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    webhooks = config.webhooks
+    if not webhooks.url:
+        return
+    parts = urlsplit(webhooks.url)
+    if parts.scheme == "http" and not _is_local(parts.hostname or ""):
+        why = "Who is between the two answers for the application: who connects, and what is published. Use https."
+        yield Finding("open", "webhooks.url", f"http://{parts.hostname}", why)
+    for secret in webhook_secrets_of(config, environment):
+        if len(set(secret)) < VARIETY:
+            why = "Who guesses it speaks to the application as this server. Set one of `openssl rand -base64 32`."
+            yield Finding("open", "webhooks.secret", "weak", why)
+    if webhooks.secret:
+        yield _in_the_file("webhooks.secret", webhooks.secret_env)
 
 
 def _operators(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -148,10 +188,20 @@ def _engine(url: str) -> Iterator[Finding]:
 
 
 def _limits(config: Config) -> Iterator[Finding]:
-    for name in config.rates.__struct_fields__:
+    for name in RATES:
         if getattr(config.rates, name).rate == 0:
             why = "There is no limit: one client can keep the server busy, and the others waiting."
             yield Finding("open", f"rates.{name}", "off", why)
+    for name, whose in (("sessions_per_user", "user"), ("sessions_per_address", "address")):
+        if getattr(config.limits, name) == 0:
+            why = f"One {whose} can have all connections that there may be. Set a number."
+            yield Finding("open", f"limits.{name}", "0", why)
+    if config.limits.log_memory == 0:
+        why = "Clients that may publish in ever new channels fill the memory. Set a number of bytes."
+        yield Finding("note", "limits.log_memory", "0", why)
+    if config.rates.scope == "process" and config.engine.partition("://")[0] not in ("memory", "sqlite"):
+        why = "A user whose clients are on four servers may do four times as much. Set it to cluster."
+        yield Finding("note", "rates.scope", '"process"', why)
     if config.limits.connects_per_second == 0:
         why = "When all reconnect at once, they are admitted at once, and those who are connected wait."
         yield Finding("open", "limits.connects_per_second", "0", why)

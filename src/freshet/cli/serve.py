@@ -55,7 +55,7 @@ def serve(
     tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its key, if it is not in the same file.")] = "",
     log_level: Annotated[LogLevel, typer.Option(help="What is logged: this, and what is worse.")] = "info",
     log_format: Annotated[
-        LogFormat, typer.Option(help="json: an object a line, with the ids of client and trace.")
+        LogFormat, typer.Option(help="console, or json: an object a line, with the ids of client and trace.")
     ] = "console",
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.

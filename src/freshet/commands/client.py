@@ -12,6 +12,7 @@ import msgspec
 from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, settle_all, ttl_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
+    AskRoom,
     Call,
     Connect,
     Declined,
@@ -224,7 +225,7 @@ async def refresh_subscription(node: Node, context: Context, command: RefreshSub
     subscription = _session(context).subscriptions.get(command.channel)
     if subscription is None:
         raise Refusal.permission_denied("not subscribed")
-    subscription.expires = context.grant.expires
+    subscription.expires, subscription.issued = context.grant.expires, context.grant.issued
     return SubscriptionRefreshed(command.id, ttl_of(subscription.expires, node.clock.wall()))
 
 
@@ -301,6 +302,13 @@ async def call(node: Node, context: Context, command: Call) -> Answer:
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")
     return Answer(command.id, to_json(await node.invoking.invoke(hook, session, session, command.data)))
+
+
+async def ask_room(node: Node, context: Context, command: AskRoom) -> Answer:
+    door = node.doors.get(_rule(context).owner)
+    if door is None:
+        raise Refusal.method_not_found(f"{command.channel!r} is no room")
+    return Answer(command.id, await door.request(_session(context), command.channel, command.request))
 
 
 async def send(node: Node, context: Context, command: Send) -> None:

@@ -7,7 +7,7 @@ from msgspec import structs
 from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
 from freshet.model.events import Accepted
-from freshet.model.log import Kind, Position, PublishOptions
+from freshet.model.log import NOWHERE, Kind, Position, PublishOptions
 from freshet.node.node import Node
 from freshet.observe.counts import add
 from freshet.policy.base import Context
@@ -31,7 +31,12 @@ async def publish_of_client(node: Node, context: Context, command: Publish) -> A
         if returned is not None:
             data, kind = as_payload(returned)
     options = PublishOptions(kind=kind, history=rule.history, info=session.client_info(), stamp=node.stamp())
-    return Accepted(command.id, await publish(node, rule, command.channel, data, options))
+    door = node.doors.get(rule.owner)
+    if door is None:
+        return Accepted(command.id, await publish(node, rule, command.channel, data, options))
+    answer = await door.say(command.channel, data, options)
+    node.counts.published += 1
+    return Accepted(command.id, NOWHERE, answer)
 
 
 async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:

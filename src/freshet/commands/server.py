@@ -136,8 +136,8 @@ class ServerOperations:
     ) -> None:
         """Clients that are subscribed already are left as they are. post: only the one whose `Session.post` it is."""
         await self._rule(channel, Subscribe(channel))
-        info, expires = grant
-        await self._cluster.carry_out(SubscribeUser(user, channel, client, since, bytes(info), expires, data, post))
+        info, expires = bytes(grant.info), grant.expires
+        await self._cluster.carry_out(SubscribeUser(user, channel, client, since, info, expires, data, post))
 
     async def unsubscribe(self, user: str, channel: str, client: str = "", post: str = "") -> None:
         await self._rule(channel, Unsubscribe(channel))

@@ -121,7 +121,8 @@ async def enter(
         raise Refusal.already_subscribed()
     _check_room(node, session)
     present = rule.presence and session.dialect.has_presence
-    entry = Entry(session, channel, Subscription(rule, grant.info, grant.expires, present=present), since)
+    subscription = Subscription(rule, grant.info, grant.expires, present=present, issued=grant.issued)
+    entry = Entry(session, channel, subscription, since)
     session.reserve(channel, entry)
     try:
         if asked is not None and rule.on_subscribe is not None:

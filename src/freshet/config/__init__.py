@@ -5,6 +5,7 @@ from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.options import (
     MINUTES,
     SECONDS,
+    Admin,
     Api,
     ChannelConfig,
     ChannelOptions,
@@ -26,6 +27,7 @@ from freshet.config.options import (
 from freshet.config.reading import (
     OTHER_NAMES,
     PREFIX,
+    admin_key_of,
     api_key_of,
     channel_config,
     develop,
@@ -45,6 +47,7 @@ __all__ = [
     "OTHER_NAMES",
     "PREFIX",
     "SECONDS",
+    "Admin",
     "Api",
     "Bound",
     "ChannelConfig",
@@ -65,6 +68,7 @@ __all__ = [
     "Tokens",
     "WebSocket",
     "Webhooks",
+    "admin_key_of",
     "api_key_of",
     "channel_config",
     "check_options",

@@ -1,6 +1,6 @@
 """What one client may cost, and how often something may happen: the options of `[limits]` and `[rates]`."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -38,6 +38,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=_BYTES),
     ] = 1_000_000
+    bodies: Annotated[
+        int,
+        Meta(
+            ge=1 * MIB,
+            description="Bodies of more than 64 KiB that are being read, of all clients together; beyond: 503.",
+            extra=_BYTES,
+        ),
+    ] = 64 * MIB
     token_size: Annotated[int, Meta(ge=128, description="A token.", extra=_BYTES)] = 16 * KIB
     fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
     outbox: Annotated[
@@ -153,6 +161,14 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     A rate of 0: no limit. What the server itself does is not limited.
     """
 
+    scope: Annotated[
+        Literal["process", "cluster"],
+        Meta(
+            description="Whose the rates `user`, `channel`, `requests` and `address` are: of each process, or of all "
+            "together that share an engine. They tell one another ten times a second what was used; one that cannot "
+            "reach the others limits by itself."
+        ),
+    ] = "process"
     client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
         250, 10_000
     )
@@ -173,6 +189,17 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = Rate(10, 1000)
     user: Annotated[Rate, Meta(description="Commands of all clients of one user.")] = Rate(1000, 40_000)
     channel: Annotated[Rate, Meta(description="What clients publish in one channel.")] = Rate(500, 5000)
+    requests: Annotated[
+        Rate,
+        Meta(
+            description="HTTP requests of clients from one public address, or one /64 of IPv6, each counted once more "
+            "for each 4 KiB of its body; beyond: 429."
+        ),
+    ] = Rate(500, 5000)
     address: Annotated[
         Rate, Meta(description="New clients from one public address, or one /64 of IPv6; beyond: 429.")
     ] = Rate(20, 500)
+
+
+RATES = tuple(name for name in Rates.__struct_fields__ if name != "scope")
+"""The options of `[rates]` that are one."""

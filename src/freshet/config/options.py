@@ -113,6 +113,28 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The admin page, `/admin/`, and what `freshet top` and `freshet tail --user` read."""
+
+    key: Annotated[str | None, Meta(description="What an operator enters on the page. Without it, there is none.")] = (
+        None
+    )
+    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_ADMIN_KEY"
+    allow: Annotated[
+        list[Literal["disconnect", "publish"]],
+        Meta(description="What an operator may do there, besides looking: disconnect clients, publish test messages."),
+    ] = []
+    anonymous: Annotated[bool, Meta(description="No key is asked for where the request comes from this machine.")] = (
+        False
+    )
+
+    def __repr__(self) -> str:
+        return "Admin(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The application's word over HTTP, signed as Standard Webhooks says. A hook in Python takes the place of one."""
 
@@ -264,6 +286,9 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     url_size: Annotated[int, Meta(ge=256, description="The URL; beyond: 414.", extra=_BYTES)] = 16 * KIB
     headers: Annotated[int, Meta(ge=8, description="Headers; beyond: 431.", extra=_COUNT)] = 100
+    pipelined: Annotated[
+        int, Meta(ge=1, description="Requests that are sent before the responses are there; beyond: 429.", extra=_COUNT)
+    ] = 16
     head_timeout: Annotated[
         float, Meta(gt=0, description="For the URL and the headers to arrive; beyond: 408.", extra=_SECONDS)
     ] = 10 * SECONDS
@@ -409,6 +434,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()
+    admin: Admin = Admin()
     webhooks: Webhooks = Webhooks()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()

@@ -27,7 +27,12 @@ from freshet.transports.stream import NoRoom
 log = logging.getLogger("freshet.opening")
 
 FULL = 30  # seconds after which somebody may have gone
+_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
+
+TOO_FAST = "Too many requests: try again later.\n"
+MOST_SAID = 2**30  # bytes
+IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
@@ -58,7 +63,10 @@ class HostGuard:
             try:
                 await self.app(scope, receive, send)
             except NoRoom:
-                self._log.warning("bodies", "a request with a large body was refused: too many of them come at once")
+                self._log.warning(
+                    "bodies",
+                    "a request with a large body was refused: too many come at once, see limits.bodies",
+                )
                 await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
             return
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
@@ -86,6 +94,7 @@ class Opening:
         self._admission = admission
         self._addresses = addresses
         self._draining = draining
+        self._log = BoundedLog(log)
 
     async def open(
         self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
@@ -98,6 +107,10 @@ class Opening:
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
             add(self._counts.refused, "origin")
+            whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
+            self._log.warning(
+                "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
+            )
             await answer(refuse(403, judged.refusal, {}), scope, receive, send)
             return None
         if not judged.ambient:
@@ -105,6 +118,10 @@ class Opening:
         handshake = _handshake_of(scope, headers, judged.shared)
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             await Response(None, 204, cors(handshake))(scope, receive, send)
+            return None
+        if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
+            headers = {**cors(handshake), "Retry-After": str(wait)}
+            await answer(refuse(429, TOO_FAST, headers), scope, receive, send)
             return None
         if admit and not await self.admit(handshake, scope, receive, send, refuse=refuse):
             return None
@@ -135,6 +152,11 @@ class Opening:
         if not wait:
             return True
         add(self._counts.refused, policy)
+        if wait != FULL:  # of which its limit has written
+            why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
+            self._log.warning(
+                policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
+            )
         headers = cors(handshake) if scope["type"] == "http" else {}
         await answer(refuse(status, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
         return False
@@ -148,6 +170,14 @@ async def answer(response: Response, scope: Scope, receive: Receive, send: Send)
             await send({"type": "websocket.close", "code": 1008})
             return
     await response(scope, receive, send)
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    """Bytes of a body that is not read yet, as it says itself."""
+    if "transfer-encoding" in headers:
+        return IN_CHUNKS
+    said = headers.get("content-length", "")
+    return min(int(said), MOST_SAID) if said.isdecimal() and len(said) < 20 else 0
 
 
 def _path(scope: Scope) -> str:

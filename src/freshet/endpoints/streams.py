@@ -54,7 +54,7 @@ class StreamEndpoint:
             return
         allow, bound = cors(request), self._dispatcher.limits.frame
         if scope["method"] == "POST":
-            commands = await stream.read_body(receive, bound.size)
+            commands = await self._dispatcher.read_body(receive, bound.size)
         else:
             commands = request.query.get("cf_connect", "").encode()
         if commands is None or len(commands) > bound.size:
@@ -142,7 +142,7 @@ class EmulationEndpoint:
         await answer(scope, receive, send)
 
     async def _take(self, receive: Receive, binary: bool, client: str) -> tuple[int, str]:
-        body = await stream.read_body(receive, ENVELOPE + self._bound.size * (1 if binary else ESCAPED))
+        body = await self._dispatcher.read_body(receive, ENVELOPE + self._bound.size * (1 if binary else ESCAPED))
         if body is None:
             return TOO_BIG, at_most(self._bound)
         try:

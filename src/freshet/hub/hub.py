@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers
+from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import Frame
+from freshet.model.frame import Frame, batched
 from freshet.model.log import NOWHERE, Position, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
@@ -76,10 +77,11 @@ class Hub:
 
     def channels(self) -> dict[str, int]:
         """How many sessions are subscribed to each channel."""
-        counts = (
-            (it.channel, sum(len(group.outboxes) for group in it.groups.values())) for it in self._channels.values()
-        )
-        return {channel: count for channel, count in counts if count}
+        return {it.channel: it.count for it in self._channels.values() if it.groups}
+
+    def activity(self) -> Iterator[tuple[str, int, int]]:
+        """Each channel with a subscriber, how many it has, and how many events were fanned out there so far."""
+        return ((it.channel, it.count, it.fanned_out_total) for it in list(self._channels.values()) if it.groups)
 
     # -------------------------------------------------------------------------------------------------- subscriptions
 
@@ -96,20 +98,48 @@ class Hub:
 
         delta: it wants differences; the rule allows that. tag_filter: which publications it wants; None: all.
         """
-        subscribers = self._channels.get(channel)
-        if subscribers is None:
-            subscribers = self._channels[channel] = Subscribers(channel, rule)
+        subscribers = self._known(channel, rule)
         joining = Joining(session, subscribers, rule, delta, tag_filter)
         subscribers.joining.append(joining)
         try:
-            if subscribers.engine_subscription is None:
-                work = self._subscribe(subscribers)
-                subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {channel!r}")
-            await asyncio.shield(subscribers.engine_subscription)
+            await self._subscribed(subscribers)
         except BaseException:
             self.abandon(joining)
             raise
         return joining
+
+    async def tap(self, channel: str, rule: ChannelRule, take: Tap) -> Callable[[], None]:
+        """Let `take` have all that is fanned out in a channel from now on, which is not counted as a subscription.
+
+        The answer ends that. Raises EngineUnavailable.
+        """
+        subscribers = self._known(channel, rule)
+        subscribers.taps = (*subscribers.taps, take)
+        try:
+            await self._subscribed(subscribers)
+        except BaseException:
+            self._untap(subscribers, take)
+            raise
+        return partial(self._untap, subscribers, take)
+
+    def _untap(self, subscribers: Subscribers, take: Tap) -> None:
+        subscribers.taps = tuple(each for each in subscribers.taps if each is not take)
+        self._forget_if_empty(subscribers)
+
+    def _known(self, channel: str, rule: ChannelRule) -> Subscribers:
+        subscribers = self._channels.get(channel)
+        if subscribers is None:
+            subscribers = self._channels[channel] = Subscribers(channel, rule)
+        return subscribers
+
+    async def _subscribed(self, subscribers: Subscribers) -> None:
+        if subscribers.engine_subscription is None:
+            work = self._subscribe(subscribers)
+            subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {subscribers.channel!r}")
+        if subscribers.engine_subscription.done():  # mostly it is: others came before
+            subscribers.engine_subscription.result()
+        else:
+            await asyncio.shield(subscribers.engine_subscription)
 
     async def _subscribe(self, subscribers: Subscribers) -> None:
         """Let the engine deliver what is published there."""
@@ -203,9 +233,13 @@ class Hub:
         channel = subscribers.channel
         if subscribers or self._channels.get(channel) is not subscribers:
             return
+        if subscribers.occupied:
+            subscribers.occupied = False
+            if self.occupancy is not None:
+                self.occupancy(channel, False)
+        if subscribers.taps:
+            return
         del self._channels[channel]
-        if subscribers.occupied and self.occupancy is not None:
-            self.occupancy(channel, False)
         work = self._unsubscribe(subscribers)
         self._unsubscribing[channel] = self._tasks.start(work, f"hub: unsubscribe from {channel!r}")
 
@@ -343,6 +377,9 @@ class Hub:
         self.counts.fanned_out += len(events)
         if self.traced is not None:
             self._note(subscribers, events)
+        subscribers.fanned_out_total += len(events)
+        for take in subscribers.taps:
+            take(events)
         for joining in subscribers.joining:
             joining.queue(events)
         whole: Encoded = {}
@@ -354,11 +391,12 @@ class Hub:
             each = group.encode(events, subscribers.last, whole)
             frames = group.dialect.join(each)
             self._count(group, events, each, frames)
+            shared = frames if group.dialect.stamps else batched(frames)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
-            if alone and len(frames) == 1:
-                broadcast(group.outboxes.values(), frames[0])
+            if alone and len(shared) == 1:
+                broadcast(group.outboxes.values(), shared[0])
             else:
-                for frame in frames:
+                for frame in shared:
                     for outbox in group.outboxes.values():
                         outbox.push(frame)
         if subscribers.delta:

@@ -49,13 +49,16 @@ class _NoReply(EngineUnavailable):
 
 
 class Bus:
-    """One node's end of it. handlers: by the kind of request. peers: the other nodes that have announced themselves."""
+    """One node's end of it. handlers: by the kind of request. peers: the other nodes that have announced themselves.
+
+    node: this one's name.
+    """
 
     def __init__(self, node: str, engine: Engine) -> None:
         self.handlers: dict[str, Handler] = {PROBE: self._probed, JOIN: self._joined, LEAVE: self._left}
         self.peers: set[str] = set()
         self.unreadable = 0  # messages that nobody here understands
-        self._node = node
+        self.node = node
         self._engine = engine
         self._correlation_ids = count(1)
         self._requests: dict[int, _PendingRequest] = {}
@@ -73,7 +76,7 @@ class Bus:
         The name comes from a client, who may have invented it. A node that has announced itself is there; for others
         only so many requests wait at a time.
         """
-        if not self._engine.shared or not 0 < len(node) <= NODE_NAME or node == self._node:
+        if not self._engine.shared or not 0 < len(node) <= NODE_NAME or node == self.node:
             return False
         return node in self.peers or self._to_strangers < STRANGERS
 
@@ -87,7 +90,7 @@ class Bus:
     async def announce(self, *, leaving: bool = False) -> None:
         """Let all others know that this node is there, or that it ends. Repeated now and then: one may be lost."""
         with suppress(EngineUnavailable):
-            await self.broadcast(LEAVE if leaving else JOIN, self._node.encode())
+            await self.broadcast(LEAVE if leaving else JOIN, self.node.encode())
 
     async def send(self, node: str, kind: str, body: bytes) -> None:
         """To one node, without a reply: it may be lost, which is logged where it is known."""
@@ -105,7 +108,7 @@ class Bus:
 
     async def request_all(self, kind: str, body: bytes, timeout: float) -> list[bytes]:  # noqa: ASYNC109 - of each reply
         """The replies of this node and all others. One that does not reply is forgotten until it announces itself."""
-        nodes = [self._node, *sorted(self.peers)]
+        nodes = [self.node, *sorted(self.peers)]
         replies = await asyncio.gather(*(self._reply_of(node, kind, body, timeout) for node in nodes))
         return [reply for reply in replies if reply is not None]
 
@@ -118,12 +121,12 @@ class Bus:
             nodes = await self._engine.neighbours()
         except EngineUnavailable:
             nodes = []
-        places = {place: node for place, node in enumerate(nodes or [self._node]) if node}
+        places = {place: node for place, node in enumerate(nodes or [self.node]) if node}
         replies = await asyncio.gather(*(self._reply_of(node, kind, body, timeout) for node in places.values()))
         return {place: reply for place, reply in zip(places, replies, strict=True) if reply is not None}
 
     async def _reply_of(self, node: str, kind: str, body: bytes, timeout: float) -> bytes | None:  # noqa: ASYNC109
-        if node == self._node:
+        if node == self.node:
             return await self.handlers[kind](body, asyncio.Event())
         try:
             return await self.request(node, kind, body, timeout)
@@ -139,7 +142,7 @@ class Bus:
         self._requests[correlation_id] = _PendingRequest(node, reply)
         stranger = node not in self.peers
         self._to_strangers += stranger
-        message = BusMessage(kind, body, correlation_id, self._node)
+        message = BusMessage(kind, body, correlation_id, self.node)
         try:
             await self._engine.tell(node, msgspec.msgpack.encode(message))
             async with asyncio.timeout(timeout):
@@ -150,7 +153,7 @@ class Bus:
             self._to_strangers -= stranger
             del self._requests[correlation_id]
             if reply.cancelled():
-                cancel = BusMessage(CANCEL, b"", correlation_id, self._node)
+                cancel = BusMessage(CANCEL, b"", correlation_id, self.node)
                 self._tasks.start(self._send(node, cancel), "bus: cancel a request")
 
     async def _send(self, node: str, message: BusMessage) -> None:
@@ -234,7 +237,7 @@ class Bus:
         node = body[:NODE_NAME].decode(errors="replace")
         if node not in self.peers and self.may_reach(node) and len(self.peers) < KNOWN_NODES:
             self.peers.add(node)
-            await self._send(node, BusMessage(JOIN, self._node.encode()))  # it may not know of this one
+            await self._send(node, BusMessage(JOIN, self.node.encode()))  # it may not know of this one
         return b""
 
     async def _left(self, body: bytes, cancelled: asyncio.Event) -> bytes:

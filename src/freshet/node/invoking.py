@@ -6,6 +6,8 @@ called it goes on from there as after any refusal or disconnect. The limits cost
 
 import asyncio
 import logging
+from collections.abc import Coroutine, Generator
+from types import coroutine
 from typing import Any, Protocol
 
 from freshet.config import Timing
@@ -24,7 +26,7 @@ class Invocable(Protocol):
     name: str
     limits: HookLimits
 
-    async def __call__(self, *arguments: Any, **named: Any) -> Any: ...
+    def __call__(self, *arguments: Any, **named: Any) -> Coroutine[Any, Any, Any]: ...
 
 
 class _Invocation:
@@ -72,6 +74,21 @@ class _Invocation:
             raise self._why from None
 
 
+@coroutine
+def _behind(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """The rest of a coroutine that was begun and waits for something."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(sent)
+    except StopIteration as done:
+        return done.value
+
+
 class Invoking:
     """The hooks that run now, by their client."""
 
@@ -79,7 +96,7 @@ class Invoking:
         self._wheel = wheel
         self._timing = timing
         self._bounded_log = BoundedLog(log)
-        self._of: dict[Session, set[_Invocation]] = {}
+        self._of: dict[Session, tuple[_Invocation, ...]] = {}  # mostly one, for which a set would be large
 
     def __len__(self) -> int:
         """How many clients wait for a hook."""
@@ -91,31 +108,35 @@ class Invoking:
         Raises what the hook raises; `Refusal` 100, temporary, when its time is over; `Disconnect` when its client is
         gone.
         """
+        work = hook(*arguments, **named)
+        try:
+            waits_for = work.send(None)  # one that does not wait cannot be cancelled, and needs no limits
+        except StopIteration as done:
+            return done.value
         timeout, grace = hook.limits
         timeout = self._timing.hook_timeout if timeout is None else timeout
         grace = self._timing.hook_grace if grace is None else grace
         invocation = _Invocation(hook.name, self._wheel.clock.monotonic() + timeout, grace, self._bounded_log)
         self._wheel.schedule(invocation, timeout)
         if client is not None:
-            self._of.setdefault(client, set()).add(invocation)
+            self._of[client] = (*self._of.get(client, ()), invocation)
         try:
             with invocation:
-                return await hook(*arguments, **named)
+                return await _behind(work, waits_for)
         finally:
             self._wheel.cancel(invocation)
             if client is not None:
                 self._forget(client, invocation)
 
     def _forget(self, client: Session, invocation: _Invocation) -> None:
-        of = self._of[client]
-        of.discard(invocation)
-        if not of:
-            del self._of[client]
+        of = self._of.pop(client)
+        if len(of) > 1:
+            self._of[client] = tuple(each for each in of if each is not invocation)
 
     def client_gone(self, client: Session) -> None:
         """Its hooks end now, or after their grace."""
         now = self._wheel.clock.monotonic()
-        for invocation in tuple(self._of.get(client, ())):
+        for invocation in self._of.get(client, ()):
             if not invocation.grace:
                 invocation.cancel(Disconnect.normal())
             elif now + invocation.grace < invocation.due:

@@ -20,6 +20,7 @@ from freshet.node.presence import NodePresence
 from freshet.node.pulse import Pulse
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
+from freshet.node.sharing import Sharing
 from freshet.node.who import Who
 from freshet.observe.counts import Counts, Snapshot, Statistics, add
 from freshet.observe.tracing import Tracing
@@ -70,6 +71,7 @@ class Node:
         self.wheel = Wheel(clock, min(TICK, timing.pong_timeout / 4), self.counts.lag.observe)
         self.admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
         self.bus = Bus(self.id, engine)
+        self.sharing = Sharing(self.bus, clock, config.rates.scope)
         self.hub = Hub(engine, self.turn, self.counts, node=self.id, wall=clock.wall)
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
@@ -85,15 +87,18 @@ class Node:
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts, doors=self.doors
         )
-        known = tokens.revocations if tokens is not None else Revocations(clock.wall)
-        interval = timing.position_check
-        self.revoking = Revoking(engine, self.bus, self.registry, known, clock.wall, interval)
+        self.revoking = self._revoking()
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self._began = clock.monotonic()
         self.memory_before = 0  # resident bytes, when it had no client yet
         self._position_check: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
+
+    def _revoking(self) -> Revoking:
+        known = self.tokens.revocations if self.tokens is not None else Revocations(self.clock.wall)
+        interval, unsubscribe = self.config.timing.position_check, self.leaving.unsubscribe
+        return Revoking(self.engine, self.bus, self.registry, known, self.clock.wall, interval, unsubscribe)
 
     async def start(self) -> None:
         """Raises `EngineUnavailable`."""
@@ -148,6 +153,7 @@ class Node:
         await self.catch_up.stop()
         await self.who.stop()
         await self.hub.stop()
+        await self.sharing.stop()
         await self.bus.stop()
         await self.revoking.stop()
         if self.tokens is not None:

@@ -2,18 +2,21 @@
 
 A revocation is an item of a log of its own, so that it is wherever the logs are; and a broadcast, so that the other
 nodes have it at once. They read the log as they start, and now and then, because a broadcast may be lost. What still
-holds is written again before the log could lose it, by its size or by its time.
+holds is written again before the log could lose it, by its size or by its time. Where there is no log (NATS without
+JetStream), a node asks the others instead what they know.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
+from freshet.model.events import Unsubscribed
 from freshet.model.json_text import Reader
 from freshet.model.log import NOWHERE, History, PublishOptions
 from freshet.node.bus import Bus
@@ -22,10 +25,13 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.revocations import ENTRIES, Revocation, Revocations
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
+from freshet.session.subscription import Issued
 
 DAYS = 86_400  # seconds
 CHANNEL = "\0revocations"  # no client can name it: a name of theirs is matched by a rule first
 REVOKE = "revoke"
+ASK, KNOWN = "revocations", "revoked"  # what do the others know? that
+PORTION = 1000  # revocations in one message
 SIZE = 2 * ENTRIES  # items of the log
 PAGE = 5000  # items that are read at once
 SHORTEST, LONGEST = 1 * DAYS, 30 * DAYS  # that the log is kept behind its last item
@@ -36,10 +42,17 @@ log = logging.getLogger("freshet.tokens")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Revocation).decode
+_decode_all = msgspec.json.Decoder(list[Revocation]).decode
+
+
+Unsubscribe = Callable[[Session, str, Unsubscribed], Awaitable[object]]
 
 
 class Revoking:
-    """One node's part in it. wall: seconds since 1970. interval: seconds between readings of the log."""
+    """One node's part in it. wall: seconds since 1970. interval: seconds between readings of the log.
+
+    unsubscribe: ends a subscription; None: there are none.
+    """
 
     def __init__(
         self,
@@ -49,8 +62,10 @@ class Revoking:
         known: Revocations,
         wall: Callable[[], float],
         interval: float,
+        unsubscribe: Unsubscribe | None = None,
     ) -> None:
         self.known = known
+        self._unsubscribe = unsubscribe
         self._engine = engine
         self._bus = bus
         self._registry = registry
@@ -61,7 +76,7 @@ class Revoking:
         self._position = NOWHERE
         self._offsets: dict[str, int] = {}  # of what holds, in the log
         self._written = 0.0  # when this node last wrote to the log
-        bus.handlers[REVOKE] = self._told
+        bus.handlers |= {REVOKE: self._told, ASK: self._asked, KNOWN: self._answered}
 
     async def start(self) -> None:
         """Read what is in force, before the first client comes."""
@@ -105,8 +120,23 @@ class Revoking:
         for number, session in enumerate(list(self._registry), 1):
             if _concerns(it, session):
                 session.close(why)
+            elif self._unsubscribe is not None:
+                for channel in _channels(it, session):
+                    await self._unsubscribe(session, channel, Unsubscribed(channel, reason="token revoked"))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
+
+    async def _asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        known, node = list(self.known), body.decode()
+        for start in range(0, len(known), PORTION):
+            await self._bus.send(node, KNOWN, _encode(known[start : start + PORTION]))
+        return b""
+
+    async def _answered(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        for it in _decode_all(body):
+            if it.id not in self.known:
+                self._hold(it)
+        return b""
 
     async def _told(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         self._hold(_decode(body))
@@ -135,10 +165,12 @@ class Revoking:
             self._log.warning(
                 "read",
                 "the revocations in the log cannot be read (%s), tried again in %g s: until then this node knows those "
-                "that it heard of",
+                "that it heard of, and asks the other nodes for theirs",
                 why,
                 self._interval,
             )
+            with suppress(EngineUnavailable):  # whoever cannot be asked is asked again
+                await self._bus.broadcast(ASK, self._bus.node.encode())
 
     async def _read(self) -> None:
         keep = self._keep()
@@ -189,9 +221,25 @@ def _concerns(it: Revocation, session: Session) -> bool:
     if it.blocked:
         return session.user == it.user
     claims = _told(session.token_claims) if session.token_claims else _Told(session.user)
+    return _covers(it, Issued(claims.jti, claims.iat), claims.sub, session.user)
+
+
+def _covers(it: Revocation, issued: Issued, *users: str) -> bool:
     if it.token:
-        return claims.jti == it.token
-    return (not it.user or it.user in (claims.sub, session.user)) and (claims.iat or 0.0) <= it.before
+        return issued.token == it.token
+    return (not it.user or it.user in users) and (issued.at or 0.0) <= it.before
+
+
+def _channels(it: Revocation, session: Session) -> list[str]:
+    """Those in which it is, or is about to be, by a token of their own that was taken back."""
+    if it.blocked:
+        return []
+    entering = {channel: entry.subscription for channel, entry in (session.reservations or {}).items()}
+    return [
+        channel
+        for channel, subscription in (session.subscriptions | entering).items()
+        if subscription.issued is not None and _covers(it, subscription.issued, session.user)
+    ]
 
 
 def new_id() -> str:

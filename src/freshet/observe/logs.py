@@ -15,8 +15,13 @@ TRACE: ContextVar[str] = ContextVar("freshet_trace", default="")
 INTERVAL = 10.0  # seconds between two lines of one kind
 
 
+def printable(text: str) -> str:
+    """On one line, whatever a client wrote: characters that steer a terminal, or that no file takes, are escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 class BoundedLog:
-    """Warnings at a bounded rate.
+    """Warnings, and what is only worth knowing, at a bounded rate.
 
     A kind is what the code calls it, never what a client sent: there are as many as there are calls.
     """
@@ -32,6 +37,13 @@ class BoundedLog:
 
     def warning(self, kind: str, message: str, *arguments: object) -> None:
         """Write the line, unless one of its kind was written less than an interval ago."""
+        self._write(logging.WARNING, kind, message, arguments)
+
+    def info(self, kind: str, message: str, *arguments: object) -> None:
+        """As `warning`, for what is as the application wants it."""
+        self._write(logging.INFO, kind, message, arguments)
+
+    def _write(self, level: int, kind: str, message: str, arguments: tuple[object, ...]) -> None:
         now = self._now()
         if now < self._next.get(kind, 0.0):
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
@@ -39,7 +51,7 @@ class BoundedLog:
         self._next[kind] = now + self._interval
         if left_out := self._left_out.pop(kind, 0):
             message, arguments = f"{message} (and %d more like it before)", (*arguments, left_out)
-        self._log.warning(message, *arguments)
+        self._log.log(level, message, *arguments)
 
 
 class JsonFormatter(logging.Formatter):

@@ -6,6 +6,7 @@ metrics need not be able to publish.
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +17,7 @@ from freshet.config import Metrics
 from freshet.node.bus import Bus
 from freshet.observe.counts import Snapshot
 from freshet.observe.exposition import exposition
+from freshet.observe.logs import BoundedLog
 
 SNAPSHOT = "metrics"
 TIMEOUT = 2.0  # seconds for the other workers; who does not reply is missing
@@ -31,10 +33,13 @@ class MetricsEndpoint:
         self._bus = bus
         self._config = config
         self._key = key
+        self._log = BoundedLog(logging.getLogger("freshet.metrics"))
         bus.handlers[SNAPSHOT] = self._handle
 
     async def __call__(self, request: Request) -> Response:
         if (why := self._refusal(request)) is not None:
+            client = request.client.host if request.client else "?"
+            self._log.warning("key", "a request for /metrics from %s was refused: %s", client, why.strip())
             return PlainTextResponse(why, 401, {"WWW-Authenticate": "Bearer"})
         text, media_type = exposition(await self._all(), request.headers.get("accept", ""))
         return Response(text, media_type=media_type, headers={"Cache-Control": "no-store"})

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 from freshet.config import Tokens
 from freshet.engines.base import Engine
-from freshet.errors import ConfigError, Disconnect, Refusal
+from freshet.errors import Disconnect, Refusal
 from freshet.model.frame import Handshake
 from freshet.policy.claims import ClaimChecks, ConnectionClaims, SubscriptionClaims, TokenRefusals, all_claims
 from freshet.policy.jwks import PublishedKeys
 from freshet.policy.revocations import Revocations
 from freshet.policy.session_tokens import Lookup, SessionTokens
 from freshet.policy.tickets import PREFIX, Tickets
-from freshet.policy.tokens import LONGEST, TokenVerifier, Verifier
+from freshet.policy.tokens import LONGEST, TokenVerifier, Verifier, unsigned
 from freshet.runtime.clock import SYSTEM, Clock
 
 
@@ -159,7 +159,7 @@ class Authentication:
     ) -> str:
         """A token. Raises ConfigError when there is no secret to sign it with."""
         if self._tokens is None:
-            raise ConfigError("tokens.secret", "a token needs one: set FRESHET_SECRET or [tokens] secret")
+            raise unsigned("a token")
         return self._tokens.issue(
             user, expires_in=expires_in, info=info, channels=channels, channel=channel, claims=claims
         )
@@ -173,5 +173,5 @@ class Authentication:
     def ticket_for(self, claims: bytes | dict[str, Any]) -> str:
         """A one-time ticket that stands for claims. Raises as `issue`."""
         if self._tickets is None:
-            raise ConfigError("tokens.secret", "a ticket needs one: set FRESHET_SECRET or [tokens] secret")
+            raise unsigned("a ticket")
         return self._tickets.issue(claims)

@@ -12,16 +12,18 @@ from freshet.model.commands import Command
 from freshet.policy.claims import ConnectionClaims
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
+from freshet.session.subscription import Issued
 
 
 class Grant(NamedTuple):
     """What a subscription gets beside the rule's options, from its token or from the server.
 
-    info: JSON that others in the channel see. expires: epoch seconds, or 0.
+    info: JSON that others in the channel see. expires: epoch seconds, or 0. issued: of the token.
     """
 
     info: msgspec.Raw = msgspec.Raw()
     expires: float = 0.0
+    issued: Issued | None = None
 
 
 NO_GRANT = Grant()

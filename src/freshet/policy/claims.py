@@ -14,6 +14,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.revocations import Revocations
 from freshet.rules.capabilities import Capabilities, Capability
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.session.subscription import Issued
 
 REASON = 120  # bytes that fit into a close frame
 SHOWN = 60  # characters of what a client sent that a log line may show
@@ -37,6 +38,7 @@ class SubscriptionClaims(msgspec.Struct, frozen=True):
     channel: str
     expires_at: float | None
     info: msgspec.Raw
+    issued: Issued
 
 
 class KnownClaims(msgspec.Struct):

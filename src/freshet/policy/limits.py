@@ -1,7 +1,8 @@
 """How much one client, one user, one channel and one address may ask for: see the options of `[rates]`.
 
 A command that exceeds a rate is refused with 111 and the time to wait; a client that goes on and on is disconnected.
-All is counted by this process.
+All is counted by this process; where `rates.scope` says so, it is charged for what others let through, see
+`node/sharing.py`.
 """
 
 import logging
@@ -21,6 +22,16 @@ from freshet.runtime.rates import Buckets, Meter, Rate
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.limits")
+
+REQUEST_SIZE = 4096  # bytes of a body that count as one more request
+UNLIMITED = Rate(0, 0)
+
+MakeBuckets = Callable[[str, Rate], Buckets[str]]
+
+
+def of_this_process(option: str, rate: Rate) -> Buckets[str]:
+    """Buckets that nobody else takes of."""
+    return Buckets(rate)
 
 
 class Spent:
@@ -61,19 +72,20 @@ class RateLimits(Policy):
     """The first policy of all, as what comes behind it may be costly. The server itself is not limited.
 
     least: commands that a client must be able to send at once, as its library does when it comes back.
+    buckets: makes those of an option, by its name.
     """
 
     name = "rates"
 
-    def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float]) -> None:
+    def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float], buckets: MakeBuckets) -> None:
         client = Rate(rates.client.rate, max(rates.client.burst, least))
         self._client = _meter(client)
         self._commands = min(_lease(client, 16), _lease(rates.user, 16) if rates.user.rate else 16)
         self._bytes, self._chunk = _meter(rates.client_bytes), _lease(rates.client_bytes, 16 * 1024)
         self._history, self._presence = _meter(rates.history), _meter(rates.presence)
         self._refusals = _meter(rates.refusals)
-        self._users: Buckets[str] | None = Buckets(rates.user) if rates.user.rate else None
-        self._channels: Buckets[str] | None = Buckets(rates.channel) if rates.channel.rate else None
+        self._users = buckets("user", rates.user) if rates.user.rate else None
+        self._channels = buckets("channel", rates.channel) if rates.channel.rate else None
         self._publications = _lease(rates.channel, 16)
         self._now = monotonic
         self._log = BoundedLog(log)
@@ -219,16 +231,24 @@ class Waiting:
 class AddressLimits:
     """New clients by their address: an IPv4 address, or the /64 of an IPv6 address.
 
-    rate: how often. most: how many may be there, of whom `here` says how many are; 0: any number.
+    rate: how often. most: how many may be there, of whom `here` says how many are; 0: any number. requests: how many of
+    them HTTP requests may bring, see `rates.requests`.
 
     Addresses of this machine and of private networks are not limited: they are those of proxies that do not say for
     whom they ask.
     """
 
     def __init__(
-        self, rate: Rate, monotonic: Callable[[], float], most: int = 0, here: Callable[[str], int] = lambda address: 0
+        self,
+        rate: Rate,
+        monotonic: Callable[[], float],
+        most: int = 0,
+        here: Callable[[str], int] = lambda address: 0,
+        buckets: MakeBuckets = of_this_process,
+        requests: Rate = UNLIMITED,
     ) -> None:
-        self._buckets: Buckets[str] | None = Buckets(rate) if rate.rate else None
+        self._buckets = buckets("address", rate) if rate.rate else None
+        self._requests = buckets("requests", requests) if requests.rate else None
         self._now = monotonic
         self._most = most
         self._here = here
@@ -252,6 +272,17 @@ class AddressLimits:
             return 0.0
         address = network_of(client)
         return self._buckets.take(address, self._now()) if address else 0.0
+
+    def wait_to_ask(self, client: str, size: int) -> float:
+        """The same of an HTTP request, whose body has so many bytes, new client or not."""
+        if self._requests is None or not (address := network_of(client)):
+            return 0.0
+        wait = self._requests.take(address, self._now(), 1 + size // REQUEST_SIZE)
+        if wait:
+            self._log.warning(
+                "requests", "requests from %s come too fast and are refused with 429: see rates.requests", client
+            )
+        return wait
 
 
 def network_of(client: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
+    AskRoom,
     Command,
     Connect,
     Ping,
@@ -56,6 +57,7 @@ class Rights(Policy):
         self._carried = carried
         self._wall = clock.wall
         self._checks: dict[type[Command], Any] = {
+            AskRoom: self._ask,
             Connect: self._connect,
             Publish: self._publish,
             ReadHistory: self._read_history,
@@ -131,6 +133,17 @@ class Rights(Policy):
             raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
         return None
 
+    def _ask(self, context: Context, session: Session, command: AskRoom) -> Pending:
+        """Who may subscribe may ask."""
+        assert context.rule is not None
+        if context.rule.subscribe == "nobody":
+            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
+        if session.caps is not None:
+            _capable(session.caps, "subscribe", command.channel)
+        elif context.rule.subscribe == "token":
+            raise Refusal.permission_denied(f"{command.channel!r} is for clients whose token names it in `caps`")
+        return None
+
     def _publish(self, context: Context, session: Session, command: Publish) -> Pending:
         assert context.rule is not None
         self._allowed(session, context.rule.publish, "publish", command.channel)
@@ -178,7 +191,7 @@ async def _later_subscription(context: Context, claims: Awaitable[SubscriptionCl
 
 
 def _grant(claims: SubscriptionClaims) -> Grant:
-    return Grant(claims.info, claims.expires_at or 0.0)
+    return Grant(claims.info, claims.expires_at or 0.0, claims.issued)
 
 
 def _only_ones_own(session: Session, channel: str) -> None:

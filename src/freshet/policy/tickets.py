@@ -62,7 +62,7 @@ class Tickets:
     async def connection(self, ticket: str) -> ConnectionClaims:
         """Who shows it, once. Raises `Refusal` 100 when nobody can say whether it was used, otherwise 3500."""
         try:
-            it = _read(signed(ticket.removeprefix(PREFIX), [self._key]))
+            it = self._read(ticket)
             if it.exp <= self._wall():
                 raise WrongToken("exp", f"the ticket was not used within {LIFETIME:g} s")
             try:
@@ -74,3 +74,10 @@ class Tickets:
             return self._checks.connection(bytes(it.claims))
         except (WrongToken, ExpiredToken, UncheckedToken) as error:
             raise self._refusals.connection(error) from None
+
+    def _read(self, ticket: str) -> _Ticket:
+        """Raises WrongToken."""
+        try:
+            return _read(signed(ticket.removeprefix(PREFIX), [self._key]))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise WrongToken("form", "it holds no ticket") from None

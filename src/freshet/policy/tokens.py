@@ -41,12 +41,20 @@ from freshet.policy.keys import (
 )
 from freshet.policy.revocations import Revocations
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.session.subscription import Issued
 
 KIB = 1024
 LONGEST = 16 * KIB  # bytes of a token that are looked at, unless a verifier is told otherwise
 KEYS = 4  # keys that are tried for a token that does not say which it is signed with
 
 Keys = Sequence[VerificationKey]
+
+
+def unsigned(what: str) -> ConfigError:
+    """What is asked for cannot be signed."""
+    return ConfigError("tokens.secret", f"{what} needs one: set FRESHET_SECRET or [tokens] secret")
+
+
 C = TypeVar("C")
 
 
@@ -188,7 +196,8 @@ class TokenVerifier:
         known = self._checks.known(signed(token, keys))
         if known.channel != channel or known.sub != user:
             raise WrongToken("channel" if known.channel != channel else "sub", "it is for another channel or user")
-        return SubscriptionClaims(user, channel, self._checks.until(known), given(known.info))
+        issued = Issued(known.jti, known.iat)
+        return SubscriptionClaims(user, channel, self._checks.until(known), given(known.info), issued)
 
     def _keys_for(self, token: str) -> Keys | Awaitable[Keys]:
         """The keys that may have signed it. Raises `WrongToken` when there is none."""
@@ -219,7 +228,7 @@ class TokenVerifier:
     ) -> str:
         """A token that this verifier takes; see the function `issue`. Raises ConfigError when there is no secret."""
         if self._signing is None:
-            raise ConfigError("tokens.secret", "a token needs one: set FRESHET_SECRET or [tokens] secret")
+            raise unsigned("a token")
         own = {"aud": self._checks.audience, "iss": self._checks.issuer}
         allowed = [name for name in self._algorithms or SECRET_BYTES if name in self._signing.algorithms]
         return issue(

@@ -5,6 +5,7 @@ again (the generic cell rate algorithm). One whose time has come is full, which 
 kept.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ K = TypeVar("K")
 ROUNDING = 1e-9  # seconds
 PAUSES = 60  # of a client, one behind the other, that are borne
 SMALLEST = 1024  # buckets below which nobody looks for those that are full
+PART = 64  # of a bucket: what is used of it elsewhere is not heard of before it is so much
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +45,10 @@ class Meter:
         if over > ROUNDING and full_at > now:
             return -min(over, full_at - now)
         return after
+
+    def charge(self, bucket: float, now: float, cost: float) -> float:
+        """The bucket after `cost` was taken from it elsewhere, whatever was in it."""
+        return max(bucket, now) + cost * self._every
 
 
 class ReadingPace:
@@ -92,6 +98,48 @@ class Buckets(Generic[K]):
             return -after
         self._by_key[key] = after
         if len(self._by_key) >= self._next:
-            self._by_key = {key: bucket for key, bucket in self._by_key.items() if bucket > now}
-            self._next = max(SMALLEST, 2 * len(self._by_key))
+            self._forget_full(now)
         return 0.0
+
+    def _forget_full(self, now: float) -> None:
+        self._by_key = {key: bucket for key, bucket in self._by_key.items() if bucket > now}
+        self._next = max(SMALLEST, 2 * len(self._by_key))
+
+
+class SharedBuckets(Buckets[str]):
+    """Buckets of which several processes take, each of its own copy: they charge one another for what they use.
+
+    One that hears nothing of the others lets through what the rate says, not more. used: called when there is something
+    that the others have to hear of, until that is collected.
+    """
+
+    __slots__ = ("_least", "_unreported", "_used", "reports")
+
+    def __init__(self, rate: Rate, used: Callable[[], None]) -> None:
+        super().__init__(rate)
+        self._least = max(1.0, rate.burst / PART)
+        self._unreported: dict[str, float] = {}  # too little to be worth a message yet
+        self._used = used
+        self.reports: dict[str, float] = {}  # what the others have to hear of
+
+    def take(self, key: str, now: float, cost: float = 1.0) -> float:
+        wait = super().take(key, now, cost)
+        if wait:
+            return wait
+        used = self._unreported.pop(key, 0.0) + cost
+        if used < self._least:
+            self._unreported[key] = used
+        else:
+            self.reports[key] = self.reports.get(key, 0.0) + used
+            self._used()
+        return 0.0
+
+    def charge(self, key: str, now: float, cost: float) -> None:
+        """Another process took so much."""
+        self._by_key[key] = self._meter.charge(self._by_key.get(key, 0.0), now, cost)
+        if len(self._by_key) >= self._next:
+            self._forget_full(now)
+
+    def _forget_full(self, now: float) -> None:
+        super()._forget_full(now)
+        self._unreported = {key: used for key, used in self._unreported.items() if key in self._by_key}

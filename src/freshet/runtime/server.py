@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
+from freshet.runtime.rates import Meter
+
 KIB = 1024
 
 Drain = Callable[[], Awaitable[None]]
@@ -21,6 +23,7 @@ class HttpBounds(NamedTuple):
     head_size: int = 32 * KIB
     url_size: int = 16 * KIB
     headers: int = 100
+    pipelined: int = 16
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     keep_alive: float = 5.0
@@ -49,11 +52,12 @@ class RunningServer:
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
-    compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's.
+    compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
+    fast one is read there; None: without a limit.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "http", "hub", "internal", "is_full", "tls")
+    __slots__ = ("compression", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
 
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
@@ -63,6 +67,7 @@ class RunningServer:
         self.internal: InternalListener | None = None
         self.is_full: Callable[[], bool] = lambda: False
         self.compression = False
+        self.frames: Meter | None = None
 
 
 SERVER: ContextVar[RunningServer | None] = ContextVar("freshet_server", default=None)

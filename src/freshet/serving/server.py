@@ -121,13 +121,11 @@ class _Server(uvicorn.Server):
         port = self._inherited.port if self._inherited else self.config.port
         try:
             if (internal := self._running.internal) is not None:
-                config = _configured(
-                    internal.app, self._lobby, self._running, ws="none", lifespan="off", interface="asgi3"
-                )
+                config = _configured(internal.app, self._lobby, self._running, lifespan="off", interface="asgi3")
                 config.load()
                 certificates = self._certificates if internal.tls else None
                 await self._listen(config, internal.host, internal.port, certificates)
-                log.info("/api and /metrics are at %s, and nowhere else", place(internal.host, internal.port))
+                log.info("/api, /metrics and /admin are at %s, and nowhere else", place(internal.host, internal.port))
             await self._listen(self.config, self.config.host, port, self._certificates)
         except OSError as error:
             log.error("cannot listen: %s", error)

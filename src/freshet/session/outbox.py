@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from freshet.errors import Disconnect
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.websocket.frames import rest, wire
 
 log = logging.getLogger("freshet.outbox")
@@ -219,14 +219,16 @@ class Outbox:
             self.close(Disconnect.slow())
 
     def take(self) -> list[Frame]:
-        """All that is queued, oldest first."""
+        """All that is queued, oldest first, each by itself."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
         if self._drained is not None:
             self._release()
-        return frames
+        if Batch not in map(type, frames):
+            return frames
+        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
 
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""

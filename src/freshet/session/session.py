@@ -129,7 +129,8 @@ class Session:
     # None: whatever the rules do. post: the secret under which
     # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
     # session keeps for it. spent: what a policy keeps of its rates. address: whose, where those are counted.
-    # may_return: to say where it stood would show that its client was here before; not once it was seen, or has left.
+    # round_trip: seconds, of the last heartbeat that was answered. may_return: to say where it stood would show that
+    # its client was here before; not once it was seen, or has left.
     __slots__ = (
         "_backlog",
         "_busy",
@@ -153,6 +154,7 @@ class Session:
         "post",
         "record",
         "reservations",
+        "round_trip",
         "slot",
         "spent",
         "subscriptions",
@@ -176,6 +178,7 @@ class Session:
         self.expires = 0.0
         self.connected = False
         self.may_return = True
+        self.round_trip: float | None = None
         self.ended: Disconnect | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.reservations: dict[str, Reservation] | None = None  # of the channels that it is about to enter, if any
@@ -223,7 +226,8 @@ class Session:
         if not self._pong_received:
             self._pong_received = True
             sent = self._next_ping - self.host.timing.ping_interval
-            self.host.counts.round_trips.observe(max(0.0, self.host.wheel.clock.monotonic() - sent))
+            self.round_trip = max(0.0, self.host.wheel.clock.monotonic() - sent)
+            self.host.counts.round_trips.observe(self.round_trip)
 
     @property
     def backlog_full(self) -> bool:

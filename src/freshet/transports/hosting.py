@@ -18,10 +18,12 @@ from uvicorn.server import ServerState
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame
+from freshet.observe.logs import BoundedLog
+from freshet.runtime.rates import ReadingPace
 from freshet.runtime.server import SERVER
 from freshet.session.session import Carried
 from freshet.transports.lobby import Lobby
-from freshet.transports.native import EXTENSION, SessionSocket
+from freshet.transports.native import ALLOWANCE, EXTENSION, SessionSocket
 from freshet.websocket import deflate, handshake
 from freshet.websocket.frames import (
     CloseFrame,
@@ -36,11 +38,13 @@ from freshet.websocket.frames import (
 )
 
 log = logging.getLogger("freshet.hosting")
+_limits_log = BoundedLog(logging.getLogger("freshet.limits"))
 
 Message = MutableMapping[str, Any]
 
 EARLY = 64 * 1024  # bytes that a client may send before it is answered
 QUEUE = 32  # messages that wait for the application before reading stops
+TOO_MANY = 1008, "too many messages, see rates.frames"
 
 
 def _address(name: Any) -> tuple[str, int] | None:
@@ -88,6 +92,9 @@ class HostedWebSocket(asyncio.Protocol):
         self._answered = False  # accepted or refused
         self._response: Message | None = None  # a refusal that the application is sending
         self._disconnected = False
+        self._pace: ReadingPace | None = None  # see `rates.frames`
+        self._owed = 0  # frames that it has not been asked for yet
+        self._paused: asyncio.TimerHandle | None = None  # reading waits as more came than may
 
     # ------------------------------------------------------------------------------------------------------- opening
 
@@ -214,6 +221,7 @@ class HostedWebSocket(asyncio.Protocol):
             extensions = self._negotiate() if server is not None and server.compression else None
             self._accept(message.get("subprotocol"), list(message.get("headers", [])), extensions)
             self._decoder = Decoder(self._limits, deflate=extensions is not None)
+            self._pace = ReadingPace(server.frames) if server is not None and server.frames is not None else None
             self._wire = wire if extensions is None else deflated_wire
             self._decode(self._early)
         elif kind == "websocket.close" and not self._answered:
@@ -244,7 +252,8 @@ class HostedWebSocket(asyncio.Protocol):
     def _decode(self, data: bytes) -> None:
         assert self._decoder is not None
         ping: PingFrame | None = None
-        for event in self._decoder.feed(data, QUEUE):
+        events = self._decoder.feed(data, QUEUE)
+        for event in events:
             if isinstance(event, Frame):
                 payload = {"bytes": event.data} if event.binary else {"text": event.data.decode()}
                 self._put({"type": "websocket.receive", **payload})
@@ -260,18 +269,46 @@ class HostedWebSocket(asyncio.Protocol):
         if error is not None and not self._disconnected:
             self._close(error.code, error.reason)
             self._put({"type": "websocket.disconnect", "code": error.code, "reason": error.reason})
+        cost, self._decoder.cost = self._decoder.cost, 0
+        if not self._disconnected:
+            self._count(len(events) + (len(data) >> 10) + cost)
         if self._disconnected:
             return
-        if self._decoder.held or len(self._incoming) >= QUEUE:
+        if self._paused or self._decoder.held or len(self._incoming) >= QUEUE:
             self._transport.pause_reading()
-            if len(self._incoming) < QUEUE:
+            if not self._paused and len(self._incoming) < QUEUE:
                 self._loop.call_soon(self._decode_held)  # others have their turn
         elif not self._transport.is_reading():
             self._transport.resume_reading()
 
     def _decode_held(self) -> None:
-        if not self._disconnected:
+        if not self._disconnected and not self._paused:
             self._decode(b"")
+
+    def _count(self, frames: int) -> None:
+        """So many came, or cost as much: whether more may."""
+        self._owed += frames
+        if self._pace is None or self._owed < ALLOWANCE:
+            return
+        wait = self._pace.wait(self._owed, self._loop.time())
+        if not wait:
+            self._owed = 0
+        elif self._pace.goes_on:
+            self._close(*TOO_MANY)
+            self._put({"type": "websocket.disconnect", "code": TOO_MANY[0], "reason": TOO_MANY[1]})
+        elif self._paused is None:
+            _limits_log.warning(
+                "paced",
+                "a client of %r sends too much, it is read more slowly: see rates.frames",
+                self._request.target if self._request else b"",
+            )
+            self._paused = self._loop.call_later(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused = None
+        if not self._disconnected:
+            self._count(0)
+            self._decode_held()
 
     def _put(self, message: Message) -> None:
         self._incoming.append(message)
@@ -321,5 +358,7 @@ class HostedWebSocket(asyncio.Protocol):
         if self._lobby is not None:
             self._lobby.leave(self)
         self._connections.discard(self)
+        if self._paused is not None:
+            self._paused.cancel()
         self._news.set()
         self._room.set()

@@ -24,7 +24,6 @@ from freshet.websocket.handshake import refuse
 log = logging.getLogger("freshet.http")
 _log = BoundedLog(log)
 
-PIPELINED = 16  # requests that a client may send before it has the responses
 BODY_RATE = 500  # bytes a second; a body that comes slower than that has only `body_timeout` seconds
 
 
@@ -153,8 +152,8 @@ class BoundedHttp(HttpToolsProtocol):
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             self._refusal = 400, "expected one Host header"
             raise _Refused
-        if len(self.pipeline) >= PIPELINED:
-            self._refusal = 429, f"at most {PIPELINED} requests may be sent ahead"
+        if len(self.pipeline) >= (most := self._bounds.pipelined):
+            self._refusal = 429, f"at most {most} requests may be sent ahead"
             raise _Refused
         super().on_headers_complete()
         self._in_head, self._in_body, self._fed = False, True, 0

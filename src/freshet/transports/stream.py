@@ -21,9 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
-KIB, MIB = 1024, 1024 * 1024
-SMALL_BODY = 64 * KIB  # bytes of a body that any number of clients may send at a time
-LARGE_BODIES = 64 * MIB  # of all larger ones together
+SMALL_BODY = 64 * 1024  # bytes of a body that any number of clients may send at a time
 
 
 class Form(NamedTuple):
@@ -216,7 +214,3 @@ class Bodies:
                     return b"".join(chunks)
         finally:
             self._held -= counted
-
-
-read_body = Bodies(LARGE_BODIES).read
-"""Of this process, whose memory it is."""

@@ -90,7 +90,8 @@ class PollingLink(Link):
             return {"push": {"pub": {"data": json.loads(rest)[1]}}}
         if kind == "43":
             id, _, values = rest.partition("[")
-            return {"id": int(id), self._asked.pop(int(id)): (json.loads(f"[{values}") or [{}])[0]}
+            name, value = self._asked.pop(int(id)), (json.loads(f"[{values}") or [{}])[0]
+            return {"id": int(id), **(value if isinstance(value, dict) and "error" in value else {name: value})}
         assert packet == "6"
         return None
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -14,12 +15,18 @@ import pytest
 from msgspec import structs
 from websockets.asyncio.client import connect
 
+from freshet.engines.base import Receiver
 from freshet.engines.nats.engine import NatsEngine
 from freshet.engines.nats.messages import LogMessage
 from freshet.engines.nats.url import parse
 from freshet.errors import ConfigError, EngineUnavailable, TooLargeForEngine
 from freshet.model.events import Joined, Left, Published
 from freshet.model.log import NOWHERE, History, Position, PublishOptions
+from freshet.node import revoking
+from freshet.node.bus import Bus
+from freshet.node.registry import Registry
+from freshet.node.revoking import Revoking
+from freshet.policy.revocations import Revocation, Revocations
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.tools.certificates import certify
 from tests.tools.nats import Nats, nats
@@ -296,6 +303,38 @@ async def test_publications_that_are_too_large_together_go_one_by_one(tmp_path: 
         await engine.start("node", delivered.receiver)
         positions = await asyncio.gather(*(engine.publish("a", b"x" * 900, LOGGED) for _ in range(10)))
         assert [position.offset for position in positions] == list(range(1, 11))
+        await engine.stop()
+
+
+async def test_without_jetstream_a_node_that_starts_later_learns_from_the_others_what_was_revoked() -> None:
+    with nats(jetstream=False) as server:
+        async with AsyncExitStack() as stack:
+            nodes = [await stack.enter_async_context(_node(server.url, name)) for name in ("one", "two")]
+            one, two = nodes
+            for number in range(revoking.PORTION + 5):
+                it = Revocation(f"r{number}", token=f"t{number}")
+                one.known.add(it)
+            await one.start()
+            await two.start()
+            await eventually(lambda: len(two.known) == revoking.PORTION + 5, 5, "what the other knows")
+            assert two.known.revoked("alice", "t7", None)
+            late = await stack.enter_async_context(_node(server.url, "late"))
+            await late.start()
+            await eventually(lambda: late.known.revoked("alice", "t1003", None), 5, "what the others know")
+
+
+@asynccontextmanager
+async def _node(url: str, name: str) -> AsyncIterator[Revoking]:
+    """A node's part in revocations; it is started by the caller."""
+    engine = NatsEngine(f"{url}?timeout=1")
+    bus = Bus(name, engine)
+    await engine.start(name, Receiver(lambda event: None, lambda channel: None, bus.receive))
+    part = Revoking(engine, bus, Registry(), Revocations(time.time), time.time, 3600)
+    try:
+        yield part
+    finally:
+        await part.stop()
+        await bus.stop()
         await engine.stop()
 
 

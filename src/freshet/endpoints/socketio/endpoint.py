@@ -164,12 +164,11 @@ class EngineEndpoint:
             return _refusal(response.status, response.code, response.body.decode(), headers)
         return _text(response.body, headers)
 
-    @staticmethod
-    async def _answer(method: str, session: EngineSession, receive: Receive) -> polling.PollResponse | None:
+    async def _answer(self, method: str, session: EngineSession, receive: Receive) -> polling.PollResponse | None:
         if method == "GET":
             return await polling.poll(session, receive)
         if method == "POST":
-            return await polling.post(session, receive)
+            return await polling.post(session, receive, self._dispatcher.read_body)
         return polling.PollResponse(400, b"expected GET or POST", BAD_REQUEST)
 
     # ----------------------------------------------------------------------------------------- sessions of other nodes
@@ -177,7 +176,7 @@ class EngineEndpoint:
     async def _pass_on(self, sid: str, method: str, receive: Receive) -> polling.PollResponse:
         """What the node that has the session answers."""
         node, bound, timing = self._node, self._dispatcher.limits.packet, self._dispatcher.timing
-        body = await stream.read_body(receive, bound.size)
+        body = await self._dispatcher.read_body(receive, bound.size)
         if body is None:
             return polling.too_big(bound)
         passed = msgspec.msgpack.encode(PassedRequest(sid, method, body))

@@ -14,6 +14,7 @@ from freshet.transports import stream
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+ReadBody = Callable[[Receive, int], Awaitable[bytes | None]]
 
 UNKNOWN_SID, BAD_REQUEST = 1, 3
 GONE = Frame(b"")  # no packet: the client of a poll went away
@@ -75,7 +76,7 @@ async def _take(session: EngineSession, body: bytes) -> None:
             await asyncio.sleep(0)  # other clients have their turn
 
 
-async def post(session: EngineSession, receive: Receive) -> PollResponse:
+async def post(session: EngineSession, receive: Receive, read_body: ReadBody) -> PollResponse:
     """Take what a client says. It is answered once the client's sessions have room for more."""
     if session.socket is not None:
         return PollResponse(400, b"the session has become a WebSocket", BAD_REQUEST)
@@ -84,7 +85,7 @@ async def post(session: EngineSession, receive: Receive) -> PollResponse:
         return PollResponse(400, b"another post is under way", BAD_REQUEST)
     session.posting = True
     try:
-        data = await stream.read_body(receive, session.host.limits.packet_size)
+        data = await read_body(receive, session.host.limits.packet_size)
         if data is None:
             return too_big(session.host.limits.packet)
         try:

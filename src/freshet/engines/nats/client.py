@@ -1,7 +1,7 @@
 """One connection to one NATS server: the client of `nats-py`, fitted to what an engine needs of it.
 
 From the library come the handshake, the login, TLS, the parser, the writing with its flow control, and the servers of
-a cluster that a server names. Three things are different here:
+a cluster that a server names. Four things are different here:
 
 - The library has a task and a queue (3.7 KiB) for each subscription, which an engine with a subscription per channel
   cannot afford. So what its parser calls for each message hands it on at once.
@@ -9,6 +9,8 @@ a cluster that a server names. Three things are different here:
   PING waits in its turn, one for all that was sent in a turn of the event loop.
 - Its reconnecting sends later what waited when the connection was lost, though the caller was told that it failed; and
   it ends for good at an error that the server sends. So a client is of one connection: `connection.py` makes the next.
+- What its parser does not expect of a server ends its reading without a word, and a line may be of any length. Here
+  both end the connection.
 
 The overridden methods, `_process_*`, are what the library's parser and reader call at a client.
 """
@@ -23,7 +25,9 @@ from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import PING_PROTO, Client
+from nats.errors import ProtocolError
 from nats.protocol import command
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from freshet.engines.nats.messages import BrokerMessage
 from freshet.engines.nats.url import NatsServer, NatsSettings
@@ -34,7 +38,25 @@ log = logging.getLogger("freshet")
 BACKLOG_BYTES = 32 * 1024 * 1024  # that wait to be written
 NEVER = 10**8  # seconds: `connection.py` sends the PINGs, and gives up a server that does not answer
 CLOSING = 1.0  # seconds for the library to let go of a connection that is broken off already
+LONGEST_LINE = 256 * 1024  # bytes, of what is no payload: INFO names all servers of a cluster
 _HEADER_LINES = 12  # bytes of `NATS/1.0` and the line ends around headers
+
+
+class _Parser(Parser):
+    async def parse(self, data: bytes = b"") -> None:
+        """Raises ProtocolError for whatever a server cannot mean."""
+        if self.state == AWAITING_CONTROL_LINE and b"\n" not in data:  # or the whole line is searched for each piece
+            self.buf += data
+            data = b""
+        try:
+            if data:
+                await super().parse(data)
+        except (ProtocolError, OSError):
+            raise
+        except Exception as error:
+            raise ProtocolError from error
+        if self.state == AWAITING_CONTROL_LINE and len(self.buf) > LONGEST_LINE:
+            raise ProtocolError
 
 
 class NatsClient(Client):
@@ -44,6 +66,7 @@ class NatsClient(Client):
 
     def __init__(self, on_message: Callable[[int, BrokerMessage], None], on_lost: Callable[[str], None]) -> None:
         super().__init__()
+        self._ps = _Parser(self)
         self.ended = ""  # the reason, once it has
         self._on_message = on_message
         self._on_lost = on_lost
