@@ -32,6 +32,22 @@ async def test_a_client_that_resumes_before_its_old_connection_is_known_to_be_de
         await world.agree()
 
 
+async def test_who_resumes_is_counted_as_one_that_came_back_once_however_many_rooms_it_has() -> None:
+    async with running("socketio") as world:
+        await in_room(world)
+        assert sum(world.node.counts.returned.values()) == 0
+        before = client_of(world)
+        before.leave()
+        await world.rest()
+        again = SocketIOClient(world.doors, before.pid)
+        again.known = set(before.known)
+        await world.come(again)
+        await world.rest()
+        assert again.resumed
+        assert [label for label, _ in world.node.counts.returned] == ["socketio"]
+        assert sum(world.node.counts.returned.values()) == 1
+
+
 async def test_a_client_that_resumed_on_another_node_stays_in_presence() -> None:
     async with running("socketio") as world:
         await in_room(world)
