@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from freshet.wiring.tracing import tracing_of
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -21,6 +20,7 @@ from freshet.errors import ConfigError, EngineUnavailable
 from freshet.model.log import History, PublishOptions
 from freshet.observe.logs import TRACE
 from freshet.observe.otel import SCHEMA, OpenTelemetryTracing
+from freshet.wiring.tracing import tracing_of
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
