@@ -36,6 +36,8 @@ class Relay:
             while True:
                 await self._answer(await _text(reader), writer)
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             writer.close()
 
     async def _answer(self, text: bytes, writer: asyncio.StreamWriter) -> None:
