@@ -21,11 +21,13 @@ from freshet.config import (
     api_key_of,
     channel_config,
     develop,
+    gateway_options,
     load,
     secret_of,
     variables,
     webhook_secrets_of,
 )
+from freshet.endpoints.gateway.gateway import Gateway
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.memory import MemoryEngine
@@ -135,7 +137,7 @@ class Freshet(LiveCalls):
             beside=partial(beside, clock=clock),
             dev=dev,
         )
-        self._router = routes.app(self._answer)
+        self._router, self._gateway = routes.app(self._answer), routes.gateway
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -247,6 +249,15 @@ class Freshet(LiveCalls):
         Raises ValueError for what cannot be a name.
         """
         return self._namespaces.add(name, recovery)
+
+    def gateway(self, **options: Any) -> Gateway:
+        """The WebSocket API as AWS API Gateway has it, at `/{stage}`, where routes are registered; see there.
+
+        The options are those of `[gateway]`. Raises ConfigError.
+        """
+        if options:
+            self._gateway.configure(gateway_options(self.config, options))
+        return self._gateway
 
     def token(
         self,

@@ -113,9 +113,12 @@ class Disconnect(FreshetError):
 
     code: one of the constructors below, or 4000-4999 for applications.
     reason: up to 123 bytes of UTF-8; goes to the client as it is.
+    client_code: with what the client closed its WebSocket, if it did: 1005 for no code, 1006 when it was cut off.
 
     Raises ValueError for a code with which no WebSocket can close: its client would stay, or take it for a broken line.
     """
+
+    client_code: int = 0
 
     def __init__(self, code: int, reason: str) -> None:
         if not is_close_code(code):
@@ -132,6 +135,13 @@ class Disconnect(FreshetError):
     @classmethod
     def normal(cls) -> Self:
         return cls(3000, "connection closed")
+
+    @classmethod
+    def by_client(cls, code: int | None) -> Self:
+        """RFC 6455, 7.1.5. code: of its Close frame; None: it had none."""
+        why = cls.normal()
+        why.client_code = 1005 if code is None else code
+        return why
 
     @classmethod
     def too_big(cls, size: int = 0, option: str = "") -> Self:
