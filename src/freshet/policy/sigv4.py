@@ -1,6 +1,8 @@
 """Requests signed as AWS Signature Version 4 says, verified.
 
-A signature is good for five minutes, and once: who repeats a request that he has seen is refused.
+A signature is good for five minutes, and a request for once: who repeats one that he has seen is refused. boto3 signs
+the second and the content, so that two calls that say the same within a second have one signature; those differ in the
+id of the call, which it does not sign. So a signature may come again with another such id, for a few seconds.
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -17,7 +19,9 @@ from freshet.runtime.clock import Clock
 ALGORITHM = "AWS4-HMAC-SHA256"
 SERVICE = "execute-api"
 SKEW = 300.0  # seconds that a signature's time may differ
-SEEN = 100_000  # signatures that are remembered
+AGAIN = 5.0  # seconds since it was made in which a signature may come with another call
+SEEN = 100_000  # signatures and calls that are remembered
+CALL = ("amz-sdk-invocation-id", "amz-sdk-request")
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -83,30 +87,37 @@ class SignatureVerifier:
         right = hmac.digest(_signing_key(secret, credential), text.encode(), sha256).hex()
         if not hmac.compare_digest(right, claimed.signature) or not secret:
             raise SignatureRefused("The request signature we calculated does not match the signature you provided.")
-        self._once(claimed.signature)
+        call = "" if CALL[0] in claimed.signed else "|".join(values.get(name, [""])[0] for name in CALL)
+        self._once(claimed.signature, call, self._age(time))
         return credential.key
 
     def _time(self, values: Mapping[str, list[str]], credential: _Credential) -> str:
         text = values.get("x-amz-date", [""])[0]
         try:
-            then = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+            age = self._age(text)
         except ValueError:
             raise SignatureRefused("expected X-Amz-Date") from None
         if credential.date != text[:8]:
             raise SignatureRefused("Date in Credential scope does not match X-Amz-Date")
         if credential.service != SERVICE or credential.end != "aws4_request":
             raise SignatureRefused(f"Credential should be scoped to the service {SERVICE!r}")
-        if abs(then - self._clock.wall()) > SKEW:
+        if abs(age) > SKEW:
             raise SignatureRefused("Signature expired, or not yet current")
         return text
 
-    def _once(self, signature: str) -> None:
+    def _age(self, time: str) -> float:
+        """Seconds since a request was signed. Raises ValueError."""
+        return self._clock.wall() - datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+    def _once(self, signature: str, call: str, age: float) -> None:
         now = self._clock.monotonic()
         while self._seen and (len(self._seen) > SEEN or next(iter(self._seen.values())) < now):
             self._seen.popitem(last=False)
-        if signature in self._seen:
+        one = f"{signature} {call}"
+        if one in self._seen or (signature in self._seen and (not call or age > AGAIN)):
             raise SignatureRefused("this request has been made already")
-        self._seen[signature] = now + 2 * SKEW
+        for key in (signature, one):
+            self._seen.setdefault(key, now + 2 * SKEW)
 
 
 def verifier_of(keys: Mapping[str, str], clock: Clock) -> SignatureVerifier | None:

@@ -13,9 +13,11 @@ A client takes the way of a real one, from its handshake on; what it may not, it
 import asyncio
 import io
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from freshet.app import Freshet
 
 HOST = "testserver"
+HANDSHAKE = 30 * TIMEOUT  # seconds: a function that is asked may begin as a process
 
 Message = MutableMapping[str, Any]
 
@@ -121,7 +124,7 @@ class GatewayClient:
     async def _connect(self) -> None:
         self._to_server.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.ensure_future(self._live(self._scope, self._to_server.get, self._take))
-        await self._until(lambda: self._accepted or self._refused is not None, "the handshake")
+        await self._until(lambda: self._accepted or self._refused is not None, "the handshake", HANDSHAKE)
         if self._refused is not None:
             raise self._refused
         self.id = self._scope[CONNECTION_ID]
@@ -202,7 +205,7 @@ class GatewayClient:
                 raise TimeoutError(f"waited {within:g} s for {what}, which did not come") from None
 
 
-# -------------------------------------------------------------------------------------------------------- `@connections`
+# ------------------------------------------------------------------------------------------------------ `@connections`
 
 
 async def manage(
@@ -257,8 +260,7 @@ def boto3_calls(live: "Freshet") -> Iterator[None]:
     For clients that are made within the block, in other threads than that of the event loop: functions of
     `isolation = "thread"` run in such. Without any credentials, there are some within the block.
     """
-    from botocore import handlers  # noqa: PLC0415 - the application has it
-    from botocore.awsrequest import AWSResponse  # noqa: PLC0415
+    handlers, awsrequest = import_module("botocore.handlers"), import_module("botocore.awsrequest")
 
     def answer(request: Any, **_: Any) -> Any:
         url, body = urlsplit(request.url), request.body or b""
@@ -269,16 +271,22 @@ def boto3_calls(live: "Freshet") -> Iterator[None]:
         }
         path = url.path + (f"?{url.query}" if url.query else "")
         response = live._node.portal.wait(manage(live, request.method, path, body, {"host": url.netloc, **names}))
-        return AWSResponse(request.url, response.status, response.headers, _Raw(response.body))
+        return awsrequest.AWSResponse(request.url, response.status, response.headers, _Raw(response.body))
 
     entry = ("before-send.apigatewaymanagementapi", answer)
     some = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     added = [name for name in some if name not in os.environ]
     os.environ.update({name: some[name] for name in added})
     handlers.BUILTIN_HANDLERS.insert(0, entry)
+    boto3 = sys.modules.get("boto3")
+    before = getattr(boto3, "DEFAULT_SESSION", None)
+    if boto3 is not None:
+        boto3.DEFAULT_SESSION = None  # type: ignore[attr-defined]  # the next client makes another
     try:
         yield
     finally:
+        if boto3 is not None or (boto3 := sys.modules.get("boto3")) is not None:
+            boto3.DEFAULT_SESSION = before  # type: ignore[attr-defined]
         handlers.BUILTIN_HANDLERS.remove(entry)
         for name in added:
             del os.environ[name]

@@ -29,13 +29,12 @@ class LambdaThreads(Integration):
         self.name = options.function
         self.limits = HookLimits(options.timeout)
         self._options = options
-        self._scheme = scheme
+        if scheme == "http":
+            worker.call_this_machine_by_http()
         self._threads: ThreadPoolExecutor | None = None
         self._handler = worker.load(options.function, options.code)
 
     async def start(self) -> None:
-        if self._scheme == "http":
-            worker.call_this_machine_by_http()
         self._threads = ThreadPoolExecutor(self._options.concurrency, "lambda")
 
     async def stop(self) -> None:
