@@ -73,14 +73,17 @@ def call_this_machine_by_http() -> None:
     """
     if find_spec("botocore") is None:  # it is the application's, if it has it
         return
-    importlib.import_module("botocore.handlers").BUILTIN_HANDLERS.append(
-        ("before-send.apigatewaymanagementapi", _by_http)
-    )
+    handlers = importlib.import_module("botocore.handlers").BUILTIN_HANDLERS
+    if _BY_HTTP not in handlers:
+        handlers.append(_BY_HTTP)
 
 
 def _by_http(request: Any, **_: Any) -> None:
     if request.url.startswith(LOOPBACK):
         request.url = "http" + request.url.removeprefix("https")
+
+
+_BY_HTTP = ("before-send.apigatewaymanagementapi", _by_http)
 
 
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:
