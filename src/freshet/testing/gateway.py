@@ -25,10 +25,21 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from freshet.endpoints.gateway.endpoint import CONNECTION_ID
+from freshet.endpoints.gateway.worker import call_this_machine_by_http
 from freshet.endpoints.in_process import TIMEOUT, Lifespan, settle
 
 if TYPE_CHECKING:
     from freshet.app import Freshet
+
+__all__ = [
+    "ConnectionClosed",
+    "GatewayClient",
+    "HandshakeRefused",
+    "ManagementResponse",
+    "boto3_calls",
+    "call_this_machine_by_http",
+    "manage",
+]
 
 HOST = "testserver"
 HANDSHAKE = 30 * TIMEOUT  # seconds: a function that is asked may begin as a process

@@ -77,11 +77,10 @@ def place(tmp_path: Path, serve: Serve) -> Iterator[Place]:
 
 
 def clients(server: Server, count: int) -> list[subprocess.Popen[str]]:
-    started = [
+    return [
         subprocess.Popen([sys.executable, "-c", CLIENT, server.ws("/dev")], stdout=subprocess.PIPE, text=True)
         for _ in range(count)
     ]
-    return started
 
 
 def ids(started: list[subprocess.Popen[str]]) -> list[str]:

@@ -23,18 +23,30 @@ LARGEST = 6 * 1024 * 1024 + worker.HEADER  # bytes of what a function returns, w
 
 
 class LambdaThreads(Integration):
-    """In threads of this process: quick, and for what one trusts. One that does not end keeps its thread."""
+    """In threads of this process: quick, and for what one trusts. One that does not end keeps its thread.
 
-    def __init__(self, options: GatewayIntegration, scheme: str) -> None:
+    environment: added to that of this process, where it lacks it. handler: the function; None: found by its name.
+    """
+
+    def __init__(
+        self,
+        options: GatewayIntegration,
+        environment: Mapping[str, str],
+        scheme: str,
+        handler: worker.Handler | None = None,
+    ) -> None:
         self.name = options.function
         self.limits = HookLimits(options.timeout)
         self._options = options
+        self._environment = environment
         if scheme == "http":
             worker.call_this_machine_by_http()
         self._threads: ThreadPoolExecutor | None = None
-        self._handler = worker.load(options.function, options.code)
+        self._handler = worker.called(handler) if handler else worker.load(options.function, options.code)
 
     async def start(self) -> None:
+        for name, value in self._environment.items():
+            os.environ.setdefault(name, value)
         self._threads = ThreadPoolExecutor(self._options.concurrency, "lambda")
 
     async def stop(self) -> None:
@@ -95,10 +107,16 @@ class LambdaProcesses(Integration):
                 raise
             finally:
                 self._busy.discard(process)
-            self._idle.append(process)
+            await self._keep(process)
         if "error" in reply:
             raise worker.FunctionError(reply["error"], reply.get("message", ""))
         return reply["returned"]
+
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+        if self._turns is not None:
+            self._idle.append(process)
+        else:  # the node has stopped meanwhile
+            await _end(process)
 
     async def _begin(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

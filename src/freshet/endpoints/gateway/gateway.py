@@ -97,7 +97,7 @@ class Gateway:
             if options.url:
                 return HttpBackEnd(options, self._outside.keys, self._clock)
             if options.isolation == "thread":
-                return LambdaThreads(options, self._outside.scheme)
+                return LambdaThreads(options, self._outside.environment, self._outside.scheme)
             return LambdaProcesses(options, self._outside.environment, self._outside.scheme)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"{path}.function", f"{options.function!r} in {options.code!r}: {error}") from None
@@ -159,6 +159,25 @@ class Gateway:
             return function
 
         return register
+
+    def handler(
+        self,
+        key: str,
+        function: Callable[[Any, Any], Any],
+        *,
+        response: bool = False,
+        timeout: float = AWS_INTEGRATION,
+        concurrency: int = 8,
+    ) -> None:
+        """Let an existing Lambda handler, `function(event, context)`, have a route; it runs in a thread.
+
+        response: the client gets the body of what it returns. timeout: seconds. concurrency: how many run at a time.
+        """
+        name = getattr(function, "__qualname__", key)
+        options = GatewayIntegration(function=name, timeout=timeout, concurrency=concurrency)
+        outside = self._outside
+        self.routes[key] = Route(LambdaThreads(options, outside.environment, outside.scheme, function), response)
+        self.connections.open = True
 
     def authorizer(self, function: F) -> F:
         """`function(event)` is a REQUEST authorizer: it returns a policy document, as a Lambda function does.

@@ -59,9 +59,13 @@ def load(function: str, code: str) -> Handler:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module, _, name = function.replace("/", ".").rpartition(".")
-    handler = getattr(importlib.import_module(module), name)
+    return called(getattr(importlib.import_module(module), name))
+
+
+def called(handler: Handler) -> Handler:
+    """A handler that may be a coroutine's function, as one that is none."""
     if not inspect.iscoroutinefunction(handler):
-        return handler  # type: ignore[no-any-return]  # which is for its application to say
+        return handler
     return lambda event, context: asyncio.run(handler(event, context))
 
 
