@@ -137,13 +137,6 @@ class Disconnect(FreshetError):
         return cls(3000, "connection closed")
 
     @classmethod
-    def by_client(cls, code: int | None) -> Self:
-        """RFC 6455, 7.1.5. code: of its Close frame; None: it had none."""
-        why = cls.normal()
-        why.client_code = 1005 if code is None else code
-        return why
-
-    @classmethod
     def too_big(cls, size: int = 0, option: str = "") -> Self:
         """RFC 6455, 7.4.1. size: bytes that were allowed. option: which says so."""
         return cls(1009, "message too big" + (f": at most {size} bytes, see {option}" if option else ""))
@@ -211,6 +204,13 @@ class Disconnect(FreshetError):
     @classmethod
     def too_many_errors(cls) -> Self:
         return cls(3509, "too many errors")
+
+
+def closed_by_client(code: int | None) -> Disconnect:
+    """RFC 6455, 7.1.5. code: of the client's Close frame; None: it had none."""
+    why = Disconnect.normal()
+    why.client_code = 1005 if code is None else code
+    return why
 
 
 class ConfigError(FreshetError):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from freshet.dialects.base import HEARTBEAT
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
@@ -48,7 +48,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
         await send({"type": "websocket.close", "code": why.code, "reason": why.reason})
     finally:
         shell.stop()
-        session.end(Disconnect.by_client(code))
+        session.end(closed_by_client(code))
 
 
 class _Shell:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from math import inf
 
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
@@ -266,7 +266,7 @@ class SessionSocket(asyncio.Protocol):
             # RFC 6455, 5.5.1: "When sending a Close frame in response, the endpoint typically echos the status code
             # it received."
             self._write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
-            self._session.end(Disconnect.by_client(code))
+            self._session.end(closed_by_client(code))
         self._shut()
 
     def _fail(self, error: ProtocolError) -> None:
@@ -329,7 +329,7 @@ class SessionSocket(asyncio.Protocol):
             self._lobby.leave(self)
         self._session.outbox.attach(_detached)
         self._session.host.wheel.cancel(self)
-        self._session.end(Disconnect.by_client(CUT_OFF))
+        self._session.end(closed_by_client(CUT_OFF))
 
 
 def _descriptor(transport: asyncio.Transport) -> int:

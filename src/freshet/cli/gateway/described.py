@@ -18,8 +18,9 @@ class Described:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+        line = " ".join(text.split())
+        if line not in self.notes:
+            self.notes.append(line)
 
     def options(self) -> dict[str, Any]:
         """As `live.gateway(**options)` takes them."""
