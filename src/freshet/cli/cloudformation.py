@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any
 
-from freshet.cli.gateway.described import Described
+from freshet.cli.described import Described
 
 Resource = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from freshet import Freshet
-from freshet.cli.gateway.described import Described
-from freshet.cli.gateway.imported import read
+from freshet.cli.described import Described
+from freshet.cli.imported import read
 from freshet.config import load
 from freshet.errors import ConfigError
 from tests.tools.need import ROOT

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from freshet.cli.gateway import cloudformation, serverless
-from freshet.cli.gateway.described import Described
+from freshet.cli import cloudformation, serverless
+from freshet.cli.described import Described
 from freshet.errors import ConfigError
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from freshet.cli.gateway.described import Described
+from freshet.cli.described import Described
 
 IDENTITY = "route.request.header.Auth"  # where serverless.yml names none
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from freshet.cli.console import err, fail
-from freshet.cli.gateway.imported import read
+from freshet.cli.imported import read
 from freshet.errors import ConfigError
 
 gateway = typer.Typer(
