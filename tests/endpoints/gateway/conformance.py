@@ -37,13 +37,17 @@ UNKNOWN = "AAAAAAAAAAAAAAA="
 
 
 class Place(NamedTuple):
-    """Where an API is. full: it has all routes; bare: it has only `event`. notes: what `$disconnect` wrote."""
+    """Where an API is. full: it has all routes; bare: it has only `event`. notes: what `$disconnect` wrote.
+
+    pid: of the process that has the full one.
+    """
 
     full: str
     bare: str
     api: str
     notes: Path
     sockets: bool = True
+    pid: int = 0
 
     @property
     def client(self) -> Any:
@@ -371,11 +375,14 @@ def serverless_offline(packages: Path) -> Iterator[Place]:
             _service(Path(folder, "full"), notes, FULL) as full,
             _service(Path(folder, "bare"), notes, {"event": "event"}) as bare,
         ):
-            yield Place(f"ws://{HOST}:{full}", f"ws://{HOST}:{bare}", f"http://{HOST}:{full}", notes)
+            yield Place(
+                f"ws://{HOST}:{full[0]}", f"ws://{HOST}:{bare[0]}", f"http://{HOST}:{full[0]}", notes, pid=full[1]
+            )
 
 
 @contextmanager
-def _service(folder: Path, notes: Path, routes: dict[str, str]) -> Iterator[int]:
+def _service(folder: Path, notes: Path, routes: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Its port, and its process."""
     folder.mkdir()
     ports = {"http": free_port(), "ws": free_port(), "lambda": free_port()}
     text = SERVICE % {"notes": notes, **ports}
@@ -391,7 +398,7 @@ def _service(folder: Path, notes: Path, routes: dict[str, str]) -> Iterator[int]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         wait_until(lambda: _enters(ports["ws"]), 60, f"serverless-offline: {folder / 'log'}")
-        yield ports["ws"]
+        yield ports["ws"], process.pid
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
