@@ -243,7 +243,7 @@ def main() -> None:
             for name, measured in asyncio.run(work).items():
                 found.setdefault(PEER[name], []).append(measured)
     lines = [
-        f"## Gateway: {options.clients} clients, {IN_FLIGHT} messages in flight each, {options.rounds} interleaved rounds",
+        f"## Gateway: {options.clients} clients, {IN_FLIGHT} messages in flight each, {options.rounds} rounds",
         "",
         "| | us CPU of the server for one | of a core, a second | as it ran, a second |",
         "|---|---|---|---|",
