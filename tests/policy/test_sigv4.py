@@ -153,6 +153,7 @@ def test_the_hash_that_a_client_says_has_to_be_the_body_s(verifier: SignatureVer
         "AWS4-HMAC-SHA256 Credential=AKID/20260101/local/execute-api/aws4_request, SignedHeaders=x;a, Signature=x",
         "AWS4-HMAC-SHA256 Credential=AKID/20260101/local/execute-api/aws4_request, SignedHeaders=Host, Signature=x",
         "AWS4-HMAC-SHA256 Credential=AKID/20260101/local/execute-api/aws4_request, SignedHeaders=host, Signature=\xff",
+        "AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host",
         "AWS4-HMAC-SHA256 " + "Credential=" * 1000,
     ],
 )

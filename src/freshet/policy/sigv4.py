@@ -131,12 +131,13 @@ def _authorization(text: str) -> _Authorization:
         raise SignatureRefused("Missing Authentication Token")
     parts = dict(part.strip().split("=", 1) for part in rest.split(",") if "=" in part)
     credential = parts.get("Credential", "").split("/")
-    if len(credential) != 5 or not parts.get("SignedHeaders") or not parts.get("Signature", "").isascii():
+    signature = parts.get("Signature", "")
+    if len(credential) != 5 or not parts.get("SignedHeaders") or not signature or not signature.isascii():
         raise SignatureRefused("Authorization: expected Credential, SignedHeaders and Signature")
     signed = parts["SignedHeaders"].split(";")
     if signed != sorted(set(signed)) or any(name != name.lower() for name in signed):
         raise SignatureRefused("SignedHeaders: expected names in lower case, sorted")
-    return _Authorization(_Credential(*credential), signed, parts["Signature"])
+    return _Authorization(_Credential(*credential), signed, signature)
 
 
 def _payload_hash(values: Mapping[str, list[str]], body: bytes) -> str:

@@ -168,6 +168,43 @@ async def test_data_that_does_not_fit_its_type_is_refused_by_what_is_wrong(live:
         assert "Expected `str`" in (await client.receive_json())["message"]
 
 
+@pytest.mark.parametrize(
+    "message", ["[" * 60_000, '{"a":' * 10_000 + "1" + "}" * 10_000, '{"action":"\\ud800"}', "\x00", "{", ""]
+)
+async def test_whatever_a_client_sends_somebody_takes_it(live: Freshet, message: str) -> None:
+    @live.gateway().route("$default")
+    def default(connection: Connection, data: Any) -> str:
+        return "taken"
+
+    async with GatewayClient(live) as client:
+        await client.send(message)
+        assert await client.receive() == "taken"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["__class__", "../sendMessage", "sendMessage\n", "sendMessage ", "SENDMESSAGE", "$request.body.action", "*", ""],
+)
+async def test_a_key_is_what_it_is_and_leads_to_no_other_route(live: Freshet, key: str) -> None:
+    @live.gateway().route("sendMessage")
+    def send(connection: Connection, data: Any) -> str:
+        raise AssertionError("it was called")
+
+    async with GatewayClient(live) as client:
+        await client.send({"action": key})
+        assert (await client.receive_json())["message"] == "Forbidden"
+
+
+async def test_ids_of_others_can_be_guessed_by_nobody(live: Freshet) -> None:
+    async with GatewayClient(live) as one, GatewayClient(live) as two:
+        assert one.id[:5] == two.id[:5]  # of the same node
+        assert one.id[6:] != two.id[6:]
+        for near in (one.id[:6] + two.id[6:], one.id + "=", one.id.rstrip("=")):
+            with pytest.raises(Gone):
+                await live.gateway().post(near, "x")
+        await one.expect_nothing()
+
+
 async def test_a_client_that_sends_faster_than_its_rate_is_told_so() -> None:
     config = Config(gateway=GatewayOptions(stage="dev"), rates=Rates(client=Rate(rate=0.001, burst=1)))
     live = Freshet(dev=True, config=config)

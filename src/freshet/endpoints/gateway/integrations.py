@@ -130,7 +130,10 @@ def _given(occurrence: Occurrence) -> Any:
     """JSON as bytes, which the function gets converted; other texts as they are, and bytes as a view of them."""
     if occurrence.binary:
         return memoryview(occurrence.data)
-    return occurrence.data if is_json(occurrence.data) else occurrence.data.decode()
+    try:
+        return occurrence.data if is_json(occurrence.data) else occurrence.data.decode()
+    except RecursionError:  # more levels than can be read: it goes as the text that it also is
+        return occurrence.data.decode()
 
 
 class LambdaAnswer(msgspec.Struct):

@@ -36,7 +36,7 @@ class Selection:
         if self._only is not None:
             try:
                 return _text(self._only(body).value)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 pass  # other readers take more, such as half of a character
         try:
             decoded = decode(body)
