@@ -118,6 +118,20 @@ async def messages(url: str, action: str, clients: int, seconds: float, pid: int
     return Measured(used / done * 1e6, done / took)
 
 
+async def latency(url: str, action: str, seconds: float) -> list[float]:
+    """Milliseconds until the answer, of one client that sends one message at a time."""
+    message, found = json.dumps({"action": action, "text": "x" * 80}), []
+    async with connect(url, compression=None) as client:
+        await client.send(message)  # a function's process begins
+        await client.recv()
+        end = time.monotonic() + seconds
+        while (began := time.monotonic()) < end:
+            await client.send(message)
+            await client.recv()
+            found.append((time.monotonic() - began) * 1000)
+    return found
+
+
 async def posts(
     port: int, path: str, ids: Sequence[str], seconds: float, pid: int, headers: Callable[[str], str]
 ) -> Measured:
@@ -193,11 +207,12 @@ def freshet() -> Iterator[tuple[int, int]]:
         yield server.pid, server.port
 
 
-async def measure_freshet(clients: int, seconds: float) -> dict[str, Measured]:
+async def measure_freshet(clients: int, seconds: float, waits: dict[str, list[float]]) -> dict[str, Measured]:
     found = {}
     with freshet() as (pid, port):
         url, stack = f"ws://{HOST}:{port}/dev", list[ClientConnection]()
         for action in ("python", "thread", "process", "http"):
+            waits.setdefault(action, []).extend(await latency(url, action, seconds / 2))
             found[action] = await messages(url, action, clients, seconds, pid)
         ids = await ids_of(url, "event", clients, stack)
         found["post, signed"] = await posts(port, "/dev", ids, seconds, pid, signed(port))
@@ -235,8 +250,9 @@ def main() -> None:
     parser.add_argument("--serverless", type=Path, help="a folder with the npm packages")
     options = parser.parse_args()
     found: dict[str, list[Measured]] = {}
+    waits: dict[str, list[float]] = {}
     for _ in range(options.rounds):
-        for name, measured in asyncio.run(measure_freshet(options.clients, options.seconds)).items():
+        for name, measured in asyncio.run(measure_freshet(options.clients, options.seconds, waits)).items():
             found.setdefault(NAMES[name], []).append(measured)
         if options.serverless:
             work = measure_serverless(options.serverless, options.clients, options.seconds)
@@ -248,6 +264,13 @@ def main() -> None:
         "| | us CPU of the server for one | of a core, a second | as it ran, a second |",
         "|---|---|---|---|",
         *(row(name, rounds) for name, rounds in found.items()),
+        "",
+        "Until the answer, one message at a time, median and 99th percentile: "
+        + "; ".join(
+            f"{name} {statistics.median(each):.2f} and {sorted(each)[len(each) * 99 // 100]:.2f} ms"
+            for name, each in waits.items()
+        )
+        + ".",
     ]
     print("\n".join(lines))
     if options.write:
