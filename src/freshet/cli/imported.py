@@ -39,7 +39,7 @@ def _json(text: str, path: str) -> Any:
 def _yaml(text: str, path: str) -> Any:
     """With the functions of CloudFormation as they are in JSON: `!Ref x` is `{"Ref": "x"}`."""
     if find_spec("yaml") is None:
-        raise ConfigError(path, "this needs PyYAML: pip install 'freshet[gateway]'")
+        raise ConfigError(path, "this needs a package: pip install pyyaml")
     import yaml
 
     class Loader(yaml.SafeLoader):

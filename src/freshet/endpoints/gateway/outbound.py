@@ -46,7 +46,7 @@ class HttpBackEnd(Integration):
         self._options = options
         self._keys = keys
         self._clock = clock
-        self._httpx = httpx_for("gateway.routes[].url", "gateway")
+        self._httpx = httpx_for("gateway.routes[].url")
         self._http: AsyncClient | None = None
 
     async def start(self) -> None:
