@@ -20,7 +20,6 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.connections import ConnectionInfo, ConnectionReply, ConnectionRequest, Connections, Deed
 from freshet.observe.logs import BoundedLog
 from freshet.policy.sigv4 import SignatureRefused, SignatureVerifier
-from freshet.transports.stream import read_body
 
 bounded_log = BoundedLog(logging.getLogger("freshet.gateway"))
 
@@ -70,7 +69,7 @@ class GatewayManagement:
             return _error(404, "there is no such stage: see the options of [gateway]")
         limit = self._connections.post_size
         batch = "id" not in parameters
-        body = await read_body(receive, limit * 2 + ROOM if batch else limit)
+        body = await self._connections.read_body(receive, limit * 2 + ROOM if batch else limit)
         if body is None:
             return _error(413, f"at most {limit} bytes may be sent at once, see gateway.message_size")
         try:

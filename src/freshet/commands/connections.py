@@ -96,6 +96,7 @@ class Connections:
         self.open = False
         self.stage = ""
         self.post_size = 0
+        self.read_body = dispatcher.read_body
         self._node = node
         self._here: dict[str, Session] = {}
         self._part = bytes.fromhex(node.id)[:NODE]

@@ -68,7 +68,7 @@ class GatewaySession(Session):
         """Bytes that are no UTF-8 go as a binary message."""
         if self.closing:
             return HTTPStatus.GONE
-        if self.outbox.first is not None and self.outbox.waiting() + len(data) > self.outbox.limit:
+        if self.outbox.first is not None and self.outbox.waiting + len(data) > self.outbox.limit:
             self.outbox.wake()
             if self.outbox.first is not None:
                 return HTTPStatus.TOO_MANY_REQUESTS
