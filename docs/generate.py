@@ -18,8 +18,8 @@ import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
 from freshet.endpoints.socketio.namespaces import Namespace
-from freshet.wiring.sync_calls import SyncCalls
 from freshet.testing import gateway
+from freshet.wiring.sync_calls import SyncCalls
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
 

@@ -120,20 +120,18 @@ class Freshet(LiveCalls):
         self._hooks, self._rules = node.hooks, node.rules
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
-        dispatcher = _dispatcher(node, rights)
+        self._dispatcher = dispatcher = _dispatcher(node, rights)
         self._rooms.offer_calls(dispatcher.policies)
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
-        self._dispatcher = dispatcher
-        key = api_key or api_key_of(config, environment)
         routes = Routes(
             dispatcher,
             server,
             self._namespaces,
             tokens,
             environment=environment,
-            api_key=key,
+            api_key=api_key or api_key_of(config, environment),
             beside=partial(beside, clock=clock),
             dev=dev,
         )
