@@ -18,6 +18,7 @@ import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
 from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.testing import gateway
 from freshet.wiring.sync_calls import SyncCalls
 
 LINE = 88  # characters of a signature before it gets a line for each parameter
@@ -63,6 +64,10 @@ TABLES = {
     "metrics": "`[metrics]`",
     "admin": "`[admin]`",
     "webhooks": "`[webhooks]`",
+    "gateway": "`[gateway]`",
+    "gateway.routes[]": "`[[gateway.routes]]`",
+    "gateway.authorizer": "`[gateway.authorizer]`",
+    "gateway.keys[]": "`[[gateway.keys]]`",
     "channels[]": "`[[channels]]`",
     "channels[].state": "`state` of a channel",
     "limits": "`[limits]`",
@@ -84,6 +89,10 @@ ABOUT_TABLES = {
     "metrics": config.Metrics.__doc__,
     "admin": config.Admin.__doc__,
     "webhooks": config.Webhooks.__doc__,
+    "gateway": config.GatewayOptions.__doc__,
+    "gateway.routes[]": config.GatewayRoute.__doc__,
+    "gateway.authorizer": config.GatewayAuthorizer.__doc__,
+    "gateway.keys[]": config.GatewayKey.__doc__,
     "channels[]": config.ChannelConfig.__doc__,
     "channels[].state": config.State.__doc__,
     "limits": config.Limits.__doc__,
@@ -231,6 +240,17 @@ server API of Centrifugo, so that the clients for it work too. `cent` for Python
 
 # What is shown of a class that has more for the inside of Freshet than for its users.
 MEMBERS: dict[str, tuple[str, ...]] = {
+    "Gateway": (
+        "route",
+        "handler",
+        "authorizer",
+        "post",
+        "post_all",
+        "get",
+        "delete",
+        "subscribe",
+        "unsubscribe",
+    ),
     "Namespace": ("on_connect", "on_disconnect", "on", "emit"),
     "Session": ("claims", "join", "leave", "disconnect"),
     "SocketSession": ("emit", "call"),
@@ -252,6 +272,11 @@ def python() -> str:
     for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.ClientEvent, testing.ManualClock):
         name = f"testing.{kind.__name__}"
         parts += [f"## {name}", *_class(name, kind)]
+    about, _, prose = (gateway.__doc__ or "").partition("\n\n")
+    parts += ["## freshet.testing.gateway", about, _prose(prose)]
+    for client in (gateway.GatewayClient, gateway.HandshakeRefused, gateway.ConnectionClosed):
+        name = f"testing.gateway.{client.__name__}"
+        parts += [f"## {name}", *_class(name, client)]
     return "\n\n".join(parts)
 
 

@@ -22,6 +22,7 @@ IMPORT_NAMES = {
     "prometheus-client": "prometheus_client",
     "protobuf": "google",
     "pyjwt": "jwt",
+    "pyyaml": "yaml",
 }
 IO = frozenset(
     {"asyncio", "http.client", "http.server", "select", "selectors", "socket", "ssl", "threading", "urllib.request"}

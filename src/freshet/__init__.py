@@ -1,7 +1,10 @@
 """Freshet, the real-time server for Python."""
 
 from freshet.app import Freshet
+from freshet.commands.connections import ConnectionInfo
 from freshet.config import Config
+from freshet.endpoints.gateway.connection import Connection
+from freshet.endpoints.gateway.gateway import Gateway, Gone
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import (
     ConfigError,
@@ -30,10 +33,14 @@ __all__ = [
     "ClientInfo",
     "Config",
     "ConfigError",
+    "Connection",
+    "ConnectionInfo",
     "Disconnect",
     "EngineUnavailable",
     "Freshet",
     "FreshetError",
+    "Gateway",
+    "Gone",
     "Handshake",
     "History",
     "HttpRequest",

@@ -21,11 +21,13 @@ from freshet.config import (
     api_key_of,
     channel_config,
     develop,
+    gateway_options,
     load,
     secret_of,
     variables,
     webhook_secrets_of,
 )
+from freshet.endpoints.gateway.gateway import Gateway
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.memory import MemoryEngine
@@ -118,16 +120,14 @@ class Freshet(LiveCalls):
         self._hooks, self._rules = node.hooks, node.rules
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
-        dispatcher = _dispatcher(node, rights)
+        self._dispatcher = dispatcher = _dispatcher(node, rights)
         self._rooms.offer_calls(dispatcher.policies)
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
-        self._dispatcher = dispatcher
-        key = api_key or api_key_of(config, environment)
-        made = partial(beside, clock=clock)
+        key, made = api_key or api_key_of(config, environment), partial(beside, clock=clock)
         routes = Routes(dispatcher, server, self._namespaces, tokens, environment, api_key=key, beside=made, dev=dev)
-        self._router = routes.app(self._answer)
+        self._router, self._gateway = routes.app(self._answer), routes.gateway
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -239,6 +239,15 @@ class Freshet(LiveCalls):
         Raises ValueError for what cannot be a name.
         """
         return self._namespaces.add(name, recovery)
+
+    def gateway(self, **options: Any) -> Gateway:
+        """The WebSocket API as AWS API Gateway has it, at `/{stage}`, where routes are registered; see there.
+
+        The options are those of `[gateway]`. Raises ConfigError.
+        """
+        if options:
+            self._gateway.configure(gateway_options(self.config, options))
+        return self._gateway
 
     def token(
         self,

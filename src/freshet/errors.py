@@ -113,9 +113,12 @@ class Disconnect(FreshetError):
 
     code: one of the constructors below, or 4000-4999 for applications.
     reason: up to 123 bytes of UTF-8; goes to the client as it is.
+    client_code: with what the client closed its WebSocket, if it did: 1005 for no code, 1006 when it was cut off.
 
     Raises ValueError for a code with which no WebSocket can close: its client would stay, or take it for a broken line.
     """
+
+    client_code: int = 0
 
     def __init__(self, code: int, reason: str) -> None:
         if not is_close_code(code):
@@ -201,6 +204,13 @@ class Disconnect(FreshetError):
     @classmethod
     def too_many_errors(cls) -> Self:
         return cls(3509, "too many errors")
+
+
+def closed_by_client(code: int | None) -> Disconnect:
+    """RFC 6455, 7.1.5. code: of the client's Close frame; None: it had none."""
+    why = Disconnect.normal()
+    why.client_code = 1005 if code is None else code
+    return why
 
 
 class ConfigError(FreshetError):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
 from freshet.model.commands import Command as AnyCommand
@@ -79,6 +80,8 @@ EVENTS: list[Event] = [
     Disconnected(3001, "shutdown"),
     Acknowledged(1, [b"\xff", None, "two\nlines"]),
     Heartbeat(),
+    Posted(b"as it is"),
+    Posted(b"\x00\xff", binary=True),
 ]
 
 

@@ -170,6 +170,7 @@ WAYS = {
     "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
     "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
+    "gateway, WebSocket": Way("WEBSOCKET", lambda it: f"/dev?token={it}", _echoed, messages=lambda it: ["1"]),
     "emulation": Way(
         "POST", lambda it: "/emulation", _known, body=lambda it: b'{"node":"n","session":"s","data":""}', hooks=False
     ),
@@ -244,6 +245,7 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     def look(session: object, request: Handshake) -> None:
         cookies.append(request.headers.get("cookie"))
 
+    live.gateway(stage="dev", routes=[{"key": "$default", "mock": "1", "response": True}])
     async with live.lifespan():
         own = {"host": HOST, "cookie": COOKIE, **way.headers(token), **sign.headers}
         found = await visit(live, way, token, own)

@@ -1,9 +1,9 @@
 """All that is fuzzed."""
 
-from tests.fuzz import brokers, codec, credentials, protocols, requests, tokens, webhooks, wire
+from tests.fuzz import brokers, codec, credentials, gateway, protocols, requests, tokens, webhooks, wire
 
 TARGETS = [
     target
-    for module in (codec, protocols, tokens, credentials, brokers, wire, requests, webhooks)
+    for module in (codec, protocols, tokens, credentials, brokers, wire, requests, webhooks, gateway)
     for target in module.TARGETS
 ]

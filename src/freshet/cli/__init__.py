@@ -14,6 +14,7 @@ from freshet.cli.check import check
 from freshet.cli.console import fail
 from freshet.cli.demo import demo
 from freshet.cli.doctor import doctor
+from freshet.cli.gateway import gateway
 from freshet.cli.init import init
 from freshet.cli.publish import publish
 from freshet.cli.revoke import revoke
@@ -60,6 +61,9 @@ def options(
 
 for command in (init, serve, demo, publish, tail, top, check, doctor, cert, token, revoke, version):
     app.command()(command)
+
+
+app.add_typer(gateway)
 
 
 def main() -> None:

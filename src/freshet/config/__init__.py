@@ -1,6 +1,7 @@
 """The options of a server, how they are read, and how a mistake in them is explained."""
 
 from freshet.config.dotenv import variables
+from freshet.config.gateway import GatewayAuthorizer, GatewayIntegration, GatewayKey, GatewayOptions, GatewayRoute
 from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.config.options import (
@@ -29,6 +30,8 @@ from freshet.config.reading import (
     api_key_of,
     channel_config,
     develop,
+    gateway_keys_of,
+    gateway_options,
     load,
     metrics_key_of,
     parse,
@@ -52,6 +55,11 @@ __all__ = [
     "ChannelOptions",
     "Config",
     "HealthLimits",
+    "GatewayAuthorizer",
+    "GatewayIntegration",
+    "GatewayKey",
+    "GatewayOptions",
+    "GatewayRoute",
     "Http",
     "Internal",
     "Limits",
@@ -72,6 +80,8 @@ __all__ = [
     "channel_config",
     "check_options",
     "develop",
+    "gateway_keys_of",
+    "gateway_options",
     "load",
     "metrics_key_of",
     "parse",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from freshet.config.gateway import GatewayOptions
 from freshet.config.limits import KIB, MIB, Limits, Rates
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.errors import ConfigError
@@ -434,6 +435,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rates: Rates = Rates()
     timing: Timing = Timing()
     rooms: Rooms = Rooms()
+    gateway: GatewayOptions = GatewayOptions()
     http: Http = Http()
     tls: Tls = Tls()
     internal: Internal = Internal()

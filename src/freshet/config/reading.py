@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from freshet.config.gateway import GatewayOptions
 from freshet.config.options import MINUTES, ChannelConfig, Config, Timing, Tls, check_options
 from freshet.config.shapes import allowed, bare, explain, paths, refuse_unknown, type_at
 from freshet.errors import ConfigError
@@ -45,6 +46,7 @@ def load(
     secrets = {config.tokens.secret_env, config.api.key_env, config.metrics.key_env, config.webhooks.secret_env}
     secrets.add(config.admin.key_env)
     secrets |= {key.secret_env for key in config.tokens.keys if key.secret_env}
+    secrets |= {key.secret_env for key in config.gateway.keys if key.secret_env}
     for name in unknown:
         if name not in secrets:
             where = name.removeprefix(PREFIX).lower().replace("__", ".")
@@ -129,6 +131,22 @@ def metrics_key_of(config: Config, environment: Mapping[str, str] = os.environ) 
 def admin_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The key of the admin page itself, or from the environment variable that is named for it."""
     return _key(config.admin.key or environment.get(config.admin.key_env))
+
+
+def gateway_keys_of(config: Config, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The secrets of the keys that sign calls of `@connections`, by the keys' ids. Raises ConfigError."""
+    found = {}
+    for index, key in enumerate(config.gateway.keys):
+        secret = key.secret or (environment.get(key.secret_env) if key.secret_env else None)
+        if not secret:
+            raise ConfigError(f"gateway.keys[{index}]", "expected secret, or secret_env and that variable")
+        found[key.id] = secret
+    return found
+
+
+def gateway_options(config: Config, options: Mapping[str, Any]) -> GatewayOptions:
+    """Those of the configuration, but for some. Raises ConfigError."""
+    return _convert({**msgspec.to_builtins(config.gateway), **options}, GatewayOptions)
 
 
 def _key(given: str | None) -> str | None:

@@ -77,6 +77,11 @@ class Hook:
         name = first[positional.index("data")] if "data" in positional else "data"
         self._data = self._type_of(function, name)
 
+    @property
+    def asks(self) -> frozenset[str]:
+        """What it asks for by name."""
+        return self._named
+
     def _type_of(self, function: Function, name: str) -> Any:
         """The type of one parameter; what other parameters are typed with need not be there when this runs."""
         real = inspect.unwrap(function)

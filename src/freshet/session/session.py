@@ -88,6 +88,10 @@ class Carried(Protocol):
         """What the client may send at once."""
 
     @property
+    def largest_frame(self) -> int:
+        """Bytes of one frame of it."""
+
+    @property
     def backlog_full(self) -> bool: ...
 
     def open(self) -> None: ...
@@ -239,6 +243,10 @@ class Session:
     @property
     def largest(self) -> Bound:
         return self.host.limits.frame if self.dialect.batches else self.host.limits.message
+
+    @property
+    def largest_frame(self) -> int:
+        return self.largest.size
 
     def do(self, commands: Iterable[Command], *, heavy: bool = False) -> None:
         """Run the commands of a frame, behind those that came before. heavy: too large for others to wait behind it."""

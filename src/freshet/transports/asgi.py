@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from freshet.dialects.base import HEARTBEAT
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
@@ -18,6 +18,7 @@ from freshet.session.session import Carried
 
 KIB = 1024
 AT_ONCE = 64  # messages of one client before others have their turn
+CUT_OFF = 1006  # RFC 6455, 7.1.5: the connection was lost
 ALLOWANCE = 64  # messages that a client may send before its rate is looked at; each KiB counts as one
 
 Message = MutableMapping[str, Any]
@@ -30,6 +31,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
     reader = asyncio.current_task()
     assert reader is not None
     shell = _Shell(session, send, reader)
+    code: int | None = CUT_OFF
     try:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -37,6 +39,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
         session.open()
         while (message := await receive())["type"] == "websocket.receive":
             await shell.receive(message)
+        code = message.get("code")
     except asyncio.CancelledError:
         why = shell.close_reason
         if why is None:
@@ -45,7 +48,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
         await send({"type": "websocket.close", "code": why.code, "reason": why.reason})
     finally:
         shell.stop()
-        session.end(Disconnect.normal())
+        session.end(closed_by_client(code))
 
 
 class _Shell:

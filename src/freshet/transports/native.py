@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from math import inf
 
-from freshet.errors import Disconnect
+from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
@@ -37,6 +37,7 @@ EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 KIB = 1024
 AT_ONCE = 64  # frames of one client before others have their turn
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
+CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
 Takeover = Callable[[Carried, str | None], None]
@@ -83,7 +84,9 @@ class SessionSocket(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         self._deflate = deflate
-        self._decoder = Decoder(_limits(session.largest.size, session.host.limits.fragments), deflate=deflate)
+        self._decoder = Decoder(
+            _limits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
+        )
         self._paused = False  # the transport takes no more for now
         self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
@@ -263,7 +266,7 @@ class SessionSocket(asyncio.Protocol):
             # RFC 6455, 5.5.1: "When sending a Close frame in response, the endpoint typically echos the status code
             # it received."
             self._write(encode(Opcode.CLOSE, close_payload(code, "") if code is not None else b""))
-            self._session.end(Disconnect.normal())
+            self._session.end(closed_by_client(code))
         self._shut()
 
     def _fail(self, error: ProtocolError) -> None:
@@ -326,7 +329,7 @@ class SessionSocket(asyncio.Protocol):
             self._lobby.leave(self)
         self._session.outbox.attach(_detached)
         self._session.host.wheel.cancel(self)
-        self._session.end(Disconnect.normal())
+        self._session.end(closed_by_client(CUT_OFF))
 
 
 def _descriptor(transport: asyncio.Transport) -> int:
@@ -341,9 +344,10 @@ def _detached() -> None:
     """There is no transport any more."""
 
 
-_shared: dict[tuple[int, int], MessageLimits] = {}
+_shared: dict[tuple[int, int, int], MessageLimits] = {}
 
 
-def _limits(message: int, fragments: int) -> MessageLimits:
+def _limits(frame: int, message: int, fragments: int) -> MessageLimits:
     """One object for all clients of a configuration."""
-    return _shared.setdefault((message, fragments), MessageLimits(frame=message, message=message, fragments=fragments))
+    limits = MessageLimits(frame=frame, message=message, fragments=fragments)
+    return _shared.setdefault((frame, message, fragments), limits)

@@ -7,14 +7,17 @@ import msgspec
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from freshet.api.gateway_management import GatewayManagement
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
-from freshet.config import Config, admin_key_of, metrics_key_of
+from freshet.config import Config, admin_key_of, gateway_keys_of, metrics_key_of
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.endpoints.centrifuge import WebSocketEndpoint
+from freshet.endpoints.gateway.endpoint import GatewayEndpoint
+from freshet.endpoints.gateway.gateway import gateway_of
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
@@ -28,6 +31,7 @@ from freshet.ops.statsd import StatsdExporter
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
+from freshet.policy.sigv4 import verifier_of
 from freshet.runtime.admission import Admission
 from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
 
@@ -64,6 +68,7 @@ class Routes:
         self._environment = environment
         self._api_key = api_key
         self._dev = dev
+        self.gateway = gateway_of(dispatcher, environment, dev=dev)
 
     def app(self, answer: Answer) -> ASGIApp:
         """What answers all that comes where clients come. answer: stands before whatever comes elsewhere."""
@@ -84,6 +89,9 @@ class Routes:
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+        clients += GatewayEndpoint(opening, dispatcher, self.gateway).routes
+        verifier = verifier_of(gateway_keys_of(config, environment), node.clock)
+        clients += GatewayManagement(self.gateway.connections, verifier, dev=dev).routes
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         operators += self._admin(admin_key_of(config, environment))
         if config.tls.certificate and server.tls is None:  # the command line comes first

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge, portions
 from freshet.dialects.centrifuge.messages import KINDS
+from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
 from freshet.model.commands import Call, Connect, Declined, Ping, Pong, Publish, Send, Subscribe
@@ -25,7 +26,7 @@ from tests.contracts.dialect import DEEP, EVENTS, HOSTILE
 from tests.dialects.centrifuge.official import JSON_VALUES, without_empty
 from tests.tools.json_texts import json_texts
 
-IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected)]
+IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected | Posted)]
 COMMANDS = [
     b'{"id":1,"connect":{"token":"t","data":{"a":[1]},"subs":{"a":{"recover":true,"epoch":"e","offset":3}}}}',
     b'{"id":2,"subscribe":{"channel":"a","recover":true,"epoch":"e","offset":7,"flag":3}}',

@@ -15,6 +15,7 @@ from freshet.dialects.centrifuge import client_pb2
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.centrifuge.messages import PUSHES, READ, REJECT_UNRECOVERED, REPLIES, UINT32
 from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
+from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
 from freshet.model.commands import (
@@ -63,7 +64,7 @@ from tests.dialects.centrifuge.official import (
 
 JSON, PROTOBUF = Centrifuge(), CentrifugeProtobuf()
 ENCODINGS = {"json": (JSON, json_of), "protobuf": (PROTOBUF, protobuf_of)}
-IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected)]
+IN_PROTOCOL = [event for event in EVENTS if not isinstance(event, Acknowledged | Emitted | NamespaceConnected | Posted)]
 
 FILTER = {"op": "and", "nodes": [{"key": "a", "cmp": "in", "vals": ["1", "2"]}, {"key": "b", "cmp": "gt", "val": "5"}]}
 AS_TAG_FILTER = TagFilter(
@@ -272,7 +273,9 @@ def test_an_event_is_the_same_in_both_encodings(event: Event) -> None:
     assert as_json or isinstance(event, Heartbeat)
 
 
-@pytest.mark.parametrize("event", [Emitted("e", [1], 1), Acknowledged(1, [])], ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize(
+    "event", [Emitted("e", [1], 1), Acknowledged(1, []), Posted(b"")], ids=lambda event: type(event).__name__
+)
 def test_events_of_another_protocol_are_left_out(encoding: Any, event: Event) -> None:
     assert encoding[0].encode(event) is None
 

@@ -285,6 +285,10 @@ class EngineWebSocket:
         return self.host.limits.packet
 
     @property
+    def largest_frame(self) -> int:
+        return self.largest.size
+
+    @property
     def connected(self) -> bool:
         return self._session.messages.settled
 

@@ -110,6 +110,10 @@ class WebSocketProxy:
     def largest(self) -> Bound:
         return self.host.limits.packet
 
+    @property
+    def largest_frame(self) -> int:
+        return self.largest.size
+
     async def find(self) -> bool:
         """Whether the other node has the session, which then waits for the probe."""
         try:

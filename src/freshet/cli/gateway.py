@@ -1,0 +1,49 @@
+"""`freshet gateway`: what goes from AWS's descriptions of a WebSocket API to `[gateway]`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freshet.cli.console import err, fail
+from freshet.cli.imported import read
+from freshet.errors import ConfigError
+
+gateway = typer.Typer(
+    name="gateway", no_args_is_help=True, help="WebSocket APIs of AWS API Gateway.", pretty_exceptions_enable=False
+)
+
+
+@gateway.callback()
+def commands() -> None:
+    """WebSocket APIs of AWS API Gateway."""
+
+
+@gateway.command("import")
+def import_(
+    template: Annotated[Path, typer.Argument(help="template.yaml (SAM, CloudFormation), or serverless.yml.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The TOML file to write. Default: the console.")
+    ] = None,
+) -> None:
+    """Read the routes, integrations and the authorizer of a WebSocket API, and write them as `[gateway]`.
+
+    What it cannot do is said on the way, and in the file.
+
+    [bold]Examples[/bold]
+
+      freshet gateway import template.yaml --output freshet.toml
+    """
+    try:
+        imported = read(template)
+    except ConfigError as error:
+        fail(str(error), f"{template} was not read.")
+    text = imported.toml()
+    if output is None:
+        typer.echo(text, nl=False)
+    elif output.exists():
+        fail(f"{output} is there already, and is left as it is.")
+    else:
+        output.write_text(text)
+    for note in imported.notes:
+        err.print(f"not taken over: {note}", markup=False, highlight=False)

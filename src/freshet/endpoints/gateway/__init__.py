@@ -1,0 +1,1 @@
+"""WebSocket APIs as AWS API Gateway has them: routes, integrations, events, `@connections`."""

@@ -1,0 +1,144 @@
+"""`$disconnect` once for each connection, though its client, or its whole node, is killed."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.tools.patience import seconds, wait_until
+from tests.tools.redis import redis
+from tests.tools.serving import Server
+
+APP = """
+import json, os
+from freshet import Freshet
+live = Freshet.from_config("freshet.toml")
+gateway = live.gateway()
+
+def note(kind, connection, **more):
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(json.dumps([kind, connection.id, more]) + "\\n")
+
+@gateway.route("$connect")
+def connect(connection):
+    note("connect", connection)
+
+@gateway.route("$disconnect")
+def disconnect(connection, event, code):
+    note("disconnect", connection, code=code, ip=event["requestContext"]["identity"]["sourceIp"])
+
+@gateway.route("id")
+def id(connection, data):
+    return connection.id
+"""
+CLIENT = """
+import sys
+from websockets.sync.client import connect
+with connect(sys.argv[1]) as socket:
+    socket.send('{"action":"id"}')
+    print(socket.recv(), flush=True)
+    socket.recv()
+"""
+
+Serve = Callable[..., Server]
+
+
+class Place:
+    """Nodes that share a Redis, and what their routes noted."""
+
+    def __init__(self, folder: Path, serve: Serve, url: str) -> None:
+        self._folder = folder
+        self._serve = serve
+        (folder / "app.py").write_text(APP)
+        options = f'engine = "{url}"\n[tokens]\nanonymous = true\n[gateway]\nstage = "dev"\nlease = 1.5\n'
+        (folder / "freshet.toml").write_text(options)
+
+    def node(self) -> Server:
+        return self._serve("app:live", cwd=self._folder, env={"NOTES": str(self._folder / "notes")})
+
+    def noted(self, kind: str) -> list[tuple[str, dict[str, object]]]:
+        lines = [json.loads(line) for line in (self._folder / "notes").read_text().splitlines()]
+        return [(id, more) for noted, id, more in lines if noted == kind]
+
+    def gone(self, count: int) -> Counter[str]:
+        wait_until(lambda: len(self.noted("disconnect")) >= count, 20, f"{count} times $disconnect")
+        return Counter(id for id, _ in self.noted("disconnect"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, serve: Serve) -> Iterator[Place]:
+    with redis() as server:
+        yield Place(tmp_path, serve, server.url)
+
+
+def clients(server: Server, count: int) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen([sys.executable, "-c", CLIENT, server.ws("/dev")], stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+
+
+def ids(started: list[subprocess.Popen[str]]) -> list[str]:
+    return [each.stdout.readline().strip() for each in started if each.stdout is not None]
+
+
+def end(started: list[subprocess.Popen[str]]) -> None:
+    for each in started:
+        each.kill()
+        each.wait(seconds(10))
+        if each.stdout is not None:
+            each.stdout.close()
+
+
+def test_a_client_that_is_killed_leaves_once(place: Place) -> None:
+    server = place.node()
+    started = clients(server, 2)
+    try:
+        known = ids(started)
+        started[0].kill()
+        assert place.gone(1) == {known[0]: 1}
+        assert place.noted("disconnect")[0][1] == {"code": 1006, "ip": "127.0.0.1"}
+    finally:
+        end(started)
+    assert place.gone(2) == dict.fromkeys(known, 1)
+
+
+def test_of_a_node_that_is_killed_another_tells_once_for_each(place: Place) -> None:
+    dying, *others = (place.node() for _ in range(3))
+    started = clients(dying, 3)
+    try:
+        known = ids(started)
+        with connect(others[0].ws("/dev")) as stays:
+            stays.send('{"action":"id"}')
+            own = str(stays.recv(timeout=seconds(5)))
+            dying.kill()
+            assert place.gone(3) == dict.fromkeys(known, 1)
+            late = place.node()  # who comes now knows nothing of them
+            with connect(late.ws("/dev")):
+                pass
+            assert place.gone(4)[own] == 0
+            stays.send('{"action":"id"}')
+            assert stays.recv(timeout=seconds(5)) == own
+    finally:
+        end(started)
+    assert set(place.gone(5).values()) == {1}
+
+
+def test_a_node_that_stops_tells_for_all_its_clients_itself(place: Place) -> None:
+    stopping, other = place.node(), place.node()
+    started = clients(stopping, 3)
+    try:
+        known = ids(started)
+        stopping.stop()
+        assert place.gone(3) == dict.fromkeys(known, 1)
+        assert {more["code"] for _, more in place.noted("disconnect")} == {1001}
+        with connect(other.ws("/dev")):
+            pass
+        assert set(place.gone(4).values()) == {1}
+    finally:
+        end(started)
