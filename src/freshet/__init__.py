@@ -17,11 +17,14 @@ from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.rooms.room import Room, RoomSession
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
+from freshet.runs.messages import RunState
+from freshet.runs.run import Approval, Run
 from freshet.session.session import Session
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
     "Channel",
     "ClientInfo",
     "Config",
@@ -38,6 +41,8 @@ __all__ = [
     "Refusal",
     "Room",
     "RoomSession",
+    "Run",
+    "RunState",
     "Session",
     "SocketSession",
     "StoreUnavailable",

@@ -19,7 +19,6 @@ from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
 from freshet.backends import engine_of, store_of
-from freshet.commands.calls import Calls
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import (
@@ -54,6 +53,8 @@ from freshet.rooms.rule import RoomRule
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
+from freshet.runs.calls import RunCalls
+from freshet.runs.runs import NodeRuns
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.portal import Portal
@@ -81,8 +82,8 @@ class SyncCalls:
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect`, `revoke`, `refresh` and `drain`, for whatever runs in a thread of the same process: a
-    plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
+    `unsubscribe`, `disconnect`, `revoke`, `refresh`, `drain`, `start`, `stop`, `answer`, `steer` and `messages`, for
+    whatever runs in a thread of the same process: a plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
     the same name does, and blocks its thread meanwhile.
 
     Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
@@ -103,9 +104,14 @@ class SyncCalls:
         self.revoke = portal.blocking(live.revoke)
         self.refresh = portal.blocking(live.refresh)
         self.drain = portal.blocking(live.drain)
+        self.start = portal.blocking(live.start)
+        self.stop = portal.blocking(live.stop)
+        self.answer = portal.blocking(live.answer)
+        self.steer = portal.blocking(live.steer)
+        self.messages = portal.blocking(live.messages)
 
 
-class Freshet(Calls):
+class Freshet(RunCalls):
     """The real-time server as an ASGI application.
 
     What it does for the application, from `publish` to `drain`, may be awaited in any event loop, and is done in the
@@ -141,6 +147,7 @@ class Freshet(Calls):
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine, tokens, clock, webhooks)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
+        self._runs = NodeRuns(node)
         self._hooks, self._rules = node.hooks, node.rules
         rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
         personal = config.personal_channels

@@ -171,7 +171,9 @@ def _mute_websocket(server: Server, channel: str) -> Iterator[str]:
 
 
 def _snapshots(heard: dict[str, Heard]) -> dict[str, Snapshot]:
-    return {name: Snapshot(list(it.data), it.there, it.lost, list(it.errors), list(it.why)) for name, it in heard.items()}
+    return {
+        name: Snapshot(list(it.data), it.there, it.lost, list(it.errors), list(it.why)) for name, it in heard.items()
+    }
 
 
 @pytest.mark.parametrize("client", CLIENTS)

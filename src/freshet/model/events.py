@@ -36,6 +36,7 @@ class Subscribed(Event, frozen=True):
         be replayed, and `position` is where the log stands now.
     ttl: seconds until the subscription's token has to be refreshed; None: never.
     delta: after the first one, publications may be the difference to the one before; `publications` too.
+    summed_up: `publications` is one that stands for all up to it: without it the client is nowhere.
     """
 
     channel: str
@@ -47,6 +48,7 @@ class Subscribed(Event, frozen=True):
     ttl: int | None = None
     data: bytes = b""
     delta: bool = False
+    summed_up: bool = False
 
 
 class Connected(Event, frozen=True):

@@ -116,6 +116,8 @@ class PublishOptions(msgspec.Struct, frozen=True):
     history: how long the log keeps it; None: the channel has no log.
     idempotency_key: a second publication with the same key in the same channel within 5 minutes is not made; its answer
         is the position of the first.
+    after: it is appended only if the log stands exactly there, otherwise `PositionConflict` is raised; None: wherever
+        it stands. With a history alone, and without a key.
     """
 
     kind: Kind = Kind.JSON
@@ -123,6 +125,7 @@ class PublishOptions(msgspec.Struct, frozen=True):
     tags: dict[str, str] | None = None
     info: ClientInfo | None = None
     idempotency_key: str | None = None
+    after: Position | None = None
 
 
 Claims: TypeAlias = dict[str, Any]
