@@ -23,17 +23,22 @@ METHODS = sorted(
     name for name, method in inspect.getmembers(Freshet) if inspect.iscoroutinefunction(method) and name[0] != "_"
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "answer": ("chat:1", "nothing"),
     "broadcast": (["a", "b"], 1),
     "channels": (),
     "disconnect": ("alice",),
     "drain": (),
     "emit": ("price", 1),
     "history": ("a",),
+    "messages": ("chat:1",),
     "presence": ("a",),
     "publish": ("a", 1),
     "refresh": ("alice",),
     "remove_history": ("a",),
     "revoke": ("nobody",),
+    "start": ("chat:1", 1),
+    "steer": ("chat:1", 1),
+    "stop": ("chat:1",),
     "subscribe": ("alice", "a"),
     "unsubscribe": ("alice", "a"),
 }

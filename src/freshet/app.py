@@ -82,9 +82,10 @@ class SyncCalls:
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect`, `revoke`, `refresh`, `drain`, `start`, `stop`, `answer`, `steer` and `messages`, for
-    whatever runs in a thread of the same process: a plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
-    the same name does, and blocks its thread meanwhile.
+    `unsubscribe`, `disconnect`, `revoke`, `refresh`, `drain`, and of runs `start`, `stop`, `answer`, `steer` and
+    `messages`, for whatever runs in a thread of the same process: a plain `def` endpoint of FastAPI, a Django view, a
+    task of Celery. Each takes, answers and raises what the method of the same name does, and blocks its thread
+    meanwhile.
 
     Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
     for itself: there, and in hooks, write `await live.publish(...)`.

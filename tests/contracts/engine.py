@@ -403,7 +403,10 @@ async def test_what_names_the_position_before_it_is_appended_there_or_not_at_all
         with pytest.raises(PositionConflict):
             await engine.publish("a", b"no", PublishOptions(history=KEEP, after=elsewhere))
     assert await engine.publish("a", b"2", PublishOptions(history=KEEP, after=first)) == Position(start.epoch, 2)
-    assert [event.publication.data for event in await delivered.count(2) if isinstance(event, Published)] == [b"1", b"2"]
+    assert [event.publication.data for event in await delivered.count(2) if isinstance(event, Published)] == [
+        b"1",
+        b"2",
+    ]
     assert [it.data for it in (await engine.history("a", KEEP)).publications] == [b"1", b"2"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from freshet.engines.base import Engine, Lease
 from freshet.model.events import Joined, Left, Published
-from freshet.model.log import NOWHERE, PublishOptions
+from freshet.model.log import NOWHERE, Position, PublishOptions
 from freshet.policy.revocations import Revocation
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered, revoking_over
 from tests.tools.patience import eventually

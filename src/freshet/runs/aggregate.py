@@ -117,7 +117,7 @@ class Aggregate:
             tool.update(state="input-available", input=part["input"])
 
     def _ask(self, part: Part) -> None:
-        more = {name: part[name] for name in ("reason", "isAutomatic", "signature") if name in part}
+        more: Part = {name: part[name] for name in ("reason", "isAutomatic", "signature") if name in part}
         self.tool(part["toolCallId"]).update(state="approval-requested", approval={"id": part["approvalId"], **more})
 
     def _answer(self, part: Part) -> None:

@@ -55,7 +55,7 @@ class RunCalls(Calls):
         """Begin a run; the answer comes as soon as it is in the log, in the state `running` or `queued`.
 
         id: the run's, and its message's; a second start with the same id answers the state of the first. user: who
-        asked. parent: the message that this one follows, for a branch; empty: the last.
+        asked. parent: the run whose message this one follows, for a branch; `-`: none; empty: the last.
 
         Raises Refusal 106 when too many wait or run; EngineUnavailable: nobody knows whether it began, try again with
         the same id.

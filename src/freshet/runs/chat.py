@@ -16,7 +16,7 @@ from freshet.ownership.leases import NotOwner
 from freshet.rules.hooks import Hook
 from freshet.runs.aggregate import Part
 from freshet.runs.log import RunLog
-from freshet.runs.messages import ENDED, RunCommand, RunEvent, RunRecord, RunReply, State
+from freshet.runs.messages import ENDED, ROOT, RunCommand, RunEvent, RunRecord, RunReply, State
 from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.run import Approval, Run
@@ -126,7 +126,8 @@ class Chat:
             self._outside.admit(it.user)
             try:
                 state: State = "running" if begins else "queued"
-                event = RunEvent(it.run, 0, [_first(it.run)], state, it.input, it.user, it.parent, at=self._wall())
+                parent = self._last() if not it.parent else it.parent.removeprefix(ROOT)
+                event = RunEvent(it.run, 0, [_first(it.run)], state, it.input, it.user, parent, at=self._wall())
                 await self._append(event)
             except BaseException:
                 self._outside.leave(it.user)
@@ -135,6 +136,10 @@ class Chat:
             if begins:
                 self._begin(record, self.rule.function)
             return record
+
+    def _last(self) -> str:
+        """The run whose message is the last."""
+        return next(reversed({**self._filed, **self.state.runs}), "")
 
     async def _stop(self, id: str, reason: str) -> Any:
         ids = [record.id for record in self.state.runs.values() if record.state not in ENDED and id in ("", record.id)]
@@ -271,11 +276,9 @@ class Chat:
             await self._log.keep(self.state)
 
     async def history(self, id: str) -> list[Part]:
-        """See `Journal`: down the branch, where runs name what they answer; otherwise all that were before."""
+        """See `Journal`: down the branch."""
         records = {**self._filed, **{key: it for key, it in self.state.runs.items() if it.state in ENDED}}
         parent = self.state.runs[id].parent
-        if not parent:
-            return [message for record in records.values() if not record.parent for message in record.messages()]
         branch: list[RunRecord] = []
         while (record := records.get(parent)) is not None and record not in branch:
             branch.append(record)

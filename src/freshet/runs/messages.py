@@ -15,6 +15,10 @@ TAG, FENCE = "run", "fence"
 """By these a publication is known as one of a run: clients cannot set tags."""
 
 
+ROOT = "-"
+"""As the parent of a run: it follows no message."""
+
+
 class RunEvent(msgspec.Struct, omit_defaults=True):
     """One publication in a run's channel. seq: counts those of the run, from 0. state: if it is another from now on.
 
