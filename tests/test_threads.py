@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Session
+from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Run, Session
 from freshet.config import Config, Timing
 from tests.test_app import http
 from tests.tools.nats import Nats, nats
@@ -98,10 +98,30 @@ async def live() -> AsyncIterator[Freshet]:
         yield live
 
 
+def with_runs(live: Freshet) -> None:
+    @live.run("chat:{chat}")
+    async def wait(run: Run, message: int) -> None:
+        await run.steering(wait=True)
+        await run.write("steered")
+        await run.flush()
+        await asyncio.Event().wait()
+
+
+async def use_runs(call: Call) -> None:
+    assert (await call("start", "chat:1", 1, id="r1")).state == "running"
+    await call("steer", "chat:1", "more")
+    with pytest.raises(Refusal, match="nothing waits"):
+        await call("answer", "chat:1", "nothing")
+    assert (await call("stop", "chat:1")).state == "stopped"
+    question, answer = await call("messages", "chat:1")
+    assert (question["id"], answer["id"]) == ("r1:ask", "r1")
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[Freshet], Call], engine: str) -> None:
     live = Freshet(dev=True, environment={}, config=Config(engine=engine))
     live.channel("bare")
+    with_runs(live)
     called, make = set(), way(live)
 
     def call(name: str, *given: Any, **named: Any) -> Awaitable[Any]:
@@ -129,6 +149,7 @@ async def test_every_method_does_the_same_wherever_it_is_called(way: Callable[[F
         with pytest.raises(Refusal, match="keeps no history") as refusal:
             await call("history", "bare")
         assert refusal.value.code == 108
+        await use_runs(call)
         await call("disconnect", "alice")
         assert (await alice.closed()).code == 3503
         await call("revoke", "alice")

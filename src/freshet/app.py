@@ -32,6 +32,7 @@ from freshet.config import (
     secret_of,
     webhook_secrets_of,
 )
+from freshet.endpoints.ai.routes import ai_routes
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
@@ -182,6 +183,7 @@ class Freshet(RunCalls):
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         health, internal = Health(lambda: node.state), config.internal
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+        clients += ai_routes(opening, dispatcher)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         if config.tls.certificate and server.tls is None:  # the command line comes first
             server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))

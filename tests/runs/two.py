@@ -1,4 +1,4 @@
-"""Two nodes with runs over one engine, in one process: `paused` has a clock that stands, as that of a stopped process."""
+"""Two nodes with runs over one engine, in one process. One whose clock stands is as a process that is paused."""
 
 import itertools
 from collections.abc import AsyncIterator, Callable

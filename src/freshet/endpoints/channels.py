@@ -94,7 +94,7 @@ class ChannelEndpoint:
             # An EventSource comes back with the URL that it has, whose ticket is used. HTML, 9.2.1: "Clients can be
             # told to stop reconnecting using the HTTP 204 No Content response code": its page opens one with another.
             return Response(None, 204, allow)
-        return _refusal(why, allow) if why is not None else None
+        return refusal(why, allow) if why is not None else None
 
     async def _page(
         self,
@@ -124,7 +124,7 @@ class ChannelEndpoint:
         with self._waiting.one(request.client) if wait else nullcontext():
             frames = await stream.collect(session, receive, timeout, enough)
         if isinstance(frames, Disconnect):
-            return _refusal(frames, allow)
+            return refusal(frames, allow)
         first, *live = frames
         page = reader.page
         return _json(page.filled(live[:limit]) if page and live and page.is_empty else first.data, allow)
@@ -151,7 +151,7 @@ class ChannelEndpoint:
             return plain(400, f"{why}.\n", allow)
         session = self._open(ChannelPage(channel, frame), request)
         frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
-        return _refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
+        return refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
 
 
 def _why_no_json(body: bytes) -> str:
@@ -187,7 +187,8 @@ def _json(body: bytes, allow: Mapping[str, str]) -> Response:
     return Response(body, 200, allow, "application/json")
 
 
-def _refusal(why: Disconnect, allow: Mapping[str, str]) -> Response:
+def refusal(why: Disconnect, allow: Mapping[str, str]) -> Response:
+    """The response for a session that ended before it began."""
     status = STATUS.get(why.code, 503 if why.reconnect else 403)
     headers = {**allow, "Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else allow
     return Response(msgspec.json.encode({"code": why.code, "message": why.reason}), status, headers, "application/json")

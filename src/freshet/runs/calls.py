@@ -80,6 +80,6 @@ class RunCalls(Calls):
         """Say something to a run while it runs: see `Run.steering`. Raises Refusal 108 when none runs."""
         return await self._run(self._runs.steer(channel, message, run))
 
-    async def messages(self, channel: str) -> list[dict[str, Any]]:
-        """The messages of a channel with runs, as the AI SDK keeps them; one that still grows is the last."""
-        return await self._run(self._runs.messages(channel))
+    async def messages(self, channel: str, *, run: str = "") -> list[dict[str, Any]]:
+        """The messages that lead to a run's, with it, as the AI SDK keeps them. run: empty: the one that began last."""
+        return await self._run(self._runs.messages(channel, run))

@@ -161,6 +161,21 @@ class ChatState(msgspec.Struct):
         return msgspec.json.encode(Summary(messages, runs))
 
 
+def branch(messages: list[Part], run: str = "") -> list[Part]:
+    """Of all messages of a `Summary`, those that lead to the answer of `run`, or to the last one.
+
+    Each answer stands behind its question, which names the answer before it as its `parent`.
+    """
+    answers = {message["id"]: at for at, message in enumerate(messages) if message["role"] == "assistant"}
+    path: list[Part] = []
+    id = run or next(reversed(answers), "")
+    while id in answers:
+        at = answers.pop(id)
+        path[:0] = messages[at - 1 : at + 1]
+        id = messages[at - 1].get("parent", "")
+    return path
+
+
 class RunCommand(msgspec.Struct, omit_defaults=True):
     """What is asked of the node that has a channel's runs.
 

@@ -17,7 +17,16 @@ from freshet.ownership.leases import Leases, NotOwner
 from freshet.rules.hooks import to_json
 from freshet.runs.chat import Chat, ChatOutside
 from freshet.runs.log import RunLog
-from freshet.runs.messages import RunCommand, RunReply, RunState, decode_command, decode_reply, encode
+from freshet.runs.messages import (
+    RunCommand,
+    RunReply,
+    RunState,
+    branch,
+    decode_command,
+    decode_reply,
+    decode_summary,
+    encode,
+)
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.viewing import Digest, Viewing
@@ -117,11 +126,10 @@ class NodeRuns:
         """The state of a run; None: there is none."""
         return (await self.ask(channel, RunCommand("look", run))).run
 
-    async def messages(self, channel: str) -> list[dict[str, Any]]:
+    async def messages(self, channel: str, run: str) -> list[dict[str, Any]]:
         """See `Freshet.messages`."""
         summary = await self.summarize(channel)
-        decoded: dict[str, Any] = msgspec.json.decode(summary.publication([]).data)
-        return list(decoded["messages"])
+        return branch(decode_summary(summary.publication([]).data).messages, run)
 
     async def ask(self, channel: str, command: RunCommand) -> RunReply:
         """Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done."""
@@ -289,10 +297,10 @@ def _run_of(reply: RunReply) -> RunState:
 class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
     """What a client publishes in place of a message: one of these, in an object of its own."""
 
-    start: msgspec.Raw | None = msgspec.field(default=None, name="$start")
+    start: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$start")
     stop: str | None = msgspec.field(default=None, name="$stop")
     answer: str | None = msgspec.field(default=None, name="$answer")
-    steer: msgspec.Raw | None = msgspec.field(default=None, name="$steer")
+    steer: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$steer")
     run: str = ""
     parent: str = ""
     approved: bool = True
@@ -316,7 +324,7 @@ def client_command(data: bytes, info: ClientInfo) -> RunCommand:
         return RunCommand("stop", it.stop, info.user, reason=it.reason or "user")
     if it.answer is not None:
         return RunCommand("answer", approval=it.answer, approved=it.approved, reason=it.reason, user=info.user)
-    if it.steer is not None:
+    if it.steer:
         return RunCommand("steer", it.run, info.user, input=it.steer)
     return RunCommand("start", it.run or new_id(), info.user, it.parent, it.start or msgspec.Raw(b"null"))
 

@@ -1,0 +1,30 @@
+"""The URLs of the doors for AI clients."""
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from freshet.commands.dispatch import Dispatcher
+from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
+from freshet.endpoints.ai.streams import Door
+from freshet.endpoints.opening import Opening
+
+
+class Endpoint:
+    """One method of an endpoint as an ASGI application of its own: Starlette gives functions requests, not scopes."""
+
+    def __init__(self, serve: ASGIApp) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope, receive, send)
+
+
+def ai_routes(opening: Opening, dispatcher: Dispatcher) -> list[BaseRoute]:
+    door = Door(opening, dispatcher)
+    sdk = AiSdkEndpoint(door)
+    return [
+        Route("/ai/{name}", Endpoint(sdk.post), methods=["POST", "OPTIONS"]),
+        Route("/ai/{name}/{chat}/stream", Endpoint(sdk.follow), methods=["GET", "OPTIONS"]),
+        Route("/ai/{name}/{chat}/messages", Endpoint(sdk.messages), methods=["GET", "OPTIONS"]),
+        Route("/ai/{name}/{chat}/stop", Endpoint(sdk.stop), methods=["POST", "OPTIONS"]),
+    ]
