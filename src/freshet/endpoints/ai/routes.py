@@ -5,8 +5,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
+from freshet.endpoints.ai.openai import OpenAiEndpoint
 from freshet.endpoints.ai.streams import Door
 from freshet.endpoints.opening import Opening
+
+OPENAI = "/openai/{name}/v1"
 
 
 class Endpoint:
@@ -21,10 +24,14 @@ class Endpoint:
 
 def ai_routes(opening: Opening, dispatcher: Dispatcher) -> list[BaseRoute]:
     door = Door(opening, dispatcher)
-    sdk = AiSdkEndpoint(door)
+    sdk, openai = AiSdkEndpoint(door), OpenAiEndpoint(door)
     return [
         Route("/ai/{name}", Endpoint(sdk.post), methods=["POST", "OPTIONS"]),
         Route("/ai/{name}/{chat}/stream", Endpoint(sdk.follow), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/messages", Endpoint(sdk.messages), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/stop", Endpoint(sdk.stop), methods=["POST", "OPTIONS"]),
+        Route(f"{OPENAI}/chat/completions", Endpoint(openai.completions), methods=["POST", "OPTIONS"]),
+        Route(f"{OPENAI}/responses", Endpoint(openai.responses), methods=["POST", "OPTIONS"]),
+        Route(f"{OPENAI}/responses/{{id}}", Endpoint(openai.retrieve), methods=["GET", "OPTIONS"]),
+        Route(f"{OPENAI}/responses/{{id}}/cancel", Endpoint(openai.cancel), methods=["POST", "OPTIONS"]),
     ]

@@ -26,7 +26,7 @@ from freshet.session.session import Session
 from freshet.transports import stream
 
 ALREADY = Refusal.already_subscribed().code
-NOTHING_RUNS = Disconnect(4204, "nothing runs there")
+NOTHING_RUNS = Disconnect(4602, "no such run")
 """Why a stream that follows what runs has not begun."""
 
 
@@ -238,8 +238,16 @@ class Door:
         allow = {**cors(request), **(headers or {})}
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
         if why is not None:
-            answer = Response(None, none, allow) if why.code == NOTHING_RUNS.code else refusal(why, allow)
+            answer = Response(None, none, allow) if why.reason == NOTHING_RUNS.reason else refusal(why, allow)
             await answer(scope, receive, send)
+
+    async def collect(
+        self, dialect: RunStream, request: Handshake, receive: Receive, wait: float
+    ) -> Frame | Disconnect:
+        """The one frame that a stream amounts to. wait: seconds."""
+        session = self.open(dialect, request)
+        frames = await stream.collect(session, receive, wait, bool)
+        return frames if isinstance(frames, Disconnect) else frames[0]
 
     async def messages(self, channel: str, request: Handshake, receive: Receive) -> Response:
         """What was said in a channel, and what runs: a `Summary`."""
