@@ -10,6 +10,7 @@ happens to a run, all that is open is closed before its last event: a client tak
 Source: `sdks/typescript/packages/client/src/verify` of ag-ui-protocol/ag-ui, and `ag_ui.core.events` of the PyPI package.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,24 +18,28 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import Door, Progress, RunStream, command
+from freshet.endpoints.ai.streams import NOTHING_RUNS, Door, Progress, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
 from freshet.runs.aggregate import Part
+from freshet.runs.messages import Summary
 from freshet.runs.runs import new_id
 
 Fields = dict[str, Any]
 
 
 class AgUiStream(RunStream):
-    """A run as AG-UI's events. asked: the run's id as the client gave it. after: the id behind which it begins."""
+    """A run as AG-UI's events. asked: the run's id as the client gave it. after: the id behind which it begins.
 
-    __slots__ = ("_after", "_asked", "_at", "_calls", "_interrupts", "_open", "_usage")
+    approval: which it answers; the run that asked for that goes on.
+    """
+
+    __slots__ = ("_after", "_approval", "_asked", "_at", "_calls", "_interrupts", "_open")
     kind = "ag_ui"
 
     def __init__(
-        self, channel: str, run: str, ask: bytes = b"", *, asked: str = "", after: int = -1, continues: bool = False
+        self, channel: str, run: str, ask: bytes = b"", *, asked: str = "", after: int = -1, approval: str = ""
     ) -> None:
         super().__init__(channel, run, ask)
         self._asked = asked or run
@@ -43,11 +48,18 @@ class AgUiStream(RunStream):
         self._open: dict[str, Fields] = {}  # what is open: the event that closes it
         self._calls: set[str] = set()
         self._interrupts: dict[str, str] = {}  # approvals that are open: the calls that they are about
-        self._usage: Fields = {}
-        self._continues = continues
+        self._approval = approval
+
+    def find(self, summary: Summary) -> str:
+        if not self._approval:
+            return super().find(summary)
+        for message in summary.messages:
+            if any(part.get("approval", {}).get("id") == self._approval for part in message["parts"]):
+                return str(message["id"])
+        raise NOTHING_RUNS
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self._continues:
+        if not self._approval or state != "waiting":
             return super().of_before(parts, state, reason)
         return Progress([{"type": "start"}], "running", "", True)
 
@@ -80,43 +92,38 @@ class AgUiStream(RunStream):
     # ----------------------------------------------------------------------------------------------- parts of the run
 
     def _written(self, part: Part) -> bytes:
-        match part["type"]:
-            case "start":
-                thread = self.channel.partition(":")[2]
-                return self._event("RUN_STARTED", threadId=thread, runId=self._asked)
-            case "text-start":
-                return self._begin_text(part)
-            case "text-delta":
-                return self._delta("TEXT_MESSAGE_CONTENT", part["delta"], messageId=self._id(part))
-            case "reasoning-start":
-                return self._begin_reasoning(part)
-            case "reasoning-delta":
-                return self._delta("REASONING_MESSAGE_CONTENT", part["delta"], messageId=self._id(part))
-            case "text-end" | "reasoning-end":
-                return self._close(f"of:{self._id(part)}") + self._close(self._id(part))
-            case "tool-input-start":
-                return self._begin_call(part)
-            case "tool-input-delta":
-                return self._delta("TOOL_CALL_ARGS", part["inputTextDelta"], toolCallId=part["toolCallId"])
-            case "tool-input-available" | "tool-input-error":
-                return self._have_input(part)
-            case kind if kind.startswith("tool-output"):
-                return self._have_output(part)
-            case "tool-approval-request":
-                self._interrupts[part["approvalId"]] = part["toolCallId"]
-                return b""
-            case "message-metadata":
-                self._usage = (part.get("messageMetadata") or {}).get("usage", self._usage)
-                return b""
-            case "finish" | "abort" | "error":
-                return self._close_all() + self._ended(part)
-            case kind if kind.startswith("data-"):
-                return self._event("CUSTOM", name=kind.removeprefix("data-"), value=part["data"])
-            case "source-url" | "source-document" | "custom" | "file":
-                value = {name: value for name, value in part.items() if name != "type"}
-                return self._event("CUSTOM", name=part["type"], value=value)
-            case _:
-                return b""
+        kind = part["type"]
+        if kind.startswith("data-"):
+            return self._event("CUSTOM", name=kind.removeprefix("data-"), value=part["data"])
+        write = _WRITE.get(kind)
+        return write(self, part) if write is not None else b""
+
+    def _began(self, part: Part) -> bytes:
+        return self._event("RUN_STARTED", threadId=self.channel.partition(":")[2], runId=self._asked)
+
+    def _grow_text(self, part: Part) -> bytes:
+        return self._delta("TEXT_MESSAGE_CONTENT", part["delta"], messageId=self._id(part))
+
+    def _grow_reasoning(self, part: Part) -> bytes:
+        return self._delta("REASONING_MESSAGE_CONTENT", part["delta"], messageId=self._id(part))
+
+    def _end_text(self, part: Part) -> bytes:
+        return self._close(f"of:{self._id(part)}") + self._close(self._id(part))
+
+    def _grow_call(self, part: Part) -> bytes:
+        return self._delta("TOOL_CALL_ARGS", part["inputTextDelta"], toolCallId=part["toolCallId"])
+
+    def _interrupt(self, part: Part) -> bytes:
+        self._interrupts[part["approvalId"]] = part["toolCallId"]
+        return b""
+
+    def _answered(self, part: Part) -> bytes:
+        self._interrupts.pop(part["approvalId"], None)
+        return b""
+
+    def _custom(self, part: Part) -> bytes:
+        value = {name: value for name, value in part.items() if name != "type"}
+        return self._event("CUSTOM", name=part["type"], value=value)
 
     def _id(self, part: Part) -> str:
         """Of the message: texts of all runs are in one list, so each is called by its run, too."""
@@ -157,6 +164,9 @@ class AgUiStream(RunStream):
         return self._event("TOOL_CALL_RESULT", messageId=f"{call}:result", toolCallId=call, content=content)
 
     def _ended(self, part: Part) -> bytes:
+        return self._close_all() + self._end(part)
+
+    def _end(self, part: Part) -> bytes:
         about: Fields = {"threadId": self.channel.partition(":")[2], "runId": self._asked}
         match part["type"]:
             case "error":
@@ -164,12 +174,32 @@ class AgUiStream(RunStream):
             case "abort":
                 return self._event("RUN_FINISHED", **about, outcome={"type": "cancelled"})
             case _ if part.get("finishReason") == "tool-calls" and self._interrupts:
-                asked = [
-                    {"id": id, "reason": "tool_call", "toolCallId": call} for id, call in self._interrupts.items()
-                ]
+                asked = [{"id": id, "reason": "tool_call", "toolCallId": call} for id, call in self._interrupts.items()]
                 return self._event("RUN_FINISHED", **about, outcome={"type": "interrupt", "interrupts": asked})
             case _:
                 return self._event("RUN_FINISHED", **about, outcome={"type": "success"})
+
+
+_WRITE: dict[str, Callable[[AgUiStream, Part], bytes]] = {
+    "start": AgUiStream._began,
+    "text-start": AgUiStream._begin_text,
+    "text-delta": AgUiStream._grow_text,
+    "text-end": AgUiStream._end_text,
+    "reasoning-start": AgUiStream._begin_reasoning,
+    "reasoning-delta": AgUiStream._grow_reasoning,
+    "reasoning-end": AgUiStream._end_text,
+    "tool-input-start": AgUiStream._begin_call,
+    "tool-input-delta": AgUiStream._grow_call,
+    "tool-input-available": AgUiStream._have_input,
+    "tool-input-error": AgUiStream._have_input,
+    "tool-output-available": AgUiStream._have_output,
+    "tool-output-error": AgUiStream._have_output,
+    "tool-output-denied": AgUiStream._have_output,
+    "tool-approval-request": AgUiStream._interrupt,
+    "tool-approval-response": AgUiStream._answered,
+    **dict.fromkeys(("source-url", "source-document", "custom", "file"), AgUiStream._custom),
+    **dict.fromkeys(("finish", "abort", "error"), AgUiStream._ended),
+}
 
 
 class AgUiEndpoint:
@@ -244,4 +274,4 @@ def _answering(channel: str, asked: str, answer: Any) -> AgUiStream:
     if isinstance(payload, dict) and "approved" in payload:
         approved = approved and bool(payload["approved"])
     ask = command(answer=answer["interruptId"], approved=approved)
-    return AgUiStream(channel, "", ask, asked=asked, continues=True)
+    return AgUiStream(channel, "", ask, asked=asked, approval=answer["interruptId"])

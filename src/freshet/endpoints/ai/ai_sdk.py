@@ -40,7 +40,7 @@ class UiMessageStream(RunStream):
         self._continues = continues
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self._continues:
+        if not self._continues or state != "waiting":
             return super().of_before(parts, state, reason)
         # The client has the message up to the answer that it gives now, and the summary was made before that.
         return Progress([{"type": "start"}], "running", "", True)

@@ -6,6 +6,7 @@ same however deltas were joined on the way, and a delta that was had in part is 
 Source: `openai.types.responses` of the PyPI package `openai`, 3.57.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -73,26 +74,11 @@ class ResponseStream(RunStream):
     # ----------------------------------------------------------------------------------------------- parts of the run
 
     def _written(self, part: Part) -> bytes:
-        match part["type"]:
-            case "start":
-                return self._about("response.created") + self._about("response.in_progress")
-            case "text-start" | "reasoning-start":
-                return self._begin_text(part)
-            case "text-delta" | "reasoning-delta":
-                return self._grow_text(part)
-            case "text-end" | "reasoning-end":
-                return self._end_text(part)
-            case "tool-input-start":
-                return self._begin_call(part)
-            case "tool-input-delta":
-                return self._grow_call(part["toolCallId"], part["inputTextDelta"])
-            case "tool-input-available" | "tool-input-error":
-                return self._end_call(part)
-            case "message-metadata":
-                self._cost(part.get("messageMetadata") or {})
-                return b""
-            case _:
-                return self._ended(part)
+        write = _WRITE.get(part["type"])
+        return write(self, part) if write is not None else b""
+
+    def _began(self, part: Part) -> bytes:
+        return self._about("response.created") + self._about("response.in_progress")
 
     def _about(self, kind: str) -> bytes:
         return self._event(kind, {"response": self.response})
@@ -143,6 +129,9 @@ class ResponseStream(RunStream):
         item = {"type": "function_call", "id": f"fc_{call}", "call_id": call, "name": part["toolName"], "arguments": ""}
         return self._add(call, {**item, "status": "in_progress"})
 
+    def _more(self, part: Part) -> bytes:
+        return self._grow_call(part["toolCallId"], part["inputTextDelta"])
+
     def _grow_call(self, call: str, arguments: str) -> bytes:
         place, item = self._open[call]
         item["arguments"] += arguments
@@ -162,13 +151,14 @@ class ResponseStream(RunStream):
         data += self._event("response.function_call_arguments.done", about)
         return data + self._end_item(call, place, item)
 
-    def _cost(self, metadata: Item) -> None:
-        used = metadata.get("usage")
+    def _cost(self, part: Part) -> bytes:
+        used = (part.get("messageMetadata") or {}).get("usage")
         if isinstance(used, dict):
             asked, answered = int(used.get("input_tokens", 0)), int(used.get("output_tokens", 0))
             details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
             total = {"input_tokens": asked, "output_tokens": answered, "total_tokens": asked + answered}
             self.response["usage"] = {**total, **details}
+        return b""
 
     def _ended(self, part: Part) -> bytes:
         kind, response = part["type"], self.response
@@ -185,6 +175,23 @@ class ResponseStream(RunStream):
             response |= {"status": "failed", "error": {"code": "server_error", "message": part.get("errorText", "")}}
             return self._about("response.failed")
         return b""
+
+
+_WRITE: dict[str, Callable[[ResponseStream, Part], bytes]] = {
+    "start": ResponseStream._began,
+    "text-start": ResponseStream._begin_text,
+    "text-delta": ResponseStream._grow_text,
+    "text-end": ResponseStream._end_text,
+    "reasoning-start": ResponseStream._begin_text,
+    "reasoning-delta": ResponseStream._grow_text,
+    "reasoning-end": ResponseStream._end_text,
+    "tool-input-start": ResponseStream._begin_call,
+    "tool-input-delta": ResponseStream._more,
+    "tool-input-available": ResponseStream._end_call,
+    "tool-input-error": ResponseStream._end_call,
+    "message-metadata": ResponseStream._cost,
+    **dict.fromkeys(("finish", "abort", "error"), ResponseStream._ended),
+}
 
 
 def _key(part: Part) -> str:

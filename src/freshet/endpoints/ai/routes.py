@@ -4,6 +4,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
+from freshet.endpoints.ai.ag_ui import AgUiEndpoint
 from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
 from freshet.endpoints.ai.openai import OpenAiEndpoint
 from freshet.endpoints.ai.streams import Door
@@ -24,12 +25,15 @@ class Endpoint:
 
 def ai_routes(opening: Opening, dispatcher: Dispatcher) -> list[BaseRoute]:
     door = Door(opening, dispatcher)
-    sdk, openai = AiSdkEndpoint(door), OpenAiEndpoint(door)
+    sdk, ag_ui, openai = AiSdkEndpoint(door), AgUiEndpoint(door), OpenAiEndpoint(door)
     return [
         Route("/ai/{name}", Endpoint(sdk.post), methods=["POST", "OPTIONS"]),
         Route("/ai/{name}/{chat}/stream", Endpoint(sdk.follow), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/messages", Endpoint(sdk.messages), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/stop", Endpoint(sdk.stop), methods=["POST", "OPTIONS"]),
+        Route("/ag-ui/{name}", Endpoint(ag_ui.run), methods=["POST", "OPTIONS"]),
+        Route("/ag-ui/{name}/{thread}/runs/{run}/events", Endpoint(ag_ui.events), methods=["GET", "OPTIONS"]),
+        Route("/ag-ui/{name}/{thread}/stop", Endpoint(ag_ui.stop), methods=["POST", "OPTIONS"]),
         Route(f"{OPENAI}/chat/completions", Endpoint(openai.completions), methods=["POST", "OPTIONS"]),
         Route(f"{OPENAI}/responses", Endpoint(openai.responses), methods=["POST", "OPTIONS"]),
         Route(f"{OPENAI}/responses/{{id}}", Endpoint(openai.retrieve), methods=["GET", "OPTIONS"]),

@@ -97,11 +97,7 @@ class RunStream(Dialect):
         return self._next(Progress(it.parts, state, it.reason, it.seq == 0))
 
     def _of_summary(self, summary: Summary) -> Progress | None:
-        if not self.run:
-            running = [it for it in summary.runs if it.state in ("queued", "running")]
-            if not running:
-                raise NOTHING_RUNS
-            self.run = running[-1].run
+        self.run = self.run or self.find(summary)
         message = next((it for it in summary.messages if it["id"] == self.run), None)
         if message is None:
             if not self._waits:
@@ -111,6 +107,13 @@ class RunStream(Dialect):
         metadata = {name: value for name, value in message["metadata"].items() if name != "run"}
         parts = [{"type": "start", "messageId": self.run}, *Aggregate(message["parts"], metadata).replay()]
         return self._next(self.of_before(parts, about["state"], about.get("reason", "")))
+
+    def find(self, summary: Summary) -> str:
+        """The run that is followed, where none was named. Raises `NOTHING_RUNS`."""
+        running = [it for it in summary.runs if it.state in ("queued", "running")]
+        if not running:
+            raise NOTHING_RUNS
+        return running[-1].run
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
         """What a run has done that was there when the session came."""
