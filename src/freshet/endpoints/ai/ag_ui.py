@@ -7,7 +7,7 @@
 An event's id is how far its stream has come, as in `responses.py`: so a stream is resumed within a delta. Whatever
 happens to a run, all that is open is closed before its last event: a client takes an end in the middle for success.
 
-Source: `sdks/typescript/packages/client/src/verify` of ag-ui-protocol/ag-ui, and `ag_ui.core.events` of the PyPI package.
+Source: `sdks/typescript/packages/client/src/verify` of ag-ui-protocol/ag-ui, and `ag_ui.core.events` in PyPI.
 """
 
 from collections.abc import Callable
