@@ -211,8 +211,9 @@ class Chat:
         if self.rule.resume is not None and record.resumes < self.rule.resumes:
             record.resumes += 1
             await self.put(record.id, closing, "running", "resumed")
-            await self._keep()
             self._begin(record, self.rule.resume)
+            record.kept = None
+            await self._keep()
         else:
             await self.put(record.id, [*closing, {"type": "error", "errorText": GONE}], "failed", GONE)
 

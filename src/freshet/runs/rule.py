@@ -8,6 +8,7 @@ import msgspec
 from freshet.config import ChannelConfig
 from freshet.errors import ConfigError
 from freshet.model.log import History
+from freshet.rules.channel import Channel
 from freshet.rules.hooks import Function, Hook
 from freshet.rules.rules import ChannelRule, Owner
 from freshet.runs.log import LEAST
@@ -52,12 +53,17 @@ class RunRule(ChannelRule, eq=False):
         return rule
 
 
-class RunFunction(Generic[F]):
-    """A run's function, as the decorator `Freshet.run` leaves it: where its hooks are hung."""
+class RunFunction(Channel, Generic[F]):
+    """A run's function, as the decorator `Freshet.run` leaves it: where its hooks, and those of its channels, are hung.
+
+    What `on_publish` returns is the message that begins a run.
+    """
+
+    rule: RunRule
 
     def __init__(self, function: F, rule: RunRule) -> None:
+        super().__init__(rule)
         self.function = function
-        self.rule = rule
         self.__wrapped__ = function
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
