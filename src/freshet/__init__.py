@@ -14,10 +14,10 @@ from freshet.errors import (
 )
 from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
+from freshet.model.run_messages import RunState
 from freshet.rooms.room import Room, RoomSession
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
-from freshet.runs.messages import RunState
 from freshet.runs.run import Approval, Run
 from freshet.session.session import Session
 

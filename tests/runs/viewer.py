@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from freshet.runs.aggregate import Aggregate
+from freshet.model.run_aggregate import Aggregate
 
 ENDED = ("finished", "stopped", "failed")
 

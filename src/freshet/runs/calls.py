@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from freshet.commands.calls import Calls
 from freshet.config import ChannelOptions, channel_config
+from freshet.model.run_messages import RunState
 from freshet.rules.channel import with_options
 from freshet.rules.hooks import Function
-from freshet.runs.messages import RunState
 from freshet.runs.rule import RunFunction, RunRule
 from freshet.runs.runs import NodeRuns
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.model.run_aggregate import Part
+from freshet.model.run_messages import ENDED, ROOT, RunCommand, RunEvent, RunRecord, RunReply, State
 from freshet.node.owners import Site
 from freshet.ownership.leases import NotOwner
 from freshet.rules.hooks import Hook
-from freshet.runs.aggregate import Part
 from freshet.runs.log import RunLog
-from freshet.runs.messages import ENDED, ROOT, RunCommand, RunEvent, RunRecord, RunReply, State
 from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.run import Approval, Run

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from freshet.engines.base import Engine
 from freshet.errors import EngineUnavailable, PositionConflict, StaleOwner
 from freshet.model.log import OLDEST, History, Position, PublishOptions
-from freshet.runs.messages import (
+from freshet.model.run_messages import (
     FENCE,
     TAG,
     ChatState,

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.model.run_aggregate import Aggregate, Part, coalesced
+from freshet.model.run_messages import RunRecord, State
 from freshet.ownership.leases import NotOwner
-from freshet.runs.aggregate import Aggregate, Part, coalesced
-from freshet.runs.messages import RunRecord, State
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from freshet.model.run_aggregate import Part
 from freshet.rules.hooks import to_json
-from freshet.runs.aggregate import Part
 
 if TYPE_CHECKING:
     from freshet.runs.producer import Producer

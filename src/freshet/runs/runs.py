@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,13 +10,7 @@ import msgspec
 
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner
 from freshet.model.log import NOWHERE, ClientInfo, Kind, Position, Publication, PublishOptions
-from freshet.node.owners import Site
-from freshet.ownership.forwarding import Forwarding
-from freshet.ownership.leases import Leases, NotOwner
-from freshet.rules.hooks import to_json
-from freshet.runs.chat import Chat, ChatOutside
-from freshet.runs.log import RunLog
-from freshet.runs.messages import (
+from freshet.model.run_messages import (
     RunCommand,
     RunReply,
     RunState,
@@ -26,7 +19,14 @@ from freshet.runs.messages import (
     decode_reply,
     decode_summary,
     encode,
+    new_id,
 )
+from freshet.node.owners import Site
+from freshet.ownership.forwarding import Forwarding
+from freshet.ownership.leases import Leases, NotOwner
+from freshet.rules.hooks import to_json
+from freshet.runs.chat import Chat, ChatOutside
+from freshet.runs.log import RunLog
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.viewing import Digest, Viewing
@@ -278,10 +278,6 @@ class NodeRuns:
 
     async def _on_watched(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         return b"1" if body.decode() in self._present else b"0"
-
-
-def new_id() -> str:
-    return f"run_{secrets.token_hex(12)}"
 
 
 def _goes_on(chat: Chat) -> bool:

@@ -7,9 +7,9 @@ import msgspec
 
 from freshet.errors import Disconnect
 from freshet.model.log import OLDEST, Position, Publication
+from freshet.model.run_messages import ENDED, ChatState, RunRecord, decode_state, encode
 from freshet.node.owners import Site
 from freshet.runs.log import RunLog
-from freshet.runs.messages import ENDED, ChatState, RunRecord, decode_state, encode
 from freshet.runs.rule import RunRule
 
 VIEWS = 500  # channels whose summary is kept up to date here

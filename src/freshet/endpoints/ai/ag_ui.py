@@ -18,13 +18,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import NOTHING_RUNS, Door, Progress, RunStream, command
+from freshet.endpoints.ai.streams import NOTHING_RUNS, Progress, RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
-from freshet.runs.aggregate import Part
-from freshet.runs.messages import Summary
-from freshet.runs.runs import new_id
+from freshet.model.run_aggregate import Part
+from freshet.model.run_messages import Summary, new_id
 
 Fields = dict[str, Any]
 
@@ -205,7 +204,7 @@ _WRITE: dict[str, Callable[[AgUiStream, Part], bytes]] = {
 class AgUiEndpoint:
     """All URLs of this door."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: RunsDoor) -> None:
         self._door = door
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:

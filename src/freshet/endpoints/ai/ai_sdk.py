@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import Door, Progress, RunStream, command
+from freshet.endpoints.ai.streams import Progress, RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame, Handshake
-from freshet.runs.aggregate import Part
-from freshet.runs.runs import new_id
+from freshet.model.run_aggregate import Part
+from freshet.model.run_messages import new_id
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 DONE = b"data: [DONE]\n\n"
@@ -57,7 +57,7 @@ class UiMessageStream(RunStream):
 class AiSdkEndpoint:
     """All URLs of this door."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: RunsDoor) -> None:
         self._door = door
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:

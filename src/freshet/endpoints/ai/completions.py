@@ -11,7 +11,7 @@ from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.errors import Refusal
 from freshet.model.frame import Frame
-from freshet.runs.aggregate import Aggregate, Part, tool_name
+from freshet.model.run_aggregate import Aggregate, Part, tool_name
 
 DONE = b"data: [DONE]\n\n"
 FINISHED = {"tool-calls": "tool_calls", "content-filter": "content_filter", "length": "length"}

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.endpoints.ai.completions import Completion
 from freshet.endpoints.ai.responses import ResponseStream
-from freshet.endpoints.ai.streams import Door, RunStream, command
+from freshet.endpoints.ai.streams import RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.errors import Disconnect
@@ -46,7 +46,7 @@ class _Asked(NamedTuple):
 class OpenAiEndpoint:
     """All URLs of this door."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: RunsDoor) -> None:
         self._door = door
         self._node = door.dispatcher.node
 

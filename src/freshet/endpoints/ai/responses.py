@@ -14,7 +14,7 @@ import msgspec
 from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.model.frame import Frame
-from freshet.runs.aggregate import Part
+from freshet.model.run_aggregate import Part
 
 Item = dict[str, Any]
 

@@ -7,7 +7,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.endpoints.ai.ag_ui import AgUiEndpoint
 from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
 from freshet.endpoints.ai.openai import OpenAiEndpoint
-from freshet.endpoints.ai.streams import Door
+from freshet.endpoints.ai.streams import RunsDoor
 from freshet.endpoints.opening import Opening
 
 OPENAI = "/openai/{name}/v1"
@@ -24,7 +24,7 @@ class Endpoint:
 
 
 def ai_routes(opening: Opening, dispatcher: Dispatcher) -> list[BaseRoute]:
-    door = Door(opening, dispatcher)
+    door = RunsDoor(opening, dispatcher)
     sdk, ag_ui, openai = AiSdkEndpoint(door), AgUiEndpoint(door), OpenAiEndpoint(door)
     return [
         Route("/ai/{name}", Endpoint(sdk.post), methods=["POST", "OPTIONS"]),

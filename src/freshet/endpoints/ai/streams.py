@@ -20,8 +20,8 @@ from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import Accepted, Disconnected, Event, Heartbeat, Published, Refused, Subscribed
 from freshet.model.frame import Frame, Handshake
-from freshet.runs.aggregate import Aggregate, Part
-from freshet.runs.messages import ENDED, Summary, branch, decode_summary, encode, event_of
+from freshet.model.run_aggregate import Aggregate, Part
+from freshet.model.run_messages import ENDED, Summary, branch, decode_summary, encode, event_of
 from freshet.session.session import Session
 from freshet.transports import stream
 
@@ -189,7 +189,7 @@ class Messages(RunStream):
         return b""
 
 
-class Door:
+class RunsDoor:
     """Opens sessions for requests, and answers them. limits: what a body may have."""
 
     def __init__(self, opening: Opening, dispatcher: Dispatcher) -> None:

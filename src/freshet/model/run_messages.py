@@ -1,5 +1,6 @@
 """What a run's channel holds, what is kept of runs, and what nodes ask of the one that has them. JSON, all of it."""
 
+import secrets
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -7,7 +8,7 @@ import msgspec
 
 from freshet.errors import Refusal
 from freshet.model.log import NOWHERE, Position, Publication
-from freshet.runs.aggregate import Aggregate, Part
+from freshet.model.run_aggregate import Aggregate, Part
 
 State: TypeAlias = Literal["queued", "running", "waiting", "finished", "stopped", "failed"]
 ENDED = frozenset({"finished", "stopped", "failed"})
@@ -207,6 +208,11 @@ class RunReply(msgspec.Struct, omit_defaults=True):
         if self.code:
             raise Refusal(self.code, self.message, temporary=self.temporary)
         return self
+
+
+def new_id() -> str:
+    """For a run that nobody has named."""
+    return f"run_{secrets.token_hex(12)}"
 
 
 def event_of(publication: Publication) -> RunEvent | None:
