@@ -78,7 +78,8 @@ class Viewing:
             state = view.state
             since = state.position if state.position.offset else OLDEST
             stream = await self._node.catch_up.read(channel, rule.history, since)
-            whole = since != OLDEST or not stream.publications or stream.publications[0].offset == 1
+            first = stream.publications[0].offset if stream.publications else stream.position.offset + 1
+            whole = since != OLDEST or first == 1  # else it was trimmed: a snapshot has what was before
             if (stream.follows(since) and whole) or attempt == TRIES - 1:
                 if since == OLDEST or not stream.follows(since):
                     state.position = Position(stream.position.epoch, 0)
