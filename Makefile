@@ -49,6 +49,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.tls $(ARGS)
 	$(BIN)/python -m bench.rooms $(ARGS)
+	$(BIN)/python -m bench.runs $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 

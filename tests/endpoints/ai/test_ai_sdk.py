@@ -21,7 +21,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("transport", ["http"])
+@pytest.mark.parametrize("transport", ["http", "websocket"])
 def test_a_chat_of_the_ai_sdk(server: Server, node: Path, transport: str, scenario: str) -> None:
     done = subprocess.run(
         [require("node"), "aisdk.mjs", server.http(""), transport, scenario],

@@ -31,16 +31,16 @@ OWN = frozenset({"id", "messages", "message", "trigger", "messageId"})
 class UiMessageStream(RunStream):
     """A run as a UI message stream."""
 
-    __slots__ = ("_continues",)
+    __slots__ = ("continues",)
     kind = "ai_sdk"
 
     def __init__(self, channel: str, run: str = "", ask: bytes = b"", *, continues: bool = False) -> None:
         """continues: it goes on with a message that the client has."""
         super().__init__(channel, run, ask)
-        self._continues = continues
+        self.continues = continues
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self._continues or state != "waiting":
+        if not self.continues or state != "waiting":
             return super().of_before(parts, state, reason)
         # The client has the message up to the answer that it gives now, and the summary was made before that.
         return Progress([{"type": "start"}], "running", "", True)

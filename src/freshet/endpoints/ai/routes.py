@@ -1,11 +1,12 @@
 """The URLs of the doors for AI clients."""
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.endpoints.ai.ag_ui import AgUiEndpoint
 from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
+from freshet.endpoints.ai.chat_socket import ChatSocketEndpoint
 from freshet.endpoints.ai.openai import OpenAiEndpoint
 from freshet.endpoints.ai.streams import RunsDoor
 from freshet.endpoints.opening import Opening
@@ -28,6 +29,7 @@ def ai_routes(opening: Opening, dispatcher: Dispatcher) -> list[BaseRoute]:
     sdk, ag_ui, openai = AiSdkEndpoint(door), AgUiEndpoint(door), OpenAiEndpoint(door)
     return [
         Route("/ai/{name}", Endpoint(sdk.post), methods=["POST", "OPTIONS"]),
+        WebSocketRoute("/ai/{name}/socket", ChatSocketEndpoint(door)),
         Route("/ai/{name}/{chat}/stream", Endpoint(sdk.follow), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/messages", Endpoint(sdk.messages), methods=["GET", "OPTIONS"]),
         Route("/ai/{name}/{chat}/stop", Endpoint(sdk.stop), methods=["POST", "OPTIONS"]),

@@ -45,7 +45,7 @@ class RunStream(Dialect):
     waits: a run that is not there yet will begin. ended: called when the run is over, and all has been encoded.
     """
 
-    __slots__ = ("_ask", "_begun", "_over", "_waits", "channel", "ended", "name", "run")
+    __slots__ = ("_begun", "_over", "_waits", "ask", "channel", "ended", "name", "run")
     kind = "runs"
     replays_in_reply = False
     answers_heartbeat = False
@@ -55,7 +55,7 @@ class RunStream(Dialect):
         self.run = run
         self.name = f"{self.kind}:{id(self)}"
         self.ended: Callable[[], None] = lambda: None
-        self._ask = ask
+        self.ask = ask
         self._waits = bool(ask)
         self._begun = False
         self._over = False
@@ -65,7 +65,7 @@ class RunStream(Dialect):
             Connect(id=1, token=request.token, only=(self.channel,)),
             Subscribe(self.channel, id=2),
         ]
-        return [*commands, Publish(self.channel, self._ask, id=3)] if self._ask else commands
+        return [*commands, Publish(self.channel, self.ask, id=3)] if self.ask else commands
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("this stream takes no commands")
@@ -232,9 +232,8 @@ class RunsDoor:
         none: int = 404,
     ) -> None:
         """Answer with the run's parts. none: the status when there is no such run."""
-        loop = asyncio.get_running_loop()
         opened: list[Session] = []
-        dialect.ended = lambda: _soon(loop, opened)
+        dialect.ended = lambda: end_soon(opened)
         session = self.dispatcher.open(dialect, request)
         opened.append(session)
         session.open()
@@ -267,10 +266,10 @@ class RunsDoor:
         return frames if isinstance(frames, Disconnect) else None
 
 
-def _soon(loop: asyncio.AbstractEventLoop, opened: list[Session]) -> None:
+def end_soon(opened: list[Session]) -> None:
     """End the session once what is being encoded is in its outbox."""
     for session in opened:
-        loop.call_soon(session.close, Disconnect.normal())
+        asyncio.get_running_loop().call_soon(session.close, Disconnect.normal())
 
 
 def command(**fields: Any) -> bytes:
