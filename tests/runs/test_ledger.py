@@ -31,7 +31,7 @@ WORDS = 120
 class Cluster:
     """Servers that share an engine, or the workers of one."""
 
-    def __init__(self, servers: list[Server], chance: random.Random, another: Callable[[], Server]) -> None:
+    def __init__(self, servers: list[Server], chance: random.Random, another: Callable[[], Server] | None) -> None:
         self.servers = servers
         self.chance = chance
         self.another = another
@@ -42,7 +42,7 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Those that own runs."""
-        if len(self.servers) > 1:
+        if self.another is not None:
             return [server.pid for server in self.servers]
         pid = self.servers[0].pid
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -54,7 +54,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with ExitStack() as stack:
         if request.param == "workers":
             server = stack.enter_context(serving(APP, "--workers", "4"))
-            yield Cluster([server], chance, lambda: server)
+            yield Cluster([server], chance, None)
             return
         broker = stack.enter_context(redis() if request.param == "redis" else nats())
         env = {"FRESHET_ENGINE": str(broker.url)}
@@ -82,10 +82,10 @@ async def kill(cluster: Cluster, done: asyncio.Event) -> None:
     while not done.is_set():
         await asyncio.sleep(cluster.chance.uniform(1.0, 2.0))
         pids = cluster.processes()
-        if len(cluster.servers) == 1 and len(pids) > 2:
+        if cluster.another is None and len(pids) > 2:
             os.kill(cluster.chance.choice(pids), signal.SIGKILL)
             cluster.faults["killed"] += 1
-        elif len(cluster.servers) > 1:
+        elif cluster.another is not None:
             server = cluster.any()
             server.kill()
             cluster.faults["killed"] += 1
