@@ -80,8 +80,8 @@ autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython
 	$(BIN)/python tests/autobahn/run.py $(ARGS)
 
 .PHONY: frontend
-frontend: ## build frontend/ into src/freshet/static; needs Node
-	cd frontend && npm ci --no-audit --no-fund && npm run build
+frontend: ## build frontend/ into the static files of the package; needs Node
+	cd frontend && npm ci --no-audit --no-fund && npm run build && npm run build:admin
 
 .PHONY: proto
 proto: ## generate the Protobuf messages from client.proto anew
@@ -106,7 +106,8 @@ $(VENV)/made:
 	@touch $@
 
 $(VENV)/run: $(VENV)/made requirements/build.txt requirements/run.txt pyproject.toml
-	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@echo "Setting up $(VENV), once: about a minute"
+	@$(BIN)/python -m pip --disable-pip-version-check install --require-hashes -r requirements/build.txt -r requirements/run.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

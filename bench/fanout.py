@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -67,14 +67,16 @@ class Bed:
 
 
 @contextmanager
-def bed(name: str, work: Path, *, config: Path = HERE / "freshet.toml") -> Iterator[Bed]:
-    """Start a server and its load; end both, by their ids."""
+def bed(
+    name: str, work: Path, *, config: Path = HERE / "freshet.toml", env: Mapping[str, str] | None = None
+) -> Iterator[Bed]:
+    """Start a server and its load; end both, by their ids. env: added to the server's."""
     port = free_port()
     if name == "limit":
         command = [str(work / "limit"), str(port)]
     else:
         command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
-    with served(command, port) as server:
+    with served(command, port, env=env) as server:
         load = subprocess.Popen(
             ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],
             stdin=subprocess.PIPE,

@@ -89,7 +89,7 @@ def served(
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(200):
+    for _ in range(600):  # half a minute: the machine may be busy
         if process.poll() is not None:
             break
         with socket.socket() as probe:

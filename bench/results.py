@@ -17,7 +17,7 @@ def write(part: str, lines: list[str], file: Path = RESULTS) -> None:
     processor = models[0].partition(":")[2].strip() if models else platform.processor()
     where = (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor}, {os.cpu_count()} cores, Linux {platform.release()}, "
-        f"Python {platform.python_version()}"
+        f"Python {platform.python_version()}, load {os.getloadavg()[1]:.0f} with what else ran"
     )
     body = "\n".join([begin, "", *lines, "", f"({where}.)", "", end])
     known = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

@@ -1,4 +1,4 @@
-"""What rooms cost: messages through one and through many, the way out of sleep, and the memory of those that sleep.
+"""What rooms cost: messages through one and many, the way out of sleep, memory, and a takeover.
 
 In one process, without a network: a client's session calls the room, which writes, and broadcasts to whom there is.
 
@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
+from bench import takeover
 from bench.arguments import benchmark_parser
 from bench.results import write
 from freshet import Freshet, Room, RoomSession
@@ -38,7 +40,7 @@ class Meter:
     """Messages to rooms, as clients publish them."""
 
     def __init__(self, live: Freshet) -> None:
-        self._publish = live._node.owners["room"]
+        self._publish = live._node.doors["room"].say
         self.latencies: list[float] = []
 
     async def say(self, room: str) -> None:
@@ -115,7 +117,7 @@ async def memory(many: int) -> str:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, seconds=3.0)
+    parser = benchmark_parser(__doc__, seconds=3.0, rounds=5)
     parser.add_argument("--rooms", type=int, default=10_000, help="rooms that are there at once (default: 10000)")
     options = parser.parse_args()
     lines = [
@@ -129,6 +131,8 @@ def main() -> None:
             lines += asyncio.run(measure(store, options.seconds, options.rooms))
             print("\n".join(lines[-4:]), file=sys.stderr)
     lines += ["", asyncio.run(memory(options.rooms))]
+    with tempfile.TemporaryDirectory() as folder:
+        lines += ["", takeover.report(Path(folder), options.rounds)]
     print("\n".join(lines))
     if options.write:
         write("rooms", lines)

@@ -61,6 +61,7 @@ TABLES = {
     "tokens.keys[]": "`[[tokens.keys]]`",
     "api": "`[api]`",
     "metrics": "`[metrics]`",
+    "admin": "`[admin]`",
     "webhooks": "`[webhooks]`",
     "channels[]": "`[[channels]]`",
     "limits": "`[limits]`",
@@ -71,6 +72,8 @@ TABLES = {
     "http": "`[http]`",
     "tls": "`[tls]`",
     "internal": "`[internal]`",
+    "health": "`[health]`",
+    "tracing": "`[tracing]`",
     "websocket": "`[websocket]`",
 }
 ABOUT_TABLES = {
@@ -79,6 +82,7 @@ ABOUT_TABLES = {
     "tokens.keys[]": config.TokenKey.__doc__,
     "api": config.Api.__doc__,
     "metrics": config.Metrics.__doc__,
+    "admin": config.Admin.__doc__,
     "webhooks": config.Webhooks.__doc__,
     "channels[]": config.ChannelConfig.__doc__,
     "limits": config.Limits.__doc__,
@@ -89,6 +93,8 @@ ABOUT_TABLES = {
     "http": config.Http.__doc__,
     "tls": config.Tls.__doc__,
     "internal": config.Internal.__doc__,
+    "health": config.HealthLimits.__doc__,
+    "tracing": config.TracingOptions.__doc__,
     "websocket": config.WebSocket.__doc__,
 }
 

@@ -21,6 +21,20 @@ export const DEMOS: Demo[] = [
     status: true,
   },
   {
+    name: "auction",
+    title: "Auction",
+    line: "A live auction and a flash sale: rooms with a memory. Open it twice and bid against yourself.",
+    card: "Bids, a countdown that ends for all at once, and “only 3 left”.",
+    status: true,
+  },
+  {
+    name: "ships",
+    title: "Paper boats",
+    line: "A game for all who are here, at 30 ticks a second: collect drops, and ram others for theirs.",
+    card: "A small multiplayer game, at 30 ticks a second.",
+    status: true,
+  },
+  {
     name: "chat",
     title: "Chat",
     line: "Rooms, who is here, who is typing. Cut your connection: what you missed comes back, in order.",

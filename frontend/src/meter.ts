@@ -37,6 +37,11 @@ export class Meter {
     return now() + this.clock.get().offset;
   }
 
+  /** What was taken off this page's clock to have the server's, and how wrong that may be; milliseconds. */
+  clockError(): { offset: number; error: number } {
+    return this.clock.get();
+  }
+
   /** Something arrived. at: when the server published it, milliseconds. */
   add(at: number): void {
     this.latency.add(at);

@@ -3,6 +3,7 @@
 import type { Centrifuge, ClientInfo } from "centrifuge";
 
 const KEY = "freshet.name";
+const SECRET = "freshet.key";
 const COLOURS = 8; // --who-0 ... in tokens.css
 const FIRST = ["Amber", "Brisk", "Calm", "Early", "Fair", "Gentle", "Lucky", "Merry", "Quick", "Silver"];
 const SECOND = ["Otter", "Heron", "Trout", "Swift", "Beaver", "Dipper", "Crane", "Newt", "Salmon", "Wagtail"];
@@ -15,15 +16,22 @@ export function visitorName(): string {
   return name;
 }
 
-/** The field with the visitor's name: a new one is told to the server by connecting again. */
-export function nameField(field: HTMLInputElement, client: Centrifuge): void {
+/** A secret of this window, by which a server knows its visitor again. */
+export function visitorKey(): string {
+  const key = sessionStorage.getItem(SECRET) ?? [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16)).join("_");
+  sessionStorage.setItem(SECRET, key);
+  return key;
+}
+
+/** The field with the visitor's name: a new one is told to the server by connecting again. more: what else it is told. */
+export function nameField(field: HTMLInputElement, client: Centrifuge, more: object = {}): void {
   field.value = visitorName();
   field.addEventListener("change", () => {
     const name = field.value.replace(/\s+/g, " ").trim();
     field.value = name || visitorName();
     if (!name || name === visitorName()) return;
     sessionStorage.setItem(KEY, name);
-    client.setData({ name });
+    client.setData({ ...more, name });
     client.disconnect();
     client.connect();
   });

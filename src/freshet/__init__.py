@@ -13,6 +13,7 @@ from freshet.errors import (
     StoreUnavailable,
 )
 from freshet.model.frame import Handshake
+from freshet.model.http import HttpRequest, HttpResponse
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
 from freshet.model.run_messages import RunState
 from freshet.rooms.room import Room, RoomSession
@@ -35,6 +36,8 @@ __all__ = [
     "FreshetError",
     "Handshake",
     "History",
+    "HttpRequest",
+    "HttpResponse",
     "NotRunning",
     "Position",
     "Publication",

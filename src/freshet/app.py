@@ -18,31 +18,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from freshet.api.http import ApiEndpoint
 from freshet.api.openapi import Description
 from freshet.api.routes import routes as api_routes
-from freshet.backends import engine_of, store_of
+from freshet.backends import engine_of, store_of, tracing_of
 from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import (
     ChannelOptions,
     Config,
+    admin_key_of,
     api_key_of,
     channel_config,
     develop,
     load,
     metrics_key_of,
     secret_of,
+    variables,
     webhook_secrets_of,
 )
+from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.endpoints.ai.routes import ai_routes
+from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
+from freshet.engines.memory import MemoryEngine
 from freshet.model.log import Position
-from freshet.node.node import Node, Statistics
+from freshet.node.node import Node
+from freshet.observe.counts import Statistics
+from freshet.ops.admin.console import Console, console_config
+from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
+from freshet.ops.statsd import StatsdExporter
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits, RateLimits
 from freshet.policy.origin import Hosts, Origins
@@ -54,8 +63,9 @@ from freshet.rooms.rule import RoomRule
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
-from freshet.runs.calls import RunCalls
+from freshet.runs.calls import RunCalls, SyncRunCalls
 from freshet.runs.runs import NodeRuns
+from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.portal import Portal
@@ -79,7 +89,7 @@ OPEN = (
 )
 
 
-class SyncCalls:
+class SyncCalls(SyncRunCalls):
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `history`, `remove_history`, `presence`, `channels`, `subscribe`,
@@ -93,6 +103,7 @@ class SyncCalls:
     """
 
     def __init__(self, live: "Freshet", portal: Portal) -> None:
+        super().__init__(live, portal)
         self.publish = portal.blocking(live.publish)
         self.broadcast = portal.blocking(live.broadcast)
         self.emit = portal.blocking(live.emit)
@@ -106,11 +117,6 @@ class SyncCalls:
         self.revoke = portal.blocking(live.revoke)
         self.refresh = portal.blocking(live.refresh)
         self.drain = portal.blocking(live.drain)
-        self.start = portal.blocking(live.start)
-        self.stop = portal.blocking(live.stop)
-        self.answer = portal.blocking(live.answer)
-        self.steer = portal.blocking(live.steer)
-        self.messages = portal.blocking(live.messages)
 
 
 class Freshet(RunCalls):
@@ -148,6 +154,8 @@ class Freshet(RunCalls):
         self._dev = dev
         webhooks = WebhookHooks.from_config(config.webhooks, webhook_secrets_of(config, environment), clock)
         self._node = node = Node(config, engine, tokens, clock, webhooks)
+        if (tracing := tracing_of(config)) is not None:
+            node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
         self._runs = NodeRuns(node)
         self._hooks, self._rules = node.hooks, node.rules
@@ -178,27 +186,54 @@ class Freshet(RunCalls):
         addresses = AddressLimits(
             config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
         )
-        opening = Opening(origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full())
+        opening = Opening(
+            origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
+        )
         api = ApiEndpoint(self._server, config.api, origins, api_key)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        health, internal = Health(lambda: node.state), config.internal
+        internal = config.internal
+        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
         clients += ai_routes(opening, dispatcher)
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
+        operators += self._admin(dispatcher, admin_key_of(config, environment), dev=dev)
         if config.tls.certificate and server.tls is None:  # the command line comes first
             server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
         if internal.port:
             # Where no key is asked for, a page of a stranger must not get there by a name of its own.
-            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous)
+            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
             app = HostGuard(_router([*health_routes(health), *operators]), hosts)
             server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(self._answer, app))
             operators = []
+        clients += root_routes(dev=dev)
         return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+
+    def _admin(self, dispatcher: Dispatcher, key: str | None, *, dev: bool) -> list[BaseRoute]:
+        """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
+        node = dispatcher.node
+        if not key and not node.config.admin.anonymous:
+            return []
+        config, clock = console_config(), node.clock
+        own = Node(config, MemoryEngine(config.timing.presence_ttl, clock, config.limits.log_memory), clock=clock)
+        rates = RateLimits(config.rates, 2 * config.limits.channels_per_client, clock.monotonic)
+        rights = Rights(None, personal_channels=False, clock=clock)
+        connected = Dispatcher(own, [rates, rights])
+        node.parts.append(Console(connected, dispatcher, self._server, key))
+        limits = config.limits
+        admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
+        addresses = AddressLimits(config.rates.address, clock.monotonic)
+        # No page of another site: `origins` names those that may connect to the application.
+        opening = Opening(Origins([], dev=dev), admission, addresses, lambda: False, own.counts)
+        dialect = Centrifuge(limits.message_size)
+        return admin_routes(WebSocketEndpoint(opening, connected, lambda scope, request: dialect))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
-        """From a TOML file and the environment. Raises ConfigError."""
-        return cls(config=load(Path(path) if path else None, environment), environment=environment)
+        """From a TOML file, the `.env` beside it, and the environment, which comes first. Raises ConfigError."""
+        path = Path(path) if path else None
+        environment = {**variables(path.parent if path else Path()), **environment}
+        return cls(config=load(path, environment), environment=environment)
 
     # ------------------------------------------------------------------------------------------------ rules and hooks
 
@@ -408,7 +443,11 @@ class Freshet(RunCalls):
                 )
                 self._in_lifespan = True
             await self._start()
-        await app(scope, receive, send)
+        if self._node.tracing is None:
+            await app(scope, receive, send)
+            return
+        with self._node.tracing.taken_from(scope["headers"]):
+            await app(scope, receive, send)
 
     def _started(self) -> asyncio.Task[None] | None:
         """Its start, in this event loop. Raises RuntimeError when it runs in another one."""

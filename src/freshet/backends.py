@@ -1,6 +1,7 @@
-"""Which engine and which store an URL names."""
+"""Which engine and which store an URL names, and who traces messages."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from freshet.config import Config
 from freshet.engines.base import Engine
@@ -13,7 +14,9 @@ from freshet.engines.redis.engine import SCHEMES as REDIS_SCHEMES
 from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import ConfigError
+from freshet.observe.tracing import Tracing
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.places import WorkerPlaces
 from freshet.runtime.server import SERVER
 from freshet.stores.base import Store
 from freshet.stores.memory import MemoryStore
@@ -42,6 +45,8 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
     if not engine.shared and server is not None and server.hub:
         wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
         return LocalEngine(server.hub, wanted)
+    if server is not None and server.hub:
+        engine.places = WorkerPlaces(Path(server.hub).parent)
     return engine
 
 
@@ -49,8 +54,19 @@ def _postgres(url: str, clock: Clock) -> Store:
     try:  # here, so that an application without the package can still be imported
         from freshet.stores.postgres import PostgresStore  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install freshet[postgres]") from None
+        raise ConfigError("rooms.store", "PostgreSQL needs a package: pip install asyncpg") from None
     return PostgresStore(url, clock)
+
+
+def tracing_of(config: Config) -> Tracing | None:
+    """None: nothing is traced. Raises ConfigError when the package is missing."""
+    if not config.tracing.enabled:
+        return None
+    try:  # here, so that an application without the package can still be imported
+        from freshet.observe.otel import OpenTelemetryTracing  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ConfigError("tracing.enabled", "it needs a package: pip install freshet[otel]") from None
+    return OpenTelemetryTracing(expose=config.tracing.expose)
 
 
 STORES: dict[str, Callable[[str, Clock], Store]] = {

@@ -28,7 +28,7 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
     ("toml", "path", "says"),
     [
         (RULE + "histroy = 5", "channels[0].histroy", "Did you mean 'history'"),
-        (RULE + "history = 5", "channels[0].history", "Expected `object | null`"),
+        (RULE + "history = 5", "channels[0].history", "Expected { size = ..., ttl = ... }"),
         (RULE + "history = {size = 1, ttl = 1, sze = 2}", "channels[0].history.sze", "size, ttl"),
         (RULE + "subscribe = 'all'", "channels[0].subscribe", "nobody, token, client"),
         (RULE + "read = true", "channels[0].read", "nobody, token, subscriber, client"),

@@ -11,7 +11,9 @@ from selenium.webdriver.common.by import By
 
 from tests.tools.browser import console_errors
 from tests.tools.patience import seconds, wait_until
-from tests.tools.serving import Server
+from tests.tools.ports import free_port
+from tests.tools.serving import Server, serving
+from tests.transports.shells import shell
 
 
 def freshet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,7 @@ def freshet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def texts(browser: webdriver.Chrome) -> list[str]:
-    return [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#messages li")]
+    return [": ".join(item.text.split("\n")) for item in browser.find_elements(By.CSS_SELECTOR, "#messages li")]
 
 
 def test_what_init_writes_is_a_chat_that_runs(
@@ -52,7 +54,33 @@ def test_what_init_writes_is_a_chat_that_runs(
     wait_until(lambda: texts(browser)[-1] == "ops: news", 10, "what was published")
     browser.refresh()
     wait_until(lambda: len(texts(browser)) == 2, 10, "what was said before")
+    wait_until(lambda: "guest-" in browser.find_element(By.ID, "people").text, 10, "who is there")
+    browser.find_element(By.ID, "cut").click()
+    wait_until(lambda: "connection lost" in browser.find_element(By.ID, "state").text, 10, "the cut")
+    assert freshet("publish", "chat:lobby", '{"from": "ops", "text": "missed"}', *url, cwd=folder).returncode == 0
+    wait_until(lambda: len(texts(browser)) == 3, 15, "what was missed")
     assert console_errors(browser) == []
+
+
+def test_its_page_comes_back_after_a_restart_of_the_server(tmp_path: Path, browser: webdriver.Chrome) -> None:
+    """Also when the server is away for longer than one attempt, and under a server that is not ours."""
+    assert freshet("init", "hello", cwd=tmp_path).returncode == 0
+    folder, port = tmp_path / "hello", free_port()
+    with serving("app:api", cwd=folder, port=port) as server:
+        browser.get(server.http("/"))
+        wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    wait_until(lambda: "does not answer" in browser.find_element(By.ID, "state").text, 10, "a second attempt")
+    with shell("uvicorn", "app:api", tmp_path, "--app-dir", str(folder), port=port):
+        wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to be back")
+
+
+def test_its_own_tests_pass(tmp_path: Path) -> None:
+    assert freshet("init", "hello", cwd=tmp_path).returncode == 0
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=tmp_path / "hello", capture_output=True, text=True, timeout=seconds(60), check=False
+    )
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_two_folders_have_two_secrets(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_the_same_key_publishes_once(freshet: Freshet) -> None:
         (["publish", "a", "1", "--url", "localhost"], 2, "http://HOST"),
         (["publish", "x" * 300, "1"], 1, "255 bytes"),
         (["tail"], 2, "CHANNEL"),
+        (["tail", "a", "--user", "alice"], 2, "expected channels, or --user, or --channel"),
         (["tail", "a", "--since", "yesterday"], 2, "EPOCH:OFFSET or oldest"),
         (["tail", "a", "--since", "b=oldest"], 2, "not subscribed to"),
         (["tail", "x" * 300], 1, "255 bytes"),
@@ -218,6 +219,27 @@ def _channels(server: Server) -> str:
     return httpx.post(server.http("/api/channels"), content=b"{}").text
 
 
+def test_a_pattern_takes_all_channels_that_match_also_those_that_come_later(
+    freshet: Freshet, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "early").mkdir()
+    (tmp_path / "late").mkdir()
+    (tmp_path / "pattern").mkdir()
+    with tailing(server, tmp_path / "early", "found:early"):
+        wait_until(lambda: "found:early" in _channels(server), 10, "the first channel")
+        with tailing(server, tmp_path / "pattern", "found:*", "--json"):
+            log = tmp_path / "pattern" / "err"
+            wait_until(lambda: "found:*: found:early" in log.read_text(), 10, "the first channel to be found")
+            with tailing(server, tmp_path / "late", "found:late"):
+                wait_until(lambda: "found:late" in log.read_text(), 20, "the second channel to be found")
+                wait_until(lambda: '"found:late":{"num_clients":2' in _channels(server), 10, "its subscription")
+                for channel in ("found:early", "found:late"):
+                    freshet("publish", channel, "1")
+                wait_until(lambda: len(lines(tmp_path / "pattern")) == 2, 10, "both")
+    assert {line["channel"] for line in lines(tmp_path / "pattern")} == {"found:early", "found:late"}
+    assert "listening to found:*" in log.read_text()
+
+
 def test_tail_ends_with_130_when_interrupted(server: Server, tmp_path: Path) -> None:
     with tailing(server, tmp_path, "interrupted") as process:
         wait_until(lambda: "interrupted" in _channels(server), 10, "the subscription")
@@ -240,7 +262,7 @@ def test_tail_is_quiet_when_its_reader_leaves(freshet: Freshet, server: Server, 
         check=False,
     )
     assert json.loads(done.stdout)["data"] == [0, long]
-    assert done.stderr == ""
+    assert done.stderr.splitlines() == [f"listening to six at {server.http('')} (Ctrl-C ends)"]
 
 
 def test_colours_are_for_terminals_alone(freshet: Freshet) -> None:
@@ -250,7 +272,7 @@ def test_colours_are_for_terminals_alone(freshet: Freshet) -> None:
     assert "\x1b" in freshet(*options, NO_COLOR="", FORCE_COLOR="1").stdout
 
 
-@pytest.mark.parametrize("command", ["init", "serve", "demo", "publish", "tail", "check", "token"])
+@pytest.mark.parametrize("command", ["init", "serve", "demo", "publish", "tail", "top", "check", "token"])
 def test_help_shows_examples(freshet: Freshet, command: str) -> None:
     done = freshet(command, "--help")
     assert done.returncode == 0

@@ -83,7 +83,7 @@ async def test_history_readers_who_do_not_read_hold_no_more_than_their_outbox_an
         for number in range(100):  # 60 bytes each, for 16 KiB
             reader.receive(_frame({"id": number + 10, "history": {"channel": "log:a", "limit": -1}}))
         await eventually(lambda reader=reader: reader._crowded_since > 0)
-        assert 0 < reader.outbox._waiting() <= limits.outbox // 2 + limits.page_size
+        assert 0 < reader.outbox.waiting <= limits.outbox // 2 + limits.page_size
         reader.end(Disconnect.normal())
         await eventually(lambda reader=reader: not reader._busy)
 

@@ -11,7 +11,7 @@ from msgspec import Raw
 from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.errors import PositionConflict
 from freshet.model.events import Delivery, Joined, Left, Published
-from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions
+from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions, Stamp
 from freshet.node.bus import Bus
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
@@ -56,6 +56,20 @@ async def test_offsets_of_a_channel_rise_by_one_and_others_do_not_matter(engine:
     assert [position.offset for position in positions] == [1, 2, 3]
     assert len({position.epoch for position in positions}) == 1
     assert (await engine.publish("b", b"2", LOGGED)).offset == 2
+
+
+@pytest.mark.parametrize("keep", [KEEP, None], ids=["with a log", "without"])
+async def test_when_where_and_in_which_trace_a_publication_came_in_travels_with_it(
+    engine: Engine, delivered: Delivered, keep: History | None
+) -> None:
+    await engine.subscribe("a", keep)
+    stamps = [Stamp(1764194196.25, "node-7", "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"), Stamp(0.5, "node-8"), None]
+    for stamp in stamps:
+        await engine.publish("a", b"1", PublishOptions(history=keep, stamp=stamp))
+    await delivered.count(3)
+    assert [it.publication.stamp for it in delivered if isinstance(it, Published)] == stamps
+    if keep is not None:
+        assert [it.stamp for it in (await engine.history("a", keep)).publications] == stamps
 
 
 async def test_a_node_hears_what_it_listens_to_and_nothing_else(engine: Engine, delivered: Delivered) -> None:

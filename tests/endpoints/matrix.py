@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import jwt
 
-from freshet import Freshet, History
-from freshet.config import Config, Limits
+from freshet import Freshet, History, HttpRequest, Room
+from freshet.config import Config, Limits, Rooms
 from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
 from tests.tools.need import ROOT
@@ -167,6 +167,7 @@ WAYS = {
     ),
     "channel, page": Way("GET", lambda it: CHANNEL, _answered, _bearer),
     "channel, `POST`": Way("POST", lambda it: CHANNEL, _answered, _bearer, body=lambda it: b"1"),
+    "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
     "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
     "emulation": Way(
@@ -222,14 +223,22 @@ async def visit(app: Any, way: Way, token: str, headers: Mapping[str, str]) -> s
     return way.outcome(sent)
 
 
+class Open(Room):
+    """Answers whoever gets as far as that."""
+
+    async def on_request(self, request: HttpRequest) -> str:
+        return request.user
+
+
 async def outcome(name: str, sign: Sign, token: str) -> str:
     """Of one cell, on a server of its own."""
     way, cookies = WAYS[name], list[str | None]()
     limits = Limits(connects_per_second=0)
-    config = Config(origins=list(sign.origins), limits=limits)
+    config = Config(origins=list(sign.origins), limits=limits, rooms=Rooms(store="memory://"))
     clock = ManualClock(NOW)
     live = Freshet(secret=SECRET, api_key=KEY, environment={"FRESHET_METRICS_KEY": KEY}, config=config, clock=clock)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
+    live.room("room:{name}")(Open)
 
     @live.on_connect
     def look(session: object, request: Handshake) -> None:

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from freshet import Freshet, History
-from freshet.config import Config, Limits
+from freshet.config import Config, Limits, Rooms
 from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
+from tests.endpoints.matrix import Open
 from tests.tools.asgi import Answered, knock
 from tests.tools.need import ROOT
 from tests.transports.calls import called
@@ -46,6 +47,7 @@ OPENS = {
     "channel page": Opens("GET", "/channels/log:a"),
     "channel long poll": Opens("GET", "/channels/log:a?wait=0.01"),
     "channel publish": Opens("POST", "/channels/log:a", body=b"1"),
+    "room": Opens("POST", "/rooms/room:a", body=b"1"),
     "socket.io polling": Opens("GET", POLLING),
 }
 EVENTS = ("channel events", "channels events")
@@ -58,8 +60,9 @@ each_over_http = pytest.mark.parametrize("opens", OVER_HTTP.values(), ids=OVER_H
 async def application(clients: int = 1000) -> AsyncIterator[Freshet]:
     """That lets so many clients in; its time stands still."""
     limits = Limits(connects_per_second=0.001, connects_burst=clients)
-    config = Config(origins=[PAGE], limits=limits)
+    config = Config(origins=[PAGE], limits=limits, rooms=Rooms(store="memory://"))
     live = Freshet(dev=True, environment={}, config=config, clock=ManualClock())
+    live.room("room:{name}")(Open)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
     async with live.lifespan():
         yield live
@@ -109,6 +112,7 @@ def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:
     ours = {path for path in paths if not path.startswith(("/api", "/metrics", "/health"))}
     assert ours == {
         "/connection/websocket",
+        "/rooms/{channel:freshet_channel}",
         "/connection/sse",
         "/connection/http_stream",
         "/connection/ticket",
@@ -260,8 +264,9 @@ async def test_cookies_without_a_sign_of_whose_they_are_count_for_reading_alone(
 
 @each_over_http
 async def test_where_all_origins_may_connect_no_answer_is_for_a_page_with_credentials(opens: Opens) -> None:
-    live = Freshet(dev=True, environment={}, config=Config(origins=["*"]))
+    live = Freshet(dev=True, environment={}, config=Config(origins=["*"], rooms=Rooms(store="memory://")))
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
+    live.room("room:{name}")(Open)
     async with live.lifespan():
         headers = (await came_in(live, opens, FOREIGN)).headers
     assert headers["access-control-allow-origin"] == "*"

@@ -12,15 +12,43 @@ from selenium import webdriver
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from freshet.policy.tokens import issue
 from tests.tools.browser import console_errors
+from tests.tools.clients import connected
 from tests.tools.need import ROOT, require, require_npm_packages
 from tests.tools.pages import Opened, serving_files
-from tests.tools.patience import seconds, wait_until
+from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.ports import free_port
 from tests.tools.relay import relaying
-from tests.tools.serving import Server
+from tests.tools.serving import Server, serving
 
 EXAMPLES = ROOT / "examples"
 SECRET = {"FRESHET_SECRET": "change-me-to-32-random-characters"}
+
+
+async def test_the_screen_of_the_auction_shows_each_bid_and_the_winner_also_after_a_restart(
+    example: Callable[[str], Path], browser: webdriver.Chrome
+) -> None:
+    folder, port = example("auction"), free_port()
+    (folder / "app.py").write_text((folder / "app.py").read_text().replace("30, 600", "5, 15"))
+
+    def shown(id: str) -> str:
+        return str(browser.execute_script("return document.getElementById(arguments[0]).textContent", id))
+
+    with serving("app:app", cwd=folder, port=port) as server:
+        browser.get(server.http("/screen"))
+        tokens = [issue(SECRET["FRESHET_SECRET"], user, expires_in=60) for user in ("alice", "bob")]
+        async with connected(server, token=tokens[0]) as alice, connected(server, token=tokens[1]) as bob:
+            for client in (alice, bob):
+                await client.new_subscription("auction:1").subscribe()
+            await alice.rpc("auction:1", {"amount": 300})
+            await eventually(lambda: shown("leader") == "alice leads" and shown("price") == "100")
+            await bob.rpc("auction:1", {"amount": 450})
+            await eventually(lambda: shown("leader") == "bob leads" and shown("price") == "400")
+    with serving("app:app", cwd=folder, port=port):
+        await eventually(lambda: shown("leader") == "Sold to bob", 40)
+    browser.get("about:blank")
+    browser.get_log("browser")  # that the server was away
 
 
 def test_a_notification_reaches_its_user_in_every_tab_and_nobody_else(

@@ -10,8 +10,10 @@ from centrifuge.fossil import apply_delta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
+from freshet.dialects.socketio.packets import SocketIO
 from freshet.engines.base import Receiver
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
@@ -20,6 +22,7 @@ from freshet.model.events import Subscribed
 from freshet.model.log import NOWHERE, History, Position, PublishOptions, Stream
 from freshet.rules.rules import ChannelRule
 from freshet.session.outbox import Outbox, Turn
+from freshet.websocket.frames import wire
 from tests.tools.patience import eventually
 
 
@@ -283,6 +286,30 @@ async def test_publications_of_one_turn_go_out_in_one_frame_shared_by_all() -> N
     await engine.stop()
 
 
+@pytest.mark.parametrize("dialect", [Centrifuge(), ChannelUrl("a"), SocketIO("/"), SocketIO("/", recovers=True)])
+async def test_publications_of_one_turn_are_one_write_for_each_client_whatever_the_dialect(dialect: Dialect) -> None:
+    """Of the same bytes for all, unless an outbox has a word of its own to add."""
+    engine, turn = MemoryEngine(), Turn()
+    hub = Hub(engine, turn)
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
+    listeners = [Listener(turn) for _ in range(3)]
+    for listener in listeners:
+        listener.dialect = dialect  # type: ignore[assignment]
+        hub.settle(await hub.join(listener, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
+    for _ in range(8):
+        await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    written: list[bytes] = []
+    for listener in listeners:
+        listener.outbox.attach(lambda outbox=listener.outbox: written.append(wire(outbox.first)))
+    turn.end()
+    if dialect.stamps:
+        assert [len(listener.outbox.take()) for listener in listeners] == [8] * 3
+    else:
+        assert [listener.outbox.more for listener in listeners] == [None] * 3
+        assert len({id(listener.outbox.first) for listener in listeners}) == 1
+        assert len(written) == 3
+
+
 async def test_a_channel_that_everyone_left_is_forgotten_here_and_by_the_engine() -> None:
     engine, _turn, hub, rule, session = await scene(size=10)
     hub.settle(await hub.join(session, "a", rule), await engine.history("a", KEEP), None)
@@ -394,3 +421,30 @@ async def test_without_a_log_only_what_comes_after_joining_is_heard_and_recovery
     turn.end()
     assert b'"data":2' in session.outbox.take()[0].data
     await engine.stop()
+
+
+async def test_who_looks_on_sees_all_and_is_no_subscriber() -> None:
+    engine, turn = MemoryEngine(), Turn()
+    hub = Hub(engine, turn)
+    await engine.start("node", Receiver(hub.deliver, hub.suspect, unheard))
+    seen: list[object] = []
+    occupied: list[bool] = []
+    hub.occupancy = lambda channel, is_occupied: occupied.append(is_occupied)
+    end = await hub.tap("a", RULE, seen.extend)
+    await engine.publish("a", b"1", PublishOptions(history=KEEP))
+    await eventually(lambda: len(seen) == 1)
+    assert hub.channels() == {}
+    client = Listener(turn)
+    hub.settle(await hub.join(client, "a", RULE), await engine.history("a", KEEP), None)  # type: ignore[arg-type]
+    assert occupied == [True]
+    assert list(hub.activity()) == [("a", 1, 1)]
+    hub.leave(client, "a")  # type: ignore[arg-type]
+    assert occupied == [True, False]  # though somebody still looks
+    await engine.publish("a", b"2", PublishOptions(history=KEEP))
+    await eventually(lambda: len(seen) == 2)
+    end()
+    await engine.publish("a", b"3", PublishOptions(history=KEEP))
+    await asyncio.sleep(0)
+    assert len(seen) == 2
+    assert not hub._channels
+    await hub.stop()

@@ -1,44 +1,39 @@
 """Snapshots as Prometheus reads them: every metric with its help text, its labels, and every worker."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from freshet.observe.counts import LAGS, Counts, Snapshot
-from freshet.observe.exposition import BY_CODE, BY_DIALECT, COUNTERS, GAUGES, exposition
+from freshet.observe.counts import Counts, Snapshot
+from freshet.observe.exposition import COUNTERS, GAUGES, HISTOGRAMS, Shown, exposition, labelled
+from freshet.observe.histograms import SECONDS, Histogram
 
-COUNTED = {
-    "published": 11,
-    "unpublished": 12,
-    "fanned_out": 13,
-    "recovered": 14,
-    "unrecovered": 15,
-    "gaps": 16,
-    "losses": 17,
-}
-HELD = {"users": 21, "channels": 22, "subscriptions": 23, "turned_away": 24, "uptime": 25.5, "cpu": 26.5, "memory": 27}
-VALUES = {
-    **COUNTED,
-    **{name: HELD[name] for name in ("users", "channels", "subscriptions", "turned_away")},
-    "uptime_seconds": 25.5,
-    "cpu_seconds": 26.5,
-    "memory_bytes": 27,
-    "ready": 1,
-}
+WAYS = {("centrifuge", "websocket"): 31, ("socketio", "polling"): 32}
 
 
 def snapshot(state: str = "ready") -> Snapshot:
-    counts = Counts(
-        connected={"centrifuge": 31, "socketio": 32},
-        delivered={"centrifuge": 33},
-        ended={3000: 34, 3008: 35},
-        refusals={103: 36},
-        **COUNTED,
-    )
-    return Snapshot(counts=counts, state=state, clients={"centrifuge": 41, "channel_url": 42}, **HELD)
+    """Each number differs from all others."""
+    it = Snapshot(Counts(), state, dict(WAYS), 0, 0, 0, 0, 0.0)
+    number = iter(range(101, 200))
+    for holder in (it.counts, it):
+        for field in msgspec.structs.fields(holder):
+            value = getattr(holder, field.name)
+            if type(value) in (int, float):
+                setattr(holder, field.name, type(value)(next(number)))
+            elif isinstance(value, Histogram):
+                value.observe(0.002, next(number))
+    counts = it.counts
+    counts.connected, counts.returned = {("sse", "http"): 41, **WAYS}, {("centrifuge", "sse"): 42}
+    counts.delivered, counts.ended, counts.refusals = {"centrifuge": 43}, {3000: 44, 3008: 45}, {103: 46}
+    counts.refused, counts.engine_errors = {"rates": 47, "origin": 48}, {"publish": 49}
+    counts.ran("publish", 0.2)
+    it.memory, it.memory_before = 10_000, 3_700
+    return it
 
 
 def families(snapshots: Mapping[str, Snapshot]) -> dict[str, Metric]:
@@ -47,9 +42,10 @@ def families(snapshots: Mapping[str, Snapshot]) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(text.decode())}
 
 
-def values(family: Metric, label: str) -> dict[str, float]:
-    """The samples by a label."""
-    return {sample.labels[label]: sample.value for sample in family.samples if not sample.name.endswith("_created")}
+def values(family: Metric, *names: str) -> dict[tuple[str, ...], float]:
+    """The samples by labels."""
+    samples = (sample for sample in family.samples if not sample.name.endswith("_created"))
+    return {tuple(sample.labels[name] for name in names): sample.value for sample in samples}
 
 
 @pytest.fixture
@@ -58,51 +54,61 @@ def exposed() -> dict[str, Metric]:
 
 
 @pytest.mark.parametrize(("table", "kind"), [(GAUGES, "gauge"), (COUNTERS, "counter")], ids=["gauges", "counters"])
-def test_every_metric_of_the_tables_has_its_help_text_and_its_own_value(
-    exposed: dict[str, Metric], table: Mapping[str, tuple[str, object]], kind: str
+def test_every_metric_of_the_tables_has_its_help_text_its_labels_and_its_own_values(
+    exposed: dict[str, Metric], table: Mapping[str, Shown], kind: str
 ) -> None:
-    for name, (meaning, _) in table.items():
+    seen: list[Any] = []
+    for name, shown in table.items():
         family = exposed[f"freshet_{name}"]
-        assert (family.type, family.documentation) == (kind, meaning)
-        assert values(family, "worker") == {"0": VALUES[name]}, name
+        assert (family.type, family.documentation) == (kind, shown.meaning)
+        assert all(set(sample.labels) == {"worker", *shown.labels} for sample in family.samples)
+        found = values(family, *shown.labels)
+        assert found == {tuple(labels): float(value) for labels, value in labelled(shown, snapshot())}
+        assert found, name
+        seen.append(tuple(found.items()))
+    assert len(set(seen)) == len(seen)  # none shows what another one does
 
 
-def test_numbers_by_dialect_and_by_code_have_that_label_and_their_help_text(exposed: dict[str, Metric]) -> None:
-    for label, table in (("dialect", BY_DIALECT), ("code", BY_CODE)):
-        for name, meaning in table.items():
-            family = exposed[f"freshet_{name}"]
-            assert (family.type, family.documentation) == ("counter", meaning)
-            assert all(set(sample.labels) == {"worker", label} for sample in family.samples)
-    assert values(exposed["freshet_connected"], "dialect") == {"centrifuge": 31, "socketio": 32}
-    assert values(exposed["freshet_delivered"], "dialect") == {"centrifuge": 33}
-    assert values(exposed["freshet_ended"], "code") == {"3000": 34, "3008": 35}
-    assert values(exposed["freshet_refusals"], "code") == {"103": 36}
+def test_clients_are_told_by_dialect_and_transport_and_reasons_by_code(exposed: dict[str, Metric]) -> None:
+    way = ("dialect", "transport")
+    assert values(exposed["freshet_clients"], *way) == WAYS
+    assert values(exposed["freshet_connected"], *way) == {("sse", "http"): 41, **WAYS}
+    assert values(exposed["freshet_reconnected"], *way) == {("centrifuge", "sse"): 42}
+    assert values(exposed["freshet_ended"], "code") == {("3000",): 44, ("3008",): 45}
+    assert values(exposed["freshet_policy_refusals"], "policy") == {("rates",): 47, ("origin",): 48}
+    assert values(exposed["freshet_client_memory_bytes"]) == {(): 100}
 
 
-def test_clients_that_are_connected_are_counted_by_dialect(exposed: dict[str, Metric]) -> None:
-    assert exposed["freshet_clients"].type == "gauge"
-    assert values(exposed["freshet_clients"], "dialect") == {"centrifuge": 41, "channel_url": 42}
+def test_every_histogram_of_the_table_has_its_help_text_and_its_labels(exposed: dict[str, Metric]) -> None:
+    for name, shown in HISTOGRAMS.items():
+        family = exposed[f"freshet_{name}"]
+        assert (family.type, family.documentation) == ("histogram", shown.meaning)
+        counts = [sample for sample in family.samples if sample.name.endswith("_count")]
+        assert counts
+        assert all(set(sample.labels) == {"worker", *shown.labels} for sample in counts)
+        assert all(sample.value for sample in counts)
+    latency = [it for it in exposed["freshet_delivery_latency_seconds"].samples if it.name.endswith("_count")]
+    assert {it.labels["accepted"] for it in latency} == {"here", "elsewhere"}
 
 
 def test_nothing_is_told_that_no_table_names(exposed: dict[str, Metric]) -> None:
-    named = {*GAUGES, *COUNTERS, *BY_DIALECT, *BY_CODE, "clients", "loop_lag_seconds"}
-    assert set(exposed) == {f"freshet_{name}" for name in named}
+    assert set(exposed) == {f"freshet_{name}" for name in (*GAUGES, *COUNTERS, *HISTOGRAMS)}
 
 
 @pytest.mark.parametrize(("state", "ready"), [("starting", 0), ("ready", 1), ("draining", 0)])
 def test_only_a_node_that_takes_clients_is_ready(state: str, ready: int) -> None:
-    assert values(families({"0": snapshot(state)})["freshet_ready"], "worker") == {"0": ready}
+    assert values(families({"0": snapshot(state)})["freshet_ready"], "worker") == {("0",): ready}
 
 
-def test_buckets_of_the_histogram_accumulate_up_to_the_count() -> None:
-    it = snapshot()
+def test_buckets_of_a_histogram_accumulate_up_to_the_count() -> None:
+    it = Snapshot(Counts(), "ready", {}, 0, 0, 0, 0, 0.0)
     for seconds in (0.0005, 0.002, 0.003, 0.2, 99):
-        it.counts.late(seconds)
+        it.counts.lag.observe(seconds)
     samples = families({"0": it})["freshet_loop_lag_seconds"].samples
     buckets = [(sample.labels["le"], sample.value) for sample in samples if sample.name.endswith("_bucket")]
-    reached = {"0.001": 1, "0.005": 3, "0.01": 3, "0.025": 3, "0.05": 3, "0.1": 3, "0.25": 4}
-    assert buckets == [*reached.items(), ("0.5", 4), ("1.0", 4), ("2.5", 4), ("+Inf", 5)]
-    assert len(buckets) == len(LAGS) + 1
+    reached = {"0.001": 1, "0.0025": 2, "0.005": 3, "0.01": 3, "0.025": 3, "0.05": 3, "0.1": 3, "0.25": 4, "0.5": 4}
+    assert buckets == [*reached.items(), ("1.0", 4), ("2.5", 4), ("5.0", 4), ("+Inf", 5)]
+    assert len(buckets) == len(SECONDS) + 1
     (count,) = (sample.value for sample in samples if sample.name.endswith("_count"))
     (total,) = (sample.value for sample in samples if sample.name.endswith("_sum"))
     assert count == 5
@@ -111,30 +117,28 @@ def test_buckets_of_the_histogram_accumulate_up_to_the_count() -> None:
 
 def test_each_worker_has_its_own_numbers() -> None:
     other = snapshot("draining")
-    other.users, other.counts.published, other.clients = 7, 8, {"centrifuge": 9}
-    other.counts.late(0.5)
+    other.users, other.clients = 7, {("centrifuge", "sse"): 9}
+    other.counts.lag.observe(0.5, 1000)
     exposed = families({"0": snapshot(), "3": other})
-    assert values(exposed["freshet_users"], "worker") == {"0": 21, "3": 7}
-    assert values(exposed["freshet_published"], "worker") == {"0": 11, "3": 8}
-    assert values(exposed["freshet_ready"], "worker") == {"0": 1, "3": 0}
-    clients = {
-        (each.labels["worker"], each.labels["dialect"]): each.value for each in exposed["freshet_clients"].samples
-    }
-    assert clients == {("0", "centrifuge"): 41, ("0", "channel_url"): 42, ("3", "centrifuge"): 9}
+    assert values(exposed["freshet_users"], "worker") == {("0",): snapshot().users, ("3",): 7}
+    assert values(exposed["freshet_ready"], "worker") == {("0",): 1, ("3",): 0}
+    clients = values(exposed["freshet_clients"], "worker", "dialect", "transport")
+    assert clients == {("0", *way): number for way, number in WAYS.items()} | {("3", "centrifuge", "sse"): 9}
     lags = [sample for sample in exposed["freshet_loop_lag_seconds"].samples if sample.name.endswith("_count")]
-    assert {sample.labels["worker"]: sample.value for sample in lags} == {"0": 0, "3": 1}
+    one, two = (sample.value for sample in lags)
+    assert (lags[0].labels["worker"], lags[1].labels["worker"], two - one) == ("0", "3", 1000)
 
 
 def test_a_node_that_has_seen_nothing_yet_still_names_every_metric() -> None:
-    empty = Snapshot(Counts(), "starting", {}, 0, 0, 0, 0, 0.0)
-    exposed = families({"0": empty})
+    exposed = families({"0": Snapshot(Counts(), "starting", {}, 0, 0, 0, 0, 0.0)})
     assert set(exposed) == set(families({"0": snapshot()}))
     assert exposed["freshet_ended"].samples == []
 
 
 def test_who_accepts_open_metrics_gets_them() -> None:
-    text, media_type = exposition({"0": snapshot()}, "application/openmetrics-text; version=1.0.0")
+    it = snapshot()
+    text, media_type = exposition({"0": it}, "application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
     found = {family.name: family for family in open_metrics(text.decode())}
-    assert values(found["freshet_published"], "worker") == {"0": 11}
+    assert values(found["freshet_published"], "worker") == {("0",): it.counts.published}

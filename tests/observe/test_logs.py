@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from freshet.observe.logs import BoundedLog
+from freshet.observe.logs import BoundedLog, printable
 
 log = logging.getLogger("freshet.test")
 
@@ -44,3 +44,18 @@ def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> 
     bounded.warning("token", "bad token")
     bounded.warning("token", "bad token")
     assert lines(caplog) == ["too large", "bad token"]
+
+
+def test_what_is_only_worth_knowing_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bounded = BoundedLog(log, 10, Time())
+    bounded.info("hook", "refused by the application")
+    bounded.info("hook", "refused by the application")
+    assert [(it.levelno, it.getMessage()) for it in caplog.records] == [(logging.INFO, "refused by the application")]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "\u202e", "\ud800"], ids=ascii)
+def test_what_a_client_wrote_is_on_one_line_that_any_file_takes(text: str) -> None:
+    assert printable(text).isprintable()
+    assert printable(text).encode()
+    assert printable("grüß") == "grüß"

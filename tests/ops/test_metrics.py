@@ -91,7 +91,7 @@ async def test_what_clients_do_is_counted(server: Server) -> None:
             for _ in range(3):
                 await client.recv()
         during = metrics(server)
-        assert during['freshet_clients{dialect="centrifuge",worker="0"}'] == 2
+        assert during['freshet_clients{dialect="centrifuge",transport="websocket",worker="0"}'] == 2
         assert during['freshet_subscriptions{worker="0"}'] == 2
         assert during['freshet_channels{worker="0"}'] == 1
         await say(one, {"unsubscribe": {"channel": "small"}})
@@ -102,7 +102,7 @@ async def test_what_clients_do_is_counted(server: Server) -> None:
             await say(one, {"unsubscribe": {"channel": "small"}})
     await eventually(lambda: not any(name.startswith("freshet_clients{") for name in metrics(server)), 5, "their end")
     after = metrics(server)
-    assert after['freshet_connected_total{dialect="centrifuge",worker="0"}'] == 2
+    assert after['freshet_connected_total{dialect="centrifuge",transport="websocket",worker="0"}'] == 2
     assert after['freshet_ended_total{code="3000",worker="0"}'] == 2
     assert after['freshet_published_total{worker="0"}'] == 3
     assert after['freshet_fanned_out_total{worker="0"}'] == 3

@@ -66,6 +66,26 @@ async def test_official_clients_of_two_protocols_a_bare_websocket_and_an_event_s
     assert price(server) == start + 3
 
 
+async def test_what_a_room_answers_comes_back_by_rpc_and_as_an_acknowledgement(server: Server) -> None:
+    start, socket_client = price(server), AsyncClient()
+    async with connected(server, "alice") as alice:
+        listener = Listener(alice, BIDS)
+        await listener.start()
+        assert (await alice.rpc(BIDS, {"amount": start + 1})).data == {"yours": start + 1}
+        with pytest.raises(ReplyError) as refusal:
+            await alice.rpc(BIDS, {"amount": start})
+        assert (refusal.value.code, refusal.value.message) == (107, "too low")
+    await socket_client.connect(server.http(""), wait_timeout=seconds(5))
+    try:
+        await socket_client.call("subscribe", BIDS, timeout=seconds(5))
+        answer = await socket_client.call("publish", (BIDS, {"amount": start + 2}), timeout=seconds(5))
+        assert answer == {"yours": start + 2}
+        by_name = await socket_client.call(BIDS, {"amount": start + 3}, timeout=seconds(5))
+        assert by_name == {"yours": start + 3}
+    finally:
+        await socket_client.disconnect()
+
+
 async def test_a_page_of_history_is_no_visit(server: Server) -> None:
     async with httpx.AsyncClient() as client:
         await client.get(server.http(f"/channels/{BIDS}"))

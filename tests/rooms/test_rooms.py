@@ -42,13 +42,14 @@ class Auction(Room):
     async def on_join(self, session: RoomSession) -> None:
         await session.send({"price": self.price})
 
-    async def on_message(self, session: RoomSession, bid: Bid) -> None:
+    async def on_message(self, session: RoomSession, bid: Bid) -> dict[str, int]:
         if bid.amount <= self.price:
             raise Refusal.bad_request("too low")
         self.price = bid.amount
         await self.store.put("price", self.price)
         await self.broadcast({"price": self.price, "by": session.user})
         await self.set_alarm(30)
+        return {"yours": bid.amount}
 
     async def on_alarm(self) -> None:
         await self.broadcast({"sold": self.parameters["lot"]})

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.errors import Disconnect
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.session.outbox import Outbox, Turn, broadcast
 from freshet.websocket.frames import wire
 
@@ -33,6 +33,17 @@ async def test_an_outbox_is_woken_once_for_all_that_came_in_a_turn() -> None:
     await asyncio.sleep(0)
     assert wakes == 1
     assert outbox.take() == frames
+    assert outbox.take() == []
+
+
+async def test_a_batch_comes_out_as_its_frames_in_their_order_and_counts_with_all_of_them() -> None:
+    outbox = Outbox(Turn(), 64 * KIB)
+    frames = [Frame(b"x" * size) for size in (1, 20, 300)]
+    outbox.push(Batch(frames))
+    assert outbox.waiting == 321
+    outbox.push(last := Frame(b"last"))
+    assert outbox.waiting == 325
+    assert outbox.take() == [*frames, last]
     assert outbox.take() == []
 
 

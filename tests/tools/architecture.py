@@ -142,7 +142,8 @@ def wrong_directions(source: Source, layout: Layout) -> Iterator[str]:
 def _complaint(found: Import, here: int, there: int | None, source: Source, layout: Layout) -> str | None:
     level, same = layout.levels[here], _top(found.module) == _top(found.target)
     if level.public:
-        return None if same or not found.target else "it sees the package as its users do, by its public names"
+        public = same or not found.target or _is_public_folder(found.target, there, here, source, layout)
+        return None if public else "it sees the package as its users do, by its public names"
     if not found.target:
         return "import from the module that defines the name"
     if same:
@@ -156,6 +157,12 @@ def _complaint(found: Import, here: int, there: int | None, source: Source, layo
     if _top(found.target) in level.interfaces and found.target != f"{_top(found.target)}.base":
         return f"level {here} sees interfaces only, {_top(found.target)}.base"
     return None
+
+
+def _is_public_folder(target: str, there: int | None, here: int, source: Source, layout: Layout) -> bool:
+    """Whether a folder is public itself, and below."""
+    below = there is not None and there < here and layout.levels[there].public
+    return below and _is_folder(target, source)
 
 
 def _across(found: Import, source: Source) -> bool:

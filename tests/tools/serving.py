@@ -112,7 +112,7 @@ def serving(
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or ROOT,
-                env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env={**clean, "PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": folder, **(env or {})},
             )
         server = Server(process, host, port, output, secure="--tls-cert" in arguments)
         try:

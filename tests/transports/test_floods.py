@@ -212,7 +212,7 @@ async def test_commands_wait_while_their_client_does_not_read_the_replies_and_al
         for number in range(2, 42):  # two megabytes, which nobody reads for now
             await peer.send(b'{"id": %d, "rpc": {"method": "large", "data": %d}}' % (number, number))
         await eventually(lambda: scene.session._crowded_since > 0)
-        assert scene.outbox._waiting() <= 200_000
+        assert scene.outbox.waiting <= 200_000
         got = [json.loads(line) for line in await lines(peer, 40)]
         assert [reply["rpc"]["data"][0] for reply in got] == list(range(2, 42))
         assert scene.outbox.closed is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.websocket.deflate import compress
 from freshet.websocket.frames import (
     CloseFrame,
@@ -223,3 +223,12 @@ def test_compressed_messages_come_in_portions_of_what_they_become() -> None:
     assert (bool(decoder.held), decoder.cost) == (True, 1_000_000 // 1024)
     assert [len(decoder.feed(b"")) for _ in range(4)] == [1] * 4
     assert not decoder.held
+
+
+def test_a_batch_is_the_messages_of_its_frames_put_together_once() -> None:
+    frames = [Frame(b"one"), Frame(b"two" * 100, binary=True), Frame(b"three", tail=Frame(b"tail", binary=True))]
+    batch = Batch(frames)
+    assert wire(batch) == b"".join(wire(frame) for frame in frames)
+    assert batch.wire == wire(batch)
+    assert deflated_wire(batch) == b"".join(deflated_wire(frame) for frame in frames)
+    assert batch.deflated == deflated_wire(batch)

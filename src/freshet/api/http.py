@@ -22,9 +22,12 @@ from freshet.commands.server import ServerOperations
 from freshet.config import Api
 from freshet.errors import EngineUnavailable, Refusal
 from freshet.model.json_text import TOO_DEEP, Reader
+from freshet.observe.logs import BoundedLog
 from freshet.policy.origin import Origins
 
 log = logging.getLogger("freshet.api")
+
+_LOGGED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 COMMANDS = 10_000  # of one batch
 _REQUESTS: list[type[Any]] = [BatchRequest, *(method.request for method in METHODS.values())]
@@ -51,6 +54,7 @@ class ApiEndpoint:
         self._config = config
         self._origins = origins
         self._key = key.encode() if key else b""
+        self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["method"]
@@ -65,6 +69,9 @@ class ApiEndpoint:
             status, answer = HTTPStatus.OK, await self._answer(name, await self._body(scope, receive))
         except Unanswered as why:
             status, answer = why.status, {"error": why.error}
+            if status in _LOGGED:
+                client = (scope.get("client") or ["?"])[0]
+                self._log.warning(str(status), "a call of the API from %s was refused: %s", client, why)
         except ClientDisconnect:
             return
         if status is HTTPStatus.UNAUTHORIZED:

@@ -1,23 +1,29 @@
 """The command line: one file per command.
 
-Exit codes: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 3 the server could not start,
+130 interrupted.
 """
 
+import os
 from typing import Annotated
 
 import typer
 
-from freshet.cli import dotenv
 from freshet.cli.cert import cert
 from freshet.cli.check import check
+from freshet.cli.console import fail
 from freshet.cli.demo import demo
+from freshet.cli.doctor import doctor
 from freshet.cli.init import init
 from freshet.cli.publish import publish
 from freshet.cli.revoke import revoke
 from freshet.cli.serve import serve
 from freshet.cli.tail import tail
 from freshet.cli.token import token
+from freshet.cli.top import top
 from freshet.cli.version import version
+from freshet.config import variables
+from freshet.errors import ConfigError
 
 app = typer.Typer(
     name="freshet",
@@ -41,12 +47,18 @@ def options(
 ) -> None:
     """Freshet, the real-time server for Python.
 
-    [bold]Exit codes[/bold]: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 130 interrupted.
+    [bold]Exit codes[/bold]: 0 done, 1 it failed, 2 a mistake in the command line or the configuration, 3 the server
+    could not start, 130 interrupted.
     """
-    dotenv.load()
+    try:
+        found = variables()
+    except ConfigError as error:
+        fail(str(error))
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
 
 
-for command in (init, serve, demo, publish, tail, check, cert, token, revoke, version):
+for command in (init, serve, demo, publish, tail, top, check, doctor, cert, token, revoke, version):
     app.command()(command)
 
 

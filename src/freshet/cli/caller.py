@@ -5,6 +5,7 @@ import json
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import typer
 
 from freshet.cli.configuration import DEFAULT, configuration
@@ -14,10 +15,11 @@ from freshet.errors import ConfigError
 
 TIMEOUT = 10.0  # seconds
 HERE = "http://127.0.0.1:8000"
+API = "/api/"
 
 Url = Annotated[str, typer.Option(envvar="FRESHET_URL", help="Where Freshet is, with the prefix of its mount.")]
 ApiKey = Annotated[
-    str | None, typer.Option(help="Default: FRESHET_API_KEY, or [api] key in freshet.toml.", show_default=False)
+    str | None, typer.Option(help="Default: FRESHET_API_KEY, or \\[api] key in freshet.toml.", show_default=False)
 ]
 
 
@@ -27,6 +29,21 @@ def _configured_key() -> str:
     except ConfigError as error:
         fail(str(error), f"Give --api-key, or repair {DEFAULT}.")
     return api_key_of(config) or ""
+
+
+class _ReplyError(msgspec.Struct):
+    message: str
+
+
+class _Reply(msgspec.Struct):
+    """Whoever answers with neither of the two is somebody else."""
+
+    result: dict[str, Any] | None = None
+    error: _ReplyError | None = None
+
+    def __post_init__(self) -> None:
+        if self.result is None and self.error is None:
+            raise ValueError("neither result nor error")
 
 
 class Caller:
@@ -47,7 +64,7 @@ class Caller:
     def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
         """The result. Whatever goes wrong ends the command with a hint."""
         try:
-            self._connection.request("POST", f"{self._path}/api/{method}", json.dumps(request), self._headers)
+            self._connection.request("POST", f"{self._path}{API}{method}", json.dumps(request), self._headers)
             response = self._connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -56,12 +73,16 @@ class Caller:
                 f"{self._url}: {why}", "Is `freshet serve` running there? Another place: --url or FRESHET_URL.", code=1
             )
         try:
-            answer = json.loads(body)
-        except ValueError:
-            fail(f"{self._url}: answered {response.status}, not as Freshet does", "Is the prefix missing in --url?", 1)
-        if response.status == http.client.UNAUTHORIZED:
-            fail(answer["error"]["message"], "Give --api-key, or set FRESHET_API_KEY.", code=1)
-        if "error" in answer:
-            fail(f"{method}: {answer['error']['message']}", code=1)
-        result: dict[str, Any] = answer["result"]
-        return result
+            answer = msgspec.json.decode(body, type=_Reply)
+        except msgspec.DecodeError:
+            fail(
+                f"{self._url}{API}{method}: {response.status} {response.reason}: no server API of Freshet is there",
+                "Mounted in an application, it is below a prefix: --url http://HOST:PORT/PREFIX. With internal.port, "
+                "it is at that port alone.",
+                code=1,
+            )
+        if answer.error is not None:
+            unauthorized = response.status == http.client.UNAUTHORIZED
+            hint = "Give --api-key, or set FRESHET_API_KEY." if unauthorized else ""
+            fail(f"{method}: {answer.error.message}", hint, code=1)
+        return answer.result or {}

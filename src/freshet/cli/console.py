@@ -6,8 +6,8 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def printable(text: str) -> str:
@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 def fail(message: str, hint: str = "", code: int = 2) -> NoReturn:
     """Say what is wrong and what to do next, and exit."""
     err.print("[red]error:[/red]", end=" ")
-    err.print("\n".join(map(printable, message.split("\n"))), markup=False, highlight=False)
+    err.print("\n".join(map(printable, message.split("\n"))), markup=False, highlight=False, soft_wrap=True)
     if hint:
-        err.print(hint, markup=False, highlight=False)
+        err.print(hint, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(code)

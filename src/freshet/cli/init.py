@@ -16,17 +16,20 @@ SECRETS = ".env"
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where; it is made if need be.")] = Path(),
 ) -> None:
-    """Write an application to begin with: app.py, index.html, freshet.toml, and secrets in .env.
+    """Write an application to begin with: a chat with its page, its test, a Dockerfile, and secrets in .env.
 
     [bold]Example[/bold]
 
       freshet init hello
       cd hello
-      freshet serve app:api
+      freshet serve app:api --reload
     """
     files = {
-        "app.py": (TEMPLATES / "app.txt").read_text("utf-8"),
-        "index.html": (TEMPLATES / "index.html").read_text("utf-8"),
+        "app.py": _template("app.txt"),
+        "index.html": _template("index.html"),
+        "test_app.py": _template("test_app.txt"),
+        "Dockerfile": _template("Dockerfile.txt"),
+        "requirements.txt": "fastapi\nfreshet\n",
         "freshet.toml": _configuration(),
         ".gitignore": f"{SECRETS}\n__pycache__/\n",
         SECRETS: _secrets(),
@@ -45,16 +48,20 @@ def init(
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}", "Choose another folder: freshet init NAME", 1)
     out.print(f"Wrote {', '.join(files)}. Next:\n", highlight=False)
-    steps = ["pip install fastapi", "freshet serve app:api", ""]
+    steps = ["pip install fastapi watchfiles pytest", "freshet serve app:api --reload", ""]
     if folder != Path():
         steps.insert(0, f"cd {folder}")
     out.print("\n".join(f"  {step}" for step in steps), highlight=False, markup=False)
-    out.print("and open http://127.0.0.1:8000 in two windows.", highlight=False)
+    out.print("and open http://127.0.0.1:8000 in two windows. `pytest` tests it.", highlight=False)
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text("utf-8")
 
 
 def _secrets() -> str:
     return (
-        "# What nobody else may know. Every freshet command reads this file; keep it out of version control.\n"
+        "# What nobody else may know. Freshet reads this file, whoever runs it; keep it out of version control.\n"
         f"FRESHET_SECRET={secrets.token_urlsafe(32)}\n"
         f"FRESHET_API_KEY={secrets.token_urlsafe(32)}\n"
     )
@@ -62,7 +69,7 @@ def _secrets() -> str:
 
 def _configuration() -> str:
     """Every option with its default, commented out, and behind them a rule."""
-    head, _, rules = (TEMPLATES / "freshet.toml").read_text("utf-8").partition("# OPTIONS\n")
+    head, _, rules = _template("freshet.toml").partition("# OPTIONS\n")
     tables: dict[str, list[str]] = {}
     for option in reference():
         table, _, name = option.path.rpartition(".")

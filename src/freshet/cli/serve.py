@@ -1,25 +1,34 @@
 """`freshet serve`: the server."""
 
 import os
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.panel import Panel
-from uvicorn.importer import ImportFromStringError, import_from_string
 
 from freshet.app import Freshet
+from freshet.cli.application import application
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
+from freshet.cli.ports import must_be_free, reserved
+from freshet.cli.reload import serve_again_and_again
 from freshet.config import Config
 from freshet.errors import ConfigError
+from freshet.observe.logs import LogFormat
 from freshet.runtime.server import TlsFiles
 from freshet.serving.server import announce, log_to_stderr, place
 from freshet.serving.server import serve as listen
-from freshet.serving.supervisor import Inherited, reserve, supervise
+from freshet.serving.supervisor import Inherited, supervise
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Logs(NamedTuple):
+    level: LogLevel
+    format: LogFormat
 
 
 def serve(
@@ -37,11 +46,17 @@ def serve(
     ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Open everything, for your own machine.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port and all channels.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a file of the application changes.")
+    ] = False,
     tls_cert: Annotated[
         str, typer.Option(metavar="FILE", help="Speak TLS, with this certificate (PEM); see `freshet cert`.")
     ] = "",
     tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its key, if it is not in the same file.")] = "",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged: this, and what is worse.")] = "info",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="console, or json: an object a line, with the ids of client and trace.")
+    ] = "console",
 ) -> None:
     """Serve Freshet, or an application with Freshet in it.
 
@@ -49,39 +64,39 @@ def serve(
 
       freshet serve --dev
       FRESHET_SECRET=... freshet serve --config freshet.toml --host 0.0.0.0
+      freshet serve app:api --reload
       freshet serve app:api --workers 4
       freshet serve --tls-cert cert.pem --tls-key key.pem
     """
-    inherited = Inherited.of(os.environ)
+    if reload:
+        serve_again_and_again(sys.argv[2:])
+        return
+    inherited, logs = Inherited.of(os.environ), Logs(log_level, log_format)
     running = announce(inherited)
     if tls_key and not tls_cert:
         raise typer.BadParameter("there is no --tls-cert to go with it.", param_hint="--tls-key")
     if tls_cert:
         running.tls = TlsFiles(tls_cert, tls_key)
+    if inherited is None:
+        must_be_free(host, port)
     if workers > 1 and inherited is None:
         known = _known(None if target else config)
-        raise typer.Exit(_parent(target or "Freshet", host, port, workers, log_level, known))
+        raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
     if target is not None:
-        if config is not None or engine is not None or dev:
-            raise typer.BadParameter(
-                f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
-            )
-        _listen(_application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, log_level, inherited)
+        _refuse_options_with(target, config is not None or engine is not None or dev)
+        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, logs, inherited)
         return
-    try:
-        live = _standalone(config, engine, dev)
-    except ConfigError as error:
-        fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
+    live = _standalone(config, engine, dev)
     if dev and inherited is None:
         _banner(host)
-    _listen(live, "Freshet on ws%s/connection/websocket", host, port, log_level, inherited)
+    _listen(live, "Freshet on ws%s/connection/websocket", host, port, logs, inherited)
 
 
-def _listen(app: Any, says: str, host: str, port: int, log_level: str, inherited: Inherited | None) -> None:
+def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
         err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
 
-    listen(app, host, port, log_level=log_level, inherited=inherited, started=started)
+    listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
 
 
 def _known(config: Path | None) -> Config:
@@ -92,38 +107,33 @@ def _known(config: Path | None) -> Config:
         return Config()
 
 
-def _parent(what: str, host: str, port: int, workers: int, log_level: str, known: Config) -> int:
-    log_to_stderr(log_level)
+def _parent(what: str, host: str, port: int, workers: int, logs: Logs, known: Config) -> int:
+    log_to_stderr(logs.level, logs.format)
     with ExitStack() as ports:
-        reserved = ports.enter_context(_reserve(host, port))
+        port_of_all = ports.enter_context(reserved(host, port))
         if known.internal.port:
-            ports.enter_context(_reserve(known.internal.host, known.internal.port))
+            ports.enter_context(reserved(known.internal.host, known.internal.port))
         if "--dev" in sys.argv:
             _banner(host)
-        at = reserved.getsockname()[1]
+        at = port_of_all.getsockname()[1]
         scheme = "https" if announce(None).tls or known.tls.certificate else "http"
         err.print(f"Serving [bold]{what}[/bold] on {scheme}://{place(host, at)}, {workers} workers", highlight=False)
-        return supervise(sys.argv[2:], workers, reserved)
-
-
-def _reserve(host: str, port: int) -> socket.socket:
-    try:
-        return reserve(host, port)
-    except OSError as error:
-        fail(f"cannot listen on {host}:{port}: {error.strerror}", "Is another server running there?", code=1)
+        return supervise(sys.argv[2:], workers, port_of_all)
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
     overrides = {"engine": engine} if engine is not None else {}
-    return Freshet(config=configuration(config, overrides=overrides), dev=dev)
-
-
-def _application(target: str) -> Any:
-    sys.path.insert(0, "")
     try:
-        return import_from_string(target)
-    except ImportFromStringError as error:
-        raise typer.BadParameter(f"{error} Expected MODULE:APP, such as app:api for `api` in app.py.") from None
+        return Freshet(config=configuration(config, overrides=overrides), dev=dev)
+    except ConfigError as error:
+        fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
+
+
+def _refuse_options_with(target: str, given: bool) -> None:
+    if given:
+        raise typer.BadParameter(
+            f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
+        )
 
 
 def _banner(host: str) -> None:

@@ -4,28 +4,25 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from itertools import count
-from typing import Annotated, Any, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.text import Text
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
-from freshet.cli.caller import HERE, Url
+from freshet.cli.caller import HERE, ApiKey, Caller, Url
 from freshet.cli.configuration import DEFAULT, configuration
 from freshet.cli.console import err, fail, out, printable
+from freshet.cli.trace import AdminKey, show_traced, traced
+from freshet.cli.wire import Rejected, Wire, endpoint, sessions
 from freshet.config import secret_of
 from freshet.errors import ConfigError
 from freshet.policy.tokens import TokenVerifier
 
-TIMEOUT = 10.0  # seconds, for the server's answers
-LONGEST_PAUSE = 10.0  # seconds between two attempts
-MESSAGE = 16 * 1024 * 1024  # bytes
 OLDEST = "oldest"
+LOOK = 5.0  # seconds between two looks at which channels match a pattern
+WILD = "*?"
+HINT = "Give --token, or set FRESHET_SECRET to sign one."
 
 
 class Place(NamedTuple):
@@ -34,7 +31,9 @@ class Place(NamedTuple):
 
 
 def tail(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="What to subscribe to.")],
+    channels: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHANNEL...]", help="What to subscribe to, or patterns, `chat:*`.")
+    ] = None,
     since: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,25 +42,44 @@ def tail(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="End after so many; 0: never.")] = 0,
-    user: Annotated[str, typer.Option(help="As whom, when the secret of FRESHET_SECRET signs the token.")] = "tail",
+    user: Annotated[str, typer.Option(help="Trace this user: what all its clients do and get, on all nodes.")] = "",
+    channel: Annotated[str, typer.Option(help="Look into this channel as an operator, without a subscription.")] = "",
+    as_user: Annotated[
+        str, typer.Option("--as", help="As whom, when the secret of FRESHET_SECRET signs the token.")
+    ] = "tail",
     token: Annotated[str, typer.Option(envvar="FRESHET_TOKEN", help="A token to connect with.")] = "",
     url: Url = HERE,
+    api_key: ApiKey = None,
+    admin_key: AdminKey = None,
 ) -> None:
-    """Subscribe to channels, and print what is published there.
+    """Subscribe to channels, and print what is published there; or trace what one user does.
 
     After a lost connection it reconnects and prints what it missed; whatever is not a publication goes to stderr.
+    A pattern needs the key of the server API, by which it finds channels; --user and --channel need the admin key.
 
     [bold]Examples[/bold]
 
       freshet tail news
       freshet tail chat:1 chat:2 --since oldest
+      freshet tail 'chat:*'
       freshet tail prices --json | jq .data.price
+      freshet tail --user alice
     """
-    subscriber = _Subscriber(_endpoint(url), channels, _since(since or [], channels), token, user)
+    if bool(channels) + bool(user) + bool(channel) != 1:
+        raise typer.BadParameter("expected channels, or --user, or --channel.", param_hint="CHANNEL")
+    if channels:
+        shown = _Subscriber(url, channels, _since(since or [], channels), token, as_user, api_key).publications()
+    else:
+        shown = traced(url, f"user:{user}" if user else f"channel:{channel}", admin_key)
     printed = 0
     try:
-        for item in subscriber.publications():
-            _show(item, as_json)
+        for item in shown:
+            if as_json:
+                print(printable(json.dumps(item, ensure_ascii=False)), flush=True)
+            elif channels:
+                _show(item)
+            else:
+                show_traced(item)
             printed += 1
             if printed == limit:
                 return
@@ -70,14 +88,6 @@ def tail(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more; no second complaint
         raise typer.Exit(0) from None
-
-
-def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
-    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.hostname:
-        raise typer.BadParameter(f"{url!r}: expected http://HOST[:PORT][/PREFIX]", param_hint="--url")
-    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/connection/websocket"
 
 
 def _since(texts: list[str], channels: list[str]) -> dict[str, Place | None]:
@@ -95,10 +105,7 @@ def _since(texts: list[str], channels: list[str]) -> dict[str, Place | None]:
     return places
 
 
-def _show(item: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(printable(json.dumps(item, ensure_ascii=False)), flush=True)
-        return
+def _show(item: dict[str, Any]) -> None:
     line = Text(time.strftime("%H:%M:%S "), "dim")
     line.append(printable(item["channel"]), "cyan").append(f" {item['offset'] or '-'} ", "dim")
     if "tags" in item:
@@ -112,75 +119,88 @@ class _Subscriber:
     """places: where it stands in each channel that has a log."""
 
     def __init__(
-        self, endpoint: str, channels: list[str], since: dict[str, Place | None], token: str, user: str
+        self,
+        url: str,
+        channels: list[str],
+        since: dict[str, Place | None],
+        token: str,
+        user: str,
+        api_key: str | None,
     ) -> None:
-        self._endpoint = endpoint
-        self._channels = list(dict.fromkeys(channels))
+        self._url = url
+        self._endpoint = endpoint(url, "connection/websocket")
+        self._channels = [it for it in dict.fromkeys(channels) if not _is_pattern(it)]
+        self._patterns = [it for it in dict.fromkeys(channels) if _is_pattern(it)]
         self._oldest = {channel for channel, place in since.items() if place is None}
         self._places = {channel: place for channel, place in since.items() if place is not None}
         self._token = token
         self._user = user
-        self._pushes: deque[dict[str, Any]] = deque()
-        self._replies: dict[int, dict[str, Any]] = {}
-        self._ids = count(1)
+        self._api_key = api_key
         self._been_there = False
+        self._entered_once: set[str] = set()
 
     def publications(self) -> Iterator[dict[str, Any]]:
         """For ever. Ends the command when there is no sense in reconnecting."""
-        pause = 0.0
-        while True:
-            try:
-                with connect(
-                    self._endpoint, open_timeout=TIMEOUT, max_size=MESSAGE, proxy=None, ping_interval=None
-                ) as socket:
-                    pause = 0.0
-                    yield from self._session(socket)
-            except ConnectionClosed as why:
-                self._closed(why)
-            except (OSError, InvalidHandshake, WebSocketException) as error:
-                if not self._been_there:
-                    fail(f"{self._endpoint}: {error}", "Is `freshet serve` running there? Another place: --url.", 1)
-            pause = min(LONGEST_PAUSE, max(0.2, pause * 2))
-            err.print(f"[yellow]connection lost[/yellow], reconnecting in {pause:g} s", highlight=False)
-            time.sleep(pause)
-
-    @staticmethod
-    def _closed(why: ConnectionClosed) -> None:
-        code = why.rcvd.code if why.rcvd else 1006
-        if 3500 <= code < 4000 or 4500 <= code < 5000:
-            reason = why.rcvd.reason if why.rcvd else ""
-            fail(f"the server disconnected us: {code} {reason}", "Give --token, or set FRESHET_SECRET to sign one.", 1)
+        names = printable(", ".join([*self._channels, *self._patterns]))
+        err.print(f"listening to {names} at {self._url} (Ctrl-C ends)", markup=False, highlight=False, soft_wrap=True)
+        return sessions(self._endpoint, self._session, HINT)
 
     # ------------------------------------------------------------------------------------------------- one connection
 
-    def _session(self, socket: ClientConnection) -> Iterator[dict[str, Any]]:
-        self._pushes.clear()
-        self._ask(socket, "connect", {"token": self._token or self._sign(), "name": "freshet tail"})
-        for channel in self._channels:
-            place = self._places.get(channel)
-            recover = {"recover": True, **place._asdict()} if place else {}
-            result = self._ask(socket, "subscribe", {"channel": channel, **recover})
-            yield from self._entered(socket, channel, result)
-        self._been_there = True
+    def _session(self, wire: Wire) -> Iterator[dict[str, Any]]:
+        wire.ask("connect", {"token": self._token or self._sign(), "name": "freshet tail"})
+        inside: set[str] = set()
+        looked = 0.0
+        wire.established = not self._channels
         while True:
-            while self._pushes:
-                yield from self._pushed(self._pushes.popleft())
-            self._read(socket, None)
+            if not inside or (self._patterns and time.monotonic() - looked > LOOK):
+                looked = time.monotonic()
+                for channel in self._wanted():
+                    if channel not in inside:
+                        inside.add(channel)
+                        yield from self._enter(wire, channel)
+            wire.established = self._been_there = True
+            if (push := wire.next(LOOK if self._patterns else None)) is not None:
+                yield from self._pushed(push)
 
-    def _entered(self, socket: ClientConnection, channel: str, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _wanted(self) -> list[str]:
+        """The channels by name, and those that match a pattern now."""
+        found: dict[str, None] = dict.fromkeys(self._channels)
+        for pattern in self._patterns:
+            matching = sorted(Caller(self._url, self._api_key).call("channels", {"pattern": pattern})["channels"])
+            new = [it for it in matching if it not in self._entered_once]
+            if new or not self._been_there:
+                more = f", and {len(new) - 5} more" if len(new) > 5 else ""
+                shown = printable(", ".join(new[:5])) + more or "no channel with a subscriber yet"
+                says = f"{printable(pattern)}: {shown}; new ones are looked for every {LOOK:g} s"
+                err.print(says, markup=False, highlight=False, soft_wrap=True)
+            found.update(dict.fromkeys(matching))
+        return list(found)
+
+    def _enter(self, wire: Wire, channel: str) -> Iterator[dict[str, Any]]:
+        place = self._places.get(channel)
+        recover = {"recover": True, **place._asdict()} if place else {}
+        try:
+            result = wire.ask("subscribe", {"channel": channel, **recover})
+            yield from self._entered(wire, channel, result)
+        except Rejected as why:
+            fail(f"{channel}: {why}", "A token that may: --token. What is allowed: freshet.toml.", 1)
+
+    def _entered(self, wire: Wire, channel: str, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What the log holds that was not seen yet."""
         here = Place(result.get("epoch", ""), result.get("offset", 0))
         missed = result.get("publications", [])
         if channel in self._oldest:
             self._oldest.discard(channel)
-            page = self._ask(socket, "history", {"channel": channel, "limit": -1})
+            page = wire.ask("history", {"channel": channel, "limit": -1})
             missed = [each for each in page.get("publications", []) if each.get("offset", 0) <= here.offset]
         elif result.get("was_recovering") and not result.get("recovered"):
-            err.print(
-                f"[red]{channel}: what was missed cannot be recovered[/red]; continues after offset {here.offset}"
-            )
-        elif self._been_there:
-            err.print(f"[green]{channel}: back[/green], {len(missed)} recovered", highlight=False)
+            lost = f"{printable(channel)}: what was missed cannot be recovered"
+            err.print(f"{lost}; continues after offset {here.offset}", style="red", markup=False, highlight=False)
+        elif channel in self._entered_once:
+            back = f"{printable(channel)}: back, {len(missed)} recovered"
+            err.print(back, style="green", markup=False, highlight=False)
+        self._entered_once.add(channel)
         for publication in missed:
             yield self._item(channel, publication, here.epoch)
         if here.epoch:
@@ -202,39 +222,6 @@ class _Subscriber:
         item = {"channel": channel, "offset": publication.get("offset", 0), "epoch": epoch}
         return item | {name: publication[name] for name in ("data", "tags", "info") if name in publication}
 
-    # ------------------------------------------------------------------------------------------------------ the wire
-
-    def _ask(self, socket: ClientConnection, method: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a command and wait for its reply; what comes before it is kept."""
-        id = next(self._ids)
-        socket.send(json.dumps({"id": id, method: request}))
-        until = time.monotonic() + TIMEOUT
-        while id not in self._replies:
-            self._read(socket, max(0.0, until - time.monotonic()))
-        reply = self._replies.pop(id)
-        if "error" in reply:
-            self._refused(request.get("channel", method), reply["error"])
-        result: dict[str, Any] = reply[method]
-        return result
-
-    @staticmethod
-    def _refused(what: str, error: dict[str, Any]) -> NoReturn:
-        fail(
-            f"{what}: {error['message']} ({error['code']})",
-            "A token that may: --token. What is allowed: freshet.toml.",
-            1,
-        )
-
-    def _read(self, socket: ClientConnection, timeout: float | None) -> None:
-        for line in str(socket.recv(timeout)).split("\n"):
-            reply = json.loads(line)
-            if not reply:
-                socket.send("{}")  # a ping, and its pong
-            elif "push" in reply:
-                self._pushes.append(reply["push"])
-            else:
-                self._replies[reply["id"]] = reply
-
     def _sign(self) -> str:
         """A token of our own, where the secret is known; none for a server that asks for none."""
         try:
@@ -243,3 +230,7 @@ class _Subscriber:
             return TokenVerifier.from_config(config.tokens, secret).issue(self._user, expires_in=3600) if secret else ""
         except ConfigError as error:
             fail(str(error), f"Give --token, or repair {DEFAULT}.")
+
+
+def _is_pattern(name: str) -> bool:
+    return any(it in name for it in WILD)

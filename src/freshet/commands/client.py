@@ -12,6 +12,7 @@ import msgspec
 from freshet.commands.subscribing import Asked, Entry, enter, enter_all, settle, settle_all, ttl_of
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
+    AskRoom,
     Call,
     Connect,
     Declined,
@@ -142,7 +143,7 @@ def connected(node: Node, session: Session, id: int, welcome: Welcome, entries: 
     early = [_early(node, channel, it) for channel, it in session.subscriptions.items()]
     session.enter()
     node.registry.connected(session)
-    add(node.counts.connected, session.dialect.label)
+    add(node.counts.connected, session.way)
     return Connected(
         id=id,
         client=session.id,
@@ -215,6 +216,7 @@ def _compiled(command: Subscribe) -> CompiledFilter | None:
 
 
 async def unsubscribe(node: Node, context: Context, command: Unsubscribe) -> Unsubscription:
+    _session(context).may_return = False
     await node.leaving.unsubscribe(_session(context), command.channel, None)
     return Unsubscription(command.id)
 
@@ -300,6 +302,13 @@ async def call(node: Node, context: Context, command: Call) -> Answer:
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")
     return Answer(command.id, to_json(await node.invoking.invoke(hook, session, session, command.data)))
+
+
+async def ask_room(node: Node, context: Context, command: AskRoom) -> Answer:
+    door = node.doors.get(_rule(context).owner)
+    if door is None:
+        raise Refusal.method_not_found(f"{command.channel!r} is no room")
+    return Answer(command.id, await door.request(_session(context), command.channel, command.request))
 
 
 async def send(node: Node, context: Context, command: Send) -> None:

@@ -14,7 +14,8 @@ from freshet.commands.subscribing import let_in
 from freshet.errors import Disconnect, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.log import Position
-from freshet.node.node import Node, Statistics
+from freshet.node.node import Node
+from freshet.observe.counts import Statistics
 from freshet.policy.base import Grant
 
 log = logging.getLogger("freshet.cluster")

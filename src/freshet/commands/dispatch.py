@@ -8,8 +8,11 @@ An endpoint may register commands of its own.
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from freshet.commands import client
@@ -19,6 +22,7 @@ from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import (
+    AskRoom,
     Call,
     Command,
     Connect,
@@ -34,11 +38,11 @@ from freshet.model.commands import (
     Subscribe,
     Unsubscribe,
 )
-from freshet.model.events import Event, Refused, Unsubscribed
+from freshet.model.events import Accepted, Answer, Event, Refused, Unsubscribed
 from freshet.model.frame import Handshake
 from freshet.node.node import Node
 from freshet.observe.counts import add
-from freshet.observe.logs import BoundedLog
+from freshet.observe.logs import BoundedLog, printable
 from freshet.policy.base import Context, Policy, PolicyChain
 from freshet.runtime.rates import Meter
 from freshet.session.outbox import Outbox
@@ -46,10 +50,24 @@ from freshet.session.session import Session
 
 log = logging.getLogger("freshet.commands")
 
-_LIMIT = Refusal.limit_exceeded().code
 _MISTAKES = frozenset(  # ends of which an operator hears: a client, a token or a limit is not as it should be
     {Disconnect.too_big().code, Disconnect.bad_request().code, Disconnect.invalid_token().code}
 )
+
+_INTERNAL = Refusal.internal().code
+_OF_OURS = frozenset({101, 102, 106, 108, 109, 110, 111})  # what Freshet refuses, also behind the policies
+_OPTIONS = {  # what an operator may look at when commands are refused with these codes
+    101: "[tokens]",
+    102: "[[channels]] match",
+    103: "subscribe, publish and read of the channel's rule, and the token's caps",
+    106: "[limits]",
+    108: "history and presence of the channel's rule",
+    109: "the lifetime of the tokens that the application issues",
+    111: "[rates]",
+}
+
+Watch = Callable[[Session, Command | None, Event | None], None]
+"""Sees a command of a client that is traced, and the reply to it; no command: the client's end."""
 
 CommandFunction = Callable[[Node, Context, Any], Awaitable[Event | None]]
 S = TypeVar("S", bound=Session)
@@ -69,16 +87,18 @@ class Dispatcher:
     def __init__(self, node: Node, policies: Sequence[Policy]) -> None:
         config = node.config
         self.node = node
-        self.policies = PolicyChain(policies)
+        self.policies = PolicyChain(policies, self._did_not_pass)
         self.limits = config.limits
         self.timing = config.timing
         self.wheel = node.wheel
         self.tasks = node.tasks
         self.portal = node.portal
+        self.counts = node.counts
         self.compression = config.websocket.compression
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
+        self.watches: dict[str, Watch] = {}  # of the users that are traced
         self._bounded_log = BoundedLog(log)
-        self._commands: dict[type[Command], Registered] = dict(COMMANDS)
+        self._commands: dict[type[Command], Registered] = {**COMMANDS, Call: Registered(self._call)}
 
     def register(self, kind: type[Command], run: CommandFunction, *, begins: bool = False) -> None:
         """Let `run` carry out commands of an endpoint's own. begins: one of them may be a session's first."""
@@ -110,34 +130,57 @@ class Dispatcher:
     async def run(self, session: Session, command: Command) -> None:
         """Run one command of one client, and push the reply to it."""
         reply: Event | None
+        began, passed = perf_counter(), False
         try:
             run, context, pending = self._begin(session, command)
             if pending is not None:
                 await pending
+            passed = True
             reply = await run(self.node, context, command)
         except Refusal as why:
-            reply = self._refused(command, why)
+            reply = self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
         except TooLargeForEngine as why:
-            reply = self._refused(command, Refusal.limit_exceeded(str(why)))
+            reply = self._refused(session, command, Refusal.limit_exceeded(str(why)))
         except EngineUnavailable as why:
             log.warning(
                 "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
             )
-            reply = self._refused(command, Refusal.internal())
+            add(self.node.counts.engine_errors, _name(type(command)))
+            reply = self._refused(session, command, Refusal.internal())
         except Disconnect:
             raise
         except Exception:
             log.exception("%s of %r failed: the client got an internal server error", type(command).__name__, session)
-            reply = self._refused(command, Refusal.internal())
+            reply = self._refused(session, command, Refusal.internal())
+        finally:
+            self.counts.ran(_name(type(command)), perf_counter() - began)
+        if self.watches and (watch := self.watches.get(session.user)) is not None:
+            watch(session, command, reply)
         if reply is not None:
             session.push(reply)
+
+    def is_room(self, name: str) -> bool:
+        """Whether there is a channel of this name that answers what clients publish."""
+        return self.node.rules.owner(name) in self.node.doors
+
+    async def _call(self, node: Node, context: Context, command: Call) -> Event | None:
+        """A method of the application, or a message to the room whose channel is the method's name."""
+        if command.method not in node.hooks.rpc and self.is_room(command.method):
+            assert context.session is not None  # it is a client's command
+            accepted = await self.perform(context.session, Publish(command.method, command.data or b"null"))
+            assert isinstance(accepted, Accepted)
+            return Answer(command.id, accepted.answer or b"null")
+        return await client.call(node, context, command)
 
     async def perform(self, session: Session, command: Command) -> Event | None:
         """Run one command, and answer with the reply. Raises `Refusal`, `Disconnect`, and what a user's hook raises."""
         run, context, pending = self._begin(session, command)
         if pending is not None:
             await pending
-        return await run(self.node, context, command)
+        reply = await run(self.node, context, command)
+        if self.watches and (watch := self.watches.get(session.user)) is not None:
+            watch(session, command, reply)
+        return reply
 
     def _begin(self, session: Session, command: Command) -> tuple[CommandFunction, Context, Awaitable[None] | None]:
         """A command's function, its context, and what the policies wait for. Raises `Refusal` and `Disconnect`."""
@@ -151,12 +194,27 @@ class Dispatcher:
             context = Context(session)
         return run, context, self.policies.check(context, command)
 
-    def _refused(self, command: Command, why: Refusal) -> Refused | None:
-        add(self.node.counts.refusals, why.code)
-        if why.code == _LIMIT:
-            self._bounded_log.warning(type(command).__name__, "a client's command was refused: %s", why)
+    def _did_not_pass(self, policy: str) -> None:
+        add(self.node.counts.refused, policy)
+
+    def _refused(self, session: Session, command: Command, why: Refusal, *, by_hook: bool = False) -> Refused | None:
+        self.refused(session, type(command).__name__, why, by_hook=by_hook)
         id = getattr(command, "id", 0)
         return Refused(id, why.code, why.message, why.temporary) if id else None
+
+    def refused(self, session: Session, what: str, why: Refusal, *, by_hook: bool) -> None:
+        """Count a refusal, and let the operator know. what: the command, as the code calls it.
+
+        by_hook: the application refuses, whose business that is: it is no warning.
+        """
+        add(self.node.counts.refusals, why.code)
+        if why.code == _INTERNAL:
+            return  # which has its line already
+        option = _OPTIONS.get(why.code)
+        hint = f": see {option}" if option is not None and not by_hook else ""
+        write = self._bounded_log.info if by_hook else self._bounded_log.warning
+        kind = f"{what} {why.code} {by_hook}"
+        write(kind, "%s of %r was refused: %s%s", what, session, printable(str(why)), hint)
 
     # ------------------------------------------------------------------------------------------------------------ Host
 
@@ -173,6 +231,8 @@ class Dispatcher:
         why = session.ended
         if why is not None and why.code in _MISTAKES:
             self._bounded_log.warning(f"ended with {why.code}", "%r was disconnected: %s", session, why)
+        if self.watches and (watch := self.watches.get(session.user)) is not None:
+            watch(session, None, None)
         self.node.leaving.ended(session)
 
     def too_big(self, path: str, bound: Bound) -> None:
@@ -180,8 +240,14 @@ class Dispatcher:
         self._bounded_log.warning(path, "a request for %s was refused with 413: at most %d bytes, see %s", path, *bound)
 
 
+@cache
+def _name(kind: type[Command]) -> str:
+    """Of a command, in metrics: `read_history`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
 COMMANDS: dict[type[Command], Registered] = {
-    Call: Registered(client.call),
+    AskRoom: Registered(client.ask_room, in_channel=True),
     Connect: Registered(client.connect, begins=True),
     Declined: Registered(client.decline, begins=True),
     Ping: Registered(client.ping),

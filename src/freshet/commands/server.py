@@ -69,6 +69,7 @@ class ServerOperations:
             history=None if skip_history else rule.history,
             tags=dict(tags) if tags else None,
             idempotency_key=idempotency_key,
+            stamp=self._node.stamp(),
         )
         return await publish(self._node, rule, channel, data, options)
 

@@ -259,6 +259,8 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     """It is in. The caller pushes what this answers to the session before it gives the loop a turn."""
     session, channel, joining, subscription = entry.session, entry.channel, entry.joining, entry.subscription
     assert joining is not None  # `enter` has returned
+    if entry.since is not None and entry.since != OLDEST:
+        node.returned(session)
     since = entry.since if entry.summary is None else entry.summary.position
     stream, recovered = node.hub.settle(joining, entry.stream, since)
     if entry.summary is not None:

@@ -1,13 +1,16 @@
 """The options of a server, how they are read, and how a mistake in them is explained."""
 
+from freshet.config.dotenv import variables
 from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
 from freshet.config.options import (
     MINUTES,
     SECONDS,
+    Admin,
     Api,
     ChannelConfig,
     ChannelOptions,
     Config,
+    HealthLimits,
     Http,
     Internal,
     Metrics,
@@ -17,6 +20,7 @@ from freshet.config.options import (
     Tls,
     TokenKey,
     Tokens,
+    TracingOptions,
     Webhooks,
     WebSocket,
     check_options,
@@ -24,6 +28,7 @@ from freshet.config.options import (
 from freshet.config.reading import (
     OTHER_NAMES,
     PREFIX,
+    admin_key_of,
     api_key_of,
     channel_config,
     develop,
@@ -43,11 +48,13 @@ __all__ = [
     "OTHER_NAMES",
     "PREFIX",
     "SECONDS",
+    "Admin",
     "Api",
     "Bound",
     "ChannelConfig",
     "ChannelOptions",
     "Config",
+    "HealthLimits",
     "Http",
     "Internal",
     "Limits",
@@ -57,11 +64,13 @@ __all__ = [
     "Rooms",
     "Runs",
     "Timing",
+    "TracingOptions",
     "TokenKey",
     "Tls",
     "Tokens",
     "WebSocket",
     "Webhooks",
+    "admin_key_of",
     "api_key_of",
     "channel_config",
     "check_options",
@@ -71,6 +80,7 @@ __all__ = [
     "parse",
     "reference",
     "secret_of",
+    "variables",
     "verifies",
     "webhook_secrets_of",
 ]

@@ -113,6 +113,28 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return []  # nor on a console
 
 
+class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The admin page, `/admin/`, and what `freshet top` and `freshet tail --user` read."""
+
+    key: Annotated[str | None, Meta(description="What an operator enters on the page. Without it, there is none.")] = (
+        None
+    )
+    key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_ADMIN_KEY"
+    allow: Annotated[
+        list[Literal["disconnect", "publish"]],
+        Meta(description="What an operator may do there, besides looking: disconnect clients, publish test messages."),
+    ] = []
+    anonymous: Annotated[bool, Meta(description="No key is asked for where the request comes from this machine.")] = (
+        False
+    )
+
+    def __repr__(self) -> str:
+        return "Admin(...)"  # a key is in no log
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # nor on a console
+
+
 class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The application's word over HTTP, signed as Standard Webhooks says. A hook in Python takes the place of one."""
 
@@ -382,6 +404,27 @@ class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0
 
 
+class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When `/health/ready` says that no new clients should be sent here."""
+
+    engine: Annotated[
+        float,
+        Meta(ge=0, description="The engine has been away for longer; 0: however long it is.", extra=_SECONDS),
+    ] = 30 * SECONDS
+    loop_lag: Annotated[
+        float, Meta(ge=0, description="The event loop was later than this; 0: however late it is.", extra=_SECONDS)
+    ] = 2 * SECONDS
+
+
+class TracingOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Traces of messages by OpenTelemetry; needs `pip install freshet[otel]` and an SDK that the process sets up."""
+
+    enabled: Annotated[bool, Meta(description="A span for each publication, and one for each fan-out.")] = False
+    expose: Annotated[bool, Meta(description="Clients get the trace of a publication, as its tag `traceparent`.")] = (
+        False
+    )
+
+
 class WebSocket(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The WebSocket transport."""
 
@@ -414,9 +457,21 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "the server's own handlers run as ever, but it may wait for streams to end."
         ),
     ] = True
+    statsd: Annotated[
+        str,
+        Meta(
+            description="Where a DogStatsD agent takes metrics: `127.0.0.1:8125` or `unix:///run/datadog/dsd.socket`; "
+            "empty: none are sent."
+        ),
+    ] = ""
+    statsd_tags: Annotated[list[str], Meta(description="What each of them is tagged with, `env:production`.")] = []
+    statsd_interval: Annotated[float, Meta(ge=0.1, le=600, description="Between two times.", extra=_SECONDS)] = (
+        10 * SECONDS
+    )
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()
+    admin: Admin = Admin()
     webhooks: Webhooks = Webhooks()
     channels: list[ChannelConfig] = []
     limits: Limits = Limits()
@@ -427,6 +482,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     http: Http = Http()
     tls: Tls = Tls()
     internal: Internal = Internal()
+    health: HealthLimits = HealthLimits()
+    tracing: TracingOptions = TracingOptions()
     websocket: WebSocket = WebSocket()
 
     def __repr__(self) -> str:

@@ -43,6 +43,7 @@ def load(
         _put(tree, where.split("."), value)
     config = parse(tree)
     secrets = {config.tokens.secret_env, config.api.key_env, config.metrics.key_env, config.webhooks.secret_env}
+    secrets.add(config.admin.key_env)
     secrets |= {key.secret_env for key in config.tokens.keys if key.secret_env}
     for name in unknown:
         if name not in secrets:
@@ -99,7 +100,9 @@ def develop(config: Config) -> Config:
     tokens = structs.replace(config.tokens, anonymous=True)
     api = structs.replace(config.api, anonymous=True)
     metrics = structs.replace(config.metrics, anonymous=True)
-    return structs.replace(config, tokens=tokens, api=api, metrics=metrics, channels=config.channels or [everything])
+    admin = structs.replace(config.admin, anonymous=True, allow=["disconnect", "publish"])
+    channels = config.channels or [everything]
+    return structs.replace(config, tokens=tokens, api=api, metrics=metrics, admin=admin, channels=channels)
 
 
 def secret_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -121,6 +124,11 @@ def api_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> s
 def metrics_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
     """The key of `/metrics` itself, or from the environment variable that is named for it."""
     return _key(config.metrics.key or environment.get(config.metrics.key_env))
+
+
+def admin_key_of(config: Config, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key of the admin page itself, or from the environment variable that is named for it."""
+    return _key(config.admin.key or environment.get(config.admin.key_env))
 
 
 def _key(given: str | None) -> str | None:

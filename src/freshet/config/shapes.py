@@ -46,6 +46,10 @@ def explain(message: str, path: str, root: type[Struct]) -> str:
         origin, arguments = bare(arguments[0])
     if origin is Literal:
         return f"{message}. Allowed: {', '.join(map(str, arguments))}"
+    if origin in TABLES and "got `object" not in message:
+        names = [field.name for field in structs.fields(origin) if field.required]
+        table, call = ", ".join(f"{name} = ..." for name in names), ", ".join(f"{name}=..." for name in names)
+        return f"{message.partition(', ')[2]}. Expected {{ {table} }}, in Python {origin.__name__}({call})"
     return message
 
 

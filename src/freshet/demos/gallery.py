@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from freshet import Freshet, Session
-from freshet.demos import chat, cursors, lab, ticker
+from freshet.demos import auction, chat, cursors, lab, ships, ticker
 
 log = logging.getLogger("freshet.demos")
 
@@ -44,6 +44,8 @@ class Demo(NamedTuple):
 # A new demo is entered here, and in frontend/gallery.ts.
 DEMOS = (
     Demo(ticker.__file__, ticker.live, ticker.trade),
+    Demo(auction.__file__, auction.live),
+    Demo(ships.__file__, ships.live),
     Demo(chat.__file__, chat.live),
     Demo(cursors.__file__, cursors.live),
     Demo(lab.__file__, lab.live, lab.run),

@@ -72,6 +72,11 @@ class Dialect(ABC):
         """
         return self.encode(event)
 
+    @property
+    def stamps(self) -> bool:
+        """Whether an outbox writes something of its own into the frames, so that several cannot be one for all."""
+        return False
+
     def join(self, frames: list[Frame]) -> list[Frame]:
         """The same messages in fewer frames, in their order, where the protocol allows it."""
         return frames

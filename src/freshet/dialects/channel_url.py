@@ -53,7 +53,7 @@ def _since(request: Handshake) -> str:
     return headers.get("last-event-id") or query.get("lastEventId") or query.get("since") or ""
 
 
-def _refuse(refused: Refused) -> None:
+def refuse(refused: Refused) -> None:
     """The protocol has no reply that could carry a refusal: it ends the session, with its code and reason."""
     if refused.code != ALREADY:
         raise Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
@@ -94,7 +94,7 @@ class ChannelUrl(Dialect):
         if type(event) is Heartbeat:
             return HEARTBEAT
         if type(event) is Refused:
-            _refuse(event)
+            refuse(event)
         if type(event) is Unsubscribed and event.channel == self.channel:
             raise _disconnect_for(event)
         if any(each.recovered is False for each in begun_by(event)):
@@ -200,7 +200,7 @@ class ChannelEvents(Dialect):
         self._active.discard(channel)
         self._undecided.discard(channel)
         if refused.temporary or not channel or not self._active:
-            _refuse(refused)
+            refuse(refused)
         self._lose(channel, "refused", refused.code, refused.message)
         return self._release_in_time()
 
@@ -314,9 +314,10 @@ class ChannelPage(Dialect):
         if type(event) is Published:
             return Frame(_described(event.publication))
         if type(event) is Accepted:
-            return Frame(msgspec.json.encode({"epoch": event.position.epoch, "offset": event.position.offset}))
+            place = {"epoch": event.position.epoch, "offset": event.position.offset}
+            return Frame(event.answer or msgspec.json.encode(place))
         if type(event) is Refused:
-            _refuse(event)
+            refuse(event)
         if type(event) is Unsubscribed and event.channel == self.channel:
             raise _disconnect_for(event)
         for begun in begun_by(event):

@@ -104,7 +104,7 @@ class Client:
         self._ended = None
         self._replies.clear()
         self._session = self._dispatcher.open(Centrifuge(self._dispatcher.limits.message_size), handshake)
-        self._session.outbox.attach(self._wake)
+        self._session.outbox.attach(self._wake, "in_process")
         self._session.open()
         reply = await self._ask("connect", self._request)
         self.id, self.data = reply["client"], reply.get("data")

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.config import Bound
 from freshet.model.frame import Handshake
+from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
@@ -26,6 +27,7 @@ from freshet.transports.stream import NoRoom
 log = logging.getLogger("freshet.opening")
 
 FULL = 30  # seconds after which somebody may have gone
+_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
@@ -69,16 +71,23 @@ class HostGuard:
 class Opening:
     """origins: whose pages may connect. admission: the rate of new clients. addresses: the same, of each address.
 
-    draining: whether none is taken at all.
+    draining: whether none is taken at all. counts: what refusals are added to.
     """
 
     def __init__(
-        self, origins: Origins, admission: Admission, addresses: AddressLimits, draining: Callable[[], bool]
+        self,
+        origins: Origins,
+        admission: Admission,
+        addresses: AddressLimits,
+        draining: Callable[[], bool],
+        counts: Counts | None = None,
     ) -> None:
+        self._counts = counts or Counts()
         self._origins = origins
         self._admission = admission
         self._addresses = addresses
         self._draining = draining
+        self._log = BoundedLog(log)
 
     async def open(
         self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
@@ -90,6 +99,11 @@ class Opening:
         headers = _joined(Headers(scope=scope))
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
+            add(self._counts.refused, "origin")
+            whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
+            self._log.warning(
+                "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
+            )
             await answer(refuse(403, judged.refusal, {}), scope, receive, send)
             return None
         if not judged.ambient:
@@ -116,16 +130,22 @@ class Opening:
 
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
-        status, wait = 503, 1 if self._draining() else 0
+        status, wait, policy = 503, 1 if self._draining() else 0, "draining"
         if not wait and self._addresses.is_full(handshake.client):
-            status, wait = 429, FULL
+            status, wait, policy = 429, FULL, "address"
         if not wait and not resumes:
             if wait := ceil(self._addresses.wait(handshake.client)):
-                status = 429
+                status, policy = 429, "address"
             else:
-                wait = self._admission.wait()
+                wait, policy = self._admission.wait(), "admission"
         if not wait:
             return True
+        add(self._counts.refused, policy)
+        if wait != FULL:  # of which its limit has written
+            why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
+            self._log.warning(
+                policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
+            )
         headers = cors(handshake) if scope["type"] == "http" else {}
         await answer(refuse(status, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
         return False

@@ -14,6 +14,7 @@ from freshet.dialects.channel_url import ChannelUrl
 from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.channels import ChannelEndpoint, channel_of
 from freshet.endpoints.opening import Opening
+from freshet.endpoints.rooms import RoomEndpoint
 from freshet.endpoints.streams import ENVELOPED, EmulationEndpoint, StreamEndpoint
 from freshet.endpoints.tickets import TicketEndpoint
 from freshet.model.frame import Handshake
@@ -67,6 +68,7 @@ def routes(
         Route("/emulation", EmulationEndpoint(opening, dispatcher)),
         Route("/channels", channels),
         Route("/channels/{channel:freshet_channel}", channels),
+        Route("/rooms/{channel:freshet_channel}", RoomEndpoint(opening, dispatcher)),
         # A client may leave out the slash: `addTrailingSlash: false`, and some proxies do.
         Route("/socket.io", socketio),
         WebSocketRoute("/socket.io", socketio),

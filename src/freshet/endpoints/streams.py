@@ -31,7 +31,7 @@ PORTION = 256 * 1024  # bytes of commands that are passed on at once
 ENVELOPE = 1024  # bytes of a request beside the commands
 ESCAPED = 3  # times as long, at most, are commands as a string in JSON: some libraries write `é` in six bytes
 
-ENVELOPED = stream.Form(b"text/event-stream", lambda frame: stream_event(frame.data), COMMENT)
+ENVELOPED = stream.Form(b"text/event-stream", lambda frame: stream_event(frame.data), COMMENT, name="sse")
 """Each frame of a dialect that knows no events is the data of one."""
 
 Select = Callable[[Handshake], tuple[Dialect, stream.Form]]

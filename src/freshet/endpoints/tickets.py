@@ -1,6 +1,7 @@
 """`POST /connection/ticket`: a one-time ticket for who shows a token, to open an `EventSource` with."""
 
 import inspect
+import logging
 
 import msgspec
 from starlette.responses import Response
@@ -9,8 +10,11 @@ from starlette.types import Receive, Scope, Send
 from freshet.endpoints.opening import Opening, cors, plain
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model.frame import Handshake
+from freshet.observe.logs import BoundedLog
 from freshet.policy.authentication import Authentication
 from freshet.policy.tickets import LIFETIME, PREFIX
+
+bounded_log = BoundedLog(logging.getLogger("freshet.opening"))
 
 
 class TicketEndpoint:
@@ -33,6 +37,7 @@ class TicketEndpoint:
     async def _answer(self, request: Handshake) -> Response:
         token = self._authentication.carried(request)
         if not token or token.startswith(PREFIX):  # a ticket is for one use, and not to get another with
+            bounded_log.warning("token", "no ticket was issued to %s: it showed no token", request.client)
             return _json(401, {"code": 101, "message": "a token is required"}, request)
         try:
             claims = self._authentication.connection(token)

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from freshet.errors import PositionConflict
 from freshet.model.events import Delivery
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
+from freshet.runtime.places import WorkerPlaces
 
 
 def new_epoch() -> str:
@@ -67,6 +68,7 @@ class Engine(ABC):
     """
 
     shared: ClassVar[bool] = True
+    places: WorkerPlaces | None = None  # of the workers of this host, if this is one of several
 
     @abstractmethod
     async def start(self, node: str, receiver: Receiver) -> None:
@@ -167,7 +169,7 @@ class Engine(ABC):
 
         None at all: it has its port for itself.
         """
-        return []
+        return self.places.read() if self.places is not None else []
 
     @abstractmethod
     async def tell(self, node: str | None, message: bytes) -> None:

@@ -163,7 +163,7 @@ class MemoryEngine(Engine):
             check_position(options.after, it.position)
             it.offset += 1
         offset = it.offset if it is not None else 0
-        publication = Publication(data, offset, options.kind, options.tags, options.info)
+        publication = Publication(data, offset, options.kind, options.tags, options.info, options.stamp)
         return self._append(channel, it, publication, options.history, options.idempotency_key)
 
     def _append(

@@ -261,7 +261,7 @@ class SqliteEngine(MemoryEngine):
             futures = [done]
             if key is not None:
                 keys[channel, key] = futures
-            publication = Publication(data, top, options.kind, options.tags, options.info)
+            publication = Publication(data, top, options.kind, options.tags, options.info, options.stamp)
             until = self._wall() + keep.ttl
             batch.append((_Numbered(channel, Position(it.epoch, top), publication, keep, key, until), futures))
         return batch

@@ -8,16 +8,20 @@ goes behind it: first the reply, then these, then what is published, whatever th
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.subscribers import Delta, Encoded, Joining, Subscribers
+from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.log import NOWHERE, Position, Stream
+from freshet.model.frame import Frame, batched
+from freshet.model.log import NOWHERE, Position, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
+from freshet.observe.tracing import FanOut
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import Tasks
@@ -32,10 +36,24 @@ LOG_INTERVAL = 1.0  # seconds between two log lines about publications that are 
 
 
 class Hub:
-    """engine: where the channels' logs are. turn: at whose end is fanned out. counts: what it adds to."""
+    """engine: where the channels' logs are. turn: at whose end is fanned out. counts: what it adds to.
 
-    def __init__(self, engine: Engine, turn: Turn, counts: Counts | None = None) -> None:
+    node: the name of this one. wall: epoch seconds, as nodes stamp publications.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        turn: Turn,
+        counts: Counts | None = None,
+        *,
+        node: str = "",
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.counts = counts or Counts()
+        self._node = node
+        self._wall = wall
+        self._unwritten: list[tuple[Stamp, int]] = []  # publications of this turn, and how many get each
         self._engine = engine
         self._turn = turn
         self._channels: dict[str, Subscribers] = {}
@@ -47,7 +65,11 @@ class Hub:
         self._tasks = Tasks()
         # Called when a channel got its first subscriber here (True), or lost its last one.
         self.occupancy: Callable[[str, bool], None] | None = None
+        # Called when what is traced has been fanned out.
+        self.traced: Callable[[FanOut], None] | None = None
+        self._fan_outs: list[FanOut] = []  # of this turn
         turn.flush = self.flush
+        turn.written = self._written
 
     async def stop(self) -> None:
         """End what is under way. The sessions are gone by then, or do not matter any more."""
@@ -55,10 +77,11 @@ class Hub:
 
     def channels(self) -> dict[str, int]:
         """How many sessions are subscribed to each channel."""
-        counts = (
-            (it.channel, sum(len(group.outboxes) for group in it.groups.values())) for it in self._channels.values()
-        )
-        return {channel: count for channel, count in counts if count}
+        return {it.channel: it.count for it in self._channels.values() if it.groups}
+
+    def activity(self) -> Iterator[tuple[str, int, int]]:
+        """Each channel with a subscriber, how many it has, and how many events were fanned out there so far."""
+        return ((it.channel, it.count, it.fanned_out_total) for it in list(self._channels.values()) if it.groups)
 
     # -------------------------------------------------------------------------------------------------- subscriptions
 
@@ -75,20 +98,45 @@ class Hub:
 
         delta: it wants differences; the rule allows that. tag_filter: which publications it wants; None: all.
         """
-        subscribers = self._channels.get(channel)
-        if subscribers is None:
-            subscribers = self._channels[channel] = Subscribers(channel, rule)
+        subscribers = self._known(channel, rule)
         joining = Joining(session, subscribers, rule, delta, tag_filter)
         subscribers.joining.append(joining)
         try:
-            if subscribers.engine_subscription is None:
-                work = self._subscribe(subscribers)
-                subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {channel!r}")
-            await asyncio.shield(subscribers.engine_subscription)
+            await self._subscribed(subscribers)
         except BaseException:
             self.abandon(joining)
             raise
         return joining
+
+    async def tap(self, channel: str, rule: ChannelRule, take: Tap) -> Callable[[], None]:
+        """Let `take` have all that is fanned out in a channel from now on, which is not counted as a subscription.
+
+        The answer ends that. Raises EngineUnavailable.
+        """
+        subscribers = self._known(channel, rule)
+        subscribers.taps = (*subscribers.taps, take)
+        try:
+            await self._subscribed(subscribers)
+        except BaseException:
+            self._untap(subscribers, take)
+            raise
+        return partial(self._untap, subscribers, take)
+
+    def _untap(self, subscribers: Subscribers, take: Tap) -> None:
+        subscribers.taps = tuple(each for each in subscribers.taps if each is not take)
+        self._forget_if_empty(subscribers)
+
+    def _known(self, channel: str, rule: ChannelRule) -> Subscribers:
+        subscribers = self._channels.get(channel)
+        if subscribers is None:
+            subscribers = self._channels[channel] = Subscribers(channel, rule)
+        return subscribers
+
+    async def _subscribed(self, subscribers: Subscribers) -> None:
+        if subscribers.engine_subscription is None:
+            work = self._subscribe(subscribers)
+            subscribers.engine_subscription = self._tasks.start(work, f"hub: subscribe to {subscribers.channel!r}")
+        await asyncio.shield(subscribers.engine_subscription)
 
     async def _subscribe(self, subscribers: Subscribers) -> None:
         """Let the engine deliver what is published there."""
@@ -150,6 +198,8 @@ class Hub:
         complete = stream.follows(since) and (not later or later[0].offset == top + 1)
         self.counts.recovered += complete
         self.counts.unrecovered += not complete
+        if complete:
+            self.counts.replayed.observe(len(read) + len(later))
         missed = read + later if complete else []
         if (tag_filter := joining.tag_filter) is not None:
             missed = [publication for publication in missed if tag_filter(publication.tags)]
@@ -180,9 +230,13 @@ class Hub:
         channel = subscribers.channel
         if subscribers or self._channels.get(channel) is not subscribers:
             return
+        if subscribers.occupied:
+            subscribers.occupied = False
+            if self.occupancy is not None:
+                self.occupancy(channel, False)
+        if subscribers.taps:
+            return
         del self._channels[channel]
-        if subscribers.occupied and self.occupancy is not None:
-            self.occupancy(channel, False)
         work = self._unsubscribe(subscribers)
         self._unsubscribing[channel] = self._tasks.start(work, f"hub: unsubscribe from {channel!r}")
 
@@ -318,26 +372,67 @@ class Hub:
         if not events:
             return
         self.counts.fanned_out += len(events)
+        if self.traced is not None:
+            self._note(subscribers, events)
+        subscribers.fanned_out_total += len(events)
+        for take in subscribers.taps:
+            take(events)
         for joining in subscribers.joining:
             joining.queue(events)
         whole: Encoded = {}
         for group in subscribers.groups.values():
             if subscribers.slow != "disconnect":
-                pushed = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
-                add(self.counts.delivered, group.label, pushed * len(group.outboxes))
+                offered = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
+                self._count(group, events, offered, offered)
                 continue
             each = group.encode(events, subscribers.last, whole)
-            add(self.counts.delivered, group.label, len(each) * len(group.outboxes))
             frames = group.dialect.join(each)
+            self._count(group, events, each, frames)
+            shared = frames if group.dialect.stamps else batched(frames)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
-            if alone and len(frames) == 1:
-                broadcast(group.outboxes.values(), frames[0])
+            if alone and len(shared) == 1:
+                broadcast(group.outboxes.values(), shared[0])
             else:
-                for frame in frames:
+                for frame in shared:
                     for outbox in group.outboxes.values():
                         outbox.push(frame)
         if subscribers.delta:
             subscribers.fanned_out(events)
+
+    def _count(self, group: Group, events: list[Delivery], each: list[Frame], frames: list[Frame]) -> None:
+        """each: what every subscriber of the group gets of these events, before they were joined to `frames`."""
+        counts, number = self.counts, len(group.outboxes)
+        add(counts.delivered, group.label, len(each) * number)
+        counts.sent += len(frames) * number
+        for frame in frames:
+            counts.sent_bytes += frame.size * number
+        stamps = [event.publication.stamp for event in events if type(event) is Published]
+        passed = len(each) - len(events) + len(stamps)  # without who joined or left
+        if passed != len(stamps):  # a filter has chosen: which ones does not matter within one turn
+            stamps = stamps[: max(0, passed)]
+        for stamp in stamps:
+            if stamp is not None:
+                self._unwritten.append((stamp, number))
+
+    def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:
+        """A fan-out begins, which is traced if what it has is."""
+        stamps = [event.publication.stamp for event in events if type(event) is Published]
+        if traces := [stamp.trace for stamp in stamps if stamp is not None and stamp.trace]:
+            number = sum(len(group.outboxes) for group in subscribers.groups.values())
+            self._fan_outs.append(FanOut(subscribers.channel, traces, len(traces), number, time.time_ns()))
+
+    def _written(self) -> None:
+        """The turn is over: what was fanned out in it has been given to the sockets."""
+        if self._fan_outs and self.traced is not None:
+            fan_outs, self._fan_outs = self._fan_outs, []
+            for fan_out in fan_outs:
+                self.traced(fan_out)
+        if not self._unwritten:
+            return
+        unwritten, self._unwritten = self._unwritten, []
+        now, here, elsewhere = self._wall(), self.counts.here, self.counts.elsewhere
+        for stamp, number in unwritten:
+            (here if stamp.node == self._node else elsewhere).observe_since(stamp.at, now, number)
 
     def _welcome(self, subscribers: Subscribers) -> None:
         welcomes, subscribers.welcomes = subscribers.welcomes, {}
@@ -346,4 +441,6 @@ class Hub:
                 frame = session.dialect.encode(event)
                 if frame is not None:
                     session.outbox.push(frame)
+                    self.counts.sent += 1
+                    self.counts.sent_bytes += frame.size
                     add(self.counts.delivered, session.dialect.label, 1)

@@ -1,6 +1,7 @@
 """The subscribers of one channel in this process, in groups that get the same bytes; and those on their way in."""
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
 
 from freshet.dialects.base import Dialect
@@ -27,6 +28,9 @@ PRESENCE_EVENTS = 128
 
 Encoded = dict[str, list[Frame | None]]
 """The events of a turn, by dialect."""
+
+Tap = Callable[[list[Delivery]], None]
+"""Takes what is fanned out in a channel, for an operator who looks on. It is nobody's subscription."""
 
 
 class Group:
@@ -55,19 +59,19 @@ class Group:
             frames = known if self.tag_filter is None else self._chosen(self.tag_filter, events, known)
         return [frame for frame in frames if frame is not None]
 
-    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> int:
-        """Push what may be dropped, if it is a publication, and answer how many each of them got.
+    def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> list[Frame]:
+        """Push what may be dropped, if it is a publication, and answer what each of them was offered.
 
         conflate: a later one of the same tag `key` takes its place.
         """
-        pushed = 0
+        pushed: list[Frame] = []
         frames = whole.get(self.dialect.name)
         if frames is None:
             frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
         for event, frame in zip(events, frames, strict=True):
             if frame is None or (self.tag_filter is not None and not _passes(self.tag_filter, event)):
                 continue
-            pushed += 1
+            pushed.append(frame)
             if type(event) is not Published:
                 for outbox in self.outboxes.values():
                     outbox.push(frame)
@@ -103,7 +107,8 @@ class Subscribers:
     they are notified of who comes and goes. welcomes: of those who settled in this turn, their own join and what came
     behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
     the difference to it. occupied: somebody was subscribed. engine_subscription: the engine knows that this node wants
-    the channel; None: not yet, or that failed. gap_check: the log is being read.
+    the channel; None: not yet, or that failed. gap_check: the log is being read. fanned_out_total: events so far.
+    taps: who looks on.
     """
 
     __slots__ = (
@@ -111,6 +116,7 @@ class Subscribers:
         "continuity",
         "delta",
         "engine_subscription",
+        "fanned_out_total",
         "filtered",
         "gap_check",
         "groups",
@@ -120,6 +126,7 @@ class Subscribers:
         "occupied",
         "pending",
         "slow",
+        "taps",
         "welcomes",
     )
 
@@ -138,9 +145,16 @@ class Subscribers:
         self.joining: list[Joining] = []
         self.welcomes: dict[Session, list[Delivery]] = {}
         self.pending: list[Delivery] = []
+        self.fanned_out_total = 0
+        self.taps: tuple[Tap, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.joining)
+
+    @property
+    def count(self) -> int:
+        """Sessions that are subscribed."""
+        return sum(len(group.outboxes) for group in self.groups.values())
 
     def add(self, session: Session, delta: Delta, tag_filter: CompiledFilter | None = None) -> None:
         key = (session.dialect.name, delta, tag_filter)

@@ -68,6 +68,14 @@ class Publish(Command, frozen=True):
     kind: Kind = Kind.JSON
 
 
+class AskRoom(Command, frozen=True):
+    """A request over HTTP to a room. request: as rooms have it."""
+
+    channel: str
+    request: bytes
+    id: int = 0
+
+
 class ReadHistory(Command, frozen=True):
     """limit: 0 asks for the position alone, below 0 for all."""
 

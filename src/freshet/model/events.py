@@ -82,10 +82,11 @@ class Unsubscription(Event, frozen=True):
 
 
 class Accepted(Event, frozen=True):
-    """The answer to `Publish`."""
+    """The answer to `Publish`. answer: of a room, JSON; empty: there is none."""
 
     id: int
     position: Position
+    answer: bytes = b""
 
 
 class HistoryPage(Event, frozen=True):

@@ -33,6 +33,29 @@ class Frame:
         return len(self.data) + (self.tail.size if self.tail else 0)
 
 
+class Batch(Frame):
+    """Several frames of one turn for the same clients: one write for each of them, of bytes that are put together once.
+
+    A transport without a wire form of its own takes the parts one by one: see `Outbox.take`.
+    """
+
+    __slots__ = ("_size", "parts")
+
+    def __init__(self, parts: list[Frame]) -> None:
+        super().__init__(b"")
+        self.parts = parts
+        self._size = sum([part.size for part in parts])
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+
+def batched(frames: list[Frame]) -> list[Frame]:
+    """The same as one frame, if they are several."""
+    return [Batch(frames)] if len(frames) > 1 else frames
+
+
 class Handshake(msgspec.Struct, frozen=True):
     """The request that opened a client: what a dialect and the hook `on_connect` may look at.
 

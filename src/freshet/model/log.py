@@ -50,6 +50,18 @@ class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return 80 + len(self.user) + len(self.conn_info) + len(self.chan_info)
 
 
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """How a publication came in: it travels with it to every node, and to no client.
+
+    at: epoch seconds when it was accepted, by the clock of that node. node: which that was. trace: a W3C `traceparent`
+    of what published it; empty: nobody traces it.
+    """
+
+    at: float
+    node: str
+    trace: str = ""
+
+
 class Publication(msgspec.Struct, frozen=True):
     """One item of a channel's log.
 
@@ -63,6 +75,7 @@ class Publication(msgspec.Struct, frozen=True):
     kind: Kind = Kind.JSON
     tags: dict[str, str] | None = None
     info: ClientInfo | None = None
+    stamp: Stamp | None = None
 
     @property
     def size(self) -> int:
@@ -125,6 +138,7 @@ class PublishOptions(msgspec.Struct, frozen=True):
     tags: dict[str, str] | None = None
     info: ClientInfo | None = None
     idempotency_key: str | None = None
+    stamp: Stamp | None = None
     after: Position | None = None
 
 

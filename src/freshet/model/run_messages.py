@@ -200,8 +200,6 @@ class RunReply(msgspec.Struct, omit_defaults=True):
     code: int = 0
     message: str = ""
     temporary: bool = False
-    offset: int = 0
-    epoch: str = ""
 
     def check(self) -> "RunReply":
         """Raises the `Refusal` that it is."""

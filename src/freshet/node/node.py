@@ -2,47 +2,41 @@
 
 import asyncio
 import secrets
-from collections import Counter
 from typing import Literal
-
-import msgspec
 
 from freshet.config import Config
 from freshet.engines.base import Engine, Receiver
 from freshet.errors import Disconnect
 from freshet.hub.catch_up import CatchUp
 from freshet.hub.hub import Hub
+from freshet.model.log import Stamp
 from freshet.node.bus import Bus
 from freshet.node.expiry import Expiry
+from freshet.node.holding import resident, snapshot_of, statistics_of
 from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
 from freshet.node.owners import Door, Part, Summarizer, TakePublication
 from freshet.node.presence import NodePresence
+from freshet.node.pulse import Pulse
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
 from freshet.node.who import Who
-from freshet.observe.counts import Counts, Snapshot
+from freshet.observe.counts import Counts, Snapshot, Statistics, add
+from freshet.observe.tracing import Tracing
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import Waiting
 from freshet.policy.revocations import Revocations
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
+from freshet.runtime import siblings
 from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import TICK, Wheel
 from freshet.session.outbox import Turn
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """What a node holds at this moment."""
-
-    clients: int
-    users: int
-    channels: int
-    subscriptions: int
+from freshet.session.session import Session
 
 
 class Node:
@@ -73,10 +67,10 @@ class Node:
         self.counts = Counts()
         self.portal = Portal(self.tasks)
         self.turn = Turn(self.portal.here)
-        self.wheel = Wheel(clock, min(TICK, timing.pong_timeout / 4), self.counts.late)
+        self.wheel = Wheel(clock, min(TICK, timing.pong_timeout / 4), self.counts.lag.observe)
         self.admission = Admission(limits.connects_per_second, limits.connects_burst, clock)
         self.bus = Bus(self.id, engine)
-        self.hub = Hub(engine, self.turn, self.counts)
+        self.hub = Hub(engine, self.turn, self.counts, node=self.id, wall=clock.wall)
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
         self.passed_on = Waiting(limits.waiting_requests, limits.waiting_per_address)  # requests, to other nodes
@@ -86,7 +80,9 @@ class Node:
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self.doors: dict[Owner, Door] = {}
         self.summarizers: dict[Owner, Summarizer] = {}
-        self.parts: list[Part] = []
+        self.tracing: Tracing | None = None
+        self.pulse = Pulse(engine, self.counts, self.tasks, clock.monotonic)
+        self.parts: list[Part] = [self.pulse]
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts, doors=self.doors
         )
@@ -96,13 +92,18 @@ class Node:
         self.expiry = Expiry(timing, self.leaving, self.tasks, clock.wall, self.hooks, self.invoking)
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self._began = clock.monotonic()
+        self.memory_before = 0  # resident bytes, when it had no client yet
         self._position_check: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Raises `EngineUnavailable`."""
+        if not self.engine.shared:
+            await siblings.be_the_only_one()
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.bus.receive))
         self.wheel.start()
+        if self.engine.places is not None:
+            self.engine.places.take(self.id)
         await self.bus.announce()
         await self.revoking.start()
         await self.webhooks.start(self.id)
@@ -113,6 +114,7 @@ class Node:
             self._position_check = self.tasks.start(self._check_positions(), "node: position check")
         self.portal.open()
         self.registry.reopen()
+        self.memory_before = resident()
         self.state = "ready"
 
     async def drain(self) -> None:
@@ -152,6 +154,8 @@ class Node:
         if self.tokens is not None:
             await self.tokens.stop()
         await self.engine.stop()
+        if self.engine.places is not None:
+            self.engine.places.leave()
 
     def _occupancy(self, channel: str, occupied: bool) -> None:
         rule, _ = self.rules.find(channel)
@@ -167,28 +171,28 @@ class Node:
         """Seconds."""
         return self.clock.monotonic() - self._began
 
+    def stamp(self, trace: str = "") -> Stamp:
+        """For what is published now."""
+        return Stamp(self.clock.wall(), self.id, trace)
+
+    def trace(self, tracing: Tracing) -> None:
+        """From now on."""
+        self.tracing = tracing
+        self.hub.traced = lambda it: tracing.delivered(it, self.rules.find(it.channel)[0].match)
+
+    def returned(self, session: Session) -> None:
+        """A client says where it stood: it was here before."""
+        if session.may_return:
+            session.may_return = False
+            add(self.counts.returned, session.way)
+
     def statistics(self) -> Statistics:
-        subscriptions = self.hub.channels()
-        return Statistics(
-            clients=sum(1 for session in self.registry if session.connected),
-            users=self.registry.users,
-            channels=len(subscriptions),
-            subscriptions=sum(subscriptions.values()),
-        )
+        """What it holds now, and what it has done: see there."""
+        return statistics_of(self.snapshot())
 
     def snapshot(self) -> Snapshot:
         """All that it counts, and what it holds now, for the metrics."""
-        held = self.statistics()
-        return Snapshot(
-            counts=self.counts,
-            state=self.state,
-            clients=dict(Counter(session.dialect.label for session in self.registry if session.connected)),
-            users=held.users,
-            channels=held.channels,
-            subscriptions=held.subscriptions,
-            turned_away=self.admission.refused,
-            uptime=self.uptime(),
-        )
+        return snapshot_of(self)
 
     async def _check_positions(self) -> None:
         """Compare what came with the logs, now and then: they know what was lost without a trace."""

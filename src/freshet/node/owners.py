@@ -21,7 +21,7 @@ TakePublication = Callable[[str, bytes, PublishOptions], Awaitable[Position]]
 
 
 class Door(Protocol):
-    """An owner of channels that wants to know who comes and goes."""
+    """An owner of channels that wants to know who comes and goes, and answers what they publish."""
 
     async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
         """A session is about to be in; the answer is what it alone gets then, before all that comes in the channel.
@@ -31,6 +31,15 @@ class Door(Protocol):
 
     def leave(self, session: Session, channel: str) -> None:
         """A session that had entered is no longer in, for whatever reason."""
+
+    async def say(self, channel: str, data: bytes, options: PublishOptions) -> bytes:
+        """Take what a client publishes; see `options.info`. The answer is JSON; empty: there is none.
+
+        Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done.
+        """
+
+    async def request(self, session: Session, channel: str, request: bytes) -> bytes:
+        """Answer a request over HTTP: an `HttpRequest` with an `HttpResponse`. Raises as `say`."""
 
 
 class ChannelSummary(Protocol):

@@ -5,28 +5,49 @@ from typing import TypeVar
 
 import msgspec
 
-LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds, of `Counts.lags`
+from freshet.observe.histograms import Distribution, Histogram
 
 K = TypeVar("K", bound=Hashable)
 
+Way = tuple[str, str]
+"""How a client is connected: its dialect, its transport."""
+
+
+def _sizes() -> Histogram:
+    return Histogram(sizes=True)
+
 
 class Counts(msgspec.Struct):
-    """Since the process began; none of them ever falls.
+    """Since the process began; none of them ever falls. Times are seconds, sizes bytes of payload.
 
-    By dialect: connected, clients; delivered, publications and who joined or left, each time one was put in a client's
-    outbox. By code: ended, clients that had connected; refusals, of commands.
+    By dialect and transport: connected, clients; returned, those of them that showed that they had been here before.
+    By dialect: delivered, publications and who joined or left, each time one was put in a client's outbox. By code:
+    ended, clients that had connected; refusals, of commands. By command: commands, how long each took. By operation:
+    engine_errors. By policy: refused, what did not pass it.
 
-    published: what clients and the application published, accepted by the engine; unpublished: not accepted, as the
-    engine was away. fanned_out: publications and who joined or left, as they came to this node's subscribers.
-    recovered, unrecovered: subscriptions that said where they stood. gaps: times that something was missing in the
-    live flow, which the log still had; losses: which it had no longer, so that the subscribers were disconnected.
-    lags: how late the loop was, by `LAGS` and one more for what was longer; lag: the sum, seconds.
+    received, sent: messages of clients, and to them. published: what clients and the application published, accepted
+    by the engine; unpublished: not accepted, as the engine was away. fanned_out: publications and who joined or left,
+    as they came to this node's subscribers. recovered, unrecovered: subscriptions that said where they stood. replayed:
+    how many publications each of those got that recovered. gaps: times that something was missing in the live flow,
+    which the log still had; losses: which it had no longer, so that the subscribers were disconnected.
+
+    here, elsewhere: from when a publication was accepted, on this node or another one, until it was given to a
+    subscriber's socket, once for each. round_trips: from a ping to its answer. publishing: until the engine accepted a
+    publication. engine: until it answered when it was asked something, now and then. lag: how late the loop was.
     """
 
-    connected: dict[str, int] = {}
+    connected: dict[Way, int] = {}
+    returned: dict[Way, int] = {}
     delivered: dict[str, int] = {}
     ended: dict[int, int] = {}
     refusals: dict[int, int] = {}
+    refused: dict[str, int] = {}
+    commands: dict[str, Histogram] = {}
+    engine_errors: dict[str, int] = {}
+    received: int = 0
+    received_bytes: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
     published: int = 0
     unpublished: int = 0
     fanned_out: int = 0
@@ -34,32 +55,88 @@ class Counts(msgspec.Struct):
     unrecovered: int = 0
     gaps: int = 0
     losses: int = 0
-    lags: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LAGS) + 1))
-    lag: float = 0.0
+    replayed: Histogram = msgspec.field(default_factory=_sizes)
+    here: Histogram = msgspec.field(default_factory=Histogram)
+    elsewhere: Histogram = msgspec.field(default_factory=Histogram)
+    round_trips: Histogram = msgspec.field(default_factory=Histogram)
+    publishing: Histogram = msgspec.field(default_factory=Histogram)
+    engine: Histogram = msgspec.field(default_factory=Histogram)
+    lag: Histogram = msgspec.field(default_factory=Histogram)
 
-    def late(self, seconds: float) -> None:
-        """The loop did something so much later than it should have."""
-        self.lags[sum(seconds > each for each in LAGS)] += 1
-        self.lag += seconds
+    def ran(self, command: str, seconds: float) -> None:
+        """A command has come to an end, whatever that was."""
+        histogram = self.commands.get(command)
+        if histogram is None:
+            histogram = self.commands[command] = Histogram()
+        histogram.observe(seconds)
 
 
 def add(counts: dict[K, int], key: K, number: int = 1) -> None:
     counts[key] = counts.get(key, 0) + number
 
 
-class Snapshot(msgspec.Struct):
-    """One node at one moment. clients: by dialect. turned_away: clients that were not admitted.
+class Statistics(msgspec.Struct, frozen=True):
+    """A node at this moment, and what it has done since it began. What happened between two of them is the difference.
 
-    cpu: seconds that the process has used. memory: resident bytes. uptime: seconds.
+    clients, users, channels, subscriptions: what it holds. outbox: bytes that wait for clients; behind: clients for
+    which half of their limit waits, or more. connected, returned: clients. received, sent: messages. slow: clients
+    that were disconnected as they did not read. dropped: messages that were, for want of room or for a later one.
+    latency: from when a publication was accepted, on whichever node, until it was given to a socket; round_trip: from
+    a ping to its answer; lag: how late the event loop was; seconds.
+    """
+
+    clients: int = 0
+    users: int = 0
+    channels: int = 0
+    subscriptions: int = 0
+    outbox: int = 0
+    behind: int = 0
+    connected: int = 0
+    returned: int = 0
+    received: int = 0
+    received_bytes: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+    published: int = 0
+    refused: int = 0
+    slow: int = 0
+    dropped: int = 0
+    latency: Distribution = Distribution()
+    round_trip: Distribution = Distribution()
+    lag: Distribution = Distribution()
+
+
+class Snapshot(msgspec.Struct):
+    """One node at one moment. clients: by dialect and transport. turned_away: clients that were not admitted.
+
+    dropped, conflated: messages that were left out for a client that did not read in time, for want of room or as a
+    later one took their place. engine_away: seconds since when the engine does not answer, 0: it does. cpu: seconds
+    that the process has used. memory: resident bytes; memory_before: the same when it had no client yet. open_files,
+    most_files: file descriptors; 0 where the system does not say. uptime: seconds.
     """
 
     counts: Counts
     state: str
-    clients: dict[str, int]
+    clients: dict[Way, int]
     users: int
     channels: int
     subscriptions: int
     turned_away: int
     uptime: float
+    outbox: int = 0
+    outbox_largest: int = 0
+    behind: int = 0
+    dropped: int = 0
+    conflated: int = 0
+    engine_away: float = 0.0
     cpu: float = 0.0
     memory: int = 0
+    memory_before: int = 0
+    open_files: int = 0
+    most_files: int = 0
+
+    @property
+    def memory_of_client(self) -> float:
+        """Bytes that the process has grown by for each client that it has."""
+        clients = sum(self.clients.values())
+        return max(0, self.memory - self.memory_before) / clients if clients and self.memory_before else 0.0

@@ -1,58 +1,130 @@
 """Snapshots of nodes in the text that Prometheus, and all that reads it, understands."""
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from freshet.observe.counts import LAGS, Snapshot
+from freshet.observe.counts import Snapshot
+from freshet.observe.histograms import Histogram
 
-Of = Callable[[Snapshot], float]
-GAUGES: dict[str, tuple[str, Of]] = {
-    "ready": ("1: it takes new clients; 0: it starts, or drains.", lambda it: it.state == "ready"),
-    "users": ("Users with a client here.", lambda it: it.users),
-    "channels": ("Channels with a subscriber here.", lambda it: it.channels),
-    "subscriptions": ("Subscribers of all channels together.", lambda it: it.subscriptions),
-    "memory_bytes": ("Resident memory of the process.", lambda it: it.memory),
-    "uptime_seconds": ("Since the node started.", lambda it: it.uptime),
-}
-COUNTERS: dict[str, tuple[str, Of]] = {
-    "turned_away": ("Clients that were not admitted, and were asked to try again later.", lambda it: it.turned_away),
-    "published": (
-        "Publications of clients and the application that the engine accepted.",
-        lambda it: it.counts.published,
+
+class Shown(NamedTuple):
+    """A metric. of: its value, or with labels its values by what the labels are; of a histogram, histograms."""
+
+    meaning: str
+    of: Callable[[Snapshot], Any]
+    labels: tuple[str, ...] = ()
+
+
+GAUGES: dict[str, Shown] = {
+    "ready": Shown("1: it takes new clients; 0: it starts, or drains.", lambda it: it.state == "ready"),
+    "clients": Shown("Clients that are connected.", lambda it: it.clients, ("dialect", "transport")),
+    "users": Shown("Users with a client here.", lambda it: it.users),
+    "channels": Shown("Channels with a subscriber here.", lambda it: it.channels),
+    "subscriptions": Shown("Subscribers of all channels together.", lambda it: it.subscriptions),
+    "outbox_bytes": Shown("What waits in the outboxes of all clients together.", lambda it: it.outbox),
+    "outbox_largest_bytes": Shown("What waits in the fullest of them.", lambda it: it.outbox_largest),
+    "clients_behind": Shown("Clients for which half of `limits.outbox` waits, or more.", lambda it: it.behind),
+    "engine_away_seconds": Shown("Since when the engine does not answer; 0: it does.", lambda it: it.engine_away),
+    "memory_bytes": Shown("Resident memory of the process.", lambda it: it.memory),
+    "client_memory_bytes": Shown(
+        "What the process has grown by since it began, for each client.", lambda it: it.memory_of_client
     ),
-    "unpublished": ("Publications that failed, as the engine was not available.", lambda it: it.counts.unpublished),
-    "fanned_out": (
+    "open_files": Shown("File descriptors of the process, sockets too.", lambda it: it.open_files),
+    "max_files": Shown("How many of them it may have; 0: it is not known.", lambda it: it.most_files),
+    "uptime_seconds": Shown("Since the node started.", lambda it: it.uptime),
+}
+COUNTERS: dict[str, Shown] = {
+    "connected": Shown("Clients that connected.", lambda it: it.counts.connected, ("dialect", "transport")),
+    "reconnected": Shown(
+        "Those of them that came back: they said where they stood, or resumed a session.",
+        lambda it: it.counts.returned,
+        ("dialect", "transport"),
+    ),
+    "ended": Shown(
+        "Clients that disconnected or were disconnected, by the code of the reason.",
+        lambda it: it.counts.ended,
+        ("code",),
+    ),
+    "turned_away": Shown(
+        "Clients that were not admitted, and were asked to try again later.", lambda it: it.turned_away
+    ),
+    "received": Shown("Messages of clients.", lambda it: it.counts.received),
+    "received_bytes": Shown("Their payload.", lambda it: it.counts.received_bytes),
+    "sent": Shown("Messages to clients, each time for one.", lambda it: it.counts.sent),
+    "sent_bytes": Shown("Their payload.", lambda it: it.counts.sent_bytes),
+    "published": Shown(
+        "Publications of clients and the application that the engine accepted.", lambda it: it.counts.published
+    ),
+    "unpublished": Shown(
+        "Publications that failed, as the engine was not available.", lambda it: it.counts.unpublished
+    ),
+    "fanned_out": Shown(
         "Publications, joins and leaves that were fanned out to this node's subscribers.",
         lambda it: it.counts.fanned_out,
     ),
-    "recovered": ("Subscriptions that recovered: they got all that they had missed.", lambda it: it.counts.recovered),
-    "unrecovered": (
-        "Subscriptions that could not recover, and learned that.",
-        lambda it: it.counts.unrecovered,
+    "delivered": Shown(
+        "Publications, joins and leaves, each time for one subscriber.", lambda it: it.counts.delivered, ("dialect",)
     ),
-    "gaps": (
-        "Gaps between broker and node that were filled from the log.",
-        lambda it: it.counts.gaps,
+    "dropped": Shown("Messages that were dropped for a client that did not read in time.", lambda it: it.dropped),
+    "conflated": Shown("Messages that a later one of the same key replaced before they left.", lambda it: it.conflated),
+    "refusals": Shown(
+        "Commands that were refused, by the code of the error.", lambda it: it.counts.refusals, ("code",)
     ),
-    "losses": (
+    "policy_refusals": Shown(
+        "Requests and commands that a policy refused, by the policy.", lambda it: it.counts.refused, ("policy",)
+    ),
+    "recovered": Shown(
+        "Subscriptions that recovered: they got all that they had missed.", lambda it: it.counts.recovered
+    ),
+    "unrecovered": Shown("Subscriptions that could not recover, and learned that.", lambda it: it.counts.unrecovered),
+    "gaps": Shown("Gaps between broker and node that were filled from the log.", lambda it: it.counts.gaps),
+    "losses": Shown(
         "Gaps that the log could not fill: the channel's subscribers were disconnected, to reconnect.",
         lambda it: it.counts.losses,
     ),
-    "cpu_seconds": ("CPU that the process has used.", lambda it: it.cpu),
+    "engine_errors": Shown(
+        "Operations that failed, as the engine was not available.",
+        lambda it: it.counts.engine_errors,
+        ("operation",),
+    ),
+    "cpu_seconds": Shown("CPU that the process has used.", lambda it: it.cpu),
 }
-BY_DIALECT = {
-    "connected": "Clients that connected.",
-    "delivered": "Publications, joins and leaves, each time for one subscriber.",
+HISTOGRAMS: dict[str, Shown] = {
+    "delivery_latency_seconds": Shown(
+        "From when a publication was accepted, on this node or another one, until it was given to a socket.",
+        lambda it: {"here": it.counts.here, "elsewhere": it.counts.elsewhere},
+        ("accepted",),
+    ),
+    "round_trip_seconds": Shown("From a ping to the client's answer.", lambda it: {"": it.counts.round_trips}),
+    "command_seconds": Shown("Clients' commands, hooks included.", lambda it: it.counts.commands, ("command",)),
+    "publish_seconds": Shown("Until the engine accepted a publication.", lambda it: {"": it.counts.publishing}),
+    "engine_lag_seconds": Shown(
+        "Until the engine answered when it was asked something, now and then.", lambda it: {"": it.counts.engine}
+    ),
+    "recovery_publications": Shown(
+        "How many publications a subscription got that recovered.", lambda it: {"": it.counts.replayed}
+    ),
+    "loop_lag_seconds": Shown("How late the event loop was.", lambda it: {"": it.counts.lag}),
 }
-BY_CODE = {
-    "ended": "Clients that disconnected or were disconnected, by the code of the reason.",
-    "refusals": "Commands that were refused, by the code of the error.",
-}
+
+
+def labelled(shown: Shown, it: Snapshot) -> Iterator[tuple[list[str], Any]]:
+    """The values of its labels, and the value for these; once where there are none."""
+    value = shown.of(it)
+    if not isinstance(value, Mapping):
+        yield [], value
+        return
+    for key, each in value.items():
+        yield _texts(key) if shown.labels else [], each
+
+
+def _texts(key: Hashable) -> list[str]:
+    return [str(each) for each in key] if isinstance(key, tuple) else [str(key)]
 
 
 def exposition(snapshots: Mapping[str, Snapshot], accept: str = "") -> tuple[bytes, str]:
@@ -69,35 +141,21 @@ class _Snapshots(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for kind, table in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
-            for name, (meaning, of) in table.items():
-                family = kind(f"freshet_{name}", meaning, labels=["worker"])
+            for name, shown in table.items():
+                family = kind(f"freshet_{name}", shown.meaning, labels=["worker", *shown.labels])
                 for worker, it in self._snapshots.items():
-                    family.add_metric([worker], of(it))
+                    for labels, value in labelled(shown, it):
+                        family.add_metric([worker, *labels], value)
                 yield family
-        yield self._clients()
-        yield from self._by_label()
-        yield self._lag()
+        for name, shown in HISTOGRAMS.items():
+            yield self._histogram(name, shown)
 
-    def _clients(self) -> Metric:
-        clients = GaugeMetricFamily("freshet_clients", "Clients that are connected.", labels=["worker", "dialect"])
+    def _histogram(self, name: str, shown: Shown) -> Metric:
+        family = HistogramMetricFamily(f"freshet_{name}", shown.meaning, labels=["worker", *shown.labels])
         for worker, it in self._snapshots.items():
-            for dialect, number in it.clients.items():
-                clients.add_metric([worker, dialect], number)
-        return clients
-
-    def _by_label(self) -> Iterator[Metric]:
-        for label, names in (("dialect", BY_DIALECT), ("code", BY_CODE)):
-            for name, meaning in names.items():
-                counter = CounterMetricFamily(f"freshet_{name}", meaning, labels=["worker", label])
-                for worker, it in self._snapshots.items():
-                    for value, number in getattr(it.counts, name).items():
-                        counter.add_metric([worker, str(value)], number)
-                yield counter
-
-    def _lag(self) -> Metric:
-        lag = HistogramMetricFamily("freshet_loop_lag_seconds", "How late the event loop was.", labels=["worker"])
-        for worker, it in self._snapshots.items():
-            reached = accumulate(it.counts.lags)
-            buckets = zip([*map(str, LAGS), "+Inf"], reached, strict=True)
-            lag.add_metric([worker], list(buckets), it.counts.lag)
-        return lag
+            for labels, histogram in labelled(shown, it):
+                assert isinstance(histogram, Histogram)
+                bounds = [*map(str, histogram.bounds), "+Inf"]
+                buckets = list(zip(bounds, histogram.reached(), strict=True))
+                family.add_metric([worker, *labels], buckets, histogram.sum)
+        return family

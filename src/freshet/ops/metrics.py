@@ -6,10 +6,8 @@ metrics need not be able to publish.
 
 import asyncio
 import hmac
-import os
-import resource
+import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from starlette.requests import Request
@@ -19,6 +17,7 @@ from freshet.config import Metrics
 from freshet.node.bus import Bus
 from freshet.observe.counts import Snapshot
 from freshet.observe.exposition import exposition
+from freshet.observe.logs import BoundedLog
 
 SNAPSHOT = "metrics"
 TIMEOUT = 2.0  # seconds for the other workers; who does not reply is missing
@@ -34,10 +33,13 @@ class MetricsEndpoint:
         self._bus = bus
         self._config = config
         self._key = key
+        self._log = BoundedLog(logging.getLogger("freshet.metrics"))
         bus.handlers[SNAPSHOT] = self._handle
 
     async def __call__(self, request: Request) -> Response:
         if (why := self._refusal(request)) is not None:
+            client = request.client.host if request.client else "?"
+            self._log.warning("key", "a request for /metrics from %s was refused: %s", client, why.strip())
             return PlainTextResponse(why, 401, {"WWW-Authenticate": "Bearer"})
         text, media_type = exposition(await self._all(), request.headers.get("accept", ""))
         return Response(text, media_type=media_type, headers={"Cache-Control": "no-store"})
@@ -57,15 +59,4 @@ class MetricsEndpoint:
         return {str(place): msgspec.msgpack.decode(reply, type=Snapshot) for place, reply in replies.items()}
 
     async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
-        snapshot, used = self._snapshot(), resource.getrusage(resource.RUSAGE_SELF)
-        snapshot.cpu = used.ru_utime + used.ru_stime
-        snapshot.memory = _resident()
-        return msgspec.msgpack.encode(snapshot)
-
-
-def _resident() -> int:
-    """Bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+        return msgspec.msgpack.encode(self._snapshot())

@@ -79,6 +79,10 @@ class Forwarding:
                 raise EngineUnavailable(f"no node owned {name!r} for long enough to reply")
             await asyncio.sleep(PAUSE)
 
+    def knows(self, name: str) -> bool:
+        """Whether this node has sent requests to another one that owned the name."""
+        return name in self._owners
+
     def _note(self, name: str, owner: str) -> None:
         self._owners[name] = owner
         self._owners.move_to_end(name)

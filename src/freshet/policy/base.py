@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
+from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
 from freshet.policy.claims import ConnectionClaims
 from freshet.rules.rules import ChannelRule
@@ -43,7 +44,12 @@ class Context(msgspec.Struct, eq=False):
 
 
 class Policy(ABC):
-    """One check: rights, a limit, a webhook. In a tuple, run in order; the first refusal ends it."""
+    """One check: rights, a limit, a webhook. In a tuple, run in order; the first refusal ends it.
+
+    name: in metrics.
+    """
+
+    name: ClassVar[str] = "other"
 
     @abstractmethod
     def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Awaitable[None] | None:
@@ -59,21 +65,34 @@ Check = Callable[[Context, Command, ChannelRule | None], Awaitable[None] | None]
 class PolicyChain:
     """The one place that clients' commands and the server's operations pass before they run."""
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
+    def __init__(self, policies: Sequence[Policy], refused: Callable[[str], None] = lambda policy: None) -> None:
+        """refused: called with the name of the policy that a command does not pass."""
         self._checks = tuple(policy.check for policy in policies)
+        self._names = tuple(policy.name for policy in policies)
+        self._refused = refused
 
     def check(self, context: Context, command: Command) -> Awaitable[None] | None:
         """As `Policy.check`, by all of them in order."""
         rule = context.rule
-        for done, check in enumerate(self._checks, 1):
-            pending = check(context, command, rule)
-            if pending is not None:
-                return self._wait(pending, self._checks[done:], context, command)
+        done = 0
+        try:
+            for check in self._checks:
+                done += 1
+                pending = check(context, command, rule)
+                if pending is not None:
+                    return self._wait(pending, done, context, command)
+        except (Refusal, Disconnect):
+            self._refused(self._names[done - 1])
+            raise
         return None
 
-    @staticmethod
-    async def _wait(pending: Awaitable[None], behind: Sequence[Check], context: Context, command: Command) -> None:
-        await pending
-        for check in behind:
-            if (waits := check(context, command, context.rule)) is not None:
-                await waits
+    async def _wait(self, pending: Awaitable[None], done: int, context: Context, command: Command) -> None:
+        try:
+            await pending
+            for check in self._checks[done:]:
+                done += 1
+                if (waits := check(context, command, context.rule)) is not None:
+                    await waits
+        except (Refusal, Disconnect):
+            self._refused(self._names[done - 1])
+            raise

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     __all__ = ["AsyncClient", "Response", "httpx_for"]
 
 
-def httpx_for(option: str, extra: str) -> ModuleType:
-    """httpx. Raises ConfigError, which names the extra that an option needs, when it is not installed."""
+def httpx_for(option: str) -> ModuleType:
+    """httpx. Raises ConfigError, which names the package that an option needs, when it is not installed."""
     if find_spec("httpx") is None:
-        raise ConfigError(option, f"this needs httpx: pip install 'freshet[{extra}]'")
+        raise ConfigError(option, "this needs a package: pip install httpx")
     import httpx  # noqa: PLC0415 - see above
 
     return httpx

@@ -152,7 +152,7 @@ def _check(url: str) -> None:
         host, scheme = "", ""
     if not host or scheme not in ("https", "http") or (scheme == "http" and not _is_loopback(host)):
         raise ConfigError("tokens.jwks", "expected https://..., or http:// to this machine: who changes it, gets in")
-    httpx_for("tokens.jwks", "jwks")
+    httpx_for("tokens.jwks")
 
 
 def _is_loopback(host: str) -> bool:
@@ -166,7 +166,7 @@ def _is_loopback(host: str) -> bool:
 
 async def _download(url: str) -> bytes:
     """The body. Raises whatever goes wrong; a redirect does, and a body that is too large or too late."""
-    httpx = httpx_for("tokens.jwks", "jwks")
+    httpx = httpx_for("tokens.jwks")
     body = bytearray()
     async with (
         asyncio.timeout(TIMEOUT),

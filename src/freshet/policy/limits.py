@@ -63,6 +63,8 @@ class RateLimits(Policy):
     least: commands that a client must be able to send at once, as its library does when it comes back.
     """
 
+    name = "rates"
+
     def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float]) -> None:
         client = Rate(rates.client.rate, max(rates.client.burst, least))
         self._client = _meter(client)

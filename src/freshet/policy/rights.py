@@ -5,6 +5,7 @@ from typing import Any
 
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import (
+    AskRoom,
     Command,
     Connect,
     Ping,
@@ -41,6 +42,8 @@ class Rights(Policy):
     carried: the token that came with a request, for a client that shows none itself.
     """
 
+    name = "rights"
+
     def __init__(
         self,
         tokens: Verifier | None,
@@ -54,6 +57,7 @@ class Rights(Policy):
         self._carried = carried
         self._wall = clock.wall
         self._checks: dict[type[Command], Any] = {
+            AskRoom: self._ask,
             Connect: self._connect,
             Publish: self._publish,
             ReadHistory: self._read_history,
@@ -127,6 +131,17 @@ class Rights(Policy):
             _capable(session.caps, "subscribe", command.channel)
         elif rule.subscribe == "token":
             raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
+        return None
+
+    def _ask(self, context: Context, session: Session, command: AskRoom) -> Pending:
+        """Who may subscribe may ask."""
+        assert context.rule is not None
+        if context.rule.subscribe == "nobody":
+            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
+        if session.caps is not None:
+            _capable(session.caps, "subscribe", command.channel)
+        elif context.rule.subscribe == "token":
+            raise Refusal.permission_denied(f"{command.channel!r} is for clients whose token names it in `caps`")
         return None
 
     def _publish(self, context: Context, session: Session, command: Publish) -> Pending:

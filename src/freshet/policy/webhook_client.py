@@ -123,7 +123,7 @@ class WebhookClient:
         self._waiting = 0
         self._gone = False
         self._log = BoundedLog(log)
-        self._httpx = httpx_for("webhooks", "webhooks")
+        self._httpx = httpx_for("webhooks")
         self._http: AsyncClient | None = None
         self._turns: asyncio.Semaphore | None = None
 

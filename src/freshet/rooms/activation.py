@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from freshet.errors import FreshetError, Refusal, StaleOwner
+from freshet.model.http import HttpResponse, request_of, to_bytes
 from freshet.model.log import Kind
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.leases import NotOwner
@@ -14,13 +17,15 @@ from freshet.rooms.messages import RoomReply, RoomRequest, decode_reply
 from freshet.rooms.room import Room, RoomSession, RoomStore
 from freshet.rooms.rule import RoomRule
 from freshet.rooms.step import Outside, RoomStep
+from freshet.rooms.ticks import Ticks
+from freshet.rules.hooks import to_json
 from freshet.runtime.tasks import Tasks
 from freshet.stores.base import Change
 
 log = logging.getLogger("freshet.rooms")
 bounded_log = BoundedLog(log)
 
-STOP = RoomRequest("stop")
+STOP, TICK = RoomRequest("stop"), RoomRequest("tick")
 FIRST_RETRY, LAST_RETRY = 2.0, 128.0  # seconds before an alarm whose hook failed is called again
 
 
@@ -63,6 +68,7 @@ class Activation:
         self._closed = closed
         self._lost = lost
         self._step = RoomStep(channel, outside)
+        self._ticks = Ticks(outside.node.clock, self._tick)
         self._room: Room | None = None
         self._mailbox: deque[WaitingRequest] = deque()
         self._working: asyncio.Task[None] | None = None
@@ -79,13 +85,16 @@ class Activation:
         done: asyncio.Future[RoomReply] = asyncio.get_running_loop().create_future()
         if self._over:
             done.set_exception(NotOwner(self.channel))
-        elif len(self._mailbox) >= self._limit and request.what in ("join", "message"):
+        elif len(self._mailbox) >= self._limit and request.what in ("join", "message", "request"):
             done.set_result(RoomReply.refused(Refusal.too_many_requests("too many messages wait in this room")))
         else:
             self._mailbox.append(WaitingRequest(id, request, again, done))
             if self._working is None:
                 self._working = self._tasks.start(self._work(), "rooms: a mailbox", may_fail=False)
         return done
+
+    def _tick(self) -> "asyncio.Future[RoomReply]":
+        return self.ask("", TICK, again=False)
 
     def visit(self, now: float) -> float:
         """See `wheel.Member`: nothing has happened for a while."""
@@ -100,6 +109,7 @@ class Activation:
     def abandon(self) -> None:
         """Another node has it, or may: whatever it does ends where it is, and the mailbox goes to the other one."""
         self._over = True
+        self._ticks.set(0)
         self._outside.node.wheel.cancel(self)
         if self._working is not None and self._working is not asyncio.current_task():
             self._working.cancel()
@@ -137,6 +147,7 @@ class Activation:
         finally:
             self._working = None
             if self._over:
+                self._ticks.set(0)
                 self._fail_all()
                 self._outside.node.wheel.cancel(self)
                 self._closed(self)
@@ -161,6 +172,8 @@ class Activation:
             reply = Refusal.internal()
         if isinstance(reply, FreshetError):
             self._room = None
+        else:
+            self._ticks.set(self._step.tick_rate)
         self._settle(it, reply)
 
     async def _carry_out(self, it: WaitingRequest) -> RoomReply:
@@ -174,18 +187,26 @@ class Activation:
             return await self._ring(it)
         if self._room is None:
             await self._start()
+        if it.request.what == "leave":
+            self._step.occupancy.left(it.request.visitor)
         try:
-            return await self._run(f"on_{it.request.what}", it)
+            reply = await self._run(f"on_{it.request.what}", it)
         except Refusal as why:
             if self._step.has_written or why.temporary:
                 raise  # what the instance has in its attributes may be what it could not keep
             return RoomReply.refused(why)
+        if it.request.what == "join":
+            visitor = it.request.visitor
+            kept = visitor if reply.kept is None else replace(visitor, kept=reply.kept)
+            self._step.occupancy.joined(kept)
+        return reply
 
     async def _start(self) -> None:
         room = self._rule.room()
         room.channel, room.parameters = self.channel, self._parameters
         room.store, room._step = RoomStore(self._step), self._step
         self._room = room
+        self._step.tick_rate = 0.0
         await self._run("on_start", None)
 
     async def _stop(self) -> RoomReply:
@@ -216,7 +237,7 @@ class Activation:
 
     async def _run(self, name: str, it: WaitingRequest | None) -> RoomReply:
         """A hook, within its time, and what it did made durable and let out."""
-        step, request = self._step, it.request if it is not None else STOP
+        step, request, answer = self._step, it.request if it is not None else STOP, b""
         step.begin(request.visitor, joining=name == "on_join")
         try:
             if (hook := self._rule.hooks.get(name)) is not None:
@@ -225,10 +246,23 @@ class Activation:
                     arguments.append(RoomSession(request.visitor, step))
                 if name == "on_message":
                     arguments.append(_given(request))
-                await self._outside.node.invoking.invoke(hook, None, *arguments, data=request.data)
-            return await step.commit(it.id if it is not None else "", alarm=name == "on_alarm")
+                elif name == "on_request":
+                    arguments.append(request_of(request.data))
+                returned = await self._outside.node.invoking.invoke(hook, None, *arguments, data=request.data)
+                if name == "on_request":
+                    answer = to_bytes(_response(returned))
+                elif name == "on_message" and returned is not None:
+                    answer = to_json(returned)
+            return await step.commit(it.id if it is not None else "", alarm=name == "on_alarm", answer=answer)
         finally:
             step.open = False
+
+
+def _response(returned: Any) -> HttpResponse:
+    """What `on_request` returned: anything but a response is JSON."""
+    if isinstance(returned, HttpResponse):
+        return returned
+    return HttpResponse(to_json(returned), headers={"content-type": "application/json"})
 
 
 def _given(request: RoomRequest) -> str | bytes | memoryview:

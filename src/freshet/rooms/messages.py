@@ -6,19 +6,27 @@ from freshet.errors import Refusal
 from freshet.model.log import Kind, Publication
 
 
+class Kept(msgspec.Struct, array_like=True, frozen=True):
+    """What a room keeps for a client, where the client is connected. state: MessagePack; empty: none."""
+
+    state: bytes = b""
+    tags: tuple[str, ...] = ()
+    read_only: bool = False
+
+
 class RoomVisitor(msgspec.Struct, array_like=True, frozen=True):
-    """A client of a room, as its node sends it along. info, claims: JSON. state: what the room keeps for it."""
+    """A client of a room, as its node sends it along. info, claims: JSON."""
 
     node: str
     client: str
     user: str = ""
     info: bytes = b""
     claims: bytes = b""
-    state: bytes = b""
+    kept: Kept = Kept()
 
 
 class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
-    """What happens in a room. what: join, leave, message, alarm. data: of `kind`."""
+    """What happens in a room. what: join, leave, message, request, tick, alarm. data: of `kind`."""
 
     what: str
     visitor: RoomVisitor = RoomVisitor("", "")
@@ -29,7 +37,7 @@ class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
 class Direct(msgspec.Struct, array_like=True, frozen=True):
     """What one client alone gets in a room's channel: a publication that is in no log.
 
-    state: instead, what the room keeps for it from now on. code, reason: instead, it is disconnected.
+    kept: instead, what the room keeps for it from now on. code, reason: instead, it is disconnected.
     """
 
     channel: str
@@ -37,7 +45,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     data: bytes = b""
     kind: Kind = Kind.JSON
     tags: dict[str, str] | None = None
-    state: bytes | None = None
+    kept: Kept | None = None
     code: int = 0
     reason: str = ""
 
@@ -46,13 +54,17 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomReply(msgspec.Struct, array_like=True, frozen=True):
-    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. state: its, if it is new."""
+    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. kept: for it, if that is new.
+
+    answer: what the hook returned, as JSON, or what a request over HTTP is answered, as MessagePack.
+    """
 
     code: int = 0
     message: str = ""
     temporary: bool = False
     greeting: list[Direct] = []
-    state: bytes | None = None
+    kept: Kept | None = None
+    answer: bytes = b""
 
     @classmethod
     def refused(cls, why: Refusal) -> "RoomReply":
@@ -68,3 +80,4 @@ encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(RoomRequest).decode
 decode_reply = msgspec.msgpack.Decoder(RoomReply).decode
 decode_direct = msgspec.msgpack.Decoder(Direct).decode
+decode_visitors = msgspec.msgpack.Decoder(list[RoomVisitor]).decode

@@ -1,15 +1,17 @@
 """`Room`, what an application derives its rooms from, and what a room has: its store, and its clients' sessions."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import msgspec
 
 from freshet.config import KIB, MIB
 from freshet.errors import Disconnect
+from freshet.model.http import HttpRequest
 from freshet.model.json_text import decode
 from freshet.model.log import Claims
-from freshet.rooms.messages import Direct, RoomVisitor
+from freshet.rooms.messages import Direct, Kept, RoomVisitor
 from freshet.rules.hooks import as_payload
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 STATE_SIZE = 16 * KIB
 KEY_SIZE, VALUE_SIZE = 1 * KIB, 1 * MIB
+TAGS, TAG_SIZE = 10, 256  # of a session; characters
+FASTEST = 120  # ticks a second
 
 T = TypeVar("T")
 
@@ -81,8 +85,11 @@ class RoomStore:
 class RoomSession:
     """A client of a room, as the room's hooks get it: it may be connected to another node.
 
-    id: the client's. user: its user's; empty: it is anonymous. state: up to 16 KiB that the room keeps for this client
-    as long as it is subscribed, whatever becomes of the room meanwhile; None at first.
+    id: the client's. user: its user's; empty: it is anonymous.
+
+    state: up to 16 KiB that the room keeps for this client as long as it is subscribed, whatever becomes of the room
+    meanwhile; None at first. tags: by which `Room.sessions` finds it, at most 10 of 256 characters. read_only: what it
+    publishes is refused. All three are set by the room.
     """
 
     __slots__ = ("_step", "_visitor", "id", "user")
@@ -109,7 +116,8 @@ class RoomSession:
 
     @property
     def state(self) -> Any:
-        return msgspec.msgpack.decode(self._visitor.state) if self._visitor.state else None
+        state = self._kept.state
+        return msgspec.msgpack.decode(state) if state else None
 
     @state.setter
     def state(self, value: Any) -> None:
@@ -117,8 +125,35 @@ class RoomSession:
         data = msgspec.msgpack.encode(value, enc_hook=_dump)
         if len(data) > STATE_SIZE:
             raise ValueError(f"session.state: at most {STATE_SIZE} bytes, got {len(data)}")
-        self._visitor = msgspec.structs.replace(self._visitor, state=data)
-        self._step.change_state(self._visitor)
+        self._keep(state=data)
+
+    @property
+    def tags(self) -> frozenset[str]:
+        return frozenset(self._kept.tags)
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        """Raises ValueError for too many, or one that is too long."""
+        new = tuple(dict.fromkeys(tags))
+        if len(new) > TAGS or any(not 0 < len(tag) <= TAG_SIZE for tag in new):
+            raise ValueError(f"session.tags: at most {TAGS}, each of 1 to {TAG_SIZE} characters")
+        self._keep(tags=new)
+
+    @property
+    def read_only(self) -> bool:
+        return self._kept.read_only
+
+    @read_only.setter
+    def read_only(self, read_only: bool) -> None:
+        self._keep(read_only=read_only)
+
+    @property
+    def _kept(self) -> Kept:
+        return self._step.kept(self._visitor)
+
+    def _keep(self, **changes: Any) -> None:
+        kept = msgspec.structs.replace(self._kept, **changes)
+        self._step.keep(msgspec.structs.replace(self._visitor, kept=kept))
 
     async def send(self, data: Any, *, tags: Mapping[str, str] | None = None) -> None:
         """Let this client alone have a publication in the room's channel, which is in no log."""
@@ -158,8 +193,18 @@ class Room:
     async def on_leave(self, session: RoomSession) -> None:
         """A client is no longer subscribed. Not called for the clients of a node that died."""
 
-    async def on_message(self, session: RoomSession, data: Any) -> None:
-        """What a client publishes in the channel, converted to the type of `data`; raise `Refusal` to refuse it."""
+    async def on_message(self, session: RoomSession, data: Any) -> Any:
+        """What a client publishes in the channel, converted to the type of `data`; raise `Refusal` to refuse it.
+
+        What it returns, as JSON, is the answer to a client that called the room: by an rpc whose method is the channel,
+        or where its protocol acknowledges what it publishes.
+        """
+
+    async def on_request(self, request: HttpRequest) -> Any:
+        """A request to `/rooms/{channel}`. The answer is an `HttpResponse`, or anything, which goes out as JSON."""
+
+    async def on_tick(self) -> None:
+        """So many times a second as `set_tick_rate` says."""
 
     async def on_alarm(self) -> None:
         """The alarm is due. If this raises it is called again, after 2 s, 4 s and so on, up to two minutes."""
@@ -171,6 +216,29 @@ class Room:
         """Publish in the room's channel, once what this hook has written is durable."""
         payload, kind = as_payload(data)
         self._step.broadcast(payload, kind, tags)
+
+    async def sessions(self, tag: str | None = None) -> list[RoomSession]:
+        """The clients that are in the room now, on whichever node, in the order in which they came; those with a tag.
+
+        The first call after the room has come into memory asks all nodes.
+        """
+        visitors = await self._step.visitors()
+        return [RoomSession(it, self._step) for it in visitors if tag is None or tag in it.kept.tags]
+
+    async def set_tick_rate(self, rate: float) -> None:
+        """Have `on_tick` called `rate` times a second, until it is 0. Meanwhile the room stays in memory.
+
+        A tick that would come while the one before waits or runs is left out. A room that comes into memory has none:
+        it is for `on_start`, or for who joins. Raises ValueError for more than 120.
+        """
+        if not (math.isfinite(rate) and 0 <= rate <= FASTEST):
+            raise ValueError(f"rate: expected 0 to {FASTEST} a second, got {rate}")
+        self._step.set_tick_rate(rate)
+
+    @property
+    def now(self) -> float:
+        """Epoch seconds, by the clock that alarms go by."""
+        return self._step.now
 
     async def set_alarm(self, seconds: float | None) -> None:
         """Have `on_alarm` called in so many seconds, at least once; it replaces the one before. None: not at all."""

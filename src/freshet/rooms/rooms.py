@@ -4,9 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from freshet.errors import ConfigError, Disconnect, EngineUnavailable, FreshetError, Refusal, StoreUnavailable
 from freshet.model.events import Published
-from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, PublishOptions
+from freshet.model.http import request_of, to_bytes
+from freshet.model.log import ClientInfo, Publication, PublishOptions
 from freshet.node.owners import Site
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.forwarding import Forwarding
@@ -15,12 +18,14 @@ from freshet.rooms.activation import Activation
 from freshet.rooms.alarms import Alarms
 from freshet.rooms.messages import (
     Direct,
+    Kept,
     RoomReply,
     RoomRequest,
     RoomVisitor,
     decode_direct,
     decode_reply,
     decode_request,
+    decode_visitors,
     encode,
 )
 from freshet.rooms.rule import RoomRule
@@ -32,17 +37,19 @@ from freshet.stores.base import Store
 log = logging.getLogger("freshet.rooms")
 bounded_log = BoundedLog(log)
 
-REQUEST, DIRECT = "room", "room:direct"
+REQUEST, DIRECT, OCCUPANTS = "room", "room:direct", "room:occupants"
+FIND_TIMEOUT = 2.0  # seconds in which nodes say who is in a room
 
 
 class Occupant:
-    """A client of this node in a room, and what the room keeps for it."""
+    """A client of this node in a room, and what the room keeps for it. inside: the room has let it in."""
 
-    __slots__ = ("session", "state")
+    __slots__ = ("inside", "kept", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.state = b""
+        self.kept = Kept()
+        self.inside = False
 
 
 class NodeRooms:
@@ -57,7 +64,7 @@ class NodeRooms:
         self._active: dict[str, Activation] = {}
         self._occupants: dict[str, dict[str, Occupant]] = {}
         self._work, self._errands = Tasks(), Tasks()
-        node.owners["room"] = self.publish
+        node.owners["room"] = node.engine.publish  # what the server publishes is broadcast
         node.doors["room"] = self
         node.parts.append(self)
 
@@ -88,6 +95,7 @@ class NodeRooms:
         self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
         self._alarms = Alarms(node, store, self._fire)
         node.bus.handlers[DIRECT] = self._on_direct
+        node.bus.handlers[OCCUPANTS] = self._on_occupants
         self._leases.start()
         self._alarms.start()
 
@@ -112,37 +120,48 @@ class NodeRooms:
 
     # ------------------------------------------------------------------------------------------ what clients bring
 
-    async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        """What a client publishes is a message to the room; what the server does is broadcast by it."""
-        if options.info is None:
-            return await self._node.engine.publish(channel, data, options)
+    async def say(self, channel: str, data: bytes, options: PublishOptions) -> bytes:
+        """See `owners.Door`: it is a message to the room."""
+        assert options.info is not None  # it is a client's
         occupant = self._occupants.get(channel, {}).get(options.info.client)
+        if occupant is not None and occupant.kept.read_only:
+            raise Refusal.permission_denied("you may only listen in this room")
         visitor = self._visitor(options.info, occupant)
         reply = await self._ask(channel, RoomRequest("message", visitor, data, options.kind))
-        if reply.state is not None and occupant is not None:
-            occupant.state = reply.state
-        return NOWHERE
+        if reply.kept is not None and occupant is not None:
+            occupant.kept = reply.kept
+        return reply.answer
+
+    async def request(self, session: Session, channel: str, request: bytes) -> bytes:
+        """See `owners.Door`."""
+        if "on_request" not in _rule(self._node, channel).hooks:
+            raise Refusal.method_not_found(f"{channel!r} answers no requests over HTTP")
+        whose = replace(request_of(request), user=session.user, client_claims=session.token_claims)
+        return (await self._ask(channel, RoomRequest("request", data=to_bytes(whose)))).answer
 
     async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
         """See `owners.Door`."""
         occupant = Occupant(session)
         self._occupants.setdefault(channel, {})[session.id] = occupant
-        if "on_join" not in _rule(self._node, channel).hooks:
-            return []
         try:
             visitor = self._visitor(session.client_info(), occupant)
             reply = await self._ask(channel, RoomRequest("join", visitor, data))
         except Refusal:
             self._forget(session, channel)
             raise
-        if reply.state is not None:
-            occupant.state = reply.state
+        if reply.kept is not None:
+            occupant.kept = reply.kept
+        occupant.inside = True
         return [it.publication() for it in reply.greeting]
 
     def leave(self, session: Session, channel: str) -> None:
         """See `owners.Door`."""
         occupant = self._forget(session, channel)
-        if occupant is not None and "on_leave" in _rule(self._node, channel).hooks:
+        if occupant is None:
+            return
+        # A room that sleeps and has no such hook need not wake up for it: it asks who is there when it wakes.
+        hook, awake = "on_leave" in _rule(self._node, channel).hooks, channel in self._active
+        if hook or awake or self._forwarding.knows(channel):
             visitor = self._visitor(session.client_info(), occupant)
             self._errands.start(self._ask(channel, RoomRequest("leave", visitor)), "rooms: a client left")
 
@@ -158,8 +177,8 @@ class NodeRooms:
 
     def _visitor(self, info: ClientInfo, occupant: Occupant | None) -> RoomVisitor:
         claims = occupant.session.token_claims if occupant is not None else b""
-        state = occupant.state if occupant is not None else b""
-        return RoomVisitor(self._node.id, info.client, info.user, bytes(info.conn_info), claims, state)
+        kept = occupant.kept if occupant is not None else Kept()
+        return RoomVisitor(self._node.id, info.client, info.user, bytes(info.conn_info), claims, kept)
 
     async def _ask(self, channel: str, request: RoomRequest) -> RoomReply:
         """Raises `Refusal`, and `EngineUnavailable` when nobody knows whether it was done."""
@@ -186,7 +205,8 @@ class NodeRooms:
         assert self._store is not None  # who serves runs
         rule, parameters = self._node.rules.find(channel)
         assert isinstance(rule, RoomRule)  # by its owner
-        outside = Outside(self._node, self._store, rule, self._leases.fence, self._deliver, self._alarms.note)
+        fence, note = self._leases.fence, self._alarms.note
+        outside = Outside(self._node, self._store, rule, fence, self._deliver, note, self._find)
         activation = self._active[channel] = Activation(
             channel,
             rule,
@@ -221,6 +241,17 @@ class NodeRooms:
         except FreshetError as why:
             bounded_log.warning("alarm", "rooms: an alarm could not be fired, it will be: %s", why)
 
+    # ------------------------------------------------------------------------------------------------ who is in a room
+
+    async def _find(self, channel: str) -> list[RoomVisitor]:
+        """The clients of all nodes in a room."""
+        replies = await self._node.bus.request_all(OCCUPANTS, channel.encode(), FIND_TIMEOUT)
+        return [visitor for reply in replies for visitor in decode_visitors(reply)]
+
+    async def _on_occupants(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        here = self._occupants.get(body.decode(), {}).values()
+        return encode([self._visitor(it.session.client_info(), it) for it in here if it.inside])
+
     # ------------------------------------------------------------------------------------------------- to one client
 
     async def _deliver(self, node: str, it: Direct) -> None:
@@ -238,8 +269,8 @@ class NodeRooms:
         if occupant is None:
             return  # it has left
         session = occupant.session
-        if it.state is not None:
-            occupant.state = it.state
+        if it.kept is not None:
+            occupant.kept = it.kept
         elif it.code:
             session.close(Disconnect(it.code, it.reason))
         elif it.channel in session.subscriptions:

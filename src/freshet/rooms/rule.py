@@ -15,6 +15,8 @@ ASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "on_join": (("self", "session"), ("data",)),
     "on_leave": (("self", "session"), ()),
     "on_message": (("self", "session", "data"), ()),
+    "on_request": (("self", "request"), ()),
+    "on_tick": (("self",), ()),
     "on_alarm": (("self",), ()),
     "on_stop": (("self",), ()),
 }

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeAlias
 from freshet.errors import FreshetError
 from freshet.model.log import Kind, PublishOptions
 from freshet.node.owners import Site
-from freshet.rooms.messages import Direct, RoomReply, RoomVisitor, encode
+from freshet.rooms.messages import Direct, Kept, RoomReply, RoomVisitor, encode
+from freshet.rooms.sessions import Occupancy
 from freshet.rules.rules import ChannelRule
 from freshet.stores.base import KEEP, Change, Store
 
@@ -19,7 +20,10 @@ Outgoing: TypeAlias = tuple[str, Direct] | tuple[bytes, PublishOptions]
 
 
 class Outside(NamedTuple):
-    """What a room's steps act on. deliver: to a client, wherever it is: its node, and what it gets. alarm: noted."""
+    """What a room's steps act on. deliver: to a client, wherever it is: its node, and what it gets. alarm: noted.
+
+    occupants: all clients of a room, as all nodes know them.
+    """
 
     node: Site
     store: Store
@@ -27,6 +31,7 @@ class Outside(NamedTuple):
     fence: Callable[[str], int]
     deliver: Callable[[str, Direct], Awaitable[None]]
     alarm: Callable[[str, float | None], None]
+    occupants: Callable[[str], Awaitable[list[RoomVisitor]]]
 
 
 class RoomStep:
@@ -41,17 +46,21 @@ class RoomStep:
         "_entries",
         "_greeting",
         "_joining",
+        "_kept",
         "_outgoing",
         "_outside",
         "_visitor",
         "channel",
+        "occupancy",
         "open",
-        "state",
+        "tick_rate",
     )
 
     def __init__(self, channel: str, outside: Outside) -> None:
         self.channel = channel
         self._outside = outside
+        self.occupancy = Occupancy(channel, outside.occupants, outside.node)
+        self.tick_rate = 0.0  # of the room's hook, a second
         self.open = False
         self.begin(RoomVisitor("", ""))
 
@@ -60,7 +69,6 @@ class RoomStep:
         self.open = True
         self._visitor = visitor
         self._joining = joining
-        self.state: bytes | None = None
         self._greeting: list[Direct] = []
         self._forget()
 
@@ -68,6 +76,7 @@ class RoomStep:
         self._entries: dict[str, bytes | None] = {}
         self._clear = False
         self._alarm: float | None = KEEP
+        self._kept: dict[str, RoomVisitor] = {}  # for whom something else is kept from now on
         self._outgoing: list[Outgoing] = []
 
     @property
@@ -109,6 +118,10 @@ class RoomStep:
         self._clear = True
         self._entries.clear()
 
+    @property
+    def now(self) -> float:
+        return self._outside.node.clock.wall()
+
     def set_alarm(self, seconds: float | None) -> None:
         self._check()
         self._alarm = None if seconds is None else self._outside.node.clock.wall() + max(0.0, seconds)
@@ -125,27 +138,42 @@ class RoomStep:
         else:
             self._outgoing.append((visitor.node, it))
 
-    def change_state(self, visitor: RoomVisitor) -> None:
+    def keep(self, visitor: RoomVisitor) -> None:
+        """For a client, from now on, what the visitor says."""
         self._check()
-        if visitor.client == self._visitor.client:
-            self.state = visitor.state
-        else:
-            self._outgoing.append((visitor.node, Direct(self.channel, visitor.client, state=visitor.state)))
+        self._kept[visitor.client] = visitor
+
+    def kept(self, visitor: RoomVisitor) -> Kept:
+        """For a client, as the room knows it now."""
+        return (self._kept.get(visitor.client) or self.occupancy.latest(visitor)).kept
+
+    async def visitors(self) -> list[RoomVisitor]:
+        """All clients of the room; one that joins counts already."""
+        self._check()
+        found = await self.occupancy.all()
+        if self._joining:
+            found[self._visitor.client] = self._visitor
+        return [self._kept.get(client, it) for client, it in found.items()]
+
+    def set_tick_rate(self, rate: float) -> None:
+        self._check()
+        self.tick_rate = rate
 
     # ------------------------------------------------------------------------------------------------------- the gate
 
-    async def commit(self, request: str = "", *, alarm: bool = False) -> RoomReply:
+    async def commit(self, request: str = "", *, alarm: bool = False, answer: bytes = b"") -> RoomReply:
         """Make durable what was written, then let out what waits for that. The answer is the reply to the request.
 
         request: whose reply is remembered with what was written; empty: it is not over yet. alarm: it was the alarm,
-        which is over then unless it was set anew.
+        which is over then unless it was set anew. answer: of the hook.
 
         Raises `StaleOwner`, `NotOwner`, `StoreUnavailable`: nothing has gone out then.
         """
         self._check()
         if alarm and self._alarm == KEEP:
             self._alarm = None
-        reply = RoomReply(greeting=self._greeting, state=self.state)
+        mine = self._kept.get(self._visitor.client)
+        reply = RoomReply(greeting=self._greeting, kept=mine.kept if mine is not None else None, answer=answer)
         try:
             fence = self._outside.fence(self.channel)
             if self.has_written:
@@ -158,6 +186,10 @@ class RoomStep:
         if self._alarm != KEEP:
             self._outside.alarm(self.channel, self._alarm)
         outgoing = self._outgoing
+        for it in self._kept.values():
+            self.occupancy.changed(it)
+            if it.client != self._visitor.client or not request:
+                outgoing.append((it.node, Direct(self.channel, it.client, kept=it.kept)))
         self._forget()
         await self._let_out(outgoing)
         return reply

@@ -38,7 +38,10 @@ def parse(pattern: str) -> list[Step]:
                 "match", f"{pattern!r}: {{{step.text}}}: expected a name of its own, other than session and data"
             )
         steps.append(step)
-    return steps + [Step("=", character) for character in pattern[end:]]
+    steps += [Step("=", character) for character in pattern[end:]]
+    if Step("=", "{") in steps or Step("=", "}") in steps:
+        raise ConfigError("match", f"{pattern!r}: a brace without its partner; a parameter is written {{name}}")
+    return steps
 
 
 def _settled(steps: Sequence[Step]) -> bool:

@@ -87,6 +87,13 @@ class ChannelRules:
                 return rule, parameters
         raise Refusal.unknown_channel(f"no rule for channel {channel!r}")
 
+    def owner(self, channel: str) -> str:
+        """Who takes what is published in a channel; empty when there is no such channel."""
+        try:
+            return self.find(channel)[0].owner
+        except Refusal:
+            return ""
+
     def _check_length(self, channel: str) -> None:
         try:
             size = len(channel.encode())

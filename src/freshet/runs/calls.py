@@ -10,6 +10,7 @@ from freshet.rules.channel import with_options
 from freshet.rules.hooks import Function
 from freshet.runs.rule import RunFunction, RunRule
 from freshet.runs.runs import NodeRuns
+from freshet.runtime.portal import Portal
 
 F = TypeVar("F", bound=Function)
 
@@ -83,3 +84,14 @@ class RunCalls(Calls):
     async def messages(self, channel: str, *, run: str = "") -> list[dict[str, Any]]:
         """The messages that lead to a run's, with it, as the AI SDK keeps them. run: empty: the one that began last."""
         return await self._run(self._runs.messages(channel, run))
+
+
+class SyncRunCalls:
+    """The same for code without `await`: the part of `SyncCalls` about runs."""
+
+    def __init__(self, live: RunCalls, portal: Portal) -> None:
+        self.start = portal.blocking(live.start)
+        self.stop = portal.blocking(live.stop)
+        self.answer = portal.blocking(live.answer)
+        self.steer = portal.blocking(live.steer)
+        self.messages = portal.blocking(live.messages)

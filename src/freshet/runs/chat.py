@@ -96,7 +96,7 @@ class Chat:
         self.quiet_since = self._outside.node.clock.monotonic()
         match command.what:
             case "start":
-                return RunReply(run=(await self._start(command)).status(), **self._position())
+                return RunReply(run=(await self._start(command)).status())
             case "stop":
                 return RunReply(run=await self._stop(command.run, command.reason))
             case "answer":
@@ -106,9 +106,6 @@ class Chat:
             case _:
                 record = self._find(command.run)
                 return RunReply(run=record.status() if record is not None else None)
-
-    def _position(self) -> dict[str, Any]:
-        return {"epoch": self.state.position.epoch, "offset": self.state.position.offset}
 
     def _find(self, id: str) -> RunRecord | None:
         return self.state.runs.get(id) or self._filed.get(id)

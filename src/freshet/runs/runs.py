@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner
-from freshet.model.log import NOWHERE, ClientInfo, Kind, Position, Publication, PublishOptions
+from freshet.model.log import ClientInfo, Kind, Position, Publication, PublishOptions
 from freshet.model.run_messages import (
     RunCommand,
     RunReply,
@@ -148,12 +148,20 @@ class NodeRuns:
     # ---------------------------------------------------------------------------------------------- what clients do
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        """See `owners.TakePublication`. A client's begins a run, or is a command; the server's is a publication."""
-        if options.info is None or options.kind is not Kind.JSON:
-            return await self._node.engine.publish(channel, data, options)
-        command = client_command(data, options.info)
-        reply = await self.ask(channel, command)
-        return Position(reply.epoch, reply.offset) if reply.epoch else NOWHERE
+        """See `owners.TakePublication`: what the server publishes beside its runs."""
+        return await self._node.engine.publish(channel, data, options)
+
+    async def say(self, channel: str, data: bytes, options: PublishOptions) -> bytes:
+        """See `owners.Door`: a message that begins a run, or a command. The answer is the run's state."""
+        if options.info is None or options.kind is Kind.BYTES:
+            raise Refusal.bad_request("a run is begun by JSON or text")
+        data = data if options.kind is Kind.JSON else to_json(data.decode())
+        reply = await self.ask(channel, client_command(data, options.info))
+        return encode(reply.run) if reply.run is not None else b"null"
+
+    async def request(self, session: Session, channel: str, request: bytes) -> bytes:
+        """See `owners.Door`."""
+        raise Refusal.not_available("runs answer no requests: see the doors for AI clients")
 
     async def enter(self, session: Session, channel: str, data: bytes) -> list[Publication]:
         """See `owners.Door`."""

@@ -31,6 +31,7 @@ class Wheel:
         self.clock = clock
         self.tick = tick
         self._late = late
+        self.lateness = 0.0  # seconds, of the last tick
         self._due = 0.0
         self._caught_up = 0.0
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
@@ -87,8 +88,9 @@ class Wheel:
 
     def _turn(self) -> None:
         now = self.clock.monotonic()
+        self.lateness = max(0.0, now - self._due)
         if self._late is not None:
-            self._late(max(0.0, now - self._due))
+            self._late(self.lateness)
         if now - self._due > self.tick:
             self._caught_up = now + 2 * self.tick
         self.start()

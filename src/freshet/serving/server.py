@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from freshet.errors import ConfigError
+from freshet.observe.logs import LogFormat, formatter
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.runtime.tasks import Tasks
 from freshet.serving.supervisor import Inherited, listening
@@ -36,6 +37,7 @@ def serve(
     port: int,
     *,
     log_level: str = "info",
+    log_format: LogFormat = "console",
     inherited: Inherited | None = None,
     started: Callable[[str], None] = lambda place: None,
 ) -> None:
@@ -45,7 +47,7 @@ def serve(
     with its place, once clients can connect there, but by no worker: of the port 0 nobody knows it before.
     """
     _open_files_limit()
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     running = announce(inherited)
     lobby = Lobby(lambda: len(server.server_state.connections))
     running.is_full = lambda: lobby.full
@@ -119,13 +121,11 @@ class _Server(uvicorn.Server):
         port = self._inherited.port if self._inherited else self.config.port
         try:
             if (internal := self._running.internal) is not None:
-                config = _configured(
-                    internal.app, self._lobby, self._running, ws="none", lifespan="off", interface="asgi3"
-                )
+                config = _configured(internal.app, self._lobby, self._running, lifespan="off", interface="asgi3")
                 config.load()
                 certificates = self._certificates if internal.tls else None
                 await self._listen(config, internal.host, internal.port, certificates)
-                log.info("/api and /metrics are at %s, and nowhere else", place(internal.host, internal.port))
+                log.info("/api, /metrics and /admin are at %s, and nowhere else", place(internal.host, internal.port))
             await self._listen(self.config, self.config.host, port, self._certificates)
         except OSError as error:
             log.error("cannot listen: %s", error)
@@ -197,7 +197,9 @@ def _open_files_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def log_to_stderr(level: str) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+def log_to_stderr(level: str, form: LogFormat = "console") -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(form))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("freshet").setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from freshet.errors import Disconnect
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.websocket.frames import rest, wire
 
 log = logging.getLogger("freshet.outbox")
@@ -22,16 +22,19 @@ class Turn:
 
     It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
 
-    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise.
+    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when all have
+    had their turn. dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
 
-    __slots__ = ("_here", "flush", "scheduled", "touched")
+    __slots__ = ("_here", "conflated", "dropped", "flush", "scheduled", "touched", "written")
 
     def __init__(self, here: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop) -> None:
         self._here = here
         self.flush: Callable[[], None] = lambda: None
+        self.written: Callable[[], None] = lambda: None
         self.touched: list[Outbox] = []
         self.scheduled = False
+        self.dropped = self.conflated = 0
 
     def schedule(self) -> None:
         if not self.scheduled:
@@ -49,6 +52,7 @@ class Turn:
                 outbox.wake()
             except Exception:  # one transport's mistake: the others have clients too
                 log.exception("outbox: a transport failed to write, its client may miss what was sent")
+        self.written()
 
 
 def _detached() -> None:
@@ -66,9 +70,22 @@ class Outbox:
     size: bytes of the queued frames that count, reckoned from the second frame on.
     first: the only frame that is queued, most of the time; `more` are those behind it. A list for one frame would be
         half of what a delivery costs here.
+    transport: the name of the one that was attached.
     """
 
-    __slots__ = ("_drained", "_lossy", "closed", "direct", "first", "limit", "more", "size", "turn", "wake")
+    __slots__ = (
+        "_drained",
+        "_lossy",
+        "closed",
+        "direct",
+        "first",
+        "limit",
+        "more",
+        "size",
+        "transport",
+        "turn",
+        "wake",
+    )
 
     def __init__(self, turn: Turn, limit: int) -> None:
         self.turn = turn
@@ -81,10 +98,12 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None  # somebody waits until all that is queued is taken
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
+        self.transport = ""
 
-    def attach(self, wake: Callable[[], None]) -> None:
+    def attach(self, wake: Callable[[], None], transport: str = "") -> None:
         """Let a transport take over: from now on `wake` is called when there is something to take."""
         self.wake = wake
+        self.transport = transport or self.transport
         self.direct = -1
         if self.first or self.closed:
             self._touch()
@@ -119,10 +138,12 @@ class Outbox:
             return
         if self._lossy and (old := self._lossy.pop(key, None)) is not None:
             self._drop(old)
-        if self._waiting() + frame.size > self.limit:
+            self.turn.conflated += 1
+        if self.waiting + frame.size > self.limit:
             self.wake()  # a transport that is free takes all at once
-        while self._lossy and self._waiting() + frame.size > self.limit:
+        while self._lossy and self.waiting + frame.size > self.limit:
             self._drop(self._lossy.pop(next(iter(self._lossy))))
+            self.turn.dropped += 1
         self.push(frame)
         if self.first is None:
             return
@@ -147,8 +168,9 @@ class Outbox:
         if drained is not None and not drained.done():
             drained.set_result(None)
 
-    def _waiting(self) -> int:
-        """Bytes."""
+    @property
+    def waiting(self) -> int:
+        """Bytes that are queued and count."""
         if self.first is None:
             return 0
         return self.size if self.more is not None else self.first.size
@@ -197,14 +219,16 @@ class Outbox:
             self.close(Disconnect.slow())
 
     def take(self) -> list[Frame]:
-        """All that is queued, oldest first."""
+        """All that is queued, oldest first, each by itself."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
         if self._drained is not None:
             self._release()
-        return frames
+        if Batch not in map(type, frames):
+            return frames
+        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
 
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""

@@ -22,6 +22,7 @@ from freshet.model.events import Event, Heartbeat, Published, begun_by
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import decode
 from freshet.model.log import Claims, ClientInfo
+from freshet.observe.counts import Counts, Way
 from freshet.rules.capabilities import Capabilities
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import Portal
@@ -51,6 +52,7 @@ class Host(Protocol):
     tasks: Tasks
     portal: Portal
     frames: Meter | None  # how fast a client is read; None: without a limit
+    counts: Counts
     compression: bool  # whether a WebSocket that offers permessage-deflate gets it
 
     def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
@@ -94,6 +96,8 @@ class Carried(Protocol):
 
     def alive(self) -> None: ...
 
+    def answered(self) -> None: ...
+
     def close(self, why: Disconnect) -> None: ...
 
     def end(self, why: Disconnect) -> None: ...
@@ -125,6 +129,8 @@ class Session:
     # None: whatever the rules do. post: the secret under which
     # a client's commands come in requests of their own; empty: none do. record: what the endpoint that opened the
     # session keeps for it. spent: what a policy keeps of its rates. address: whose, where those are counted.
+    # round_trip: seconds, of the last heartbeat that was answered. may_return: to say where it stood would show that
+    # its client was here before; not once it was seen, or has left.
     __slots__ = (
         "_backlog",
         "_busy",
@@ -143,10 +149,12 @@ class Session:
         "host",
         "id",
         "info",
+        "may_return",
         "outbox",
         "post",
         "record",
         "reservations",
+        "round_trip",
         "slot",
         "spent",
         "subscriptions",
@@ -169,6 +177,8 @@ class Session:
         self.info = msgspec.Raw()
         self.expires = 0.0
         self.connected = False
+        self.may_return = True
+        self.round_trip: float | None = None
         self.ended: Disconnect | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.reservations: dict[str, Reservation] | None = None  # of the channels that it is about to enter, if any
@@ -199,6 +209,9 @@ class Session:
         """Take a frame from the transport. Whatever it holds, nothing is raised."""
         if self.ended or self.outbox.closed:
             return
+        counts = self.host.counts
+        counts.received += 1
+        counts.received_bytes += len(frame.data)
         try:
             self.do(self.dialect.receive(frame))
         except Disconnect as why:
@@ -207,6 +220,14 @@ class Session:
     def alive(self) -> None:
         """The client is there, by whatever means its transport knows."""
         self._pong_received = True
+
+    def answered(self) -> None:
+        """Its client has answered a heartbeat."""
+        if not self._pong_received:
+            self._pong_received = True
+            sent = self._next_ping - self.host.timing.ping_interval
+            self.round_trip = max(0.0, self.host.wheel.clock.monotonic() - sent)
+            self.host.counts.round_trips.observe(self.round_trip)
 
     @property
     def backlog_full(self) -> bool:
@@ -221,11 +242,14 @@ class Session:
 
     def do(self, commands: Iterable[Command], *, heavy: bool = False) -> None:
         """Run the commands of a frame, behind those that came before. heavy: too large for others to wait behind it."""
-        self._pong_received = True
+        asked, self._pong_received = not self._pong_received, True
         if type(commands) is not list or self._undecoded is not None:
             commands = self._first_of(commands)
         for command in commands:
             if type(command) is Pong:
+                if asked:
+                    self._pong_received = asked = False
+                    self.answered()
                 continue
             if self._backlog is None:
                 self._backlog = deque()
@@ -302,10 +326,13 @@ class Session:
         except Disconnect as why:
             self.close(why)
             return
-        if frame is not None and volatile:
-            self.outbox.offer(frame, frame)
-        elif frame is not None:
-            self.outbox.push(frame)
+        if frame is not None:
+            self.host.counts.sent += 1
+            self.host.counts.sent_bytes += frame.size
+            if volatile:
+                self.outbox.offer(frame, frame)
+            else:
+                self.outbox.push(frame)
         if not self.dialect.replays_in_reply:
             self.outbox.replay(self._missed(event))
 
@@ -392,6 +419,16 @@ class Session:
     def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
         """How others in a channel see it."""
         return ClientInfo(self.user, self.id, self.info, channel_info)
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Of a log line that is about it."""
+        return {"client": self.id, "user": self.user} if self.user else {"client": self.id}
+
+    @property
+    def way(self) -> Way:
+        """How it is connected, for metrics."""
+        return self.dialect.label, self.outbox.transport
 
     def enter(self) -> None:
         """It is connected: from now on there are heartbeats."""

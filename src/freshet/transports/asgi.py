@@ -33,7 +33,7 @@ async def converse(session: Carried, subprotocol: str | None, receive: Receive, 
     try:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        session.outbox.attach(shell.wake)
+        session.outbox.attach(shell.wake, "websocket")
         session.open()
         while (message := await receive())["type"] == "websocket.receive":
             await shell.receive(message)

@@ -99,7 +99,7 @@ class SessionSocket(asyncio.Protocol):
         self._lobby = lobby
         if lobby is not None:
             lobby.enter(self)
-        session.outbox.attach(self.flush)
+        session.outbox.attach(self.flush, "websocket")
         session.open()
 
     # ----------------------------------------------------------------------------------------------------- bytes in
@@ -116,10 +116,11 @@ class SessionSocket(asyncio.Protocol):
                 self._pong(ping)
                 self._closed_by_client(event.code)
                 return
-            else:
+            elif isinstance(event, PingFrame):
                 session.alive()
-                if isinstance(event, PingFrame):
-                    ping = event
+                ping = event
+            else:
+                session.answered()
         if ping is not None:
             self._pong(ping)
         if decoder.error is not None:

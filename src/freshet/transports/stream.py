@@ -27,7 +27,7 @@ LARGE_BODIES = 64 * MIB  # of all larger ones together
 
 
 class Form(NamedTuple):
-    """How frames are laid into a stream.
+    """How frames are laid into a stream. name: of the transport, in metrics.
 
     first: bytes that make a proxy pass on the head at once. by_status: a session that ends before its client got
     anything leaves the response to the caller, which can say why by its status; otherwise the stream says it.
@@ -37,11 +37,12 @@ class Form(NamedTuple):
     wrap: Callable[[Frame], bytes]
     first: bytes = b""
     by_status: bool = False
+    name: str = "http_stream"
 
 
 LINES = Form(b"application/json", lambda frame: frame.data + b"\n")
 MESSAGES = Form(b"application/octet-stream", lambda frame: frame.data)
-EVENTS = Form(b"text/event-stream", lambda frame: frame.data, by_status=True)
+EVENTS = Form(b"text/event-stream", lambda frame: frame.data, by_status=True, name="sse")
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store, no-transform"),
@@ -57,7 +58,7 @@ async def converse(session: Session, form: Form, headers: Headers, receive: Rece
     reader = asyncio.current_task()
     assert reader is not None
     writer = _Writer(session, form, headers, send, reader)
-    session.outbox.attach(writer.wake)
+    session.outbox.attach(writer.wake, form.name)
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -149,7 +150,7 @@ async def collect(
         if session.outbox.closed or (frames and enough(frames)):
             _resolve(done, None)
 
-    session.outbox.attach(wake)
+    session.outbox.attach(wake, "http")
     watch = session.host.tasks.start(resolve_when_gone(receive, done, None), "request: disconnect")
     timer = asyncio.get_running_loop().call_later(wait, _resolve, done, None)
     try:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 from freshet.errors import is_close_code
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.websocket.deflate import Oversize, compress, inflate
 from freshet.websocket.masking import mask_bytes
 
@@ -90,6 +90,9 @@ def encode(opcode: Opcode, payload: bytes, *, mask: bytes | None = None, fin: bo
 
 def wire(frame: Frame) -> bytes:
     """A message from the server, in one frame, and its tail; kept in the `Frame` for all who get it."""
+    if type(frame) is Batch:
+        frame.wire = b"".join([part.wire or wire(part) for part in frame.parts])
+        return frame.wire
     result = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, frame.data)
     if frame.tail is not None:
         result += wire(frame.tail)
@@ -109,6 +112,9 @@ def deflated_wire(frame: Frame) -> bytes:
 
     Whether a message is compressed is said in each (RFC 7692, 6), so what does not get smaller goes as it is.
     """
+    if type(frame) is Batch:
+        frame.deflated = b"".join([part.deflated or deflated_wire(part) for part in frame.parts])
+        return frame.deflated
     data = frame.data
     if len(data) >= WORTH_DEFLATING and len(compressed := compress(data)) < len(data):
         result = encode(Opcode.BINARY if frame.binary else Opcode.TEXT, compressed, rsv1=True)

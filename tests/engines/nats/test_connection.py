@@ -43,7 +43,7 @@ async def engine(server: Nats, delivered: Delivered) -> AsyncIterator[NatsEngine
 
 def test_without_the_client_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "freshet.engines.nats.client", None)
-    with pytest.raises(ConfigError, match=r"pip install freshet\[nats\]"):
+    with pytest.raises(ConfigError, match=r"pip install nats-py"):
         NatsEngine("nats://localhost")
 
 

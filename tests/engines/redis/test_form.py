@@ -179,4 +179,4 @@ def test_without_the_package_the_error_names_the_extra(package: str) -> None:
         "except freshet.ConfigError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert "pip install freshet[redis]" in done.stdout
+    assert "pip install redis hiredis" in done.stdout

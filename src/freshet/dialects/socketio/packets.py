@@ -310,6 +310,10 @@ class SocketIO(Dialect):
         self.recovers = recovers
         self.name = f"socketio:{namespace}"
 
+    @property
+    def stamps(self) -> bool:
+        return self.recovers
+
     def receive(self, frame: Frame) -> list[Command]:
         packet = PacketDecoder(NO_ATTACHMENTS).feed(frame)
         return self.command(packet) if packet is not None else []

@@ -29,7 +29,7 @@ REPEATS = History(1, 600)  # how long it is known which run a request has begun
 LONGEST = 3600.0  # seconds that a request without a stream waits for its run
 
 
-class _Asked(NamedTuple):
+class _ModelRequest(NamedTuple):
     """A request of a client. again: it may have been sent before."""
 
     name: str
@@ -125,7 +125,7 @@ class OpenAiEndpoint:
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
-    async def _asked(self, scope: Scope, receive: Receive, send: Send) -> _Asked | None:
+    async def _asked(self, scope: Scope, receive: Receive, send: Send) -> _ModelRequest | None:
         request = await self._door.request(scope, receive, send)
         if request is None:
             return None
@@ -133,9 +133,9 @@ class OpenAiEndpoint:
         if body is None:
             return None
         again = request.headers.get("x-stainless-retry-count", "0") != "0"
-        return _Asked(scope["path_params"]["name"], body, request, again)
+        return _ModelRequest(scope["path_params"]["name"], body, request, again)
 
-    async def _run_of(self, asked: _Asked, prefix: str) -> str:
+    async def _run_of(self, asked: _ModelRequest, prefix: str) -> str:
         """The id of a new run, or of the one that the same request has begun before."""
         key = asked.request.headers.get("idempotency-key", "")
         place = f"\0asked:{key or asked.digest}"

@@ -104,7 +104,7 @@ class EngineSession:
         self._sessions = sessions
         self.sid = f"{sessions.node}.{secrets.token_urlsafe(15)}"
         self.outbox = sessions.outbox()
-        self.outbox.attach(self._answer_poll)
+        self.outbox.attach(self._answer_poll, "polling")
         self.socket: EngineWebSocket | None = None
         self.probing = False
         self.poll: asyncio.Future[Frame | None] | None = None
@@ -136,12 +136,18 @@ class EngineSession:
         """A packet, by whatever transport. Whatever it holds, nothing is raised."""
         if self.ended or self.outbox.closed:
             return
+        asked = not self._pong_received
         self._pong_received = True
+        counts = self.host.counts
+        counts.received += 1
+        counts.received_bytes += len(frame.data)
         kind = frame.data[:1]
         try:
             if frame.binary or kind == b"4":
                 self.messages.receive(frame)
             elif kind == b"3":
+                if asked:
+                    counts.round_trips.observe(max(0.0, self._now() - self._next_ping + self.host.timing.ping_interval))
                 self.messages.alive()
             elif kind == b"1":
                 self._left()
@@ -307,7 +313,10 @@ class EngineWebSocket:
             self.outbox.close(Disconnect.bad_request("expected a probe"))
 
     def alive(self) -> None:
-        """A WebSocket pong. Engine.IO has its own."""
+        """Of a WebSocket's own frames. Engine.IO has its own."""
+
+    def answered(self) -> None:
+        """As `alive`."""
 
     def close(self, why: Disconnect) -> None:
         self.outbox.close(why)

@@ -21,11 +21,11 @@ from freshet.endpoints.socketio.namespaces import EventHook, converted
 from freshet.endpoints.socketio.resume import Resumption, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
-from freshet.model.commands import Connect, Publish, Subscribe, Unsubscribe
-from freshet.model.events import Accepted, Subscribed
+from freshet.model.commands import Call, Connect, Publish, Subscribe, Unsubscribe
+from freshet.model.events import Accepted, Answer, Subscribed
+from freshet.model.json_text import decode
 from freshet.model.log import NOWHERE, Position
 from freshet.node.node import Node
-from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
 from freshet.rules.hooks import as_payload, to_json
@@ -182,7 +182,7 @@ class Handlers:
         try:
             values = await self._answer(session, command, hook)
         except Refusal as why:
-            values = self._error(why)
+            values = self._error(session, why)
         except EngineUnavailable as why:
             bounded_log.warning(
                 "engine",
@@ -191,16 +191,17 @@ class Handlers:
                 session,
                 why,
             )
-            values = self._error(Refusal.internal())
+            values = self._error(session, Refusal.internal())
         except Disconnect:
             raise
         except Exception:
             log.exception("the event %r of %r failed: the client got an internal server error", command.event, session)
-            values = self._error(Refusal.internal())
+            values = self._error(session, Refusal.internal())
         return Acknowledged(command.id, values) if command.id and values is not None else None
 
-    def _error(self, why: Refusal) -> list[Any]:
-        add(self._dispatcher.node.counts.refusals, why.code)
+    def _error(self, session: SocketSession, why: Refusal) -> list[Any]:
+        by_hook = why.code not in (102, 103, 106, 108, 111)
+        self._dispatcher.refused(session, Emit.__name__, why, by_hook=by_hook)
         return [{"error": {"code": why.code, "message": why.message}}]
 
     async def _answer(self, session: SocketSession, command: Emit, hook: EventHook | None) -> list[Any] | None:
@@ -214,8 +215,11 @@ class Handlers:
             return await own(session, command)
         method = self._dispatcher.node.hooks.rpc.get(command.event)
         if method is not None:
-            data = to_json(command.arguments[0]) if command.arguments else b""
-            return _values(await self._invoke(method, session, session, data))
+            return _values(await self._invoke(method, session, session, _first(command)))
+        if self._dispatcher.is_room(command.event):
+            answer = await self._dispatcher.perform(session, Call(command.event, _first(command)))
+            assert type(answer) is Answer
+            return _values(decode(answer.data))
         raise Refusal.method_not_found(f"nothing answers the event {command.event!r}")
 
     # ------------------------------------------------------------------------------------------------ events of our own
@@ -248,6 +252,8 @@ class Handlers:
         data, kind = as_payload(command.arguments[1] if len(command.arguments) > 1 else None)
         accepted = await self._dispatcher.perform(session, Publish(channel, data, 1, kind))
         assert type(accepted) is Accepted
+        if accepted.answer:
+            return _values(decode(accepted.answer))
         return [{"epoch": accepted.position.epoch, "offset": accepted.position.offset}]
 
 
@@ -256,6 +262,11 @@ def _values(result: Any) -> list[Any]:
     if result is None:
         return []
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def _first(command: Emit) -> bytes:
+    """The first argument as JSON; empty: there is none."""
+    return to_json(command.arguments[0]) if command.arguments else b""
 
 
 def _channel(command: Emit, expected: str, most: int) -> str:

@@ -127,7 +127,10 @@ class WebSocketProxy:
             self.host.tasks.start(self._bring(), "websocket of another node: from its client", may_fail=False)
 
     def alive(self) -> None:
-        """A WebSocket pong. Engine.IO has its own."""
+        """Of a WebSocket's own frames. Engine.IO has its own."""
+
+    def answered(self) -> None:
+        """As `alive`."""
 
     def close(self, why: Disconnect) -> None:
         self.outbox.close(why)
@@ -203,7 +206,7 @@ class ProxiedWebSocket:
         self._taken = self._host.wheel.clock.monotonic()
         self._socket = EngineWebSocket(session, sessions, probes=True)
         self._outbox = self._socket.outbox
-        self._outbox.attach(self._wake)
+        self._outbox.attach(self._wake, "websocket")
         self._host.wheel.schedule(self, MARGIN)
         self._socket.open()
 

@@ -163,6 +163,18 @@ class NamespaceOutbox(Outbox):
         self._places: dict[str, str] = {}
         self._stamp = b""
 
+    @property
+    def transport(self) -> str:  # an Engine.IO session is upgraded, and has another then
+        return self._engine.outbox.transport
+
+    @transport.setter
+    def transport(self, name: str) -> None:
+        """It has none of its own."""
+
+    @property
+    def waiting(self) -> int:
+        return self._engine.outbox.waiting
+
     def _wake(self) -> None:
         self._engine.outbox.wake()
 

@@ -148,7 +148,8 @@ class LocalEngine(Engine):
         await self._withdraw(lambda id: HubUnsubscribe(id, channel))
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
-        item = WireItem(data, 0, options.kind, options.tags, Info.of(options.info) if options.info else None)
+        sender = Info.of(options.info) if options.info else None
+        item = WireItem(data, 0, options.kind, options.tags, sender, options.stamp)
         key, keep, after = options.idempotency_key, options.history, options.after
         return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key, after)))
 

@@ -178,7 +178,7 @@ class HostHub:
     async def _publish(self, engine: Engine, worker: ConnectedWorker, it: HubPublish) -> HubReply:
         item = it.item
         sender = item.sender.info() if item.sender else None
-        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, it.after)
+        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, item.stamp, it.after)
         try:
             return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
         except PositionConflict as conflict:

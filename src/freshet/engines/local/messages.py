@@ -13,7 +13,7 @@ import msgspec
 from freshet.engines.base import Lease
 from freshet.engines.codec import Info, Offset
 from freshet.model.events import Delivery, Joined, Left, Published
-from freshet.model.log import History, Kind, Position, Publication
+from freshet.model.log import History, Kind, Position, Publication, Stamp
 
 log = logging.getLogger("freshet.engines.local")
 
@@ -29,17 +29,18 @@ class WireItem(msgspec.Struct, array_like=True, frozen=True):
     kind: Kind
     tags: dict[str, str] | None
     sender: Info | None
+    stamp: Stamp | None = None
 
     @classmethod
     def of(cls, it: Publication) -> "WireItem":
-        return cls(it.data, it.offset, it.kind, it.tags, Info.of(it.info) if it.info else None)
+        return cls(it.data, it.offset, it.kind, it.tags, Info.of(it.info) if it.info else None, it.stamp)
 
     def publication(self) -> Publication:
         """Raises ValueError for what is none."""
         if not self.data.isascii() and self.kind is not Kind.BYTES:
             self.data.decode()
         sender = self.sender.info() if self.sender else None
-        return Publication(self.data, self.offset, self.kind, self.tags, sender)
+        return Publication(self.data, self.offset, self.kind, self.tags, sender, self.stamp)
 
 
 class EngineSettings(NamedTuple):

@@ -45,7 +45,7 @@ def client_class() -> "type[NatsClient]":
     try:
         from freshet.engines.nats.client import NatsClient  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigError("engine", "NATS needs a package: pip install freshet[nats]") from None
+        raise ConfigError("engine", "NATS needs a package: pip install nats-py") from None
     return NatsClient
 
 

@@ -117,7 +117,7 @@ class NatsEngine(Engine):
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         info = Info.of(options.info) if options.info is not None else None
-        item = EncodedPublication(options.kind, data, options.tags, info)
+        item = EncodedPublication(options.kind, data, options.tags, info, options.stamp)
         keep, key = options.history, options.idempotency_key
         if keep is not None:
             return await self._logs.append(channel, item, keep, key, options.after)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from freshet.engines.codec import Info, Offset, check_text
-from freshet.model.log import Kind, Publication
+from freshet.model.log import Kind, Publication, Stamp
 
 LONGEST = 135  # bytes of a name in a subject, before it is hashed
 
@@ -42,6 +42,7 @@ class EncodedPublication(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
     tags: dict[str, str] | None = None
     info: Info | None = None
+    stamp: Stamp | None = None
 
     def __post_init__(self) -> None:
         if self.kind is not Kind.BYTES:
@@ -49,7 +50,8 @@ class EncodedPublication(msgspec.Struct, frozen=True, array_like=True):
 
     def at(self, offset: int) -> Publication:
         """The publication, with its offset."""
-        return Publication(self.data, offset, self.kind, self.tags, self.info.info() if self.info is not None else None)
+        info = self.info.info() if self.info is not None else None
+        return Publication(self.data, offset, self.kind, self.tags, info, self.stamp)
 
 
 # The tags below are in streams that exist, and nodes of two versions run side by side while they are replaced: so they

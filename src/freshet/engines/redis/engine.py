@@ -85,7 +85,7 @@ class RedisEngine(Engine):
         try:  # here, so that an application without the package can still be imported
             from freshet.engines.redis.topology import topology_of  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise ConfigError("engine", "Redis needs a package: pip install freshet[redis]") from None
+            raise ConfigError("engine", "Redis needs packages: pip install redis hiredis") from None
         self._url = parse(url)
         self._topology_of = topology_of
         self._presence_time = max(1, int(presence_time * 1000))  # ms

@@ -10,7 +10,7 @@ from freshet.engines.base import Lease
 from freshet.engines.codec import Info
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Delivery, Joined, Left, Published
-from freshet.model.log import ClientInfo, Kind, Position, Publication, PublishOptions, Stream
+from freshet.model.log import ClientInfo, Kind, Position, Publication, PublishOptions, Stamp, Stream
 
 SLOTS = 16384
 
@@ -46,6 +46,7 @@ class RedisBody(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
     tags: dict[str, str] | None = None
     info: Info | None = None
+    stamp: Stamp | None = None
 
     def publication(self, offset: int) -> Publication:
         """The same at its place in the log. Raises ValueError for what is none."""
@@ -54,7 +55,7 @@ class RedisBody(msgspec.Struct, frozen=True, array_like=True):
         if not 0 <= offset < 1 << 63:
             raise ValueError("an offset that no log has")
         info = self.info.info() if self.info is not None else None
-        return Publication(self.data, offset, self.kind, self.tags, info)
+        return Publication(self.data, offset, self.kind, self.tags, info, self.stamp)
 
 
 class NodeMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -106,7 +107,7 @@ def node_topic(topic_prefix: str, node: str | None) -> tuple[int, bytes]:
 def encode_publication(data: bytes, options: PublishOptions) -> bytes:
     """The body of a publication."""
     info = Info.of(options.info) if options.info is not None else None
-    return _encode(RedisBody(options.kind, data, options.tags, info))
+    return _encode(RedisBody(options.kind, data, options.tags, info, options.stamp))
 
 
 def encode_info(info: ClientInfo) -> bytes:

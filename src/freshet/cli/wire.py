@@ -1,0 +1,115 @@
+"""What `tail` and `top` have in common: a WebSocket that speaks the Centrifugal protocol, and comes back."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from freshet.cli.console import err, fail
+
+TIMEOUT = 10.0  # seconds, for the server's answers
+LONGEST_PAUSE = 10.0  # seconds between two attempts
+MESSAGE = 16 * 1024 * 1024  # bytes
+
+T = TypeVar("T")
+
+
+def endpoint(url: str, path: str) -> str:
+    """The URL of a WebSocket below the one of a server."""
+    parts = urlsplit(url)
+    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+    if parts.scheme not in schemes or not parts.hostname:
+        raise typer.BadParameter(f"{url!r}: expected http://HOST[:PORT][/PREFIX]", param_hint="--url")
+    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/{path}"
+
+
+class Rejected(Exception):
+    """A command was refused."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+
+
+class Wire:
+    """One connection. again: it follows one that was lost. established: the session has begun.
+
+    pushes: what came and was not asked for.
+    """
+
+    def __init__(self, socket: ClientConnection, *, again: bool) -> None:
+        self.again = again
+        self.pushes: deque[dict[str, Any]] = deque()
+        self.established = False
+        self._socket = socket
+        self._replies: dict[int, dict[str, Any]] = {}
+        self._ids = count(1)
+
+    def ask(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a command and wait for its reply; what comes before it is kept. Raises `Rejected`."""
+        id = next(self._ids)
+        self._socket.send(json.dumps({"id": id, method: request}))
+        until = time.monotonic() + TIMEOUT
+        while id not in self._replies:
+            self.read(max(0.0, until - time.monotonic()))
+        reply = self._replies.pop(id)
+        if "error" in reply:
+            raise Rejected(reply["error"]["code"], reply["error"]["message"])
+        result: dict[str, Any] = reply[method]
+        return result
+
+    def next(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """What is pushed next; None: nothing was, within so many seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.pushes:
+            try:
+                self.read(None if until is None else max(0.0, until - time.monotonic()))
+            except TimeoutError:
+                return None
+        return self.pushes.popleft()
+
+    def read(self, timeout: float | None) -> None:
+        for line in str(self._socket.recv(timeout)).split("\n"):
+            reply = json.loads(line)
+            if not reply:
+                self._socket.send("{}")  # a ping, and its pong
+            elif "push" in reply:
+                self.pushes.append(reply["push"])
+            else:
+                self._replies[reply["id"]] = reply
+
+
+def sessions(url: str, run: Callable[[Wire], Iterator[T]], hint: str) -> Iterator[T]:
+    """What `run` yields on one connection after the other, for ever.
+
+    hint: what to do when the server does not want this client. Ends the command when there is no sense in reconnecting.
+    """
+    pause, been_there = 0.0, False
+    while True:
+        wire = None
+        try:
+            with connect(url, open_timeout=TIMEOUT, max_size=MESSAGE, proxy=None, ping_interval=None) as socket:
+                wire = Wire(socket, again=been_there)
+                yield from run(wire)
+        except ConnectionClosed as why:
+            _closed(why, hint)
+        except (OSError, InvalidHandshake, WebSocketException) as error:
+            if not been_there and not (wire and wire.established):
+                fail(f"{url}: {error}", "Is `freshet serve` running there? Another place: --url.", 1)
+        if wire is not None and wire.established:
+            pause, been_there = 0.0, True
+        pause = min(LONGEST_PAUSE, max(0.2, pause * 2))
+        err.print(f"[yellow]connection lost[/yellow], reconnecting in {pause:g} s", highlight=False)
+        time.sleep(pause)
+
+
+def _closed(why: ConnectionClosed, hint: str) -> None:
+    code = why.rcvd.code if why.rcvd else 1006
+    if 3500 <= code < 4000 or 4500 <= code < 5000:
+        fail(f"the server disconnected us: {code} {why.rcvd.reason if why.rcvd else ''}", hint, 1)

@@ -1,0 +1,264 @@
+"""Every metric against what clients did: on each engine, with one worker and with several."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.tools.nats import nats
+from tests.tools.patience import eventually, seconds
+from tests.tools.redis import redis
+from tests.tools.relay import Relay, relaying
+from tests.tools.serving import Server, serving
+
+DELAY = 0.03  # seconds that everything waits on its way from and to a broker
+CLIENTS, RETURNING, MESSAGES = 12, 5, 30
+CONFIG = """
+tokens = { anonymous = true }
+api = { anonymous = true }
+metrics = { anonymous = true }
+timing = { ping_interval = 1.0, pong_timeout = 0.9 }
+[[channels]]
+match = "log"
+history = { size = 100, ttl = 60 }
+publish = "client"
+[[channels]]
+match = "latest"
+slow = "latest"
+[[channels]]
+match = "closed"
+subscribe = "nobody"
+"""
+
+
+class Figures(NamedTuple):
+    """values: sums over all workers, by name and labels; a label that is not asked for is summed up, too."""
+
+    samples: list[Any]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        return sum(
+            it.value for it in self.samples if it.name == f"freshet_{name}" and labels.items() <= it.labels.items()
+        )
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        found: Counter[str] = Counter()
+        for it in self.samples:
+            if it.name == f"freshet_{name}":
+                found[it.labels[label]] += it.value
+        return {key: value for key, value in found.items() if value}
+
+    def quantile(self, share: float, name: str, **labels: str) -> tuple[float, float]:
+        """Between which bounds it lies."""
+        buckets = self._buckets(name, labels)
+        below = 0.0
+        for bound, reached in buckets:
+            if reached >= share * buckets[-1][1]:
+                return below, bound
+            below = bound
+        raise AssertionError(f"{name} counted nothing")
+
+    def _buckets(self, name: str, labels: dict[str, str]) -> list[tuple[float, float]]:
+        found: Counter[float] = Counter()
+        for it in self.samples:
+            if it.name == f"freshet_{name}_bucket" and labels.items() <= it.labels.items():
+                found[float(it.labels["le"])] += it.value
+        return sorted(found.items())
+
+
+async def figures(server: Server) -> Figures:
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+        answer = (await http.get(server.http("/metrics"))).raise_for_status()
+    return Figures([it for family in text_string_to_metric_families(answer.text) for it in family.samples])
+
+
+@pytest.fixture(params=["memory", "redis", "nats"])
+def engine(request: pytest.FixtureRequest) -> Iterator[tuple[str, Relay | None]]:
+    """A URL; and the network before a broker."""
+    if request.param == "memory":
+        yield "memory://", None
+        return
+    with ExitStack() as stack:
+        broker = stack.enter_context({"redis": redis, "nats": nats}[request.param]())
+        relay = stack.enter_context(relaying(broker.port))
+        yield broker.url.replace(str(broker.port), str(relay.port)), relay
+
+
+@pytest.fixture(params=[1, 4])
+def server(request: pytest.FixtureRequest, engine: tuple[str, Relay | None], tmp_path: Path) -> Iterator[Server]:
+    """Once it answers, the network to its broker is slow."""
+    url, relay = engine
+    (tmp_path / "freshet.toml").write_text(f'engine = "{url}"\n{CONFIG}')
+    workers = ("--workers", str(request.param)) if request.param > 1 else ()
+    with serving("--config", str(tmp_path / "freshet.toml"), *workers) as server:
+        if relay is not None:
+            relay.delay(DELAY, DELAY * 1.2)
+        yield server
+
+
+class Talker:
+    """A client of the Centrifugal protocol, that answers pings. heard: publications. bytes: of messages, both ways."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._reading = asyncio.create_task(self._read())
+        self.heard = 0
+        self.sent = self.received = self.bytes_sent = self.bytes_received = 0
+
+    async def ask(self, **command: Any) -> dict[str, Any]:
+        id = len(self._replies) + 1
+        self._replies[id] = asyncio.get_running_loop().create_future()
+        await self._send({"id": id, **command})
+        return await asyncio.wait_for(self._replies[id], seconds(10))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        text = json.dumps(message)
+        self.sent, self.bytes_sent = self.sent + 1, self.bytes_sent + len(text)
+        await self._connection.send(text)
+
+    async def _read(self) -> None:
+        try:
+            async for text in self._connection:
+                self.received, self.bytes_received = self.received + 1, self.bytes_received + len(text)
+                for line in str(text).splitlines():
+                    message = json.loads(line)
+                    if not message:
+                        await self._send({})
+                    elif "id" in message:
+                        self._replies[message["id"]].set_result(message)
+                    else:
+                        self.heard += "pub" in message["push"]
+        except ConnectionClosed:
+            pass
+
+    async def close(self) -> None:
+        await self._connection.close()
+        await self._reading
+
+
+@asynccontextmanager
+async def talking(server: Server, number: int) -> AsyncIterator[list[Talker]]:
+    """So many that are connected."""
+    async with AsyncExitStack() as stack:
+        talkers = []
+        for _ in range(number):
+            connection = await stack.enter_async_context(connect(server.ws("/connection/websocket")))
+            talkers.append(Talker(connection))
+            await talkers[-1].ask(connect={})
+        yield talkers
+        for talker in talkers:
+            await talker.close()
+
+
+async def publish(server: Server, number: int, channel: str = "log") -> None:
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+        for index in range(number):
+            answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": index})
+            assert "result" in answer.json(), answer.text
+
+
+async def test_every_figure_is_what_clients_did(server: Server, engine: tuple[str, Relay | None]) -> None:
+    async with talking(server, CLIENTS) as talkers:
+        places = [(await it.ask(subscribe={"channel": "log"}))["subscribe"] for it in talkers]
+        await publish(server, MESSAGES)
+        await eventually(lambda: sum(it.heard for it in talkers) == CLIENTS * MESSAGES, 20, "all publications")
+        now = await figures(server)
+        assert now("clients") == now("clients", dialect="centrifuge", transport="websocket") == CLIENTS
+        assert now("subscriptions") == CLIENTS
+        for talker in talkers[:RETURNING]:
+            await talker.close()
+        await publish(server, 3)
+        async with talking(server, RETURNING + 1) as back:
+            for place, talker in zip(places[:RETURNING], back, strict=False):
+                where = {"recover": True, "epoch": place["epoch"], "offset": MESSAGES}
+                reply = await talker.ask(subscribe={"channel": "log", **where})
+                assert len(reply["subscribe"]["publications"]) == 3
+            stranger = {"recover": True, "epoch": "another", "offset": 1}
+            assert not (await back[-1].ask(subscribe={"channel": "log", **stranger}))["subscribe"].get("recovered")
+            assert (await back[0].ask(subscribe={"channel": "closed"}))["error"]["code"] == 103
+            await eventually(_answered(server), 20, "answers to pings")
+            now = await figures(server)
+            everybody = [*talkers, *back]
+            compare_clients(now)
+            compare_messages(now, everybody)
+            if engine[1] is not None:
+                compare_delays(now)
+
+
+def _answered(server: Server) -> Any:
+    async def answered() -> bool:
+        return (await figures(server))("round_trip_seconds_count") >= CLIENTS
+
+    return answered
+
+
+def compare_clients(now: Figures) -> None:
+    assert now("connected_total") == CLIENTS + RETURNING + 1
+    assert now("reconnected_total", dialect="centrifuge", transport="websocket") == RETURNING + 1
+    assert now.by("ended_total", "code") == {"3000": RETURNING}
+    assert now("recovered_total") == now("recovery_publications_count") == RETURNING
+    assert now("recovery_publications_sum") == 3 * RETURNING
+    assert now("unrecovered_total") == 1
+    assert now("losses_total") == now("unpublished_total") == now("engine_errors_total") == 0
+    assert now.by("refusals_total", "code") == {"103": 1}
+    assert now.by("policy_refusals_total", "policy") == {"rights": 1}
+    assert now("clients_behind") == now("dropped_total") == now("conflated_total") == 0
+    assert 0 < now("open_files") < now("max_files")
+
+
+def compare_messages(now: Figures, everybody: list[Talker]) -> None:
+    assert now("published_total") == now("publish_seconds_count") == MESSAGES + 3
+    live = CLIENTS * MESSAGES + 3 * (CLIENTS - RETURNING)
+    assert now("delivered_total") == now("delivery_latency_seconds_count") == live
+    commands = {"connect": CLIENTS + RETURNING + 1, "subscribe": CLIENTS + RETURNING + 2}
+    assert now.by("command_seconds_count", "command") == commands
+    pings = now("round_trip_seconds_count")  # these go on while the figures are read
+    assert abs(now("received_total") - sum(it.sent for it in everybody)) <= pings
+    assert abs(now("sent_total") - sum(it.received for it in everybody)) <= pings
+    assert abs(now("received_bytes_total") - sum(it.bytes_sent for it in everybody)) <= 3 * pings
+    assert abs(now("sent_bytes_total") - sum(it.bytes_received for it in everybody)) <= 3 * pings
+
+
+def compare_delays(now: Figures) -> None:
+    below, _ = now.quantile(0.95, "publish_seconds")
+    assert below >= 0.025
+    below, _ = now.quantile(0.95, "delivery_latency_seconds")
+    assert below >= 0.025
+
+
+async def test_who_comes_back_by_another_way_is_counted_there(server: Server) -> None:
+    await publish(server, 2)
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+        headers = {"Accept": "text/event-stream"}
+        async with http.stream("GET", server.http("/channels/log"), headers=headers) as first:
+            assert first.status_code == 200
+            await publish(server, 1)
+            lines = first.aiter_lines()
+            id = ""
+            while not id:
+                line = await anext(lines)
+                id = line.removeprefix("id:").strip() if line.startswith("id:") else ""
+        await publish(server, 1)
+        async with http.stream("GET", server.http("/channels/log"), headers={**headers, "Last-Event-ID": id}) as second:
+            assert second.status_code == 200
+            async for line in second.aiter_lines():
+                if line.startswith("data:"):
+                    break
+
+            async def first_is_gone() -> bool:
+                return (await figures(server))("clients", transport="sse") == 1
+
+            await eventually(first_is_gone, 10, "the end of the first")
+            now = await figures(server)
+            assert now("connected_total", transport="sse") == 2
+            assert now("reconnected_total") == now("reconnected_total", transport="sse") == 1
