@@ -37,6 +37,7 @@ from freshet.config import (
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.endpoints.ai.routes import ai_routes
 from freshet.endpoints.centrifuge import WebSocketEndpoint
+from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.in_process import Client, Lifespan
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
@@ -195,7 +196,7 @@ class Freshet(RunCalls):
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
-        clients += ai_routes(opening, dispatcher)
+        clients += [*ai_routes(opening, dispatcher), *durable_routes(opening, dispatcher)]
         operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
         operators += self._admin(dispatcher, admin_key_of(config, environment), dev=dev)
         if config.tls.certificate and server.tls is None:  # the command line comes first

@@ -194,6 +194,10 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     read: Annotated[
         Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may read history and presence.")
     ] = "subscriber"
+    manage: Annotated[
+        Literal["nobody", "token", "client"],
+        Meta(description="Who may create, close and delete the channel as a stream of `/v1/stream`."),
+    ] = "nobody"
     webhooks: Annotated[
         list[Literal["subscribe", "publish", "occupied", "vacated"]],
         Meta(

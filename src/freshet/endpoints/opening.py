@@ -30,6 +30,8 @@ FULL = 30  # seconds after which somebody may have gone
 _OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
+METHODS = "GET, POST, OPTIONS"
+
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
 
@@ -90,9 +92,16 @@ class Opening:
         self._log = BoundedLog(log)
 
     async def open(
-        self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        admit: bool = True,
+        refuse: Refuse = plain,
+        methods: str = METHODS,
     ) -> Handshake | None:
-        """What the request is, if it may go on; otherwise it is answered, and so is a preflight.
+        """What the request is, if it may go on; otherwise it is answered, and so is a preflight, by `methods`.
 
         admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
         """
@@ -110,7 +119,7 @@ class Opening:
             headers.pop("cookie", None)
         handshake = _handshake_of(scope, headers, judged.shared)
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await Response(None, 204, cors(handshake))(scope, receive, send)
+            await Response(None, 204, cors(handshake, methods))(scope, receive, send)
             return None
         if admit and not await self.admit(handshake, scope, receive, send, refuse=refuse):
             return None
@@ -199,7 +208,7 @@ async def carry_websocket(
         await asgi.converse(carried, subprotocol, receive, send)
 
 
-def cors(request: Handshake) -> dict[str, str]:
+def cors(request: Handshake, methods: str = METHODS) -> dict[str, str]:
     """What a browser wants to see before a page of another origin, one that is allowed, may read the answer."""
     page = request.headers.get("origin")
     if page is None:
@@ -212,7 +221,7 @@ def cors(request: Handshake) -> dict[str, str]:
     return {
         "Cache-Control": "no-store",
         **whose,
-        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Methods": methods,
         "Access-Control-Allow-Headers": request.headers.get("access-control-request-headers", "Content-Type"),
         "Vary": "Origin",
     }
