@@ -93,6 +93,10 @@ class StreamRequest(Dialect):
     def opened(self, request: Handshake) -> list[Command]:
         return [Connect(id=1, token=request.token, only=(self.channel,)), StreamCommand(self.channel, self.ask)]
 
+    def answered(self, frames: list[Frame]) -> bool:
+        """Whether a frame is the answer: those of a channel may come before it."""
+        return self.answer is not None
+
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("a request holds one command")
 

@@ -57,6 +57,7 @@ METHODS = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 LONG_POLL = 20.0  # seconds
 CACHED = "private, max-age=60, stale-while-revalidate=300"  # a part of a log that does not change
 TAIL = "private, no-cache"  # one that may go on: to be asked for again, by its tag
+LATE = Outcome(503, {"Retry-After": "1"}, "The log was not read in time.\n")
 STATUSES = {**STATUS, 4608: 404}
 
 
@@ -143,11 +144,10 @@ class DurableEndpoint:
 
     async def _ask(self, request: Handshake, receive: Receive, dialect: StreamRequest) -> Response:
         session = self._open(dialect, request)
-        frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
+        frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, dialect.answered)
         if isinstance(frames, Disconnect):
             return self._refuse(request, frames)
-        outcome: Outcome = dialect.answer
-        return self._respond(request, outcome)
+        return self._respond(request, dialect.answer or LATE)
 
     # ---------------------------------------------------------------------------------------------------------- writing
 
@@ -191,13 +191,13 @@ class DurableEndpoint:
             with self._waiting.one(request.client):
                 return await self._poll(dialect, ask, request, receive)
         session = self._open(dialect, request)
-        frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
+        frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, dialect.answered)
         return self._refuse(request, frames) if isinstance(frames, Disconnect) else self._page(dialect, ask, request)
 
     def _page(self, dialect: StreamRequest, ask: Reading, request: Handshake) -> Response:
         page = dialect.answer
         if not isinstance(page, StreamPage):
-            return self._respond(request, page)
+            return self._respond(request, page or LATE)
         headers = _headers(page)
         if ask.live:
             headers["Stream-Cursor"] = str(cursor_at(self._node.clock.wall(), ask.cursor))
@@ -214,7 +214,9 @@ class DurableEndpoint:
     async def _poll(self, dialect: StreamPoll, ask: Reading, request: Handshake, receive: Receive) -> Response:
         def enough(frames: list[Frame]) -> bool:
             page = dialect.answer
-            return len(frames) > 1 or not isinstance(page, StreamPage) or bool(page.parts) or page.closed
+            return page is not None and (
+                len(frames) > 1 or not isinstance(page, StreamPage) or bool(page.parts) or page.closed
+            )
 
         session = self._dispatcher.open(dialect, request)
         end = self._logs.watch(dialect.channel, lambda: session.outbox.push(NOTHING))
