@@ -16,6 +16,7 @@ NOT_RUN = {
     "docs/guide/authentication.md": 1,
     "docs/guide/clients.md": 2,
     "docs/guide/deployment.md": 8,
+    "docs/guide/durable-streams.md": 2,
     "docs/guide/monitoring.md": 2,
     "docs/guide/tokens.md": 2,
     "docs/guide/webhooks.md": 6,
