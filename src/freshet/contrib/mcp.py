@@ -5,9 +5,9 @@
     server = MCPServer("weather", subscriptions=ChangesBus(live))
     app = events.bind(server.streamable_http_app(event_store=events))
 
-`ChangesBus`: what one worker says has changed, the clients of all workers hear (`subscriptions/listen`, of the protocol
-of 2026). `SessionEvents`: a client of a session (protocol of 2025) that was cut off gets what it missed, on the worker that
-has the session. It does not move sessions: those live in the process of `mcp`, and any other answers 404.
+`ChangesBus`: what one worker says has changed, the clients of all workers hear (`subscriptions/listen`, in the protocol
+of 2026). `SessionEvents`: a client of a session (protocol of 2025) that was cut off gets what it missed, on the worker
+that has the session. It moves no session: those live in the process of `mcp`, and any other answers 404.
 """
 
 import asyncio

@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from freshet import Freshet, Session
 from freshet.demos import auction, chat, cursors, lab, ships, ticker
+from freshet.demos import assistant, chat, cursors, lab, ticker
 
 log = logging.getLogger("freshet.demos")
 
@@ -47,6 +48,7 @@ DEMOS = (
     Demo(auction.__file__, auction.live),
     Demo(ships.__file__, ships.live),
     Demo(chat.__file__, chat.live),
+    Demo(assistant.__file__, assistant.live),
     Demo(cursors.__file__, cursors.live),
     Demo(lab.__file__, lab.live, lab.run),
 )
