@@ -11,7 +11,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.streamable_http import EventMessage
 from mcp.shared.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
-from mcp_types import JSONRPCNotification
+from mcp_types import JSONRPCMessage, JSONRPCNotification
 
 from freshet import Freshet
 from freshet.config import Config
@@ -155,9 +155,22 @@ async def test_what_a_session_does_not_keep_any_more_is_not_replayed_in_part(liv
         assert await replayed(events, "a", begin) == (None, [])
 
 
+class Noted(SessionEvents):
+    """stored: all that `mcp` gave to it."""
+
+    def __init__(self, live: Freshet) -> None:
+        super().__init__(live)
+        self.stored: list[JSONRPCMessage | None] = []
+
+    async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
+        id = await super().store_event(stream_id, message)
+        self.stored.append(message)
+        return id
+
+
 async def test_a_server_of_mcp_resumes_the_stream_of_a_tool_that_its_client_lost(live: Freshet) -> None:
     """The real server of `mcp`; the client is bare, for it is to be cut off in the middle."""
-    events, going, sent = SessionEvents(live), asyncio.Event(), list[bytes]()
+    events, going, sent = Noted(live), asyncio.Event(), list[bytes]()
     server = MCPServer("tests")
 
     @server.tool()
@@ -194,6 +207,7 @@ async def test_a_server_of_mcp_resumes_the_stream_of_a_tool_that_its_client_lost
             assert "done" not in cut.text
             last = [line[4:] for line in cut.text.splitlines() if line.startswith("id: ")][-1]
             going.set()
+            await eventually(lambda: any("done" in str(each) for each in events.stored))
             rest = asyncio.create_task(http.get("/mcp", headers={**session, "last-event-id": last}))
             await eventually(lambda: any(b'"done"' in each for each in sent))
             rest.cancel()

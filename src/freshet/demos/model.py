@@ -39,8 +39,8 @@ Whoever comes late gets one summary of all that was, and then the same pieces as
 > Closing a tab stops nothing. Only *Stop* stops, on whatever server the run is.
 """
 
-SHORT = """I am a **stand-in**: I know three answers by heart, and none of them is intelligent. What I am here for is the
-way that words take from the server to you.
+SHORT = """I am a **stand-in**: I know three answers by heart, and none of them is intelligent. What I am for is the way
+that words take from the server to you.
 
 Try one of these:
 
