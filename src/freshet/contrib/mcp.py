@@ -28,8 +28,7 @@ from mcp.shared.subscriptions import (
     ServerEvent,
     ToolsListChanged,
 )
-from mcp_types import JSONRPCMessage
-from pydantic import TypeAdapter
+from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 
 from freshet import Disconnect, Freshet, FreshetError, History, Position
 
@@ -40,7 +39,6 @@ SESSIONS = "mcp:session:"
 SESSIONS_KNOWN = 10_000  # of one process, as many as `mcp` has
 PAUSE = 1.0  # seconds before a bus that was cut off listens again
 
-_MESSAGE: TypeAdapter[JSONRPCMessage] = TypeAdapter(JSONRPCMessage)
 _LISTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {
     each.__name__: each for each in (ToolsListChanged, PromptsListChanged, ResourcesListChanged)
 }
@@ -172,7 +170,7 @@ class SessionEvents(EventStore):
         if message is None:  # a place to come back to, and nothing to be replayed
             position = (await self._live.history(channel, limit=0)).position
         else:
-            wire = _MESSAGE.dump_python(message, mode="json", by_alias=True, exclude_none=True)
+            wire = jsonrpc_message_adapter.dump_python(message, mode="json", by_alias=True, exclude_none=True)
             position = await self._live.publish(channel, {"stream": stream_id, "message": wire})
         return _event_id(session.key, position, stream_id)
 
@@ -191,7 +189,7 @@ class SessionEvents(EventStore):
         for publication in stream.publications:
             it = msgspec.json.decode(publication.data)
             if it["stream"] == stream_id:
-                message = _MESSAGE.validate_python(it["message"], by_name=False)
+                message = jsonrpc_message_adapter.validate_python(it["message"], by_name=False)
                 at = Position(position.epoch, publication.offset)
                 await send_callback(EventMessage(message, _event_id(session.key, at, stream_id)))
         return stream_id

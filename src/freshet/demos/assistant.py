@@ -41,7 +41,7 @@ async def welcome(session: Session) -> Welcome:
     return Welcome(user=session.id, data={"model": model.NAME, "real": model.REAL})
 
 
-@live.run("talk:{talk}", publish="nobody", keep=24 * 3600)
+@live.run("talk:{talk}", publish="nobody")
 async def answer(run: Run, message: Ask, talk: str) -> None:
     if not model.REAL and model.wants_tool(message.text):
         await run.reasoning("This changes something outside of our talk, so I ask before I do it.")

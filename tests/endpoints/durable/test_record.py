@@ -2,7 +2,15 @@
 
 import pytest
 
-from freshet.endpoints.durable.record import PRODUCERS, BadRequest, Producer, StreamRecord, Verdict, Writers, judge
+from freshet.endpoints.durable.record import (
+    PRODUCERS,
+    BadRequest,
+    StreamProducer,
+    StreamRecord,
+    Verdict,
+    Writers,
+    judge,
+)
 from freshet.endpoints.durable.wire import cursor_at, reading
 from freshet.model.log import Publication
 
@@ -52,16 +60,16 @@ def test_a_closed_stream_ends_where_it_was_closed_whatever_is_published_in_its_c
 def test_a_request_of_a_producer_is_new_or_known_or_out_of_order(
     known: tuple[int, int, int] | None, asked: tuple[int, int], verdict: Verdict
 ) -> None:
-    assert judge(known, Producer("p", *asked), 3) == verdict
+    assert judge(known, StreamProducer("p", *asked), 3) == verdict
 
 
 def test_a_new_epoch_begins_at_0() -> None:
     with pytest.raises(BadRequest, match="begins at 0"):
-        judge((1, 4, 0), Producer("p", 2, 1), 1)
+        judge((1, 4, 0), StreamProducer("p", 2, 1), 1)
 
 
 def test_what_producers_wrote_is_found_in_the_log_again() -> None:
-    tags = [Producer("a.b", 1, 7, 2).tag, Producer("c", 0, 0).tag]
+    tags = [StreamProducer("a.b", 1, 7, 2).tag, StreamProducer("c", 0, 0).tag]
     writers = Writers()
     writers.read(
         [
@@ -76,7 +84,7 @@ def test_what_producers_wrote_is_found_in_the_log_again() -> None:
 def test_only_so_many_producers_are_remembered_those_that_wrote_last() -> None:
     writers = Writers()
     for number in range(PRODUCERS + 1):
-        writers.note(Producer(str(number), 0, 0))
+        writers.note(StreamProducer(str(number), 0, 0))
     assert len(writers.producers) == PRODUCERS
     assert "0" not in writers.producers
 

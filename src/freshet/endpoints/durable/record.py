@@ -22,7 +22,7 @@ class BadRequest(Exception):
     """What a client asked for cannot be: 400, with these words."""
 
 
-class Producer(NamedTuple):
+class StreamProducer(NamedTuple):
     """An idempotent producer's place. left: messages of its last request that were not written yet."""
 
     id: str
@@ -35,7 +35,7 @@ class Producer(NamedTuple):
         return f"{self.epoch}.{self.seq}.{self.left}.{self.id}"
 
     @classmethod
-    def of(cls, tag: str) -> "Producer":
+    def of(cls, tag: str) -> "StreamProducer":
         epoch, seq, left, id = tag.split(".", 3)
         return cls(id, int(epoch), int(seq), int(left))
 
@@ -64,11 +64,11 @@ class Writers(msgspec.Struct):
             self.at = publication.offset
             tags = publication.tags or {}
             if (tag := tags.get(PRODUCER)) is not None:
-                self.note(Producer.of(tag))
+                self.note(StreamProducer.of(tag))
             if (seq := tags.get(SEQUENCE)) is not None:
                 self.seq = seq
 
-    def note(self, it: Producer) -> None:
+    def note(self, it: StreamProducer) -> None:
         self.producers.pop(it.id, None)
         self.producers[it.id] = it.epoch, it.seq, it.left
         while len(self.producers) > PRODUCERS:
@@ -168,7 +168,7 @@ class Verdict(NamedTuple):
     skip: int = 0
 
 
-def judge(known: tuple[int, int, int] | None, asked: Producer, count: int) -> Verdict:
+def judge(known: tuple[int, int, int] | None, asked: StreamProducer, count: int) -> Verdict:
     """Whether a producer's request is new, was carried out before, or comes too early or too late.
 
     known: its epoch, its last number, and the messages of that which are missing, after a crash. count: of messages.

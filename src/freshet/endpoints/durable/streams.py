@@ -10,7 +10,16 @@ from typing import NamedTuple
 import msgspec
 
 from freshet.endpoints.durable.logs import COMPACTED, Loaded, StreamLogs
-from freshet.endpoints.durable.record import BINARY, PRODUCER, SEQUENCE, Fork, Producer, StreamRecord, Writers, judge
+from freshet.endpoints.durable.record import (
+    BINARY,
+    PRODUCER,
+    SEQUENCE,
+    Fork,
+    StreamProducer,
+    StreamRecord,
+    Writers,
+    judge,
+)
 from freshet.engines.base import new_epoch
 from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions
@@ -45,7 +54,7 @@ class Write(NamedTuple):
     kind: Kind
     type: str
     seq: str | None = None
-    producer: Producer | None = None
+    producer: StreamProducer | None = None
     close: bool = False
     info: ClientInfo | None = None
 

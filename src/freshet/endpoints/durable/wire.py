@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from freshet.dialects.base import kind_of
-from freshet.endpoints.durable.record import BINARY, JSON, BadRequest, Fork, Producer, timestamp
+from freshet.endpoints.durable.record import BINARY, JSON, BadRequest, Fork, StreamProducer, timestamp
 from freshet.endpoints.durable.streams import StreamConfig, Write
 from freshet.model.json_text import TOO_DEEP, one_line
 from freshet.model.log import Kind
@@ -109,7 +109,7 @@ def write_of(headers: Mapping[str, str], body: bytes, kind_type: str, *, creates
         if len(names) < 3 or not headers["producer-id"]:
             raise BadRequest("expected Producer-Id, Producer-Epoch and Producer-Seq together")
         epoch, seq = _number(headers, "producer-epoch"), _number(headers, "producer-seq")
-        producer = Producer(headers["producer-id"], epoch, seq)
+        producer = StreamProducer(headers["producer-id"], epoch, seq)
     return Write(parts, kind, kind_type, headers.get("stream-seq"), producer, closes(headers))
 
 
