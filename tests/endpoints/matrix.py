@@ -168,6 +168,7 @@ WAYS = {
     "channel, page": Way("GET", lambda it: CHANNEL, _answered, _bearer),
     "channel, `POST`": Way("POST", lambda it: CHANNEL, _answered, _bearer, body=lambda it: b"1"),
     "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
+    "stream, `PUT`": Way("PUT", lambda it: "/v1/stream/log:a", _answered, _bearer, body=lambda it: b"1"),
     "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
     "emulation": Way(
@@ -239,6 +240,7 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     live = Freshet(secret=SECRET, api_key=KEY, environment={"FRESHET_METRICS_KEY": KEY}, config=config, clock=clock)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
     live.room("room:{name}")(Open)
+    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client", manage="client")
 
     @live.on_connect
     def look(session: object, request: Handshake) -> None:
