@@ -96,8 +96,11 @@ LAYOUT = Layout(
         ),
         Level(names=("backends", "app"), about="wires all below, and is the ASGI callable"),
         Level(
-            names=("kits", "demos", "contrib"), public=True, about="written as users write: they see the public names"
+            names=("kits",),
+            public=True,
+            about="rooms that are ready for use: written as users write, and public themselves",
         ),
+        Level(names=("demos", "contrib"), public=True, about="written as users write: they see the public names"),
         Level(names=("testing", "serving", "cli", "__main__", "pytest_plugin"), about="what runs it, and tests it"),
     ),
     pure=frozenset({"rules", "dialects", "errors", "model", "websocket"}),

@@ -172,7 +172,6 @@ WAYS = {
     "channel, page": Way("GET", lambda it: CHANNEL, _answered, _bearer),
     "channel, `POST`": Way("POST", lambda it: CHANNEL, _answered, _bearer, body=lambda it: b"1"),
     "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
-    "stream, `PUT`": Way("PUT", lambda it: "/v1/stream/log:a", _answered, _bearer, body=lambda it: b"1"),
     "stream, `PUT`": Way("PUT", lambda it: "/v1/stream/log:a", _created, _bearer, body=lambda it: b"1"),
     "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),

@@ -24,7 +24,7 @@ from freshet.kits.ai import langchain as of_langchain
 from freshet.kits.ai import openai as of_openai
 from freshet.kits.ai import pydantic_ai as of_pydantic_ai
 from freshet.kits.ai import write
-from freshet.runs.aggregate import Aggregate
+from freshet.model.run_aggregate import Aggregate
 
 Part = dict[str, Any]
 
