@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -39,7 +39,6 @@ from freshet.endpoints.ai.routes import ai_routes
 from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.in_process import Client, Lifespan
-from freshet.endpoints.listening import listen
 from freshet.endpoints.opening import HostGuard, Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
@@ -50,8 +49,6 @@ from freshet.node.node import Node
 from freshet.observe.counts import Statistics
 from freshet.ops.admin.console import Console, console_config
 from freshet.ops.admin.pages import admin_routes, root_routes
-from freshet.model.log import Position, Publication
-from freshet.node.node import Node, Statistics
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
@@ -184,8 +181,7 @@ class Freshet(RunCalls):
         self, dispatcher: Dispatcher, api_key: str | None, environment: Mapping[str, str], *, dev: bool
     ) -> ASGIApp:
         config, node = self.config, self._node
-        origins = Origins(config.origins, dev=dev)
-        server = SERVER.get() or RunningServer()
+        origins, server = Origins(config.origins, dev=dev), SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
         addresses = AddressLimits(
             config.rates.address, node.clock.monotonic, config.limits.sessions_per_address, node.registry.of_address
@@ -383,14 +379,6 @@ class Freshet(RunCalls):
         one list. Raises as `publish`.
         """
         return await self._namespaces.find(namespace).emit(event, *arguments, room=room, tags=tags)
-
-    def listen(self, channel: str) -> AsyncGenerator[Publication, None]:
-        """What is published in a channel from now on, on whatever node: `async for publication in live.listen("a"):`.
-
-        For the application itself: no right and no hook is asked. In the event loop in which this runs. Raises
-        Refusal 102 when no rule matches; Disconnect when it does not keep up, or the node ends.
-        """
-        return listen(self._dispatcher, channel)
 
     async def drain(self) -> None:
         """Admit no new clients, and disconnect those that are here, at a pace, within `timing.drain`.

@@ -103,7 +103,7 @@ def test_a_handshake_is_made_in_three_places_only_of_which_one_is_for_clients_of
                 getattr(node.func, "attr", ""),
             ):
                 made.add(path.relative_to(ROOT / "src" / "freshet").as_posix())
-    assert made == {"endpoints/opening.py", "endpoints/in_process.py", "endpoints/listening.py"}
+    assert made == {"endpoints/opening.py", "endpoints/in_process.py", "commands/listening.py"}
 
 
 def test_every_url_of_clients_is_tested_here(live: Freshet) -> None:

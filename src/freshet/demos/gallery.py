@@ -16,8 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from freshet import Freshet, Session
-from freshet.demos import auction, chat, cursors, lab, ships, ticker
-from freshet.demos import assistant, chat, cursors, lab, ticker
+from freshet.demos import assistant, auction, chat, cursors, lab, ships, ticker
 
 log = logging.getLogger("freshet.demos")
 
