@@ -49,6 +49,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.tls $(ARGS)
 	$(BIN)/python -m bench.rooms $(ARGS)
+	$(BIN)/python -m bench.runs $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 
@@ -68,6 +69,11 @@ fuzz: $(VENV)/dev ## a million inputs for each thing that takes bytes (ARGS="--i
 rooms: $(VENV)/dev ## count in a room while its owner is killed and paused, minutes: is anything lost, or done twice?
 	FRESHET_TEST_INCREMENTS=$(or $(ARGS),40000) FRESHET_TEST_NODES=3 FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),10) \
 		$(BIN)/pytest --timeout 3600 tests/rooms/test_processes.py
+
+.PHONY: runs
+runs: $(VENV)/dev ## 200 runs with five viewers each that are cut and come late, while owners are paused and killed, minutes (ARGS=50)
+	FRESHET_TEST_RUNS=$(or $(ARGS),200) FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),4) \
+		$(BIN)/pytest --timeout 3600 tests/runs/test_ledger.py
 
 .PHONY: autobahn
 autobahn: $(VENV)/dev ## the Autobahn suite against our WebSocket; needs CPython 2.7

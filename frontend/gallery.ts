@@ -42,6 +42,13 @@ export const DEMOS: Demo[] = [
     status: true,
   },
   {
+    name: "assistant",
+    title: "Assistant",
+    line: "Answers that live on the server: reload in the middle, watch from a second window, stop, approve, branch.",
+    card: "AI answers that survive a reload. Stop, approve, branch.",
+    status: false,
+  },
+  {
     name: "cursors",
     title: "Shared cursors",
     line: "Everyone on this page sees everyone's pointer, 30 times a second from each.",

@@ -84,9 +84,10 @@ LAYOUT = Layout(
             about="which node has what for itself, and the way there",
         ),
         Level(
-            names=("rooms",),
+            names=("rooms", "runs"),
+            apart=True,
             interfaces=BEHIND,
-            about="durable actors behind channels: one of each in the cluster",
+            about="durable actors behind channels, one of each in the cluster; tasks that outlive who began them",
         ),
         Level(
             names=("endpoints", "api", "ops"),

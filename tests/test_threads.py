@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Session
+from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Run, Session
 from freshet.config import Config, Rooms, Timing
 from tests.test_app import http
 from tests.tools.nats import Nats, nats
@@ -24,6 +24,7 @@ METHODS = sorted(
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_to_entry": ("state:a", "n", 1),
+    "answer": ("chat:1", "nothing"),
     "broadcast": (["a", "b"], 1),
     "channels": (),
     "disconnect": ("alice",),
@@ -31,6 +32,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "emit": ("price", 1),
     "entries": ("state:a",),
     "history": ("a",),
+    "messages": ("chat:1",),
     "presence": ("a",),
     "publish": ("a", 1),
     "refresh": ("alice",),
@@ -38,6 +40,9 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "remove_entry": ("state:a", "k"),
     "revoke": ("nobody",),
     "set_entry": ("state:a", "k", 1),
+    "start": ("chat:1", 1),
+    "steer": ("chat:1", 1),
+    "stop": ("chat:1",),
     "subscribe": ("alice", "a"),
     "unsubscribe": ("alice", "a"),
 }
@@ -97,6 +102,32 @@ async def live() -> AsyncIterator[Freshet]:
         yield live
 
 
+def with_runs(live: Freshet) -> None:
+    @live.run("chat:{chat}")
+    async def wait(run: Run, message: int) -> None:
+        await run.steering(wait=True)
+        await run.write("steered")
+        await run.flush()
+        await asyncio.Event().wait()
+
+
+async def use_runs(call: Call) -> None:
+    assert (await call("start", "chat:1", 1, id="r1")).state == "running"
+    await call("steer", "chat:1", "more")
+    with pytest.raises(Refusal, match="nothing waits"):
+        await call("answer", "chat:1", "nothing")
+    assert (await call("stop", "chat:1")).state == "stopped"
+    question, answer = await call("messages", "chat:1")
+    assert (question["id"], answer["id"]) == ("r1:ask", "r1")
+
+
+async def use_state(call: Call) -> None:
+    assert await call("set_entry", "state:a", "k", 1)
+    assert await call("add_to_entry", "state:a", "k", 2) == 3
+    assert await call("entries", "state:a") == {"k": 3}
+    assert await call("remove_entry", "state:a", "k")
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_method_does_the_same_wherever_it_is_called(
     way: Callable[[Freshet], Call], engine: str, tmp_path: Path
@@ -105,6 +136,7 @@ async def test_every_method_does_the_same_wherever_it_is_called(
     live = Freshet(dev=True, environment={}, config=Config(engine=engine, rooms=Rooms(store=store)))
     live.channel("bare")
     live.state("state:{name}")
+    with_runs(live)
     called, make = set(), way(live)
 
     def call(name: str, *given: Any, **named: Any) -> Awaitable[Any]:
@@ -124,10 +156,7 @@ async def test_every_method_does_the_same_wherever_it_is_called(
         assert [it.data for it in (await call("history", "a", limit=2)).publications] == [b"1", b"2"]
         assert set(await call("presence", "a")) == {alice.id, bob.id}
         assert await call("channels", "?") == {"a": 2}
-        assert await call("set_entry", "state:a", "k", 1)
-        assert await call("add_to_entry", "state:a", "k", 2) == 3
-        assert await call("entries", "state:a") == {"k": 3}
-        assert await call("remove_entry", "state:a", "k")
+        await use_state(call)
         await call("unsubscribe", "alice", "a")
         await alice.event("unsubscribe")
         await call("refresh", "alice")
@@ -136,6 +165,7 @@ async def test_every_method_does_the_same_wherever_it_is_called(
         with pytest.raises(Refusal, match="keeps no history") as refusal:
             await call("history", "bare")
         assert refusal.value.code == 108
+        await use_runs(call)
         await call("disconnect", "alice")
         assert (await alice.closed()).code == 3503
         await call("revoke", "alice")

@@ -19,16 +19,19 @@ from freshet.model.entries import MISSING
 from freshet.model.frame import Handshake
 from freshet.model.http import HttpRequest, HttpResponse
 from freshet.model.log import ClientInfo, History, Position, Publication, Stream
+from freshet.model.run_messages import RunState
 from freshet.rooms.room import Room, RoomSession
 from freshet.rooms.rule import StateChannel
 from freshet.rooms.state import RoomState
 from freshet.rules.channel import Channel
 from freshet.rules.hooks import Welcome
+from freshet.runs.run import Approval, Run
 from freshet.session.session import Session
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
     "Channel",
     "ClientInfo",
     "Config",
@@ -53,6 +56,8 @@ __all__ = [
     "Room",
     "RoomSession",
     "RoomState",
+    "Run",
+    "RunState",
     "Session",
     "SocketSession",
     "StateChannel",

@@ -45,6 +45,7 @@ from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
+from freshet.runs.runs import NodeRuns
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.server import SERVER
@@ -117,6 +118,7 @@ class Freshet(LiveCalls):
         if (tracing := tracing_of(config)) is not None:
             node.trace(tracing)
         self._rooms = NodeRooms(node, lambda url: store_of(url, clock))
+        self._runs = NodeRuns(node)
         self._hooks, self._rules = node.hooks, node.rules
         personal = config.personal_channels
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)

@@ -242,6 +242,10 @@ class StaleOwner(FreshetError):
     """Whoever wrote does not own the room any more: another has taken it over. Nothing was written."""
 
 
+class PositionConflict(FreshetError):
+    """A log does not stand where the one who appends to it has read that it does. Nothing was appended."""
+
+
 class NotRunning(FreshetError):
     """Freshet does not run, so that nothing was done: it runs between the beginning and the end of its `lifespan`."""
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from freshet.engines.base import Engine, Lease, Present, Receiver
+from freshet.errors import PositionConflict
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions, Stamp
 from freshet.node.bus import Bus
@@ -403,3 +404,31 @@ async def test_any_name_has_a_lease_of_its_own(engine: Engine, delivered: Delive
     lease = await engine.take_lease(name, "node", 60)
     await engine.take_lease(name + "x", "node", 60)
     assert await engine.take_lease(name, "node", 60) == lease
+
+
+async def test_what_names_the_position_before_it_is_appended_there_or_not_at_all(
+    engine: Engine, delivered: Delivered
+) -> None:
+    start = (await engine.history("a", KEEP, limit=0)).position
+    await engine.subscribe("a", KEEP)
+    first = await engine.publish("a", b"1", PublishOptions(history=KEEP, after=start))
+    assert first == Position(start.epoch, 1)
+    for elsewhere in (start, Position("of another log", 1), Position(start.epoch, 2)):
+        with pytest.raises(PositionConflict):
+            await engine.publish("a", b"no", PublishOptions(history=KEEP, after=elsewhere))
+    assert await engine.publish("a", b"2", PublishOptions(history=KEEP, after=first)) == Position(start.epoch, 2)
+    assert [event.publication.data for event in await delivered.count(2) if isinstance(event, Published)] == [
+        b"1",
+        b"2",
+    ]
+    assert [it.data for it in (await engine.history("a", KEEP)).publications] == [b"1", b"2"]
+
+
+async def test_of_those_that_name_one_position_at_once_one_is_appended(engine: Engine, delivered: Delivered) -> None:
+    start = (await engine.history("a", KEEP, limit=0)).position
+    options = PublishOptions(history=KEEP, after=start)
+    results = await asyncio.gather(
+        *(engine.publish("a", b"%d" % index, options) for index in range(5)), return_exceptions=True
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Position", *["PositionConflict"] * 4]
+    assert len((await engine.history("a", KEEP)).publications) == 1

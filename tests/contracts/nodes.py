@@ -12,7 +12,7 @@ import pytest
 
 from freshet.engines.base import Engine, Lease
 from freshet.model.events import Joined, Left, Published
-from freshet.model.log import NOWHERE, PublishOptions
+from freshet.model.log import NOWHERE, Position, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.sharing import Sharing
 from freshet.policy.revocations import Revocation
@@ -208,3 +208,17 @@ async def test_a_lease_that_is_renewed_lasts(peers: tuple[Peer, Peer]) -> None:
 
 async def _ended(peer: Peer, name: str, lease: Lease) -> bool:
     return await peer.engine.take_lease(name, "another", 60) != lease
+
+
+async def test_of_nodes_that_append_behind_one_position_one_does_and_the_other_learns_it(
+    peers: tuple[Peer, Peer],
+) -> None:
+    stands = (await peers[0].engine.history("a", KEEP, limit=0)).position
+    for _ in range(10):
+        options = PublishOptions(history=KEEP, after=stands)
+        results = await asyncio.gather(
+            *(peer.engine.publish("a", b"1", options) for peer in peers), return_exceptions=True
+        )
+        assert sorted(type(result).__name__ for result in results) == ["Position", "PositionConflict"]
+        stands = next(result for result in results if isinstance(result, Position))
+    assert stands.offset == 10

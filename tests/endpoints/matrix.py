@@ -131,6 +131,10 @@ def _answered(sent: Sent) -> str:
     return _end(sent) or ("yes" if done else "")
 
 
+def _created(sent: Sent) -> str:
+    return "yes" if sent and sent[0].get("status") == 201 else _answered(sent)
+
+
 def _known(sent: Sent) -> str:
     """Of a request for a session: that there is none of this name is said to those alone who may ask."""
     return "yes" if sent and sent[0].get("status") == 404 else _answered(sent)
@@ -168,6 +172,7 @@ WAYS = {
     "channel, page": Way("GET", lambda it: CHANNEL, _answered, _bearer),
     "channel, `POST`": Way("POST", lambda it: CHANNEL, _answered, _bearer, body=lambda it: b"1"),
     "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
+    "stream, `PUT`": Way("PUT", lambda it: "/v1/stream/log:a", _created, _bearer, body=lambda it: b"1"),
     "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
     "gateway, WebSocket": Way("WEBSOCKET", lambda it: f"/dev?token={it}", _echoed, messages=lambda it: ["1"]),
@@ -240,6 +245,7 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     live = Freshet(secret=SECRET, api_key=KEY, environment={"FRESHET_METRICS_KEY": KEY}, config=config, clock=clock)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
     live.room("room:{name}")(Open)
+    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client", manage="client")
 
     @live.on_connect
     def look(session: object, request: Handshake) -> None:

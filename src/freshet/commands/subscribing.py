@@ -21,7 +21,7 @@ from freshet.model.entries import EntryPage, EntryResult, StateEntry
 from freshet.model.events import Subscribed
 from freshet.model.log import OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
-from freshet.node.owners import Door
+from freshet.node.owners import ChannelSummary, Door
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
@@ -44,7 +44,8 @@ class Entry:
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
     size: bytes of that, nearly. page: of the channel's state; when more follow it does not come in yet. owner: the task
-    that enters. door: of the channel's owner, once it has asked there.
+    that enters. door: of the channel's owner, once it has asked there. summary: of the channel's log, which takes the
+    place of what it missed.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Entry:
         "size",
         "stream",
         "subscription",
+        "summary",
     )
 
     def __init__(self, session: Session, channel: str, subscription: Subscription, since: Position | None) -> None:
@@ -71,6 +73,7 @@ class Entry:
         self.door: Door | None = None
         self.stream: Stream | None = None
         self.page: EntryResult | None = None
+        self.summary: ChannelSummary | None = None
         self.size = 0
         self.owner = asyncio.current_task()
         self.revoked = False
@@ -141,6 +144,9 @@ async def enter(
         if rule.history is not None:
             stream = await node.catch_up.read(channel, rule.history, since)
             entry.stream = stream if since is None else _bounded(node, entry, stream, before)
+            if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
+                entry.summary = await node.summarizers[rule.owner].summarize(channel)
+                entry.stream = Stream([], entry.summary.position)
             await node.hub.catch_up(entry.joining, entry.stream.position)
         if (door := node.doors.get(rule.owner)) is not None and session.dialect.has_presence:
             entry.check()
@@ -277,7 +283,10 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     assert joining is not None  # `enter` has returned
     if entry.since is not None and entry.since != OLDEST:
         node.returned(session)
-    stream, recovered = node.hub.settle(joining, entry.stream, entry.since)
+    since = entry.since if entry.summary is None else entry.summary.position
+    stream, recovered = node.hub.settle(joining, entry.stream, since)
+    if entry.summary is not None:
+        stream, recovered = _summed_up(entry, entry.summary, stream, recovered)
     subscription.position = entry.since if entry.since and recovered else stream.position
     session.subscriptions[channel] = subscription
     session.release(channel)
@@ -294,6 +303,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         data=data,
         delta=joining.delta,
         entries=_chosen(joining, entry.page) if entry.page is not None else None,
+        summed_up=entry.summary is not None,
     )
 
 
@@ -318,6 +328,17 @@ def settle_mapped(node: Node, entry: Entry, id: int, page: EntryPage) -> Subscri
 def _chosen(joining: Joining, page: EntryResult) -> list[StateEntry]:
     tag_filter = joining.tag_filter
     return [each for each in page.entries if tag_filter is None or tag_filter(each.tags)]
+
+
+def _summed_up(
+    entry: Entry, summary: ChannelSummary, stream: Stream, recovered: bool | None
+) -> tuple[Stream, bool | None]:
+    """The one publication that takes the place of all before, and whether the client is to know it as recovered."""
+    if not recovered:  # more was published than the log keeps since it was read: the client comes again
+        entry.session.outbox.close(Disconnect.insufficient_state())
+        return stream, recovered
+    publications = [summary.publication(stream.publications)] if stream.position.offset else []
+    return Stream(publications, stream.position), None if entry.since is None else True
 
 
 def settle_all(node: Node, entries: Iterable[Entry]) -> list[Subscribed]:

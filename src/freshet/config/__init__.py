@@ -39,6 +39,7 @@ from freshet.config.reading import (
     verifies,
     webhook_secrets_of,
 )
+from freshet.config.runs import Runs
 from freshet.config.shapes import Option, reference
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Option",
     "Rates",
     "Rooms",
+    "Runs",
     "State",
     "Timing",
     "TracingOptions",

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from freshet.config.gateway import GatewayOptions
 from freshet.config.limits import KIB, MIB, Limits, Rates
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
+from freshet.config.runs import Runs
 from freshet.errors import ConfigError
 from freshet.model.log import History
 
@@ -192,6 +193,10 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     read: Annotated[
         Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may read history and presence.")
     ] = "subscriber"
+    manage: Annotated[
+        Literal["nobody", "token", "client"],
+        Meta(description="Who may create, close and delete the channel as a stream of `/v1/stream`."),
+    ] = "nobody"
     webhooks: Annotated[
         list[Literal["subscribe", "publish", "occupied", "vacated"]],
         Meta(
@@ -436,6 +441,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     timing: Timing = Timing()
     rooms: Rooms = Rooms()
     gateway: GatewayOptions = GatewayOptions()
+    runs: Runs = Runs()
     http: Http = Http()
     tls: Tls = Tls()
     internal: Internal = Internal()

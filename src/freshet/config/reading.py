@@ -98,6 +98,7 @@ def develop(config: Config) -> Config:
         join_leave=True,
         publish="client",
         read="client",
+        manage="client",
     )
     tokens = structs.replace(config.tokens, anonymous=True)
     api = structs.replace(config.api, anonymous=True)

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from freshet import Freshet, Session
-from freshet.demos import auction, chat, cursors, lab, ships, ticker
+from freshet.demos import assistant, auction, chat, cursors, lab, ships, ticker
 
 log = logging.getLogger("freshet.demos")
 
@@ -47,6 +47,7 @@ DEMOS = (
     Demo(auction.__file__, auction.live),
     Demo(ships.__file__, ships.live),
     Demo(chat.__file__, chat.live),
+    Demo(assistant.__file__, assistant.live),
     Demo(cursors.__file__, cursors.live),
     Demo(lab.__file__, lab.live, lab.run),
 )

@@ -245,7 +245,7 @@ class ChannelEvents(Dialect):
         missed, (epoch, offset) = subscribed.publications, subscribed.position
         self._begun = True
         self._undecided.discard(subscribed.channel)
-        if epoch:
+        if epoch and not (subscribed.summed_up and missed):  # its id comes with what sums it up
             self._move(subscribed.channel, epoch, missed[0].offset - 1 if missed else offset)
         place = msgspec.json.encode({"channel": subscribed.channel, "epoch": epoch, "offset": offset})
         name = "unrecoverable" if subscribed.recovered is False else "subscribed"

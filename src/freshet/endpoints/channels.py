@@ -190,6 +190,7 @@ def _json(body: bytes, allow: Mapping[str, str]) -> Response:
 
 
 def refusal(why: Disconnect, allow: Mapping[str, str]) -> Response:
+    """The response for a session that ended before it began."""
     status = STATUS.get(why.code, 503 if why.reconnect else 403)
     headers = {**allow, "Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else allow
     return Response(msgspec.json.encode({"code": why.code, "message": why.reason}), status, headers, "application/json")

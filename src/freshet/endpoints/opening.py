@@ -33,6 +33,7 @@ BUSY = "Too many clients connect at once, or the server stops: try again later.\
 TOO_FAST = "Too many requests: try again later.\n"
 MOST_SAID = 2**30  # bytes
 IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
+METHODS = "GET, POST, OPTIONS"
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
@@ -97,9 +98,16 @@ class Opening:
         self._log = BoundedLog(log)
 
     async def open(
-        self, scope: Scope, receive: Receive, send: Send, *, admit: bool = True, refuse: Refuse = plain
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        admit: bool = True,
+        refuse: Refuse = plain,
+        methods: str = METHODS,
     ) -> Handshake | None:
-        """What the request is, if it may go on; otherwise it is answered, and so is a preflight.
+        """What the request is, if it may go on; otherwise it is answered, and so is a preflight, by `methods`.
 
         admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
         """
@@ -117,7 +125,7 @@ class Opening:
             headers.pop("cookie", None)
         handshake = _handshake_of(scope, headers, judged.shared)
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await Response(None, 204, cors(handshake))(scope, receive, send)
+            await Response(None, 204, cors(handshake, methods))(scope, receive, send)
             return None
         if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
             headers = {**cors(handshake), "Retry-After": str(wait)}
@@ -218,7 +226,7 @@ async def carry_websocket(
         await asgi.converse(carried, subprotocol, receive, send)
 
 
-def cors(request: Handshake) -> dict[str, str]:
+def cors(request: Handshake, methods: str = METHODS) -> dict[str, str]:
     """What a browser wants to see before a page of another origin, one that is allowed, may read the answer."""
     page = request.headers.get("origin")
     if page is None:
@@ -231,7 +239,7 @@ def cors(request: Handshake) -> dict[str, str]:
     return {
         "Cache-Control": "no-store",
         **whose,
-        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Methods": methods,
         "Access-Control-Allow-Headers": request.headers.get("access-control-request-headers", "Content-Type"),
         "Vary": "Origin",
     }

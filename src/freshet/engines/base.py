@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+from freshet.errors import PositionConflict
 from freshet.model.events import Delivery
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.places import WorkerPlaces
@@ -13,6 +14,12 @@ from freshet.runtime.places import WorkerPlaces
 def new_epoch() -> str:
     """A name for a log that no other has had. Why one is needed: see `Engine`."""
     return secrets.token_urlsafe(6)
+
+
+def check_position(after: Position | None, stands: Position) -> None:
+    """Whether a log may be appended to, by `PublishOptions.after`. Raises `PositionConflict`."""
+    if after is not None and after != stands:
+        raise PositionConflict(f"the log stands at {stands}, not at {after}")
 
 
 class Receiver(NamedTuple):
@@ -92,6 +99,8 @@ class Engine(ABC):
         `options.history` there is no log: it is broadcast at once and the position is `NOWHERE`.
 
         data: the payload as it goes to clients, of `options.kind`; never decoded here.
+
+        With `options.after` the comparison is part of that step. Raises `PositionConflict` when it stands elsewhere.
 
         Raises `TooLargeForEngine` for what does not fit by itself, whatever it was to be batched with.
         """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
-from freshet.engines.base import Engine, Lease, Receiver, new_epoch
+from freshet.engines.base import Engine, Lease, Receiver, check_position, new_epoch
 from freshet.engines.quota import LOG, Quota
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
@@ -160,6 +160,7 @@ class MemoryEngine(Engine):
             del self._idempotency[key]
         it = self._log(channel, options.history) if options.history is not None else None
         if it is not None:
+            check_position(options.after, it.position)
             it.offset += 1
         offset = it.offset if it is not None else 0
         publication = Publication(data, offset, options.kind, options.tags, options.info, options.stamp)

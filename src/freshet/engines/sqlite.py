@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Raw
 
-from freshet.engines.base import Receiver
+from freshet.engines.base import Receiver, check_position
 from freshet.engines.memory import IDEMPOTENCY_TIME, Log, MemoryEngine
-from freshet.errors import ConfigError, EngineUnavailable
+from freshet.errors import ConfigError, EngineUnavailable, FreshetError, PositionConflict
 from freshet.model.log import ClientInfo, History, Kind, Position, Publication, PublishOptions
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.tasks import Tasks
@@ -252,6 +252,11 @@ class SqliteEngine(MemoryEngine):
                     keys[channel, key].append(done)
                     continue
             it = self._log(channel, keep)
+            try:
+                check_position(options.after, Position(it.epoch, tops.get(channel, it.offset)))
+            except PositionConflict as conflict:
+                _settle([done], conflict)
+                continue
             tops[channel] = top = tops.get(channel, it.offset) + 1
             futures = [done]
             if key is not None:
@@ -338,11 +343,11 @@ def _inode(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _settle(futures: Iterable["asyncio.Future[Position]"], what: Position | EngineUnavailable) -> None:
+def _settle(futures: Iterable["asyncio.Future[Position]"], what: Position | FreshetError) -> None:
     for future in futures:
         if future.done():
             continue  # who asked is gone
-        if isinstance(what, EngineUnavailable):
+        if isinstance(what, FreshetError):
             future.set_exception(what)
         else:
             future.set_result(what)

@@ -82,6 +82,12 @@ class AskRoom(Command, frozen=True):
     id: int = 0
 
 
+class Manage(Command, frozen=True):
+    """To create, close or delete a channel as a durable stream."""
+
+    channel: str
+
+
 class ReadHistory(Command, frozen=True):
     """limit: 0 asks for the position alone, below 0 for all."""
 

@@ -39,6 +39,7 @@ class Subscribed(Event, frozen=True):
     delta: after the first one, publications may be the difference to the one before; `publications` too.
     entries: the channel's state, for a client that takes it so; None: it does not, or has it already. cursor: the last
         of their keys when there are more: the subscription has not begun.
+    summed_up: `publications` is one that stands for all up to it: without it the client is nowhere.
     """
 
     channel: str
@@ -52,6 +53,7 @@ class Subscribed(Event, frozen=True):
     delta: bool = False
     entries: list[StateEntry] | None = None
     cursor: str = ""
+    summed_up: bool = False
 
 
 class Connected(Event, frozen=True):

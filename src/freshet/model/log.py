@@ -129,6 +129,8 @@ class PublishOptions(msgspec.Struct, frozen=True):
     history: how long the log keeps it; None: the channel has no log.
     idempotency_key: a second publication with the same key in the same channel within 5 minutes is not made; its answer
         is the position of the first.
+    after: it is appended only if the log stands exactly there, otherwise `PositionConflict` is raised; None: wherever
+        it stands. With a history alone, and without a key.
     """
 
     kind: Kind = Kind.JSON
@@ -137,6 +139,7 @@ class PublishOptions(msgspec.Struct, frozen=True):
     info: ClientInfo | None = None
     idempotency_key: str | None = None
     stamp: Stamp | None = None
+    after: Position | None = None
 
 
 Claims: TypeAlias = dict[str, Any]

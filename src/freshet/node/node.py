@@ -15,7 +15,7 @@ from freshet.node.expiry import Expiry
 from freshet.node.holding import resident, snapshot_of, statistics_of
 from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
-from freshet.node.owners import Door, Part, TakePublication
+from freshet.node.owners import Door, Part, Summarizer, TakePublication
 from freshet.node.presence import NodePresence
 from freshet.node.pulse import Pulse
 from freshet.node.registry import Registry
@@ -44,7 +44,7 @@ class Node:
     """engine: where the logs are. tokens: who clients are; None: no token can be right.
 
     owners: who takes what is published in a channel, by its rule's `owner`. doors: who wants to know, of those, which
-    clients come and go. parts: what starts and stops with the node.
+    clients come and go. summarizers: who has a short form of their logs. parts: what starts and stops with the node.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Node:
         self.invoking = Invoking(self.wheel, timing)
         self.owners: dict[Owner, TakePublication] = {"log": engine.publish}
         self.doors: dict[Owner, Door] = {}
+        self.summarizers: dict[Owner, Summarizer] = {}
         self.tracing: Tracing | None = None
         self.pulse = Pulse(engine, self.counts, self.tasks, clock.monotonic)
         self.parts: list[Part] = [self.pulse]

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from freshet.config import Config
 from freshet.engines.base import Engine
+from freshet.hub.catch_up import CatchUp
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.log import Position, Publication, PublishOptions
 from freshet.node.bus import Bus
@@ -63,6 +64,22 @@ class Door(Protocol):
         """Answer a request over HTTP: an `HttpRequest` with an `HttpResponse`. Raises as `say`."""
 
 
+class ChannelSummary(Protocol):
+    """All that a channel's log amounts to up to `position`."""
+
+    position: Position
+
+    def publication(self, later: list[Publication]) -> Publication:
+        """The same in one publication, with what came behind it; it has the offset of the last."""
+
+
+class Summarizer(Protocol):
+    """An owner of channels whose log is too long for who comes late: he gets a summary of it in its place."""
+
+    async def summarize(self, channel: str) -> ChannelSummary:
+        """Of a state that is not older than this call. Raises `EngineUnavailable`, and `Disconnect`."""
+
+
 class Part(Protocol):
     """What runs as long as a node does, and uses its engine and its bus."""
 
@@ -83,10 +100,12 @@ class Site(Protocol):
     turn: Turn
     wheel: Wheel
     bus: Bus
+    catch_up: CatchUp
     invoking: Invoking
     hooks: Hooks
     owners: dict[Owner, TakePublication]
     doors: dict[Owner, Door]
+    summarizers: dict[Owner, Summarizer]
     parts: list[Part]
 
     @property

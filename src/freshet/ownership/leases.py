@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from freshet.engines.base import Lease
 from freshet.errors import EngineUnavailable, FreshetError
@@ -16,7 +16,6 @@ from freshet.node.owners import Site
 from freshet.runtime.clock import Timer
 from freshet.runtime.locks import Locks
 from freshet.runtime.tasks import Tasks
-from freshet.stores.base import Store
 
 log = logging.getLogger("freshet.ownership")
 
@@ -37,13 +36,19 @@ class Owned(NamedTuple):
     until: float
 
 
+class Fences(Protocol):
+    """Where what is owned is kept: it decides who may write; see `Store.claim`."""
+
+    async def claim(self, name: str, fence: int, /) -> int: ...
+
+
 class Leases:
     """ttl: seconds after which others may take over what a node owned that is gone.
 
     lost: called with what is not owned any more, though it was not released.
     """
 
-    def __init__(self, node: Site, store: Store, ttl: float, lost: Callable[[str], None]) -> None:
+    def __init__(self, node: Site, store: Fences, ttl: float, lost: Callable[[str], None]) -> None:
         self._node = node
         self._store = store
         self._ttl = ttl
@@ -123,7 +128,9 @@ class Leases:
             if clock.monotonic() < until:
                 self._owned[name] = Owned(lease, fence, until)
                 return self._node.id
-        raise EngineUnavailable(f"to take over {name!r} takes longer than its lease: set rooms.lease higher")
+        raise EngineUnavailable(
+            f"to take over {name!r} takes longer than its lease: set rooms.lease or runs.lease higher"
+        )
 
     async def release(self, name: str) -> None:
         """Let another node have it, whichever is asked next."""

@@ -8,6 +8,7 @@ from freshet.model.commands import (
     AskRoom,
     Command,
     Connect,
+    Manage,
     Ping,
     Publish,
     ReadHistory,
@@ -59,6 +60,7 @@ class Rights(Policy):
         self._checks: dict[type[Command], Any] = {
             AskRoom: self._ask,
             Connect: self._connect,
+            Manage: self._manage,
             Publish: self._publish,
             ReadHistory: self._read_history,
             ReadPresence: self._read_presence,
@@ -149,6 +151,11 @@ class Rights(Policy):
         self._allowed(session, context.rule.publish, "publish", command.channel)
         return None
 
+    def _manage(self, context: Context, session: Session, command: Manage) -> Pending:
+        assert context.rule is not None
+        self._allowed(session, context.rule.manage, "manage", command.channel)
+        return None
+
     def _read_history(self, context: Context, session: Session, command: ReadHistory) -> Pending:
         assert context.rule is not None
         self._allowed(session, context.rule.read, "history", command.channel)
@@ -161,7 +168,7 @@ class Rights(Policy):
 
     def _allowed(self, session: Session, who: str, deed: Deed, channel: str) -> None:
         """By the rule, and then by what the client's token says. Raises `Refusal` 103."""
-        words = "publish in" if deed == "publish" else "read"
+        words = {"publish": "publish in", "manage": "create, close or delete the stream"}.get(deed, "read")
         if who == "nobody":
             raise Refusal.permission_denied(f"clients may not {words} {channel!r}")
         if who == "subscriber" and not self._inside(session, channel):

@@ -14,7 +14,7 @@ import msgspec
 
 from freshet.rules.patterns import Match, compile_pattern, parse
 
-Deed = Literal["subscribe", "publish", "presence", "history"]
+Deed = Literal["subscribe", "publish", "presence", "history", "manage"]
 
 PATTERNS = 1000  # compiled ones that are kept: the same come with many tokens
 

@@ -15,7 +15,9 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.commands.server import ServerOperations
 from freshet.config import Config, admin_key_of, gateway_keys_of, metrics_key_of
 from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.endpoints.ai.routes import ai_routes
 from freshet.endpoints.centrifuge import WebSocketEndpoint
+from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
 from freshet.endpoints.opening import HostGuard, Opening
@@ -89,6 +91,7 @@ class Routes:
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
         clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+        clients += [*ai_routes(opening, dispatcher), *durable_routes(opening, dispatcher)]
         clients += GatewayEndpoint(opening, dispatcher, self.gateway).routes
         verifier = verifier_of(gateway_keys_of(config, environment), node.clock)
         clients += GatewayManagement(self.gateway.connections, verifier, dev=dev).routes

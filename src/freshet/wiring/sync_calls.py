@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from freshet.commands.calls import Calls
 from freshet.model.log import Position
+from freshet.runs.calls import RunCalls, SyncRunCalls
 from freshet.runtime.portal import Portal
 
 
-class LiveCalls(Calls, ABC):
+class LiveCalls(RunCalls, ABC):
     """All that may be awaited; what `Freshet` does by itself is not here."""
 
     @abstractmethod
@@ -26,12 +26,12 @@ class LiveCalls(Calls, ABC):
     async def drain(self) -> None: ...
 
 
-class SyncCalls:
+class SyncCalls(SyncRunCalls):
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `set_entry`, `add_to_entry`, `remove_entry`, `entries`, `history`,
-    `remove_history`, `presence`, `channels`, `subscribe`,
-    `unsubscribe`, `disconnect`, `revoke`, `refresh` and `drain`, for whatever runs in a thread of the same process: a
+    `remove_history`, `presence`, `channels`, `subscribe`, `unsubscribe`, `disconnect`, `revoke`, `refresh`, `drain`,
+    and of runs `start`, `stop`, `answer`, `steer` and `messages`, for whatever runs in a thread of the same process: a
     plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
     the same name does, and blocks its thread meanwhile.
 
@@ -40,6 +40,7 @@ class SyncCalls:
     """
 
     def __init__(self, live: LiveCalls, portal: Portal) -> None:
+        super().__init__(live, portal)
         self.publish = portal.blocking(live.publish)
         self.broadcast = portal.blocking(live.broadcast)
         self.emit = portal.blocking(live.emit)

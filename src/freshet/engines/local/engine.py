@@ -31,7 +31,7 @@ from freshet.engines.local.messages import (
     WireItem,
     to_worker,
 )
-from freshet.errors import EngineUnavailable
+from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.tasks import Tasks
 
@@ -127,7 +127,7 @@ class LocalEngine(Engine):
         finally:
             del self._requests[correlation_id]
         if reply.failed:
-            raise EngineUnavailable(reply.failed)
+            raise (PositionConflict if reply.conflict else EngineUnavailable)(reply.failed)
         return reply
 
     async def _withdraw(self, request: Callable[[int], HubRequest]) -> None:
@@ -150,8 +150,8 @@ class LocalEngine(Engine):
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         sender = Info.of(options.info) if options.info else None
         item = WireItem(data, 0, options.kind, options.tags, sender, options.stamp)
-        key, keep = options.idempotency_key, options.history
-        return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key)))
+        key, keep, after = options.idempotency_key, options.history, options.after
+        return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key, after)))
 
     async def history(
         self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -34,7 +34,7 @@ from freshet.engines.local.messages import (
     encode,
     to_hub,
 )
-from freshet.errors import EngineUnavailable
+from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.events import Delivery
 from freshet.model.log import PublishOptions
 from freshet.runtime.tasks import Tasks
@@ -178,8 +178,11 @@ class HostHub:
     async def _publish(self, engine: Engine, worker: ConnectedWorker, it: HubPublish) -> HubReply:
         item = it.item
         sender = item.sender.info() if item.sender else None
-        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, item.stamp)
-        return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
+        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, item.stamp, it.after)
+        try:
+            return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
+        except PositionConflict as conflict:
+            return HubReply(it.correlation_id, failed=str(conflict), conflict=True)
 
     async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
         worker.channels.add(it.channel)

@@ -78,6 +78,7 @@ class HubPublish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
     item: WireItem
     keep: History | None
     key: str | None
+    after: Position | None = None
 
 
 class HubRead(msgspec.Struct, array_like=True, tag="read", frozen=True):
@@ -144,7 +145,7 @@ class HubTell(msgspec.Struct, array_like=True, tag="tell", frozen=True):
 
 
 class HubReply(msgspec.Struct, array_like=True, tag="reply", frozen=True):
-    """failed: why there is nothing; empty: it was done."""
+    """failed: why there is nothing; empty: it was done. conflict: a log stood elsewhere."""
 
     correlation_id: int
     position: Position | None = None
@@ -154,6 +155,7 @@ class HubReply(msgspec.Struct, array_like=True, tag="reply", frozen=True):
     lease: Lease | None = None
     renewed: set[str] = set()
     failed: str = ""
+    conflict: bool = False
 
 
 class HubDelivery(msgspec.Struct, array_like=True, tag="delivered", frozen=True):

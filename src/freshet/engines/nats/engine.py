@@ -120,7 +120,7 @@ class NatsEngine(Engine):
         item = EncodedPublication(options.kind, data, options.tags, info, options.stamp)
         keep, key = options.history, options.idempotency_key
         if keep is not None:
-            return await self._logs.append(channel, item, keep, key)
+            return await self._logs.append(channel, item, keep, key, options.after)
         if key is None:
             await self._connection.publish(self._flow(channel), encode(UnloggedMessage(item)))
             return NOWHERE

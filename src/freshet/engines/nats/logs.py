@@ -14,12 +14,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from freshet.engines.base import new_epoch
+from freshet.engines.base import check_position, new_epoch
 from freshet.engines.nats.connection import NatsConnection
 from freshet.engines.nats.messages import EncodedPublication, LogMessage, Names, UnknownMessage, decode, encode, token
 from freshet.engines.nats.streams import REPEATS, Appended, BrokerStream, StoredMessage
 from freshet.engines.nats.url import NatsSettings
-from freshet.errors import EngineUnavailable, TooLargeForEngine
+from freshet.errors import EngineUnavailable, PositionConflict, TooLargeForEngine
 from freshet.model.log import NOWHERE, History, Position, Publication, Stream
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
@@ -42,13 +42,14 @@ class _Tail(NamedTuple):
 
 
 class _Unacknowledged(NamedTuple):
-    """alone: it goes in a message of its own."""
+    """alone: it goes in a message of its own. after: where the log has to stand; None: anywhere."""
 
     item: EncodedPublication
     keep: History
     key: str | None
     position: asyncio.Future[Position]
     alone: bool
+    after: Position | None
 
 
 class ChannelLogs:
@@ -147,7 +148,9 @@ class ChannelLogs:
 
     # ------------------------------------------------------------------------------------------------------ appending
 
-    async def append(self, channel: str, item: EncodedPublication, keep: History, key: str | None) -> Position:
+    async def append(
+        self, channel: str, item: EncodedPublication, keep: History, key: str | None, after: Position | None = None
+    ) -> Position:
         """Into the log, batched with all that this node publishes there at the same time."""
         size = len(item.data)
         if self._backlog_bytes and self._backlog_bytes + size > BACKLOG_BYTES:
@@ -158,7 +161,8 @@ class ChannelLogs:
         if backlog is None:
             backlog = self._backlogs[channel] = deque()
             self._tasks.start(self._append_all(channel, backlog), "nats: append to a log")
-        backlog.append(_Unacknowledged(item, keep, key, position, key is not None))
+        alone = key is not None or after is not None
+        backlog.append(_Unacknowledged(item, keep, key, position, alone, after))
         self._backlog_bytes += size
         try:
             return await position
@@ -177,6 +181,9 @@ class ChannelLogs:
                         await self.stream.keep_for(ages)
                 try:
                     position = await self._append(channel, batch)  # without a timer: in the rule it is one request
+                except PositionConflict as conflict:
+                    _fail(batch, conflict)
+                    continue
                 except TooLargeForEngine as too_large:
                     if len(batch) == 1:
                         _fail(batch, too_large)
@@ -194,15 +201,20 @@ class ChannelLogs:
 
     async def _append(self, channel: str, batch: list[_Unacknowledged]) -> Position:
         """One message. The position of its first publication."""
-        keep, key, subject = batch[-1].keep, batch[0].key, self._subject(channel)
+        keep, key, after, subject = batch[-1].keep, batch[0].key, batch[0].after, self._subject(channel)
         items = [each.item for each in batch]
         message_id = message_id_of(channel, key) if key is not None else None
 
         async def behind(tail: _Tail) -> tuple[LogMessage, Appended | None]:
+            check_position(after, Position(tail.epoch, tail.offset))
             message = LogMessage(tail.epoch, tail.offset + 1, items, keep.size, keep.ttl)
             return message, await self.stream.append(subject, encode(message), tail.seq, message_id)
 
-        message, appended = await behind(self._tails.get(channel) or _Tail(new_epoch(), 0, 0))
+        remembered = self._tails.get(channel) or _Tail(new_epoch(), 0, 0)
+        if after is not None and (remembered.epoch, remembered.offset) != after:
+            async with self._connection.deadline():
+                remembered = await self._tail(channel) or _Tail(new_epoch(), 0, 0)
+        message, appended = await behind(remembered)
         if appended is None:  # another node was quicker, or what we remember is gone
             async with self._connection.deadline():
                 while appended is None:

@@ -40,7 +40,7 @@ from freshet.engines.redis.messages import (
     read_presence,
     read_stream,
 )
-from freshet.errors import ConfigError, EngineUnavailable
+from freshet.errors import ConfigError, EngineUnavailable, PositionConflict
 from freshet.model.events import Joined
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.clock import SYSTEM, Clock
@@ -150,8 +150,12 @@ class RedisEngine(Engine):
         keys = names.keys("meta", "log") if key is None else names.keys("meta", "log", f"once:{key}")
         size, ttl = (keep.size, _milliseconds(keep.ttl)) if keep is not None else (0, 0)
         times = (size, ttl, ttl + META_TIME, IDEMPOTENCY_TIME)
-        arguments = (names.topic, self._broadcast, body, new_epoch(), *times)
-        return read_position(await self._servers.run(names.slot, ScriptCall("publish", keys, arguments)))
+        after = options.after or NOWHERE
+        arguments = (names.topic, self._broadcast, body, new_epoch(), *times, *after)
+        position = read_position(await self._servers.run(names.slot, ScriptCall("publish", keys, arguments)))
+        if position.offset < 0:
+            raise PositionConflict(f"the log does not stand at {after}")
+        return position
 
     async def history(
         self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -1,0 +1,339 @@
+"""The runs of one channel on the node that owns them: begun, stopped, answered, taken over, one event at a time."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.model.run_aggregate import Part
+from freshet.model.run_messages import ENDED, ROOT, RunCommand, RunEvent, RunRecord, RunReply, State
+from freshet.node.owners import Site
+from freshet.ownership.leases import NotOwner
+from freshet.rules.hooks import Hook
+from freshet.runs.log import RunLog
+from freshet.runs.producer import Producer, RunLimits
+from freshet.runs.rule import RunRule
+from freshet.runs.run import Approval, Run
+from freshet.runtime.tasks import Tasks
+
+log = logging.getLogger("freshet.runs")
+
+GONE = "the node that had it is gone"
+QUEUE = 16  # runs that wait in a channel
+
+
+class ChatOutside(NamedTuple):
+    """What a channel's runs act on. fence: of the channel; raises `NotOwner`. lose: another has taken it over.
+
+    admit: a user has one more run; raises `Refusal` when that is too many. leave: that one is over. tasks: who owns
+    what goes on here.
+    """
+
+    node: Site
+    tasks: Tasks
+    fence: Callable[[str], int]
+    lose: Callable[[str], None]
+    admit: Callable[[str], None]
+    leave: Callable[[str], None]
+    draining: Callable[[], bool]
+    limits: RunLimits
+
+
+class Chat:
+    """Implements `producer.Journal`. log: the channel's."""
+
+    def __init__(
+        self, channel: str, rule: RunRule, parameters: Mapping[str, str], outside: ChatOutside, journal: RunLog
+    ) -> None:
+        self.channel = channel
+        self.rule = rule
+        self.producers: dict[str, Producer] = {}
+        self.quiet_since = outside.node.clock.monotonic()
+        self._parameters = parameters
+        self._outside = outside
+        self._log = journal
+        self._filed: dict[str, RunRecord] = {}
+        self._lock = asyncio.Lock()
+        self._ending: set[Producer] = set()
+        self._vacant = asyncio.Event()
+        self._opening: asyncio.Future[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.producers) or self._lock.locked()
+
+    async def ready(self) -> None:
+        """Until it has read what there is, and has taken over what was running."""
+        if self._opening is None:
+            work = self._open()
+            self._opening = self._outside.tasks.start(work, "runs: open a channel", may_fail=False)
+        try:
+            await asyncio.shield(self._opening)
+        except FreshetError:
+            self._opening = None
+            raise
+
+    async def _open(self) -> None:
+        self.state = await self._log.read()
+        self._filed = {record.id: record for record in await self._log.filed()}
+        for record in list(self.state.runs.values()):
+            if record.state in ENDED:
+                await self._file(record)
+            elif record.state == "running":
+                await self._take_over(record)
+        await self._begin_queued()
+
+    # ------------------------------------------------------------------------------------------------------- commands
+
+    async def carry_out(self, command: RunCommand) -> RunReply:
+        """Raises `Refusal`, `NotOwner`, `StaleOwner`."""
+        self.quiet_since = self._outside.node.clock.monotonic()
+        match command.what:
+            case "start":
+                return RunReply(run=(await self._start(command)).status())
+            case "stop":
+                return RunReply(run=await self._stop(command.run, command.reason))
+            case "answer":
+                return RunReply(run=(await self._answer(command)).status())
+            case "steer":
+                return RunReply(run=(await self._steer(command)).status())
+            case _:
+                record = self._find(command.run)
+                return RunReply(run=record.status() if record is not None else None)
+
+    def _find(self, id: str) -> RunRecord | None:
+        return self.state.runs.get(id) or self._filed.get(id)
+
+    async def _start(self, it: RunCommand) -> RunRecord:
+        if (known := self._find(it.run)) is not None:
+            return known
+        async with self._lock:
+            if (known := self._find(it.run)) is not None:
+                return known
+            queued = sum(record.state == "queued" for record in self.state.runs.values())
+            begins = not queued and len(self.producers) < self.rule.parallel
+            if queued >= QUEUE:
+                raise Refusal.limit_exceeded(f"{QUEUE} runs wait in this channel already")
+            self._outside.admit(it.user)
+            try:
+                state: State = "running" if begins else "queued"
+                parent = self._last() if not it.parent else it.parent.removeprefix(ROOT)
+                event = RunEvent(it.run, 0, [_first(it.run)], state, it.input, it.user, parent, at=self._wall())
+                await self._append(event)
+            except BaseException:
+                self._outside.leave(it.user)
+                raise
+            record = self.state.runs[it.run]
+            if begins:
+                self._begin(record, self.rule.function)
+            return record
+
+    def _last(self) -> str:
+        """The run whose message is the last."""
+        return next(reversed({**self._filed, **self.state.runs}), "")
+
+    async def _stop(self, id: str, reason: str) -> Any:
+        ids = [record.id for record in self.state.runs.values() if record.state not in ENDED and id in ("", record.id)]
+        for each in ids:
+            producer = self.producers.get(each)
+            if producer is not None:
+                await producer.stop(reason)
+            elif self.state.runs[each].state not in ENDED:
+                await self.put(each, [{"type": "abort", "reason": reason}], "stopped", reason)
+        record = self._find(ids[-1] if ids else id)
+        return record.status() if record is not None else None
+
+    async def _answer(self, it: RunCommand) -> RunRecord:
+        found = [
+            (record, part)
+            for record in [*self.state.runs.values()]
+            for part in record.parts
+            if part.get("approval", {}).get("id") == it.approval
+        ]
+        if not found:
+            raise Refusal.not_available(f"nothing waits for the answer {it.approval!r}")
+        record, tool = found[0]
+        if record.state in ENDED or tool["state"] != "approval-requested":
+            return record
+        more = {"reason": it.reason} if it.reason else {}
+        answer: Part = {"type": "tool-approval-response", "approvalId": it.approval, "approved": it.approved, **more}
+        denied: list[Part] = (
+            [{"type": "tool-output-denied", "toolCallId": tool["toolCallId"]}] if not it.approved else []
+        )
+        waits = any(
+            part.get("state") == "approval-requested" and part is not tool for part in record.parts
+        )  # for another answer
+        goes_on = record.state == "waiting" and not waits
+        await self.put(record.id, [answer, *denied], "running" if goes_on else None)
+        if goes_on:
+            approval = Approval(it.approval, tool["toolCallId"], it.approved, it.reason, it.user)
+            self._begin(record, self.rule.approval or self.rule.resume or self.rule.function, approval)
+        return record
+
+    async def _steer(self, it: RunCommand) -> RunRecord:
+        running = [id for id in self.producers if it.run in ("", id)]
+        if not running:
+            raise Refusal.not_available("nothing runs here that could be steered")
+        data = msgspec.json.decode(it.input)
+        if not self.producers[running[-1]].steer(data):
+            raise Refusal.limit_exceeded("too many messages wait for this run")
+        text = data.get("text", "") if isinstance(data, dict) else data
+        parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
+        part: Part = {"type": "steering-message", "id": secrets.token_hex(8), "parts": parts}
+        await self.put(running[-1], [part], None)
+        return self.state.runs[running[-1]]
+
+    # ----------------------------------------------------------------------------------------------------- beginnings
+
+    def _begin(self, record: RunRecord, hook: Hook | None, approval: Approval | None = None) -> None:
+        assert hook is not None  # by its rule
+        outside = self._outside
+        producer = Producer(record, self.channel, self, outside.limits, outside.node.clock, outside.draining)
+        self.producers[record.id] = producer
+        run = Run(producer, self.channel, record.id, record.user)
+        run.approval = approval
+        run.kept = msgspec.json.decode(record.kept) if record.kept is not None else None
+        about = {"channel": self.channel, **self._parameters}
+        producer.start(partial(hook, run, bytes(record.input), **about))
+
+    async def _take_over(self, record: RunRecord) -> None:
+        """It was running, on a node that is gone: it goes on, or has failed."""
+        closing = record.aggregate().closing(GONE)
+        if self.rule.resume is not None and record.resumes < self.rule.resumes:
+            record.resumes += 1
+            await self.put(record.id, closing, "running", "resumed")
+            self._begin(record, self.rule.resume)
+            record.kept = None
+            await self._keep()
+        else:
+            await self.put(record.id, [*closing, {"type": "error", "errorText": GONE}], "failed", GONE)
+
+    async def _begin_queued(self) -> None:
+        for record in list(self.state.runs.values()):
+            if len(self.producers) >= self.rule.parallel:
+                return
+            if record.state == "queued":
+                await self.put(record.id, [], "running")
+                self._begin(record, self.rule.function)
+
+    # -------------------------------------------------------------------------------------------------------- journal
+
+    def _wall(self) -> float:
+        return self._outside.node.clock.wall()
+
+    async def put(
+        self, id: str, parts: list[Part], state: State | None, reason: str = "", *, resumable: bool = False
+    ) -> None:
+        """See `Journal`."""
+        async with self._lock:
+            record = self.state.runs[id]
+            at = self._wall() if state in ENDED else None
+            await self._append(RunEvent(id, record.seq + 1, parts, state, at=at, reason=reason, resumable=resumable))
+            if record.state in ENDED:
+                self._outside.leave(record.user)
+                await self._file(record)
+            elif self._log.is_due:
+                await self._keep()
+
+    async def _append(self, event: RunEvent) -> None:
+        try:
+            await self._log.append(self.state, event, partial(self._outside.fence, self.channel))
+        except (StaleOwner, NotOwner):
+            self._outside.lose(self.channel)
+            raise
+
+    async def _file(self, record: RunRecord) -> None:
+        """It is over: it goes among the messages; if that cannot be now, it stays where it is until it can."""
+        try:
+            await self._log.file(record)
+        except EngineUnavailable as why:
+            log.warning("runs: %r of %r is kept among those that run for now: %s", record.id, self.channel, why)
+            return
+        self._filed[record.id] = record
+        while len(self._filed) > self.rule.messages.size:
+            del self._filed[next(iter(self._filed))]
+        del self.state.runs[record.id]
+        await self._keep()
+
+    async def _keep(self) -> None:
+        try:
+            await self._log.keep(self.state)
+        except EngineUnavailable as why:
+            log.warning("runs: no snapshot of %r was written, the next one will be: %s", self.channel, why)
+
+    async def hand_over(self, id: str, kept: msgspec.Raw) -> None:
+        """See `Journal`: what it keeps is in the snapshot that the next owner begins with."""
+        async with self._lock:
+            self.state.runs[id].kept = kept
+            await self._log.keep(self.state)
+
+    async def history(self, id: str) -> list[Part]:
+        """See `Journal`: down the branch."""
+        records = {**self._filed, **{key: it for key, it in self.state.runs.items() if it.state in ENDED}}
+        parent = self.state.runs[id].parent
+        branch: list[RunRecord] = []
+        while (record := records.get(parent)) is not None and record not in branch:
+            branch.append(record)
+            parent = record.parent
+        return [message for record in reversed(branch) for message in record.messages()]
+
+    def ended(self, id: str) -> None:
+        """See `Journal`."""
+        producer = self.producers.pop(id, None)
+        if producer is None:
+            return
+        self._ending.add(producer)
+        self._outside.tasks.start(self._close(producer), "runs: the end of a run")
+
+    async def _close(self, producer: Producer) -> None:
+        self.quiet_since = self._outside.node.clock.monotonic()
+        try:
+            await producer.close(self._outside.node.config.timing.close_timeout)
+            if not self._outside.draining():
+                await self._begin_queued()
+        except (NotOwner, StaleOwner):
+            pass  # it is another's
+        finally:
+            self._ending.discard(producer)
+            if not self.producers and not self._ending:
+                self._vacant.set()
+
+    # ------------------------------------------------------------------------------------------------------ the channel
+
+    def abandon(self) -> None:
+        """Another node has the channel."""
+        for producer in list(self.producers.values()):
+            producer.abandon("the channel is another node's")
+
+    async def close(self) -> None:
+        """Nothing runs: leave memory, and the logs as small as they can be. Raises EngineUnavailable."""
+        async with self._lock:
+            await self._log.trim(self.state)
+
+    async def drain(self, grace: float) -> None:
+        """The node ends: wait for runs and checkpoints; what still runs then goes to another node, or has failed."""
+        await self._vacate(grace)
+        for producer in list(self.producers.values()):
+            if self.rule.resume is not None:
+                with suppress(NotOwner, StaleOwner):
+                    await producer.flush()
+                producer.abandon("this node ends")
+            else:
+                await producer.end("failed", "the server stops", "error")
+        await self._vacate(self._outside.node.config.timing.close_timeout)
+
+    async def _vacate(self, timeout: float) -> None:  # noqa: ASYNC109 - of all
+        self._vacant.clear()
+        if self.producers or self._ending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._vacant.wait(), timeout)
+
+
+def _first(id: str) -> Part:
+    return {"type": "start", "messageId": id}

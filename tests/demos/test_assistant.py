@@ -1,0 +1,114 @@
+"""The assistant: an answer that goes on whoever watches, and what visitors may do with it."""
+
+import re
+
+import pytest
+
+from freshet.demos.model import RUNS
+from tests.demos.pages import Page
+from tests.tools.patience import wait_until
+
+LAST = "Closing a tab stops nothing."
+
+
+def begin(page: Page, question: str) -> Page:
+    """Open a new talk, and ask."""
+    page.browser.get("about:blank")
+    page.open("/assistant/")
+    ask(page, question)
+    return page
+
+
+def ask(page: Page, question: str) -> None:
+    asked = len(page.texts(".bubble"))
+    page.element("text").send_keys(question)
+    wait_until(lambda: page.element("send").is_displayed(), 5, "that the last answer is over")
+    page.element("send").click()
+    wait_until(lambda: page.texts(".bubble")[asked:] == [question], 5, "the question")
+
+
+def answer(page: Page) -> str:
+    return (page.texts(".answer") or [""])[-1]
+
+
+def plain(text: str) -> str:
+    """What of Markdown one reads, without what is only form."""
+    return re.sub(r"[\s`*#>|-]|```python", "", re.sub(r"^\d+\.", "", text, flags=re.MULTILINE))
+
+
+def wait_for_end(page: Page) -> None:
+    wait_until(lambda: page.run("return document.getElementById('stop').hidden"), 30, "the end of the answer")
+
+
+@pytest.mark.timeout(90)
+def test_an_answer_goes_on_while_its_page_is_loaded_again_and_is_whole_in_the_end(page: Page) -> None:
+    begin(page, "Explain runs")
+    wait_until(lambda: "in the middle" in answer(page), 10, "a part of the answer")
+    page.browser.refresh()
+    wait_until(lambda: "Nothing is lost" in answer(page), 10, "what was written before")
+    assert not page.run("return document.getElementById('stop').hidden")
+    wait_for_end(page)
+    shown = plain(answer(page)).replace("pythonCopy", "python")
+    assert shown == plain(RUNS).replace("```", "")
+    assert len(page.texts(".bubble")) == 1
+
+
+@pytest.mark.timeout(90)
+def test_a_second_window_sees_the_same_and_its_stop_is_everybodys(page: Page, other: Page) -> None:
+    begin(page, "Explain runs")
+    wait_until(lambda: "reload" in answer(page), 10, "a part of the answer")
+    other.browser.get(page.browser.current_url)
+    wait_until(lambda: "reload" in answer(other), 10, "the same in the second window")
+    other.element("stop").click()
+    for each in (page, other):
+        wait_until(lambda each=each: each.texts(".fate") == ["Stopped. What was written is kept."], 5, "the stop")
+    assert answer(page) == answer(other)
+    assert LAST not in answer(page)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("button", "outcome"), [("Approve", "table 7"), ("Decline", "I booked nothing")])
+def test_a_tool_waits_for_a_decision_and_goes_by_it(page: Page, other: Page, button: str, outcome: str) -> None:
+    begin(page, "Book a table")
+    waits = "Waits for you, as long as it takes."
+    wait_until(lambda: page.texts(".outcome") == [waits], 10, "the question")
+    other.browser.get(page.browser.current_url)
+    wait_until(lambda: other.texts(".outcome") == [waits], 10, "the question, in the second window")
+    other.browser.find_element("xpath", f"//button[text()='{button}']").click()
+    wait_until(lambda: outcome in answer(page), 10, "the rest of the answer")
+    assert not page.run("return [...document.querySelectorAll('.decide')].some((one) => !one.hidden)")
+
+
+@pytest.mark.timeout(60)
+def test_a_question_that_is_edited_begins_a_branch_beside_the_old_one(page: Page) -> None:
+    begin(page, "Who are you?")
+    wait_for_end(page)
+    ask(page, "And what else?")
+    wait_for_end(page)
+    page.run("[...document.querySelectorAll('.under button')].find((one) => one.textContent === 'Edit').click()")
+    page.browser.find_element("css selector", ".editing textarea").send_keys(" Say it again")
+    page.browser.find_element("css selector", ".editing .primary").click()
+    wait_until(lambda: page.texts(".bubble") == ["Who are you? Say it again"], 5, "the new branch alone")
+    assert page.texts(".branches span") == ["2 of 2"]
+    wait_for_end(page)
+    page.browser.find_element("css selector", "[aria-label='Earlier version']").click()
+    assert page.texts(".bubble") == ["Who are you?", "And what else?"]
+
+
+@pytest.mark.timeout(90)
+def test_nothing_that_was_read_moves_while_the_answer_grows(page: Page) -> None:
+    """Where the first lines of an answer stand in the talk, at each time that it is looked at."""
+    page.use_width(360)
+    begin(page, "Explain runs")
+    wait_until(lambda: page.texts(".markdown p"), 10, "the first paragraph")
+    page.run(
+        "window.seen = new Set(); new MutationObserver(() => "
+        "seen.add(document.querySelector('.markdown h3').offsetTop)).observe("
+        "document.getElementById('log'), { childList: true, subtree: true, characterData: true })"
+    )
+    overflow = "const log = document.getElementById('log'); return log.scrollHeight - log.clientHeight"
+    wait_until(lambda: page.run(overflow) > 300, 20, "more than fits")
+    page.run("document.getElementById('log').scrollTop = 0")
+    wait_for_end(page)
+    assert page.run("return seen.size") == 1
+    assert page.run("return document.getElementById('log').scrollTop") < 200  # who reads above is left there
