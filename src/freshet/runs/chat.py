@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from freshet.runs.run import Approval, Run
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.runs")
+
+T = TypeVar("T")
 
 GONE = "the node that had it is gone"
 QUEUE = 16  # runs that wait in a channel
@@ -96,7 +98,7 @@ class Chat:
         self.quiet_since = self._outside.node.clock.monotonic()
         match command.what:
             case "start":
-                return RunReply(run=(await self._start(command)).status())
+                return RunReply(run=(await self._whole(self._start(command))).status())
             case "stop":
                 return RunReply(run=await self._stop(command.run, command.reason))
             case "answer":
@@ -180,14 +182,14 @@ class Chat:
         running = [id for id in self.producers if it.run in ("", id)]
         if not running:
             raise Refusal.not_available("nothing runs here that could be steered")
+        producer, record = self.producers[running[-1]], self.state.runs[running[-1]]
         data = msgspec.json.decode(it.input)
-        if not self.producers[running[-1]].steer(data):
-            raise Refusal.limit_exceeded("too many messages wait for this run")
         text = data.get("text", "") if isinstance(data, dict) else data
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
-        part: Part = {"type": "steering-message", "id": secrets.token_hex(8), "parts": parts}
-        await self.put(running[-1], [part], None)
-        return self.state.runs[running[-1]]
+        if not producer.steer(data):
+            raise Refusal.limit_exceeded("too many messages wait for this run")
+        await self.put(record.id, [{"type": "steering-message", "id": secrets.token_hex(8), "parts": parts}], None)
+        return record
 
     # ----------------------------------------------------------------------------------------------------- beginnings
 
@@ -230,9 +232,20 @@ class Chat:
     async def put(
         self, id: str, parts: list[Part], state: State | None, reason: str = "", *, resumable: bool = False
     ) -> None:
-        """See `Journal`."""
+        """See `Journal`. Whoever waits for it may be cancelled: it is done all the same."""
+        await self._whole(self._put(id, parts, state, reason, resumable))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """What is appended is noted with it: cut in two, the next event would be taken for the one that is there."""
+        task = self._outside.tasks.start(work, "runs: append", may_fail=False)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _put(self, id: str, parts: list[Part], state: State | None, reason: str, resumable: bool) -> None:
         async with self._lock:
-            record = self.state.runs[id]
+            record = self.state.runs.get(id)
+            if record is None or record.state in ENDED:
+                return  # it ended while this waited: nothing comes behind its end
             at = self._wall() if state in ENDED else None
             await self._append(RunEvent(id, record.seq + 1, parts, state, at=at, reason=reason, resumable=resumable))
             if record.state in ENDED:
