@@ -130,7 +130,7 @@ pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(PYTHON) -m venv $(VENV)/pin
 	$(VENV)/pin/bin/python -m pip --disable-pip-version-check --quiet install uv==0.13.9
 	$(PIN) $(ARGS) --output-file requirements/run.txt
-	$(PIN) $(ARGS) --extra gateway --extra jwks --extra nats --extra postgres --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
+	$(PIN) $(ARGS) --extra gateway --extra jwks --extra nats --extra otel --extra postgres --extra redis --extra webhooks --constraint requirements/run.txt --output-file requirements/image.txt
 	$(PIN) $(ARGS) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	echo 'hatchling editables' | tr ' ' '\n' | $(COMPILE) $(ARGS) --constraint requirements/dev.txt --output-file requirements/build.txt -
 	echo pip-audit | $(COMPILE) $(ARGS) --output-file requirements/audit.txt -
