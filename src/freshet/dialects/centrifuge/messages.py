@@ -214,8 +214,10 @@ def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Su
     return Subscribe(it.channel, id, it.token, bytes(it.data), since, or_refuse=True, filter=tf, entries=nothing)
 
 
-def publish_entry(id: int, it: MapPublishMessage) -> Publish:
-    data = bytes(it.data)
+def publish_entry(id: int, it: MapPublishMessage) -> Publish | Declined:
+    data = bytes(it.data) or b"null"
+    if not it.data and not it.removed:
+        return Declined(Refusal.bad_request("data: expected the value of an entry, or `removed`"), id)
     return Publish(it.channel, data, id, change=EntryChange("remove" if it.removed else "set", it.key, data))
 
 
