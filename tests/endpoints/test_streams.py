@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 from centrifuge.protocol.client_pb2 import Command, EmulationRequest
-from freshet.wiring import engines
 
 from freshet import Freshet
 from freshet.config import Config, parse
@@ -20,6 +19,7 @@ from freshet.errors import EngineUnavailable
 from freshet.model.frame import Frame
 from freshet.runtime.clock import Clock
 from freshet.session.session import Session
+from freshet.wiring import engines
 from tests.dialects.centrifuge import official
 from tests.tools.patience import eventually
 from tests.transports.calls import Call, called, request

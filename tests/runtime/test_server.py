@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextvars import copy_context
 
 import pytest
-from freshet.wiring.engines import engine_of
 
 from freshet import Freshet
 from freshet.config import Config
@@ -13,6 +12,7 @@ from freshet.engines.local.engine import LocalEngine
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.redis.engine import RedisEngine
 from freshet.runtime.server import SERVER, RunningServer
+from freshet.wiring.engines import engine_of
 from tests.tools.sessions import connected
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import asyncpg
 import pytest
-from freshet.wiring.stores import store_of
 from hypothesis import settings
 
 from freshet.errors import ConfigError, StaleOwner, StoreUnavailable
 from freshet.stores.base import REPLY_TIME, Change
 from freshet.stores.postgres import PostgresStore
 from freshet.testing import ManualClock
+from freshet.wiring.stores import store_of
 from tests.contracts.store import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.store import StoreMachine
 from tests.tools.patience import eventually

@@ -5,12 +5,12 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from freshet.wiring.stores import store_of
 from hypothesis import settings
 
 from freshet.errors import ConfigError, StaleOwner, StoreUnavailable
 from freshet.stores.base import Change, Due, Store
 from freshet.stores.redis import RedisStore
+from freshet.wiring.stores import store_of
 from tests.contracts.store import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.store import StoreMachine
 from tests.tools.redis import Redis, cluster, redis
