@@ -29,7 +29,8 @@ def freshet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def texts(browser: webdriver.Chrome) -> list[str]:
-    return [": ".join(item.text.split("\n")) for item in browser.find_elements(By.CSS_SELECTOR, "#messages li")]
+    script = "return [...document.querySelectorAll('#messages li')].map((item) => item.innerText.replace('\\n', ': '))"
+    return [str(text) for text in browser.execute_script(script)]
 
 
 def test_what_init_writes_is_a_chat_that_runs(

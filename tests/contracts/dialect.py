@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.dialects.durable import StreamAnswered, StreamPage
 from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect
@@ -82,6 +83,10 @@ EVENTS: list[Event] = [
     Heartbeat(),
     Posted(b"as it is"),
     Posted(b"\x00\xff", binary=True),
+]
+EVENTS_OF_ENDPOINTS: list[Event] = [  # for dialects of their own
+    StreamAnswered(None),
+    StreamPage("application/json", True, True, [b"1"], 0, 1, "1", 0, "a", up_to_date=True, closed=False),
 ]
 
 
@@ -159,7 +164,7 @@ def holds(dialect: Dialect, frame: Frame) -> None:
 
 
 def test_every_event_of_the_model_is_among_those_tried() -> None:
-    assert {type(event) for event in EVENTS} == kinds(Event)
+    assert {type(event) for event in (*EVENTS, *EVENTS_OF_ENDPOINTS)} == kinds(Event)
 
 
 def test_hostile_lines_give_commands_or_a_disconnect(dialect: Dialect) -> None:

@@ -71,7 +71,7 @@ def test_no_other_file_is_shown(gallery: Server) -> None:
     for name in ("gallery", "visitors", "..%2Fapp", "nothing"):
         answer = httpx.get(gallery.http(f"/source/{name}.py"))
         assert answer.status_code == 404
-        assert answer.text == "There are ticker, auction, ships, chat, cursors, lab.\n" or "%2F" in name
+        assert answer.text == "There are ticker, auction, ships, chat, assistant, cursors, lab.\n" or "%2F" in name
 
 
 def test_a_page_may_load_nothing_from_elsewhere(gallery: Server) -> None:

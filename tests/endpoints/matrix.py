@@ -243,7 +243,6 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     config = Config(origins=list(sign.origins), limits=limits, rooms=Rooms(store="memory://"))
     clock = ManualClock(NOW)
     live = Freshet(secret=SECRET, api_key=KEY, environment={"FRESHET_METRICS_KEY": KEY}, config=config, clock=clock)
-    live.channel("log:{name}", history=History(size=10, ttl=60), publish="client")
     live.room("room:{name}")(Open)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client", manage="client")
 

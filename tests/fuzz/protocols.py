@@ -89,7 +89,7 @@ def commands(made: Iterable[Command]) -> Hashable:
     for command in made:
         assert isinstance(command, Command)
         kinds.append(type(command).__name__)
-        if isinstance(command, Publish):
+        if isinstance(command, Publish) and command.change is None:
             read_by_others(Publication(command.data, 1, command.kind))
         elif isinstance(command, Subscribe) and command.filter is not None:
             try:

@@ -200,7 +200,8 @@ class Dispatcher:
         add(self.node.counts.refused, policy)
 
     def _refused(self, session: Session, command: Command, why: Refusal, *, by_hook: bool = False) -> Refused | None:
-        self.refused(session, type(command).__name__, why, by_hook=by_hook)
+        what = "a command" if type(command) is Declined else type(command).__name__
+        self.refused(session, what, why, by_hook=by_hook)
         id = getattr(command, "id", 0)
         return Refused(id, why.code, why.message, why.temporary) if id else None
 
@@ -213,7 +214,7 @@ class Dispatcher:
         if why.code == _INTERNAL:
             return  # which has its line already
         option = _OPTIONS.get(why.code)
-        hint = f": see {option}" if option is not None and not by_hook else ""
+        hint = f": see {option}" if option is not None and not by_hook and "see " not in why.message else ""
         write = self._bounded_log.info if by_hook else self._bounded_log.warning
         kind = f"{what} {why.code} {by_hook}"
         write(kind, "%s of %r was refused: %s%s", what, session, printable(str(why)), hint)

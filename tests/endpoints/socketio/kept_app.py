@@ -8,13 +8,15 @@ from typing import Any
 from freshet import Freshet, History, Refusal, Session, SocketSession, Welcome
 from freshet.config import parse
 
+PING = float(os.environ.get("TEST_PING", "1"))  # seconds
+
 live = Freshet(
     config=parse(
         {
             "engine": os.environ.get("TEST_ENGINE", "memory://"),
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
-            "timing": {"ping_interval": 1, "pong_timeout": 0.8},
+            "timing": {"ping_interval": PING, "pong_timeout": 0.8 * PING},
             "origins": ["*", "https://page.example"],
             "limits": {
                 "connects_per_second": float(os.environ.get("TEST_CONNECTS", "0")),

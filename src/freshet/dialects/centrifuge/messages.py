@@ -215,8 +215,8 @@ def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Su
 
 
 def publish_entry(id: int, it: MapPublishMessage) -> Publish | Declined:
-    data = bytes(it.data) or b"null"
-    if not it.data and not it.removed:
+    data = bytes(it.data)
+    if not data and not it.removed:
         return Declined(Refusal.bad_request("data: expected the value of an entry, or `removed`"), id)
     return Publish(it.channel, data, id, change=EntryChange("remove" if it.removed else "set", it.key, data))
 

@@ -25,7 +25,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
 from freshet.rules.hooks import Hook, Welcome
 
-bounded_log = BoundedLog(logging.getLogger("freshet.gateway"))
+log = logging.getLogger("freshet.gateway")
 
 TOKEN_REFUSED = frozenset({Disconnect.invalid_token().code, Refusal.token_expired().code, Refusal.unauthorized().code})
 MESSAGES = {
@@ -53,6 +53,7 @@ class Admittance:
         self._node = dispatcher.node
         self._gateway = gateway
         self._survivors = survivors
+        self._log = BoundedLog(log)
 
     async def admit(self, session: GatewaySession, scope: Scope, request: Handshake) -> str:
         """The subprotocol that `$connect` chose; empty: none. Raises `NotAdmitted`."""
@@ -69,9 +70,8 @@ class Admittance:
             if not answer.accepted:
                 raise NotAdmitted(answer.status if answer.status >= 400 else HTTPStatus.FORBIDDEN)
             await self._let_in(session, context, welcome)
-        except Disconnect as why:
-            raise NotAdmitted(_status_of(why)) from None
-        except Refusal as why:
+        except (Disconnect, Refusal) as why:
+            self._log.warning(f"refused {why.code}", "gateway: a client was refused: %s (%d)", why, why.code)
             raise NotAdmitted(_status_of(why)) from None
         except EngineUnavailable:
             raise NotAdmitted(HTTPStatus.SERVICE_UNAVAILABLE) from None
@@ -108,14 +108,14 @@ class Admittance:
         except Unauthorized:
             raise NotAdmitted(HTTPStatus.UNAUTHORIZED) from None
         except Forbidden as why:
-            bounded_log.warning("forbidden", "gateway: a client was refused with 403: %s", why)
+            self._log.warning("forbidden", "gateway: a client was refused with 403: %s", why)
             raise NotAdmitted(HTTPStatus.FORBIDDEN) from None
         except Disconnect:
             raise
         except Exception as error:
             if "Unauthorized" in (str(error), getattr(error, "message", "")):
                 raise NotAdmitted(HTTPStatus.UNAUTHORIZED) from None
-            bounded_log.warning("authorizer", "gateway: the authorizer %s failed: %s", authorizer.name, error)
+            self._log.warning("authorizer", "gateway: the authorizer %s failed: %s", authorizer.name, error)
             raise NotAdmitted(HTTPStatus.INTERNAL_SERVER_ERROR) from None
         session.record.facts = msgspec.structs.replace(facts, authorizer=authorized)
         return user
@@ -138,7 +138,7 @@ class Admittance:
         except (Refusal, Disconnect):
             raise
         except Exception as error:
-            bounded_log.warning("$connect", "gateway: %s failed, its client is refused: %s", integration.name, error)
+            self._log.warning("$connect", "gateway: %s failed, its client is refused: %s", integration.name, error)
             raise NotAdmitted(HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     async def _let_in(self, session: GatewaySession, context: Context, welcome: Welcome) -> None:
