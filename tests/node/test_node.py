@@ -21,6 +21,7 @@ from freshet.rules.hooks import Hook
 from freshet.rules.rules import ChannelRule
 from freshet.session.session import Session
 from freshet.testing import ManualClock
+from tests.tools.clients import soon
 from tests.tools.patience import eventually
 from tests.tools.sessions import came, code, opened, running, taken
 
@@ -214,6 +215,13 @@ async def test_a_hook_that_does_not_end_does_not_keep_the_node(
         await came(dispatcher, "alice", "log:a")
     assert len(dispatcher.node.tasks) == 0
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_nothing_of_the_node_itself_uses_up_the_time_that_hooks_and_clients_have(engine: SharedEngine) -> None:
+    patient = Config(tokens=Tokens(anonymous=True), timing=Timing(close_timeout=30))
+    async with running(*RULES, config=patient, engine=engine) as dispatcher:
+        await came(dispatcher, "alice", "log:a")
+        await soon(dispatcher.node.stop())
 
 
 async def test_a_node_that_has_stopped_may_start_again(dispatcher: Dispatcher, node: Node) -> None:

@@ -83,7 +83,7 @@ class Node:
         self.doors: dict[Owner, Door] = {}
         self.summarizers: dict[Owner, Summarizer] = {}
         self.tracing: Tracing | None = None
-        self.pulse = Pulse(engine, self.counts, self.tasks, clock.monotonic)
+        self.pulse = Pulse(engine, self.counts, clock.monotonic)
         self.parts: list[Part] = [self.pulse]
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts, doors=self.doors

@@ -15,22 +15,19 @@ QUESTION = "\0pulse"  # a channel in which nobody is: no client can name it
 class Pulse:
     """Implements `Part`. away_since: when the engine did not answer first, by the clock; 0: it answers."""
 
-    def __init__(self, engine: Engine, counts: Counts, tasks: Tasks, monotonic: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, counts: Counts, monotonic: Callable[[], float]) -> None:
         self._engine = engine
         self._counts = counts
-        self._tasks = tasks
+        self._tasks = Tasks()  # its own: those of the node get time to end
         self._now = monotonic
-        self._task: asyncio.Task[None] | None = None
         self.away_since = 0.0
 
     async def start(self) -> None:
         if self._engine.shared:
-            self._task = self._tasks.start(self._beat(), "node: pulse of the engine")
+            self._tasks.start(self._beat(), "node: pulse of the engine")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        await self._tasks.stop()
 
     @property
     def away(self) -> float:
