@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from freshet.config import Config
+from freshet.endpoints.gateway.events import Facts
+from freshet.endpoints.gateway.survivors import Survivors
+from freshet.engines.base import Lease
+from freshet.engines.memory import MemoryEngine
+from freshet.node.node import Node
 from tests.tools.patience import seconds, wait_until
 from tests.tools.redis import redis
 from tests.tools.serving import Server
@@ -142,3 +148,31 @@ def test_a_node_that_stops_tells_for_all_its_clients_itself(place: Place) -> Non
         assert set(place.gone(4).values()) == {1}
     finally:
         end(started)
+
+
+class LeasedEngine(MemoryEngine):
+    """One that nodes share, and that notes who asks for which lease."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        self.asked.append(name)
+        return await super().take_lease(name, owner, ttl)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_only_a_node_with_a_websocket_api_takes_part(enabled: bool) -> None:
+    engine = LeasedEngine()
+    node = Node(Config(), engine)
+
+    async def tell(facts: Facts) -> None:
+        raise AssertionError("nobody died")
+
+    Survivors(node, 1.5, lambda: enabled, list, tell, lambda: None)
+    await node.start()
+    await node.stop()
+    assert engine.asked == [f"gateway:{node.id}"] * enabled

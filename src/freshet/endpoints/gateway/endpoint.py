@@ -51,7 +51,8 @@ class GatewayEndpoint:
         self._gateway = gateway
         self._connections = gateway.connections
         self._after = AfterConnection(self.ended)
-        self._survivors = Survivors(node, gateway.options.lease, self._facts, self._told_by_others, self._lost)
+        lease, enabled = gateway.options.lease, lambda: gateway.enabled
+        self._survivors = Survivors(node, lease, enabled, self._facts, self._told_by_others, self._lost)
         self._admittance = Admittance(dispatcher, gateway, self._survivors)
         dispatcher.register(ClientMessage, self._message)
 

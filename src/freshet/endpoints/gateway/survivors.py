@@ -16,6 +16,7 @@ from freshet.endpoints.gateway.events import Facts
 from freshet.engines.base import Lease
 from freshet.errors import EngineUnavailable
 from freshet.node.owners import Site
+from freshet.observe.logs import BoundedLog
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.gateway")
@@ -39,8 +40,9 @@ class EndedMessage(msgspec.Struct, frozen=True):
 
 
 class Survivors:
-    """ttl: of the leases, seconds. here: the connections of this node.
+    """Implements `Part`. ttl: of the leases, seconds. here: the connections of this node.
 
+    enabled: whether there is a WebSocket API, asked at the start; a node without one watches nobody.
     tell: runs `$disconnect` for one of another node. lost: another node has told for all of this node's.
     """
 
@@ -48,17 +50,21 @@ class Survivors:
         self,
         node: Site,
         ttl: float,
+        enabled: Callable[[], bool],
         here: Callable[[], Iterable[Facts]],
         tell: Callable[[Facts], Awaitable[None]],
         lost: Callable[[], None],
     ) -> None:
         self._node = node
         self._ttl = ttl
+        self._enabled = enabled
         self._here = here
         self._tell = tell
         self._lost = lost
         self._of: dict[str, dict[str, Facts]] = {}  # by node
         self._lease: Lease | None = None
+        self._takes_part = False
+        self._log = BoundedLog(log)
         self._tasks = Tasks()
         node.bus.handlers |= {OPENED: self._opened, ENDED: self._ended, TABLE: self._table}
         node.parts.append(self)
@@ -66,7 +72,8 @@ class Survivors:
     # ------------------------------------------------------------------------------------------------------ node's part
 
     async def start(self) -> None:
-        if not self._node.engine.shared:
+        self._takes_part = self._node.engine.shared and self._enabled()
+        if not self._takes_part:
             return
         await self._hold()
         for reply in await self._node.bus.request_all(TABLE, b"", TIMEOUT):
@@ -75,7 +82,7 @@ class Survivors:
 
     async def stop(self) -> None:
         await self._tasks.stop()
-        if not self._node.engine.shared:
+        if not self._takes_part:
             return
         with suppress(EngineUnavailable):
             await self._send(ENDED, EndedMessage(self._node.id, [], all=True))
@@ -87,26 +94,26 @@ class Survivors:
 
     async def opened(self, facts: Facts) -> None:
         """A client is about to be in."""
-        if self._node.engine.shared:
+        if self._takes_part:
             await self._send(OPENED, OpenedMessage(self._node.id, [facts]))
 
     async def ended(self, id: str) -> None:
         """Its `$disconnect` is done."""
-        if self._node.engine.shared:
+        if self._takes_part:
             await self._send(ENDED, EndedMessage(self._node.id, [id]))
 
     async def _send(self, kind: str, message: msgspec.Struct) -> None:
         try:
             await self._node.bus.broadcast(kind, msgspec.msgpack.encode(message))
         except EngineUnavailable as why:
-            log.warning("gateway: the other nodes were not told of a connection: %s", why)
+            self._log.warning("tell", "gateway: the other nodes were not told of a connection: %s", why)
 
     async def _opened(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         self._note(msgspec.msgpack.decode(body, type=OpenedMessage))
         return b""
 
     def _note(self, message: OpenedMessage) -> None:
-        if message.node != self._node.id:
+        if self._takes_part and message.node != self._node.id:
             self._of.setdefault(message.node, {}).update((facts.id, facts) for facts in message.connections)
 
     async def _ended(self, body: bytes, cancelled: asyncio.Event) -> bytes:
@@ -134,7 +141,9 @@ class Survivors:
                 for other in list(self._of):
                     await self._look_after(other)
             except EngineUnavailable as why:
-                log.warning("gateway: the engine is away (%s): who died meanwhile is found out later", why)
+                self._log.warning(
+                    "away", "gateway: the engine is away (%s): who died meanwhile is found out later", why
+                )
 
     async def _keep(self) -> None:
         name = _name(self._node.id)
