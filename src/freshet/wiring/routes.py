@@ -20,7 +20,7 @@ from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
-from freshet.endpoints.opening import HostGuard, Opening
+from freshet.endpoints.opening import HostGuard, Opening, answer, plain
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespaces
@@ -40,8 +40,17 @@ from freshet.runtime.server import SERVER, HttpBounds, InternalListener, Running
 Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 
 
-def _router(routes: list[BaseRoute]) -> Router:
-    return Router(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
+class _Router(Router):
+    """A WebSocket for which there is no path is refused as a request is: with 404."""
+
+    def __init__(self, routes: list[BaseRoute]) -> None:
+        super().__init__(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await answer(plain(404, "Not Found"), scope, receive, send)
+        else:
+            await super().not_found(scope, receive, send)
 
 
 class Routes:
@@ -72,8 +81,8 @@ class Routes:
         self._dev = dev
         self.gateway = gateway_of(dispatcher, environment, dev=dev)
 
-    def app(self, answer: Answer) -> ASGIApp:
-        """What answers all that comes where clients come. answer: stands before whatever comes elsewhere."""
+    def app(self, before: Answer) -> ASGIApp:
+        """What answers all that comes where clients come. before: stands before whatever comes elsewhere."""
         dispatcher, environment, dev, node = self._dispatcher, self._environment, self._dev, self._dispatcher.node
         config = node.config
         origins = Origins(config.origins, dev=dev)
@@ -102,11 +111,11 @@ class Routes:
         if internal.port:
             # Where no key is asked for, a page of a stranger must not get there by a name of its own.
             hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
-            app = HostGuard(_router([*health_routes(health), *operators]), hosts)
-            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(answer, app))
+            app = HostGuard(_Router([*health_routes(health), *operators]), hosts)
+            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(before, app))
             operators = []
         clients += root_routes(dev=dev)
-        return HostGuard(_router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+        return HostGuard(_Router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
