@@ -73,5 +73,5 @@ clearInterval(cutting);
 await Promise.all(running);
 while (!(await writers[0].write("end", "end")));
 while (!writers.every(({ map }) => map.has("end"))) await sleep(10);
-console.log(JSON.stringify({ maps: writers.map(({ map }) => Object.fromEntries(map)), log }));
-process.exit();
+const result = { maps: writers.map(({ map }) => Object.fromEntries(map)), log };
+process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit()); // not before all of it is written
