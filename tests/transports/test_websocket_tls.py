@@ -22,6 +22,8 @@ CONFIG = f"""
 anonymous = true
 [api]
 anonymous = true
+[rates]
+channel = {{ rate = 0.001, burst = 1200 }}
 [timing]
 ping_interval = {seconds(2)}
 pong_timeout = {seconds(1)}
