@@ -57,6 +57,10 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were notified, what was lost (ARGS="--rounds 3 --only nats")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: suites
+suites: tools ## the public suites of other projects, on every engine, minutes (make test runs the long ones on two)
+	TEST_SUITES=all FRESHET_TEST_SCALE=$(SCALE) $(BIN)/pytest --numprocesses $(WORKERS) tests/suites $(ARGS)
+
 .PHONY: attack
 attack: $(VENV)/dev ## honest clients while others flood, stall and churn, minutes: latency, losses, memory (ARGS="--only ping --write")
 	$(BIN)/python -m bench.attack $(ARGS)
