@@ -46,6 +46,7 @@ from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
 from freshet.rules.rules import ChannelRule
 from freshet.runs.runs import NodeRuns
+from freshet.runtime import siblings
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.server import SERVER
@@ -406,6 +407,11 @@ class Freshet(LiveCalls):
         ):
             log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
 
+    async def _begin(self) -> None:
+        if not self._node.engine.shared:
+            await siblings.be_the_only_one()
+        await self._node.start()
+
     async def _start(self) -> None:
         """Start once, however many ask at the same time."""
         starting, server = self._started(), SERVER.get()
@@ -416,7 +422,7 @@ class Freshet(LiveCalls):
                 self._rules.extend_from(self.config)  # behind those that the program made until now
                 self._node.webhooks.install(self._hooks, self._rules)
             # Not in the context of whoever comes first, whose variables all that runs later would have.
-            work, context = self._node.start(), self._context
+            work, context = self._begin(), self._context
             starting = self._starting = self._node.tasks.start(work, "node: start", context=context)
             if server is not None:
                 server.drains.append(self._node.drain)

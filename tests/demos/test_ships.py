@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from centrifuge import CentrifugeError
 from selenium import webdriver
-from selenium.webdriver.common.keys import Keys
 
 from tests.demos.clients import subscribed
 from tests.demos.pages import Page
@@ -68,7 +67,8 @@ def test_the_arrow_keys_steer_too(page: Page) -> None:
     page.open("/ships/")
     wait_until(lambda: place(page) != (0, 0), 5, "a place")
     before = place(page)
-    wait_until(lambda: page.element("stage").send_keys(Keys.ARROW_RIGHT) or place(page) != before, 10, "a move")
+    page.run("document.getElementById('stage').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))")
+    wait_until(lambda: place(page) != before, 10, "a move")
 
 
 @pytest.mark.timeout(120)

@@ -30,7 +30,6 @@ from freshet.policy.revocations import Revocations
 from freshet.policy.webhooks import WebhookHooks
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
-from freshet.runtime import siblings
 from freshet.runtime.admission import Admission
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.portal import Portal
@@ -103,8 +102,6 @@ class Node:
 
     async def start(self) -> None:
         """Raises `EngineUnavailable`."""
-        if not self.engine.shared:
-            await siblings.be_the_only_one()
         await self.engine.start(self.id, Receiver(self.hub.deliver, self.hub.suspect, self.bus.receive))
         self.wheel.start()
         if self.engine.places is not None:
