@@ -127,7 +127,7 @@ FLOORS = 14
 NODE_USERS = 8
 
 # Where Socket.IO may be named: its own folders, and the tables that register it.
-WING = re.compile(r"/socketio/|endpoints/router\.py|/app\.py|wiring/routes\.py|demos/|cli/|__init__\.py")
+WING = re.compile(r"/socketio/|endpoints/router\.py|/app\.py|demos/|cli/|__init__\.py")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
@@ -28,11 +29,14 @@ from freshet.config import (
     webhook_secrets_of,
 )
 from freshet.endpoints.gateway.gateway import Gateway
-from freshet.endpoints.in_process import Client, Lifespan
+from freshet.endpoints.in_process import Client, Lifespan, listen
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.router import routes as client_routes
+from freshet.endpoints.socketio.endpoint import socketio
 from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import ConfigError
-from freshet.model.log import Position
+from freshet.model.log import Position, Publication
 from freshet.node.node import Node
 from freshet.observe.counts import Statistics
 from freshet.policy.authentication import Authentication
@@ -129,7 +133,7 @@ class Freshet(LiveCalls):
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
         key, made = api_key or api_key_of(config, environment), partial(beside, clock=clock)
-        routes = Routes(dispatcher, server, self._namespaces, tokens, environment, api_key=key, beside=made, dev=dev)
+        routes = Routes(dispatcher, server, self._clients, environment, api_key=key, beside=made, dev=dev)
         self._router, self._gateway = routes.app(self._answer), routes.gateway
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
@@ -138,6 +142,10 @@ class Freshet(LiveCalls):
         self._configured = False
         self._lease = Lifespan(self.lifespan, lambda: self._started() is not None)
         self.sync = SyncCalls(self, node.portal)
+
+    def _clients(self, opening: Opening) -> list[BaseRoute]:
+        dispatcher = self._dispatcher
+        return client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:
@@ -320,6 +328,14 @@ class Freshet(LiveCalls):
         otherwise.
         """
         await self._run(self._node.drain())
+
+    def listen(self, channel: str) -> AsyncGenerator[Publication, None]:
+        """What is published in a channel from now on, on whatever node: `async for publication in live.listen("a"):`.
+
+        For the application itself: no right and no hook is asked. Not from any thread, but in the event loop in which
+        this runs. Raises Refusal 102 when no rule matches; Disconnect when it does not keep up, or the node ends.
+        """
+        return listen(self._dispatcher, channel)
 
     def statistics(self) -> Statistics:
         """What this node holds now."""

@@ -93,7 +93,7 @@ async def came_in(live: Freshet, opens: Opens, origin: str | None = None) -> Ans
 # --------------------------------------------------------------------------------------------------------- the only way
 
 
-def test_a_handshake_is_made_in_three_places_only_of_which_one_is_for_clients_of_the_network() -> None:
+def test_a_handshake_is_made_in_two_places_only() -> None:
     """Whatever opens a session has one, so that no URL goes past the checks."""
     made = set()
     for path in (ROOT / "src" / "freshet").rglob("*.py"):
@@ -103,7 +103,7 @@ def test_a_handshake_is_made_in_three_places_only_of_which_one_is_for_clients_of
                 getattr(node.func, "attr", ""),
             ):
                 made.add(path.relative_to(ROOT / "src" / "freshet").as_posix())
-    assert made == {"endpoints/opening.py", "endpoints/in_process.py", "commands/listening.py"}
+    assert made == {"endpoints/opening.py", "endpoints/in_process.py"}
 
 
 ELSEWHERE = (  # what is for operators, and whose openings are tested with the rest of them

@@ -3,24 +3,20 @@
 Each may be called from any thread and any event loop: it runs in the node's own.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from freshet.commands.dispatch import Dispatcher
-from freshet.commands.listening import listen
 from freshet.commands.server import ServerOperations
 from freshet.errors import Disconnect
 from freshet.model.entries import ANY, EntryChange
 from freshet.model.json_text import decode
-from freshet.model.log import ClientInfo, Position, Publication, Stream
+from freshet.model.log import ClientInfo, Position, Stream
 from freshet.rules.hooks import as_expected, as_payload, to_json
 from freshet.runtime.portal import Portal
 
 
 class Calls:
     """The part of `Freshet` that is behind `await live.publish(...)` and its like."""
-
-    _dispatcher: Dispatcher
 
     def __init__(self, server: ServerOperations, portal: Portal) -> None:
         self._server = server
@@ -110,14 +106,6 @@ class Calls:
         0: all. Raises Refusal 102, or 108 when the channel keeps none.
         """
         return await self._run(self._server.history(channel, since, limit, reverse))
-
-    def listen(self, channel: str) -> AsyncGenerator[Publication, None]:
-        """What is published in a channel from now on, on whatever node: `async for publication in live.listen("a"):`.
-
-        For the application itself: no right and no hook is asked. Not from any thread, but in the event loop in which
-        this runs. Raises Refusal 102 when no rule matches; Disconnect when it does not keep up, or the node ends.
-        """
-        return listen(self._dispatcher, channel)
 
     async def remove_history(self, channel: str) -> None:
         """Forget a channel's publications; its offsets go on. Raises Refusal 102, or 108 when it keeps none."""

@@ -2,11 +2,9 @@
 
 from freshet.config.dotenv import variables
 from freshet.config.gateway import GatewayAuthorizer, GatewayIntegration, GatewayKey, GatewayOptions, GatewayRoute
-from freshet.config.limits import KIB, MIB, Bound, Limits, Rates
+from freshet.config.limits import Bound, Limits, Rates
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.config.options import (
-    MINUTES,
-    SECONDS,
     Api,
     ChannelConfig,
     ChannelOptions,
@@ -41,6 +39,7 @@ from freshet.config.reading import (
 )
 from freshet.config.runs import Runs
 from freshet.config.shapes import Option, reference
+from freshet.config.units import KIB, MIB, MINUTES, SECONDS
 
 __all__ = [
     "KIB",

@@ -4,9 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from freshet.config.limits import KIB, MIB
-
-_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+from freshet.config.units import COUNT, KIB, MIB, SIZE, TIME
 
 
 class GatewayIntegration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,7 +20,7 @@ class GatewayIntegration(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = "process"
     environment: Annotated[dict[str, str], Meta(description="Environment variables of the function's processes.")] = {}
     concurrency: Annotated[
-        int, Meta(ge=1, le=1000, description="How many run at a time; others wait.", extra=_COUNT)
+        int, Meta(ge=1, le=1000, description="How many run at a time; others wait.", extra=COUNT)
     ] = 8
     url: Annotated[str, Meta(description="A back end that is asked by `POST`.")] = ""
     payload: Annotated[
@@ -39,7 +37,7 @@ class GatewayIntegration(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     mock: Annotated[str | None, Meta(description="Nobody is asked: the answer's body.")] = None
     status: Annotated[int, Meta(ge=200, le=599, description="The status of a mock.", extra={"unit": "status"})] = 200
     timeout: Annotated[
-        float, Meta(ge=0.05, le=86400, description="For an answer; AWS allows 29 at most.", extra=_SECONDS)
+        float, Meta(ge=0.05, le=86400, description="For an answer; AWS allows 29 at most.", extra=TIME)
     ] = 29.0
 
 
@@ -114,16 +112,14 @@ class GatewayOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "all, 29 seconds for an integration."
         ),
     ] = "none"
-    message_size: Annotated[int, Meta(ge=128, description="A message, from a client or to one.", extra=_BYTES)] = (
-        1 * MIB
-    )
+    message_size: Annotated[int, Meta(ge=128, description="A message, from a client or to one.", extra=SIZE)] = 1 * MIB
     lease: Annotated[
         float,
         Meta(
             ge=0.5,
             le=300,
             description="After which the other nodes run `$disconnect` for the clients of one that died.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 5.0
 

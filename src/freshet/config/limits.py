@@ -4,12 +4,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
+from freshet.config.units import COUNT, FREQUENCY, KIB, MIB, SIZE
 from freshet.runtime.rates import Rate
-
-KIB = 1024
-MIB = 1024 * KIB
-
-_RATE, _BYTES, _COUNT = {"unit": "a second"}, {"unit": "bytes"}, {"unit": "count"}
 
 
 class Bound(NamedTuple):
@@ -23,7 +19,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one client may cost."""
 
     message_size: Annotated[
-        int, Meta(ge=128, description="A message from a client: a command, or what it publishes.", extra=_BYTES)
+        int, Meta(ge=128, description="A message from a client: a command, or what it publishes.", extra=SIZE)
     ] = 64 * KIB
     frame_size: Annotated[
         int,
@@ -31,32 +27,32 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="What a client sends at once: all commands of a frame or a request. "
             "0: room to subscribe again to all channels of a client, with the longest names and tokens.",
-            extra=_BYTES,
+            extra=SIZE,
         ),
     ] = 0
     packet_size: Annotated[
         int,
-        Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=_BYTES),
+        Meta(ge=128, description="A packet of events with its attachments, and the body of a poll.", extra=SIZE),
     ] = 1_000_000
     bodies: Annotated[
         int,
         Meta(
             ge=1 * MIB,
             description="Bodies of more than 64 KiB that are being read, of all clients together; beyond: 503.",
-            extra=_BYTES,
+            extra=SIZE,
         ),
     ] = 64 * MIB
-    token_size: Annotated[int, Meta(ge=128, description="A token.", extra=_BYTES)] = 16 * KIB
-    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=_COUNT)] = 1024
+    token_size: Annotated[int, Meta(ge=128, description="A token.", extra=SIZE)] = 16 * KIB
+    fragments: Annotated[int, Meta(ge=1, description="The frames of one WebSocket message.", extra=COUNT)] = 1024
     outbox: Annotated[
-        int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=_BYTES)
+        int, Meta(ge=1 * KIB, description="The outbox of a client: what it has not read yet.", extra=SIZE)
     ] = 1 * MIB
     history_page: Annotated[
         int,
         Meta(
             ge=1,
             description="Publications in one page of history that a client reads; the next page has the others.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 1000
     page_size: Annotated[
@@ -64,7 +60,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=1 * KIB,
             description="The same in bytes, nearly; and a list of presence, which is refused beyond (106).",
-            extra=_BYTES,
+            extra=SIZE,
         ),
     ] = 512 * KIB
     replay: Annotated[
@@ -72,7 +68,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=1 * KIB,
             description="What a returning client gets at once of what it missed; beyond, it is not recovered.",
-            extra=_BYTES,
+            extra=SIZE,
         ),
     ] = 4 * MIB
     log_memory: Annotated[
@@ -81,16 +77,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="What all logs may hold in memory (memory and SQLite engine); beyond, those are forgotten that "
             "were quiet for longest. 0: any number.",
-            extra=_BYTES,
+            extra=SIZE,
         ),
     ] = 512 * MIB
-    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=_COUNT)] = 128
-    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=_BYTES)] = 255
+    channels_per_client: Annotated[int, Meta(ge=1, description="Channels of one client.", extra=COUNT)] = 128
+    channel_length: Annotated[int, Meta(ge=1, le=4096, description="A channel's name.", extra=SIZE)] = 255
     backlog: Annotated[
         int,
-        Meta(
-            ge=1, description="Commands of one client that are queued before it is no longer read from.", extra=_COUNT
-        ),
+        Meta(ge=1, description="Commands of one client that are queued before it is no longer read from.", extra=COUNT),
     ] = 256
     waiting_requests: Annotated[
         int,
@@ -98,7 +92,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=1,
             description="Long polls of channels' URLs that wait at a time, of all clients together; and as many "
             "requests that wait for another node.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 10_000
     waiting_per_address: Annotated[
@@ -106,7 +100,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=1,
             description="Requests of one public address, or one /64 of IPv6, that wait at a time; beyond: 429.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 1000
     sessions_per_user: Annotated[
@@ -115,7 +109,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="Clients of one user that are connected to one process; the next is disconnected (3504). "
             "0: any number.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 1000
     sessions_per_address: Annotated[
@@ -124,15 +118,15 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="Clients from one public address, or one /64 of IPv6, on one process; beyond: 429. "
             "0: any number.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 5000
     connects_per_second: Annotated[
         float,
-        Meta(ge=0, description="New clients that one process admits in the long run; 0: any number.", extra=_RATE),
+        Meta(ge=0, description="New clients that one process admits in the long run; 0: any number.", extra=FREQUENCY),
     ] = 2000
     connects_burst: Annotated[
-        int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=_COUNT)
+        int, Meta(ge=1, description="New clients that it admits at once after a quiet time.", extra=COUNT)
     ] = 1000
 
     @property
@@ -172,7 +166,7 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
         250, 10_000
     )
-    client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=_BYTES)] = Rate(
+    client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=SIZE)] = Rate(
         512 * KIB, 8 * MIB
     )
     frames: Annotated[

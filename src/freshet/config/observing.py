@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-SECONDS = 1
-_SECONDS = {"unit": "seconds"}
+from freshet.config.units import SECONDS, TIME
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,10 +48,10 @@ class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     engine: Annotated[
         float,
-        Meta(ge=0, description="The engine has been away for longer; 0: however long it is.", extra=_SECONDS),
+        Meta(ge=0, description="The engine has been away for longer; 0: however long it is.", extra=TIME),
     ] = 30 * SECONDS
     loop_lag: Annotated[
-        float, Meta(ge=0, description="The event loop was later than this; 0: however late it is.", extra=_SECONDS)
+        float, Meta(ge=0, description="The event loop was later than this; 0: however late it is.", extra=TIME)
     ] = 2 * SECONDS
 
 

@@ -10,18 +10,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from freshet.config.gateway import GatewayOptions
-from freshet.config.limits import KIB, MIB, Limits, Rates
+from freshet.config.limits import Limits, Rates
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
 from freshet.config.runs import Runs
+from freshet.config.units import COUNT, KIB, MIB, MINUTES, SECONDS, SIZE, TIME
 from freshet.errors import ConfigError
 from freshet.model.log import History
-
-SECONDS = 1
-MINUTES = 60 * SECONDS
-
-
-_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
-
 
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -58,7 +52,7 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Where the public keys of tokens are published, a JSON Web Key Set: `https://...`."),
     ] = None
     jwks_refresh: Annotated[
-        float, Meta(ge=30, le=86400, description="After which the key set is fetched again.", extra=_SECONDS)
+        float, Meta(ge=30, le=86400, description="After which the key set is fetched again.", extra=TIME)
     ] = 5 * MINUTES
     algorithms: Annotated[
         list[Algorithm], Meta(description="The signatures that are accepted, of those that fit a key.", min_length=1)
@@ -66,7 +60,7 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     audience: Annotated[str | None, Meta(description="What a token's `aud` must be.")] = None
     issuer: Annotated[str | None, Meta(description="What a token's `iss` must be.")] = None
     type: Annotated[str | None, Meta(description="What a token's `typ` must be, such as `at+jwt`.")] = None
-    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is tolerated.", extra=_SECONDS)] = 0
+    leeway: Annotated[float, Meta(ge=0, le=3600, description="Clock skew that is tolerated.", extra=TIME)] = 0
     require_expiry: Annotated[bool, Meta(description="A token without `exp` is refused.")] = False
     max_lifetime: Annotated[
         float,
@@ -74,7 +68,7 @@ class Tokens(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             description="A token whose `exp` is missing or further away is refused, and a revocation is kept so long; "
             "0: any, for ever.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 0
     cookie: Annotated[str | None, Meta(description="The cookie that holds a client's token.")] = None
@@ -93,7 +87,7 @@ class Api(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     key: Annotated[str | None, Meta(description="What a caller sends as `X-API-Key`.")] = None
     key_env: Annotated[str, Meta(description="The environment variable that holds the key.")] = "FRESHET_API_KEY"
     anonymous: Annotated[bool, Meta(description="Callers need no key.")] = False
-    body_size: Annotated[int, Meta(ge=1 * KIB, description="The body of one request.", extra=_BYTES)] = 1 * MIB
+    body_size: Annotated[int, Meta(ge=1 * KIB, description="The body of one request.", extra=SIZE)] = 1 * MIB
 
     def __repr__(self) -> str:
         return "Api(...)"  # a key is in no log
@@ -120,8 +114,8 @@ class Webhooks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     headers: Annotated[
         list[str], Meta(description="Headers of a client's request that the application is shown, such as `cookie`.")
     ] = []
-    timeout: Annotated[float, Meta(gt=0, le=60, description="For an answer.", extra=_SECONDS)] = 5 * SECONDS
-    concurrency: Annotated[int, Meta(ge=1, description="Requests at a time.", extra=_COUNT)] = 64
+    timeout: Annotated[float, Meta(gt=0, le=60, description="For an answer.", extra=TIME)] = 5 * SECONDS
+    concurrency: Annotated[int, Meta(ge=1, description="Requests at a time.", extra=COUNT)] = 64
 
     def __repr__(self) -> str:
         return "Webhooks(...)"  # a secret is in no log
@@ -141,7 +135,7 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "persistent"
     ttl: Annotated[
-        float, Meta(ge=0, description="After which an entry expires that is not set again; 0: never.", extra=_SECONDS)
+        float, Meta(ge=0, description="After which an entry expires that is not set again; 0: never.", extra=TIME)
     ] = 0
     key: Annotated[
         Literal["any", "client", "user"],
@@ -151,7 +145,8 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "any"
     size: Annotated[
-        int, Meta(ge=1 * KIB, description="Keys, values and tags of all entries; beyond: refused (106).", extra=_BYTES)
+        int,
+        Meta(ge=1 * KIB, description="Keys, values and tags of all entries; beyond: refused (106).", extra=SIZE),
     ] = 512 * KIB
 
 
@@ -249,21 +244,19 @@ class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):
 class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Intervals and timeouts, in seconds."""
 
-    ping_interval: Annotated[float, Meta(ge=0.1, le=3600, description="Between heartbeats.", extra=_SECONDS)] = (
-        25 * SECONDS
-    )
-    pong_timeout: Annotated[float, Meta(ge=0.05, description="For the answer to a heartbeat.", extra=_SECONDS)] = (
+    ping_interval: Annotated[float, Meta(ge=0.1, le=3600, description="Between heartbeats.", extra=TIME)] = 25 * SECONDS
+    pong_timeout: Annotated[float, Meta(ge=0.05, description="For the answer to a heartbeat.", extra=TIME)] = (
         8 * SECONDS
     )
-    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=_SECONDS)] = 15 * SECONDS
+    connect_timeout: Annotated[float, Meta(gt=0, description="For a client to connect.", extra=TIME)] = 15 * SECONDS
     expiry_grace: Annotated[
-        float, Meta(ge=0, description="For a client to refresh a token that expired.", extra=_SECONDS)
+        float, Meta(ge=0, description="For a client to refresh a token that expired.", extra=TIME)
     ] = 25 * SECONDS
     presence_ttl: Annotated[
-        float, Meta(gt=0, description="After which a client that is not renewed leaves presence.", extra=_SECONDS)
+        float, Meta(gt=0, description="After which a client that is not renewed leaves presence.", extra=TIME)
     ] = 1 * MINUTES
     position_check: Annotated[
-        float, Meta(gt=0, le=3600, description="Between checks of all channels for gaps.", extra=_SECONDS)
+        float, Meta(gt=0, le=3600, description="Between checks of all channels for gaps.", extra=TIME)
     ] = 30 * SECONDS
     hook_timeout: Annotated[
         float,
@@ -271,7 +264,7 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             gt=0,
             le=86400,
             description="For a hook of the application, which is then cancelled, unless it has its own `timeout`.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 2 * MINUTES
     hook_grace: Annotated[
@@ -281,19 +274,19 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             le=86400,
             description="For a hook to end when its client is gone, unless it has its own `grace`; 0: it is cancelled "
             "at once.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 0
     drain: Annotated[
         float,
-        Meta(ge=1, le=600, description="In which all clients are disconnected when the server stops.", extra=_SECONDS),
+        Meta(ge=1, le=600, description="In which all clients are disconnected when the server stops.", extra=TIME),
     ] = 30 * SECONDS
     close_timeout: Annotated[
         float,
         Meta(
             gt=0,
             description="For a client to close its side, and for hooks to end when the server stops.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 5 * SECONDS
 
@@ -301,16 +294,17 @@ class Timing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an HTTP request may be, under `freshet serve`; other servers have bounds of their own."""
 
-    head_size: Annotated[int, Meta(ge=1 * KIB, description="The URL and all headers; beyond: 431.", extra=_BYTES)] = (
+    head_size: Annotated[int, Meta(ge=1 * KIB, description="The URL and all headers; beyond: 431.", extra=SIZE)] = (
         32 * KIB
     )
-    url_size: Annotated[int, Meta(ge=256, description="The URL; beyond: 414.", extra=_BYTES)] = 16 * KIB
-    headers: Annotated[int, Meta(ge=8, description="Headers; beyond: 431.", extra=_COUNT)] = 100
+    url_size: Annotated[int, Meta(ge=256, description="The URL; beyond: 414.", extra=SIZE)] = 16 * KIB
+    headers: Annotated[int, Meta(ge=8, description="Headers; beyond: 431.", extra=COUNT)] = 100
     pipelined: Annotated[
-        int, Meta(ge=1, description="Requests that are sent before the responses are there; beyond: 429.", extra=_COUNT)
+        int,
+        Meta(ge=1, description="Requests that are sent before the responses are there; beyond: 429.", extra=COUNT),
     ] = 16
     head_timeout: Annotated[
-        float, Meta(gt=0, description="For the URL and the headers to arrive; beyond: 408.", extra=_SECONDS)
+        float, Meta(gt=0, description="For the URL and the headers to arrive; beyond: 408.", extra=TIME)
     ] = 10 * SECONDS
     body_timeout: Annotated[
         float,
@@ -318,7 +312,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             gt=0,
             description="For a body that stands still; one that comes with less than 500 bytes a second lasts not much "
             "longer.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 30 * SECONDS
     keep_alive: Annotated[
@@ -327,7 +321,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             gt=0,
             le=3600,
             description="In which an idle connection stays open: longer than a proxy in front keeps it.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 5 * SECONDS
 
@@ -344,7 +338,7 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Authorities whose certificates clients have to show (mutual TLS); empty: they show none."),
     ] = ""
     reload: Annotated[
-        float, Meta(ge=0.1, description="Between two looks at whether the files have changed.", extra=_SECONDS)
+        float, Meta(ge=0.1, description="Between two looks at whether the files have changed.", extra=TIME)
     ] = 10 * SECONDS
 
 
@@ -375,15 +369,15 @@ class Rooms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0.5,
             le=300,
             description="After which another node takes over the rooms of one that died.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 4 * SECONDS
     idle: Annotated[
         float,
-        Meta(gt=0, le=86400, description="Without a message, after which a room leaves memory.", extra=_SECONDS),
+        Meta(gt=0, le=86400, description="Without a message, after which a room leaves memory.", extra=TIME),
     ] = 30 * SECONDS
     mailbox: Annotated[
-        int, Meta(ge=1, description="Messages that wait in one room; beyond: they are refused (111).", extra=_COUNT)
+        int, Meta(ge=1, description="Messages that wait in one room; beyond: they are refused (111).", extra=COUNT)
     ] = 1000
 
 
@@ -427,9 +421,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = ""
     statsd_tags: Annotated[list[str], Meta(description="What each of them is tagged with, `env:production`.")] = []
-    statsd_interval: Annotated[float, Meta(ge=0.1, le=600, description="Between two times.", extra=_SECONDS)] = (
-        10 * SECONDS
-    )
+    statsd_interval: Annotated[float, Meta(ge=0.1, le=600, description="Between two times.", extra=TIME)] = 10 * SECONDS
     tokens: Tokens = Tokens()
     api: Api = Api()
     metrics: Metrics = Metrics()

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct, structs
 
 from freshet.config.gateway import GatewayOptions
-from freshet.config.options import MINUTES, ChannelConfig, Config, Timing, Tls, check_options
+from freshet.config.options import ChannelConfig, Config, Timing, Tls, check_options
 from freshet.config.shapes import allowed, bare, explain, paths, refuse_unknown, type_at
+from freshet.config.units import MINUTES
 from freshet.errors import ConfigError
 from freshet.model.log import History
 

@@ -4,17 +4,14 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from freshet.config.limits import KIB, MIB
-
-SECONDS = 1
-_BYTES, _SECONDS, _COUNT = {"unit": "bytes"}, {"unit": "seconds"}, {"unit": "count"}
+from freshet.config.units import COUNT, KIB, MIB, SECONDS, SIZE, TIME
 
 
 class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Runs: what they may write, and how their end is noticed."""
 
     interval: Annotated[
-        float, Meta(ge=0, le=1, description="In which what a run writes goes out together.", extra=_SECONDS)
+        float, Meta(ge=0, le=1, description="In which what a run writes goes out together.", extra=TIME)
     ] = 0.025
     lease: Annotated[
         float,
@@ -22,7 +19,7 @@ class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0.5,
             le=300,
             description="After which the runs of a node that died are resumed elsewhere, or have failed.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 3 * SECONDS
     drain: Annotated[
@@ -31,20 +28,20 @@ class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ge=0,
             le=3600,
             description="For runs to end, or come to a checkpoint, when the server stops.",
-            extra=_SECONDS,
+            extra=TIME,
         ),
     ] = 10 * SECONDS
     size: Annotated[
-        int, Meta(ge=1 * KIB, le=4 * MIB, description="That a run writes; it ends when it is longer.", extra=_BYTES)
+        int, Meta(ge=1 * KIB, le=4 * MIB, description="That a run writes; it ends when it is longer.", extra=SIZE)
     ] = 256 * KIB
     rate: Annotated[
-        float, Meta(ge=0, description="Characters a second that a run writes; 0: as many as it likes.", extra=_COUNT)
+        float, Meta(ge=0, description="Characters a second that a run writes; 0: as many as it likes.", extra=COUNT)
     ] = 0
     per_user: Annotated[
         int,
         Meta(
             ge=0,
             description="Runs of one user that a node has at a time; beyond: they are refused (106); 0: any.",
-            extra=_COUNT,
+            extra=COUNT,
         ),
     ] = 0

@@ -1,25 +1,28 @@
-"""A client in the same process, without a network: what `Freshet.test_client` gives to the tests of an application.
+"""Clients in the same process, without a network: those of an application's tests, and the application itself.
 
-It takes the way of a real one: its token is checked, rules and hooks decide, and what it gets is what the official
-clients get, encoded and decoded. Only the socket is missing. No wait is without an end: what does not come in time
-raises `TimeoutError`, which says what was waited for and what came instead.
+What `Freshet.test_client` gives takes the way of a real one: its token is checked, rules and hooks decide, and what it
+gets is what the official clients get, encoded and decoded. Only the socket is missing. No wait is without an end: what
+does not come in time raises `TimeoutError`, which says what was waited for and what came instead.
 """
 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from freshet.commands.dispatch import Dispatcher
+from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect, Refusal
+from freshet.model.commands import Command
+from freshet.model.events import Event, Published
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import decode
-from freshet.model.log import Position
+from freshet.model.log import Position, Publication
 from freshet.rules.hooks import to_json
 from freshet.session.session import Session
 
@@ -307,3 +310,47 @@ async def settle() -> None:
     """Let what was set going come to its end."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
+
+
+class PublicationFrame(Frame):
+    """A publication as it is."""
+
+    __slots__ = ("publication",)
+
+    def __init__(self, publication: Publication) -> None:
+        super().__init__(publication.data)
+        self.publication = publication
+
+
+class Listening(Dialect):
+    """Nothing is encoded, and there is no client to prove that it is there."""
+
+    name = "listening"
+    has_heartbeat = False
+    has_presence = False
+
+    def receive(self, frame: Frame) -> list[Command]:
+        raise Disconnect.bad_request("it only listens")
+
+    def encode(self, event: Event) -> Frame | None:
+        return PublicationFrame(event.publication) if type(event) is Published else None
+
+
+async def listen(dispatcher: Dispatcher, channel: str) -> AsyncGenerator[Publication, None]:
+    """See `Freshet.listen`."""
+    session = dispatcher.open(Listening(), Handshake("/"))
+    session.enter()
+    news = asyncio.Event()
+    session.outbox.attach(news.set)
+    try:
+        await dispatcher.join(session, channel)
+        while True:
+            await news.wait()
+            news.clear()
+            for frame in session.outbox.take():
+                assert isinstance(frame, PublicationFrame)
+                yield frame.publication
+            if session.outbox.closed:
+                raise session.outbox.closed
+    finally:
+        session.end(Disconnect.normal())

@@ -21,16 +21,12 @@ from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
 from freshet.endpoints.opening import HostGuard, Opening, answer, plain
-from freshet.endpoints.router import routes as client_routes
-from freshet.endpoints.socketio.endpoint import socketio
-from freshet.endpoints.socketio.namespaces import Namespaces
 from freshet.ops.admin.console import Console, console_config
 from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health
 from freshet.ops.metrics import MetricsEndpoint
 from freshet.ops.routes import health_routes, metrics_routes
 from freshet.ops.statsd import StatsdExporter
-from freshet.policy.authentication import Authentication
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.policy.sigv4 import verifier_of
@@ -54,7 +50,8 @@ class _Router(Router):
 
 
 class Routes:
-    """environment: where keys are, that the configuration has not. api_key: of the server API; None: there is none.
+    """clients: what hangs their protocols behind an opening. environment: where keys are, that the configuration has
+    not. api_key: of the server API; None: there is none.
 
     beside: makes a node for the operators' own clients, who do not count with those of the application.
     """
@@ -63,8 +60,7 @@ class Routes:
         self,
         dispatcher: Dispatcher,
         operations: ServerOperations,
-        namespaces: Namespaces,
-        tokens: Authentication,
+        clients: Callable[[Opening], list[BaseRoute]],
         environment: Mapping[str, str],
         *,
         api_key: str | None,
@@ -74,8 +70,7 @@ class Routes:
         self._beside = beside
         self._dispatcher = dispatcher
         self._operations = operations
-        self._namespaces = namespaces
-        self._tokens = tokens
+        self._clients = clients
         self._environment = environment
         self._api_key = api_key
         self._dev = dev
@@ -99,7 +94,7 @@ class Routes:
         internal = config.internal
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
-        clients = client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+        clients = self._clients(opening)
         clients += [*ai_routes(opening, dispatcher), *durable_routes(opening, dispatcher)]
         clients += GatewayEndpoint(opening, dispatcher, self.gateway).routes
         verifier = verifier_of(gateway_keys_of(config, environment), node.clock)

@@ -4,6 +4,7 @@ Such a session is one like any other: its token is checked, hooks and rules say 
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -131,9 +132,9 @@ class RunStream(Dialect):
         data = self.write(progress)
         return Frame(data) if data else None
 
+    @abstractmethod
     def write(self, progress: Progress) -> bytes:
         """The bytes of a stream for it."""
-        raise NotImplementedError
 
     def cut(self, reason: str) -> Frame | None:
         """What says that the stream ends though the run does not."""
