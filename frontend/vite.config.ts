@@ -89,6 +89,8 @@ export default defineConfig({
         manualChunks: (id) =>
           id.endsWith("?raw")
             ? undefined
+            : id.includes("node_modules/qrcode")
+              ? "qrcode"
             : id.includes("node_modules/centrifuge")
               ? "centrifuge"
               : id.includes("node_modules")

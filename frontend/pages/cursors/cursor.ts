@@ -56,8 +56,8 @@ export class Cursor {
     const x = from.x + ((to?.x ?? from.x) - from.x) * part;
     const y = from.y + ((to?.y ?? from.y) - from.y) * part;
     this.body.hidden = !from.here;
-    this.body.style.left = `${x * 100}%`;
-    this.body.style.top = `${y * 100}%`;
+    this.body.style.setProperty("--x", String(x * 100));
+    this.body.style.setProperty("--y", String(y * 100));
     this.body.classList.toggle("left", x > 0.8); // the label stays on the stage
   }
 

@@ -80,9 +80,9 @@ export function byCurl(websocket: string, receiver: Receiver): Client {
 
   function take(event: string): void {
     const fields = new Map(event.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]));
-    last = fields.get("id") ?? last;
+    last = fields.get("id") ?? last; // an event with a name is the server's own: whether it recovered
     const data = fields.get("data");
-    if (data) receiver.take(JSON.parse(data), `id: ${last}  data: ${data}`);
+    if (data && !fields.has("event")) receiver.take(JSON.parse(data), `id: ${last}  data: ${data}`);
   }
 
   function begin(): void {

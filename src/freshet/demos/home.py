@@ -1,4 +1,4 @@
-"""The home page: one channel, which three clients subscribe to, each in its own protocol. Each is cut, and misses nothing."""
+"""The home page: one channel for three clients, each in its own protocol. Each of them is cut, and misses nothing."""
 
 import asyncio
 import time
