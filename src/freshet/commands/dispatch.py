@@ -1,8 +1,8 @@
 """Runs what a client asked for, whatever it is, and pushes the reply to it.
 
 A command passes the policies, and then the function that is registered for its type. That answers with the event that
-is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends the session. Any other exception
-is logged with its traceback, and the client gets "internal server error".
+is the reply, at once or when it is awaited; or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends
+the session. Any other exception is logged with its traceback, and the client gets "internal server error".
 
 An endpoint may register commands of its own.
 """
@@ -10,7 +10,7 @@ An endpoint may register commands of its own.
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -70,7 +70,7 @@ _OPTIONS = {  # what an operator may look at when commands are refused with thes
 Watch = Callable[[Session, Command | None, Event | None], None]
 """Sees a command of a client that is traced, and the reply to it; no command: the client's end."""
 
-CommandFunction = Callable[[Node, Context, Any], Awaitable[Event | None]]
+CommandFunction = Callable[[Node, Context, Any], Event | Coroutine[Any, Any, Event | None] | None]
 S = TypeVar("S", bound=Session)
 
 
@@ -138,7 +138,8 @@ class Dispatcher:
             if pending is not None:
                 await pending
             passed = True
-            reply = await run(self.node, context, command)
+            answer = run(self.node, context, command)
+            reply = answer if answer is None or isinstance(answer, Event) else await answer
         except Refusal as why:
             reply = self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
         except TooLargeForEngine as why:
@@ -179,7 +180,8 @@ class Dispatcher:
         run, context, pending = self._begin(session, command)
         if pending is not None:
             await pending
-        reply = await run(self.node, context, command)
+        answer = run(self.node, context, command)
+        reply = answer if answer is None or isinstance(answer, Event) else await answer
         if self.watches and (watch := self.watches.get(session.user)) is not None:
             watch(session, command, reply)
         return reply

@@ -1,7 +1,7 @@
 """One client: who it is, what it may, what it is subscribed to.
 
-Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and
-no timer. All that depends on time happens when the wheel visits.
+Its commands run one after the other, as soon as they come; while one waits there is a task, which then runs the others,
+too. A client that is quiet has no task and no timer. All that depends on time happens when the wheel visits.
 """
 
 import asyncio
@@ -266,7 +266,10 @@ class Session:
             self._heavy = True
         if (self._backlog or self._undecoded) and not self._busy:
             self._busy = True
-            self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+            if heavy or self.outbox.first is not None:  # it had its turn, or has to read first
+                self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+            else:
+                self.host.tasks.start_now(self._work(), "session: commands")
 
     def _first_of(self, commands: Iterable[Command]) -> list[Command]:
         """As many commands of a frame as may wait, if nothing is before them; the others stay undecoded."""
