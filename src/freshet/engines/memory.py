@@ -152,6 +152,11 @@ class MemoryEngine(Engine):
             self._touch(channel, self._logs[channel])
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        position = MemoryEngine.publish_now(self, channel, data, options)
+        assert position is not None  # it never has to wait
+        return position
+
+    def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
         key = (channel, options.idempotency_key) if options.idempotency_key is not None else None
         if key is not None and key in self._idempotency:
             until, position = self._idempotency[key]

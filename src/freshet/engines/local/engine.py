@@ -33,7 +33,7 @@ from freshet.engines.local.messages import (
 )
 from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
-from freshet.runtime.tasks import Tasks
+from freshet.runtime.tasks import Tasks, in_task
 
 log = logging.getLogger("freshet.engines.local")
 
@@ -111,6 +111,7 @@ class LocalEngine(Engine):
         self._receiver.suspect("")
 
     async def _request(self, request: Callable[[int], HubRequest]) -> HubReply:
+        await in_task()
         if self._connection is None:
             raise EngineUnavailable("the hub of this host is away")
         if len(self._requests) >= IN_FLIGHT:
