@@ -6,8 +6,9 @@ that began it belongs to a `Tasks`, and whoever has a `stop()` stops his own.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from contextvars import Context
+from types import coroutine
 from typing import Any, TypeVar
 
 from freshet.errors import FreshetError
@@ -23,6 +24,25 @@ def begin(work: Coroutine[Any, Any, T], name: str | None = None, context: Contex
     The loop's own `create_task` may have `asyncio.eager_task_factory`, and run it up to its first wait at once.
     """
     return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name, context=context)
+
+
+async def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """Of `work`, which has begun and waits for something that the event loop knows."""
+    try:
+        while True:
+            try:
+                result = await _passed_on(waits_for)
+            except BaseException as error:
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(result)
+    except StopIteration:
+        return
+
+
+@coroutine
+def _passed_on(waits_for: Any) -> Generator[Any, Any, Any]:
+    return (yield waits_for)
 
 
 class Tasks:
@@ -49,6 +69,17 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._ended if may_fail else self._running.discard)
         return task
+
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work`, which handles its failures itself, up to where it waits, now; the rest, if any, is a task.
+
+        Most of what could wait does not. Until its first wait it has no task of its own, which `asyncio.timeout` needs.
+        """
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            return
+        self.start(_rest_of(work, waits_for), name)
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Own a task that handles its failures itself, until it is released: cheaper than `start`, by a callback."""
