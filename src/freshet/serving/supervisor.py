@@ -98,7 +98,7 @@ def _engine(wanted: EngineSettings) -> Engine:
     return engine_of(Config(engine=wanted.url, timing=timing, limits=limits))
 
 
-class _Kept:
+class _KeptRunning:
     """Processes of one kind, each of which is started again when it ends. fail: called with a code that means all."""
 
     def __init__(self, kind: str, alive: int, fail: Callable[[int], None]) -> None:
@@ -166,7 +166,7 @@ class _Parent:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ending.set)
         alive, ours = os.pipe()  # of which the others hold one end, and hear when the other is closed
-        workers, hubs = (_Kept(kind, alive, self._fail) for kind in ("worker", "hub"))
+        workers, hubs = (_KeptRunning(kind, alive, self._fail) for kind in ("worker", "hub"))
         with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
             paths = tuple(str(Path(folder) / f"hub-{number}") for number in range(max(1, self._count // 2)))
             hub = HostHub(paths[0], partial(self._begin, hubs, paths, alive))
@@ -187,7 +187,7 @@ class _Parent:
         os.close(alive)
         return self._code
 
-    def _begin(self, hubs: _Kept, paths: Sequence[str], alive: int, wanted: EngineSettings) -> Engine:
+    def _begin(self, hubs: _KeptRunning, paths: Sequence[str], alive: int, wanted: EngineSettings) -> Engine:
         """The engine of the first hub. The first worker has come, and says whether the others have a share."""
         for path in paths[1 : wanted.hubs]:
             command = [sys.executable, "-m", hub_process.__name__, path, str(alive), *self._logs]

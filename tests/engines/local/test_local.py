@@ -266,6 +266,7 @@ async def test_what_there_is_once_for_all_channels_is_at_the_first_hub(host: Hos
     await host.hubs[1].stop()
     await eventually(lambda: host.engine._links[1]._connection is None)
     assert (await host.engine.history("\0revocations", KEEP)).position == revoked
+    assert not any([await at_the_second(host, f"\0of all {number}") for number in range(10)])
     assert await host.engine.renew_leases("one", {"room": lease.fence}, 60) == {"room"}
     assert await host.engine.neighbours() == ["one"]
     await host.engine.tell("nobody", b"")
@@ -288,7 +289,7 @@ async def test_a_request_that_a_hub_does_not_answer_fails_and_the_next_one_has_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("freshet.engines.local.link.TICK", 0.01)
-    silent = await asyncio.start_unix_server(lambda reader, writer: None, str(tmp_path / "hub"))
+    silent = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(tmp_path / "hub"))
     engine = LocalEngine([str(tmp_path / "hub")], EngineSettings("memory://"))
     await engine.start("one", Delivered().receiver)
     asked = [asyncio.create_task(engine.publish("a", b"1", LOGGED))]

@@ -51,7 +51,7 @@ class LocalEngine(Engine):
         """To the hub that has a channel, and what the server keeps for that: `\\0kind:channel`."""
         if len(self._links) == 1:
             return self._first
-        if channel.startswith("\\0"):
+        if channel.startswith("\0"):
             _, of_a_channel, channel = channel.partition(":")
             if not of_a_channel:
                 return self._first

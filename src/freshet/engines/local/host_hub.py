@@ -120,7 +120,7 @@ class HostHub:
             if isinstance(message, HubHello):
                 worker = self._welcome(connection, message)
             elif worker is not None:
-                self._tasks.run(self._answer(worker, message), "workers: request")
+                self._tasks.start_now(self._answer(worker, message), "workers: request")
 
     def _welcome(self, connection: HubConnection, hello: HubHello) -> ConnectedWorker:
         worker = self._workers[connection] = ConnectedWorker(connection, hello.node)
