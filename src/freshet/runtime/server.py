@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
 
 from freshet.runtime.rates import Meter
 
 KIB = 1024
 
 Drain = Callable[[], Awaitable[None]]
+
+DirectAccept = Callable[[Scope], Response | bool]
+"""What becomes of a request for a WebSocket. True: it has been taken over; False: it has to go through ASGI."""
 
 
 class HttpBounds(NamedTuple):
@@ -54,13 +58,17 @@ class RunningServer:
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
+    app: the application that is served; it knows by this that nothing is around it. direct: by the beginning of a path,
+    without a slash at its end, what accepts WebSockets below it without ASGI.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
+    __slots__ = ("app", "compression", "direct", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
 
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
+        self.app: object = None
+        self.direct: dict[str, DirectAccept] = {}
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.tls: TlsFiles | None = None

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from freshet.websocket.deflate import NAME as DEFLATE
+from freshet.websocket.deflate import negotiate
 
 KIB = 1024
 HEAD_SIZE = 64 * KIB  # bytes
@@ -113,6 +114,12 @@ def subprotocols(headers: Headers) -> list[str]:
     if len(listed) > SUBPROTOCOLS or not all(_TOKEN.fullmatch(name) for name in offered):
         raise HandshakeError(400, "invalid Sec-WebSocket-Protocol")
     return [name.decode() for name in offered]
+
+
+def extensions(headers: Headers) -> bytes | None:
+    """The answer to the extensions that the client offers; None: there are to be none."""
+    offers = b", ".join(_values(headers, b"sec-websocket-extensions"))
+    return negotiate(offers) if offers else None
 
 
 def response(key: bytes, subprotocol: str | None, extensions: bytes | None, headers: Headers) -> bytes:

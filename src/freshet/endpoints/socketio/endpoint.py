@@ -21,6 +21,7 @@ from freshet.endpoints.socketio.sessions import NamespaceOutbox, NamespaceSessio
 from freshet.errors import EngineUnavailable
 from freshet.model.frame import Handshake
 from freshet.transports import stream
+from freshet.transports.native import AcceptedSocket
 
 UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION = range(6)
 TOO_MANY = "Too many requests are waiting: try again"
@@ -88,6 +89,14 @@ class EngineEndpoint:
         else:
             await self._http(wrong, request, scope, receive, send)
 
+    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
+        """What becomes of a request for a WebSocket; None: its session may be another node's, which has to be asked."""
+        request = self._opening.examine(scope, admit=False, refuse=_forbidden)
+        if isinstance(request, Response):
+            return request
+        wrong = self._wrong(scope, request)
+        return None if self._may_be_elsewhere(wrong, request) else self._accept(wrong, request, scope)
+
     def _wrong(self, scope: Scope, request: Handshake) -> int | None:
         """Why a request is refused, by Engine.IO's numbers."""
         query, websocket = request.query, scope["type"] == "websocket"
@@ -110,32 +119,41 @@ class EngineEndpoint:
     async def _websocket(
         self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        sid = request.query.get("sid", "")
-        if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
-            if status := self._node.passed_on.refusal(request.client):
-                await answer(plain(status, TOO_MANY), scope, receive, send)
-                return
-            proxy = WebSocketProxy(self._dispatcher, self._node.bus, self._socket, sid, self._sessions.outbox())
-            with self._node.passed_on.one(request.client):
-                found = await proxy.find()
-            if found:
-                await carry_websocket(proxy, None, scope, receive, send)
-                return
+        found = await self._proxied(request) if self._may_be_elsewhere(wrong, request) else None
+        accepted = found or self._accept(wrong, request, scope)
+        if isinstance(accepted, Response):
+            await answer(accepted, scope, receive, send)
+        else:
+            await carry_websocket(accepted, scope, receive, send)
+
+    def _may_be_elsewhere(self, wrong: int | None, request: Handshake) -> bool:
+        """Whether it asks for a session that another node may have."""
+        return wrong == UNKNOWN_SID and self._node.bus.may_reach(request.query["sid"].partition(".")[0])
+
+    async def _proxied(self, request: Handshake) -> AcceptedSocket | Response | None:
+        """By the node that has the session; None: there is no such session."""
+        if status := self._node.passed_on.refusal(request.client):
+            return plain(status, TOO_MANY)
+        sid, bus = request.query["sid"], self._node.bus
+        proxy = WebSocketProxy(self._dispatcher, bus, self._socket, sid, self._sessions.outbox())
+        with self._node.passed_on.one(request.client):
+            return AcceptedSocket(proxy, None) if await proxy.find() else None
+
+    def _accept(self, wrong: int | None, request: Handshake, scope: Scope) -> AcceptedSocket | Response:
         if wrong is not None:
-            await answer(plain(400, MESSAGES[wrong]), scope, receive, send)
-            return
-        session = self._sessions.find(sid)
-        if session is None and not await self._opening.admit(request, scope, receive, send):
-            return
-        socket = EngineWebSocket(session or self._open(request), self._sessions, probes=session is not None)
-        await carry_websocket(socket, None, scope, receive, send)
+            return plain(400, MESSAGES[wrong])
+        session = self._sessions.find(request.query.get("sid", ""))
+        if session is None and (refusal := self._opening.refusal(request, scope)) is not None:
+            return refusal
+        probes = session is not None
+        return AcceptedSocket(EngineWebSocket(session or self._open(request), self._sessions, probes=probes), None)
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
     async def _http(self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send) -> None:
         headers = cors(request)
         sid = request.query.get("sid", "")
-        if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
+        if self._may_be_elsewhere(wrong, request):
             response: polling.PollResponse | None
             if status := self._node.passed_on.refusal(request.client):
                 response = polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST)
