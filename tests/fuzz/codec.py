@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from random import Random
 
 from freshet.runtime.server import HttpBounds
-from freshet.transports.plain import plain_upgrade
+from freshet.transports.plain import plain_request
 from freshet.websocket import handshake
 from freshet.websocket.deflate import Oversize, compress, inflate, negotiate
 from freshet.websocket.frames import Decoder, MessageLimits, Opcode, encode
@@ -149,7 +149,9 @@ def _handshake(chance: Random) -> bytes:
 
 
 def run_handshake(data: bytes) -> Hashable:
-    recognised = plain_upgrade(data, HttpBounds())
+    recognised = plain_request(data, HttpBounds())
+    if recognised is not None and not recognised.key:
+        recognised = None  # as a request that is to have a response
     try:
         request = handshake.parse_request(data)
         key = handshake.check(request.headers)
@@ -159,7 +161,7 @@ def run_handshake(data: bytes) -> Hashable:
         outcome: Hashable = (error.status, error.message)
         answer = handshake.refuse(error.status, error.message, error.headers)
     else:
-        may_be_recognised = recognised == (request.target, request.headers, key)
+        may_be_recognised = recognised is not None and recognised == (*request, b"", key)
         outcome = (len(offered), len(request.headers), recognised is not None)
         answer = handshake.response(key, offered[0] if offered else None, None, [])
     assert recognised is None or may_be_recognised, "not what the parser reads"

@@ -5,11 +5,12 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import cast
 
 import httpx
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
@@ -41,13 +42,22 @@ class Uvicorn:
         transport.close()
 
 
+class Refuses:
+    def accept(self, scope: Scope) -> Response:
+        return Response(None, 429)
+
+    def reply(self, scope: Scope, receive: Receive) -> Response:
+        return Response(None, 429)
+
+
 class Served:
     """An entrance in this process. long_way: what was passed on."""
 
     def __init__(self, live: Freshet | None, room: int = 100) -> None:
         self.state, self.server, self.long_way = ServerState(), RunningServer(), Uvicorn()
         self.state.default_headers = [(b"x-server", b"ours")]
-        self.lobby = Lobby(lambda: len(self.state.connections), room)
+        self.connections = cast("set[asyncio.Protocol]", self.state.connections)
+        self.lobby = Lobby(lambda: len(self.connections), room)
         if live is not None:
             self.server.app = live
             live._direct.open(self.server)
@@ -74,10 +84,10 @@ async def test_a_plain_websocket_is_accepted_and_carried(live: Freshet) -> None:
         await peer.write(request)
         headers = dict(check_response(await peer.head() + b"\r\n\r\n", key))
         assert headers[b"x-server"] == b"ours"
-        assert [type(each) for each in served.state.connections] == [SessionSocket]
+        assert all(isinstance(each, SessionSocket) for each in served.connections)
         await peer.send(CONNECT)
         assert b'"connect":{"client"' in (await peer.texts(1))[0]
-    await eventually(lambda: not served.state.connections)
+    await eventually(lambda: not served.connections)
     assert served.long_way.got == []
 
 
@@ -88,7 +98,7 @@ async def test_what_comes_is_passed_on_unread_unless_it_is_plain(live: Freshet) 
             await peer.write(head)
             assert await peer.ended()
         assert served.long_way.got == [head]
-        assert not served.state.connections
+        assert not served.connections
 
 
 async def test_without_an_application_that_has_opened_it_there_is_no_short_way(live: Freshet) -> None:
@@ -148,23 +158,24 @@ async def test_whoever_asks_for_nothing_is_closed_in_time() -> None:
     served.server.http = HttpBounds(head_timeout=0.01)
     async with served.come() as peer:
         assert await peer.ended()
-    assert not served.state.connections
+    assert not served.connections
 
 
 async def test_when_the_server_ends_who_asks_for_nothing_is_closed() -> None:
     served = Served(None)
     async with served.come() as peer:
-        for each in list(served.state.connections):
-            each.shutdown()
+        for each in list(served.connections):
+            cast(Entrance, each).shutdown()
         assert await peer.ended()
 
 
 async def test_a_mistake_of_ours_is_a_500_and_no_more(live: Freshet, caplog: pytest.LogCaptureFixture) -> None:
-    def fails(scope: Any) -> bool:
-        raise RuntimeError("a mistake")
+    class Fails(Refuses):
+        def accept(self, scope: Scope) -> Response:
+            raise RuntimeError("a mistake")
 
     served = Served(None)
-    served.server.direct[""] = fails
+    served.server.direct[""] = Fails()
     async with served.come() as peer:
         await peer.write(UPGRADE)
         status, _, body = await peer.response()
@@ -174,7 +185,7 @@ async def test_a_mistake_of_ours_is_a_500_and_no_more(live: Freshet, caplog: pyt
 
 async def test_a_response_may_have_no_text() -> None:
     served = Served(None)
-    served.server.direct[""] = lambda scope: PlainTextResponse("", 429)
+    served.server.direct[""] = Refuses()
     async with served.come() as peer:
         await peer.write(UPGRADE)
         assert (await peer.response())[0] == 429

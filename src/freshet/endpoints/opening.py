@@ -6,9 +6,9 @@ request or not (see `wiring/direct.py`).
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from starlette.responses import PlainTextResponse, Response
@@ -59,6 +59,9 @@ class Router(Protocol):
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """What becomes of a request for a WebSocket, decided without waiting; None: it has to be called."""
 
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+        """What a request is answered, if by one response; None: it has to be called, as a result: nobody is there."""
+
 
 class HostGuard:
     """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
@@ -84,6 +87,10 @@ class HostGuard:
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """See `Router`."""
         return self._refusal(scope) or self.app.accept(scope)
+
+    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+        """See `Router`."""
+        return self._refusal(scope) or self.app.reply(scope, receive)
 
     def _refusal(self, scope: Scope) -> Response | None:
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)

@@ -4,12 +4,12 @@
 Under another server there is none.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope
 
 from freshet.runtime.rates import Meter
 
@@ -17,8 +17,15 @@ KIB = 1024
 
 Drain = Callable[[], Awaitable[None]]
 
-DirectAccept = Callable[[Scope], Response | bool]
-"""What becomes of a request for a WebSocket. True: it has been taken over; False: it has to go through ASGI."""
+
+class Direct(Protocol):
+    """An application as one calls it where ASGI can be spared. Nothing has happened when it says that it cannot."""
+
+    def accept(self, scope: Scope) -> Response | bool:
+        """What becomes of a request for a WebSocket. True: it has been taken over; False: it has to go through ASGI."""
+
+    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+        """What a request is answered. None: it has to go through ASGI; as a result: its client went away."""
 
 
 class HttpBounds(NamedTuple):
@@ -59,7 +66,7 @@ class RunningServer:
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
     app: the application that is served; it knows by this that nothing is around it. direct: by the beginning of a path,
-    without a slash at its end, what accepts WebSockets below it without ASGI.
+    without a slash at its end, what is asked without ASGI of what comes below it.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
@@ -68,7 +75,7 @@ class RunningServer:
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
         self.app: object = None
-        self.direct: dict[str, DirectAccept] = {}
+        self.direct: dict[str, Direct] = {}
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.tls: TlsFiles | None = None

@@ -1,23 +1,26 @@
-"""A connection from which nothing has come yet: whether ASGI is to carry what comes, or can be spared.
+"""A connection whose requests are answered without ASGI, for as long as they are plain ones.
 
-A plain request for a WebSocket, below a path that an application has opened for that (`RunningServer.direct`), is
-accepted at once: no parser, no ASGI, no task. Everything else goes, unread, to the protocol of uvicorn.
+A plain request below a path that an application has opened for that (`RunningServer.direct`) is answered by it at once,
+and one for a WebSocket accepted: no parser, no ASGI. With the first that is anything else the connection goes, unread,
+to the protocol of uvicorn, and stays there.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Protocol, cast
 
 from starlette.responses import Response
 from uvicorn.server import ServerState
 
-from freshet.runtime.server import DirectAccept, RunningServer
+from freshet.runtime.server import Direct, RunningServer
 from freshet.session.session import Carried
-from freshet.transports.hosting import websocket_scope
+from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket
-from freshet.transports.plain import PlainUpgrade, plain_upgrade
+from freshet.transports.plain import PlainRequest, plain_request
+from freshet.transports.stream import Incoming
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
 
@@ -28,13 +31,27 @@ class Successor(Protocol):
     """What a connection is from then on."""
 
     def go_on(self, transport: asyncio.Transport, data: bytes, deadline: float) -> None:
-        """data: all that has come. deadline: when its first request has to be there, in the loop's time."""
+        """data: all that has come of a request. deadline: when it has to be there, in the loop's time."""
 
 
 class Entrance(asyncio.Protocol):
-    """One connection. pass_on: makes what it is, if it is not a plain WebSocket. lobby: where it is meanwhile."""
+    """One connection. pass_on: makes what it is from the first request on that is not plain. lobby: where it is while
+    it has asked for nothing."""
 
-    __slots__ = ("_connections", "_deadline", "_lobby", "_pass_on", "_server", "_state", "_transport")
+    __slots__ = (
+        "_connections",
+        "_deadline",
+        "_held",
+        "_incoming",
+        "_is_ending",
+        "_lobby",
+        "_pass_on",
+        "_replied",
+        "_server",
+        "_state",
+        "_tasks",
+        "_transport",
+    )
 
     def __init__(
         self, pass_on: Callable[[], Successor], state: ServerState, lobby: Lobby, server: RunningServer
@@ -42,35 +59,47 @@ class Entrance(asyncio.Protocol):
         self._pass_on = pass_on
         self._state = state
         self._connections = cast("set[asyncio.Protocol]", state.connections)
+        self._tasks = cast("set[asyncio.Task[Response | None]]", state.tasks)
         self._lobby = lobby
         self._server = server
+        self._incoming: Incoming | None = None  # the request that is being answered
+        self._held = b""  # what came behind it
+        self._replied = False
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._deadline = asyncio.get_running_loop().time() + self._server.http.head_timeout
         self._connections.add(self)
+        self._wait(self._server.http.head_timeout)
+
+    def _wait(self, timeout: float) -> None:
+        """For a request."""
+        self._deadline = asyncio.get_running_loop().time() + timeout
         if not self._lobby.enter(self):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if not self._accepts(data):
+        if self._incoming is not None:
+            self._held += data
+            self._transport.pause_reading()
+        elif not self._is_answered(data):
             self._leave()
-            self._pass_on().go_on(self._transport, data, self._deadline)
+            self._pass_on().go_on(self._transport, data, inf if self._replied else self._deadline)
 
-    # ------------------------------------------------------------------------------------------------- the short way
-
-    def _accepts(self, data: bytes) -> bool:
-        """Whether it is done with: accepted, or refused."""
+    def _is_answered(self, data: bytes) -> bool:
+        """Whether it is a plain request, and cared for."""
         direct = self._server.direct
-        request = plain_upgrade(data, self._server.http) if direct and not self._lobby.full else None
-        if request is None:
+        request = plain_request(data, self._server.http) if direct else None
+        if request is None or (request.key and self._lobby.full):
             return False
-        for prefix, accept in direct.items():
+        for prefix, way in direct.items():
             if request.target.startswith(prefix.encode() + b"/"):
-                return self._accept(accept, prefix, request)
+                return self._accept(way, prefix, request) if request.key else self._reply(way, prefix, request)
         return False
 
-    def _accept(self, accept: DirectAccept, prefix: str, request: PlainUpgrade) -> bool:
+    # ------------------------------------------------------------------------------------------------------ WebSocket
+
+    def _accept(self, way: Direct, prefix: str, request: PlainRequest) -> bool:
         def take_over(session: Carried, subprotocol: str | None) -> None:
             extensions = handshake.extensions(request.headers) if session.host.compression else None
             headers = self._state.default_headers
@@ -79,7 +108,7 @@ class Entrance(asyncio.Protocol):
             SessionSocket(session, self._transport, self._connections, extensions is not None, self._lobby)
 
         try:
-            answer = accept(websocket_scope(request.target, request.headers, self._transport, take_over, prefix))
+            answer = way.accept(websocket_scope(request.target, request.headers, self._transport, take_over, prefix))
         except HandshakeError:
             return False  # which says so
         except Exception:
@@ -93,6 +122,62 @@ class Entrance(asyncio.Protocol):
             self._transport.close()
         return bool(answer)
 
+    # ----------------------------------------------------------------------------------------------------------- HTTP
+
+    def _reply(self, way: Direct, prefix: str, request: PlainRequest) -> bool:
+        scope = request_scope(request.target, request.headers, self._transport, prefix)
+        scope["type"], scope["method"] = "http", request.method.decode()
+        incoming = Incoming(request.body)
+        reply = way.reply(scope, incoming)
+        if reply is None:
+            return False
+        self._lobby.leave(self)
+        self._replied = True
+        if isinstance(reply, Response):
+            self._respond(reply)
+        else:
+            self._incoming = incoming
+            task = asyncio.get_running_loop().create_task(reply)
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        return True
+
+    def _done(self, task: asyncio.Task[Response | None]) -> None:
+        self._tasks.discard(task)
+        self._incoming = None
+        if self._transport.is_closing():
+            return
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("http: a request failed, its client gets 500", exc_info=error)
+        response = Response("Internal Server Error", 500) if task.cancelled() or error else task.result()
+        if response is None:
+            self._transport.close()
+            return
+        self._respond(response)
+        if self._held and not self._transport.is_closing():
+            held, self._held = self._held, b""
+            self._transport.resume_reading()
+            self.data_received(held)
+
+    def _respond(self, response: Response) -> None:
+        headers = [*self._state.default_headers, *response.raw_headers]
+        if self._is_ending:
+            headers.append((b"connection", b"close"))
+        self._transport.write(handshake.http_response(response.status_code, headers, bytes(response.body)))
+        self._state.total_requests += 1
+        if self._is_ending:
+            self._transport.close()
+        else:
+            self._wait(self._server.http.keep_alive)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()  # who does not read what was answered gets no more answers
+
+    def resume_writing(self) -> None:
+        if not self._held:
+            self._transport.resume_reading()
+
     # --------------------------------------------------------------------------------------------------------- the end
 
     def _leave(self) -> None:
@@ -101,19 +186,24 @@ class Entrance(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._leave()
+        if self._incoming is not None:
+            self._incoming.gone()
 
     def shutdown(self) -> None:
         """What uvicorn calls when the server ends."""
-        self._transport.close()
+        self._is_ending = True
+        if self._incoming is None:
+            self._transport.close()
 
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float:
         return self._deadline
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         """There is no request that could be answered."""
         self._transport.abort()
+        return False
 
     def evict(self) -> None:
         self._transport.abort()

@@ -52,21 +52,30 @@ def _address(name: Any) -> tuple[str, int] | None:
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 
-def websocket_scope(
-    target: bytes, headers: handshake.Headers, transport: asyncio.Transport, take_over: Takeover, root_path: str
+def request_scope(
+    target: bytes, headers: handshake.Headers, transport: asyncio.Transport, root_path: str = ""
 ) -> Message:
-    """What ASGI says of a request for a WebSocket, but for what the server is. Raises HandshakeError."""
+    """What ASGI says of any request, but for what the server is."""
     raw_path, _, query = target.partition(b"?")
     return {
-        "type": "websocket",
         "http_version": "1.1",
-        "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
         "client": _address(transport.get_extra_info("peername")),
         "root_path": root_path,
         "path": unquote(raw_path.decode("ascii", "replace")),
         "raw_path": raw_path,
         "query_string": query,
         "headers": headers,
+    }
+
+
+def websocket_scope(
+    target: bytes, headers: handshake.Headers, transport: asyncio.Transport, take_over: Takeover, root_path: str = ""
+) -> Message:
+    """The same of a request for a WebSocket. Raises HandshakeError."""
+    return {
+        **request_scope(target, headers, transport, root_path),
+        "type": "websocket",
+        "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
         "subprotocols": handshake.subprotocols(headers),
         "extensions": {"websocket.http.response": {}, EXTENSION: take_over},
     }

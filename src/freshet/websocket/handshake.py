@@ -151,6 +151,13 @@ def refuse(status: int, body: bytes, headers: Headers) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+def http_response(status: int, headers: Headers, body: bytes) -> bytes:
+    """A response behind which another may come. Raises ValueError for a header that is not one."""
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    lines = [f"HTTP/1.1 {status} {phrase}".encode(), *_lines(headers)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
 def _lines(headers: Headers) -> list[bytes]:
     """Headers from an application: one with a line's end in it would be two."""
     for name, value in headers:

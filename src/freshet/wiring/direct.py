@@ -1,15 +1,16 @@
-"""The short way in: a WebSocket that the first protocol recognised is accepted without ASGI, and without a task.
+"""The short way in: requests that the first protocol recognised are answered without ASGI.
 
 `transports/entrance.py` calls this with the scope that ASGI would have, which goes through the same guard, routes and
 opening as a call of the application; what stands around the application does not see it. So it is there only where
-nothing does, or where the option `direct` says that nothing has to.
+nothing does, or where the option `direct` says that nothing has to. See `runtime/server.Direct`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
+from typing import Any
 
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from freshet.endpoints.opening import HostGuard
 from freshet.runtime.server import RunningServer
@@ -33,19 +34,26 @@ class DirectWay:
     def open(self, server: RunningServer) -> None:
         """Let the server have it, if nothing around the application has to see each request."""
         if self._own is not None and server.app is self._own:
-            server.direct[""] = self.accept
+            server.direct[""] = self
         elif self._mounted:
-            server.direct[self._mounted.rstrip("/")] = self.accept
+            server.direct[self._mounted.rstrip("/")] = self
 
     def close(self, server: RunningServer) -> None:
         """The application ends."""
-        server.direct = {prefix: accept for prefix, accept in server.direct.items() if accept != self.accept}
+        server.direct = {prefix: way for prefix, way in server.direct.items() if way is not self}
 
     def accept(self, scope: Scope) -> Response | bool:
-        """See `DirectAccept`."""
         with self._traced(scope):
             accepted = self._app.accept(scope)
             if isinstance(accepted, AcceptedSocket):
                 scope["extensions"][EXTENSION](*accepted)
                 return True
             return accepted or False
+
+    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+        reply = self._app.reply(scope, receive)
+        return self._within(scope, reply) if isinstance(reply, Coroutine) else reply
+
+    async def _within(self, scope: Scope, reply: Coroutine[Any, Any, Response | None]) -> Response | None:
+        with self._traced(scope):
+            return await reply

@@ -1,7 +1,8 @@
 """What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -51,13 +52,22 @@ class _Router(Router):
             await super().not_found(scope, receive, send)
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
-        """See `opening.Router`: by the same routes as a call."""
+        """See `opening.Router`."""
+        accept = getattr(self._endpoint(scope), "accept", None)
+        return accept(scope) if accept is not None else None
+
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+        """See `opening.Router`."""
+        reply = getattr(self._endpoint(scope), "reply", None)
+        return reply(scope, receive) if reply is not None else None
+
+    def _endpoint(self, scope: Scope) -> object:
+        """By the same routes as a call, and with the same scope."""
         for route in self.routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope.update(found)
-                accept = getattr(getattr(route, "app", None), "accept", None)
-                return accept(scope) if accept is not None else None
+                return getattr(route, "app", None)
         return None
 
 

@@ -80,14 +80,10 @@ class EngineEndpoint:
         self._node.registry.closers.append(self._sessions.close_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
-        if request is None:
-            return
-        wrong = self._wrong(scope, request)
         if scope["type"] == "websocket":
-            await self._websocket(wrong, request, scope, receive, send)
-        else:
-            await self._http(wrong, request, scope, receive, send)
+            await self._websocket(scope, receive, send)
+        elif (response := await self.reply(scope, receive)) is not None:
+            await response(scope, receive, send)
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """What becomes of a request for a WebSocket; None: its session may be another node's, which has to be asked."""
@@ -116,9 +112,11 @@ class EngineEndpoint:
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 
-    async def _websocket(
-        self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
+        if request is None:
+            return
+        wrong = self._wrong(scope, request)
         found = await self._proxied(request) if self._may_be_elsewhere(wrong, request) else None
         accepted = found or self._accept(wrong, request, scope)
         if isinstance(accepted, Response):
@@ -150,30 +148,25 @@ class EngineEndpoint:
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
-    async def _http(self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = cors(request)
-        sid = request.query.get("sid", "")
+    async def reply(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer to a request, whoever carries it; None: nobody is there to answer."""
+        request = self._opening.examine(scope, admit=False, refuse=_forbidden)
+        if isinstance(request, Response):
+            return request
+        wrong, headers, sid = self._wrong(scope, request), cors(request), request.query.get("sid", "")
         if self._may_be_elsewhere(wrong, request):
-            response: polling.PollResponse | None
             if status := self._node.passed_on.refusal(request.client):
-                response = polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST)
-            else:
-                with self._node.passed_on.one(request.client):
-                    response = await self._pass_on(sid, scope["method"], receive)
-            await self._respond(response, headers)(scope, receive, send)
-            return
+                return self._respond(polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST), headers)
+            with self._node.passed_on.one(request.client):
+                return self._respond(await self._pass_on(sid, scope["method"], receive), headers)
         if wrong is not None:
-            await _refusal(400, wrong, MESSAGES[wrong], headers)(scope, receive, send)
-            return
+            return _refusal(400, wrong, MESSAGES[wrong], headers)
         session = self._sessions.find(sid)
         if session is None:
-            if await self._opening.admit(request, scope, receive, send):
-                opening = self._open(request).opening(["websocket"])
-                await _text(opening.data, headers)(scope, receive, send)
-            return
+            opened = self._opening.refusal(request, scope)
+            return opened or _text(self._open(request).opening(["websocket"]).data, headers)
         response = await self._answer(scope["method"], session, receive)
-        if response is not None:  # otherwise nobody is there to answer
-            await self._respond(response, headers)(scope, receive, send)
+        return self._respond(response, headers) if response is not None else None
 
     def _respond(self, response: polling.PollResponse, headers: Mapping[str, str]) -> Response:
         if response.status == TOO_BIG:
