@@ -66,6 +66,13 @@ class BoundedHttp(HttpToolsProtocol):
         if not self._lobby.enter(self):
             transport.abort()
 
+    def go_on(self, transport: asyncio.Transport, data: bytes, deadline: float) -> None:
+        """With what `Entrance` did not take. See `entrance.Successor`."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._deadline = deadline
+        self.data_received(data)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
         super().connection_lost(exc)
@@ -196,12 +203,13 @@ class BoundedHttp(HttpToolsProtocol):
             return inf
         return self._deadline
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         if self._fed and not self._responding:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
             self.transport.abort()
+        return self._in_body or self._fed > 0
 
     def evict(self) -> None:
         self.transport.abort()
