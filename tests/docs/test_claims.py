@@ -47,7 +47,7 @@ README = (ROOT / "README.md").read_text()
 
 def rows(page: str, head: str) -> list[list[str]]:
     """The cells of the table that begins with this column."""
-    table = page[page.index(f"| {head} |") :].split("\n\n")[0]
+    table = page[page.index(f"| {head} |") :].split("\n\n", maxsplit=1)[0]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
 
 
