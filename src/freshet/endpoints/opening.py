@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.config import Bound
 from freshet.model.frame import Handshake
-from freshet.observe.counts import Counts, add
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
@@ -53,9 +53,10 @@ def at_most(bound: Bound) -> str:
 class HostGuard:
     """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, counts: Counts) -> None:
         self.app = app
         self._hosts = hosts
+        self._counts = counts
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,12 +65,14 @@ class HostGuard:
             try:
                 await self.app(scope, receive, send)
             except NoRoom:
+                self._counts.refuse("bodies")
                 self._log.warning(
                     "bodies",
                     "a request with a large body was refused: too many come at once, see limits.bodies",
                 )
                 await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
             return
+        self._counts.refuse("host")
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
         await answer(
             plain(421, "This server does not answer to that name: see the option `hosts`.\n"), scope, receive, send
@@ -114,7 +117,7 @@ class Opening:
         headers = _joined(Headers(scope=scope))
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
-            add(self._counts.refused, "origin")
+            self._counts.refuse("origin")
             whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
             self._log.warning(
                 "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
@@ -128,6 +131,7 @@ class Opening:
             await Response(None, 204, cors(handshake, methods))(scope, receive, send)
             return None
         if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
+            self._counts.refuse("requests")
             headers = {**cors(handshake), "Retry-After": str(wait)}
             await answer(refuse(429, TOO_FAST, headers), scope, receive, send)
             return None
@@ -159,7 +163,7 @@ class Opening:
                 wait, policy = self._admission.wait(), "admission"
         if not wait:
             return True
-        add(self._counts.refused, policy)
+        self._counts.refuse(policy)
         if wait != FULL:  # of which its limit has written
             why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
             self._log.warning(

@@ -52,12 +52,13 @@ class RunningServer:
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
+    refused: called with the policy that a request did not pass, before any application saw it.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
+    __slots__ = ("compression", "drains", "frames", "http", "hub", "internal", "is_full", "refused", "tls")
 
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
@@ -66,6 +67,7 @@ class RunningServer:
         self.tls: TlsFiles | None = None
         self.internal: InternalListener | None = None
         self.is_full: Callable[[], bool] = lambda: False
+        self.refused: Callable[[str], None] = lambda policy: None
         self.compression = False
         self.frames: Meter | None = None
 
