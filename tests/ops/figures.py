@@ -118,7 +118,8 @@ class Talker:
             pass
 
     async def close(self) -> None:
-        await self._connection.close()
+        if not self._reading.done():  # otherwise the server has ended it
+            await self._connection.close()
         await self._reading
 
     async def ended(self) -> int:
