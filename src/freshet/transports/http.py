@@ -236,13 +236,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._unsent = unsent
         return self._stalled_until
 
-    def overdue(self) -> None:
-        self._refused("http")
+    def overdue(self) -> bool:
+        sent_something = self._in_body or self._fed > 0 or self._unsent > 0
+        if sent_something:
+            self._refused("http")
         if self._fed and not self._responding and not self._unsent:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
             self.transport.abort()
+        return sent_something
 
     def evict(self) -> None:
         self._refused("connections")
