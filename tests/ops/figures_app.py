@@ -1,5 +1,6 @@
 """An application whose clients are late, cut off, refused or told something: what its metrics are compared with."""
 
+import asyncio
 import os
 import time
 from typing import Any
@@ -13,9 +14,11 @@ shop = live.namespace("/shop", recovery=30)
 
 @live.rpc("late")
 async def late(session: Session, data: Any) -> None:
-    """What it publishes leaves at the end of the turn, which it makes long."""
-    await live.publish("late", data)
+    """What it publishes waits for this process, wherever it has been meanwhile."""
+    publishing = asyncio.ensure_future(live.publish("late", data))
+    await asyncio.sleep(0)
     time.sleep(DELAY)
+    await publishing
 
 
 @live.rpc("break")
