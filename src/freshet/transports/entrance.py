@@ -76,6 +76,7 @@ class Entrance(asyncio.Protocol):
         """For a request."""
         self._deadline = asyncio.get_running_loop().time() + timeout
         if not self._lobby.enter(self):
+            self._server.refused("connections")
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -206,4 +207,5 @@ class Entrance(asyncio.Protocol):
         return False
 
     def evict(self) -> None:
+        self._server.refused("connections")
         self._transport.abort()
