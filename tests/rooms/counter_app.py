@@ -1,6 +1,7 @@
 """A server with rooms that count. A message may say where in a hook the process is to stop, or to be killed."""
 
 import os
+import secrets
 import signal
 from typing import Any
 
@@ -11,6 +12,11 @@ live = Freshet.from_config()
 
 @live.room("counter:{name}", publish="subscriber")
 class Counter(Room):
+    """Writes with each number who wanted it, and which activation of the room gave it."""
+
+    async def on_start(self) -> None:
+        self.activation = f"{os.getpid()}:{secrets.token_hex(4)}"
+
     async def on_join(self, session: RoomSession) -> None:
         await session.send({"kept": await self.store.get("value", 0)})
 
@@ -19,6 +25,7 @@ class Counter(Room):
         if data.get("stop") == os.getpid():
             os.kill(os.getpid(), signal.SIGSTOP)  # it goes on from here, with a value that is old by then
         await self.store.put("value", value)
+        await self.store.put(f"operation:{value:08}", [data["id"], self.activation])
         await session.send({"id": data["id"], "value": value, "pid": os.getpid()})
 
 
