@@ -51,3 +51,23 @@ class Loud(Room):
                 store.commit = _die  # type: ignore[method-assign]
             else:
                 live._node.engine.publish = _die  # type: ignore[method-assign]
+
+
+@live.room("kept:{name}", publish="subscriber")
+class KeptForClients(Room):
+    """Counts in each client's state, and says so to it. A number sets the alarm, which is told to all."""
+
+    async def on_join(self, session: RoomSession) -> None:
+        session.state = 0
+        await session.send({"rang": await self.store.get("rang", 0)})
+
+    async def on_message(self, session: RoomSession, data: float | None) -> None:
+        session.state += 1
+        if data is not None:
+            await self.set_alarm(data)
+        await session.send({"said": session.state, "pid": os.getpid()})
+
+    async def on_alarm(self) -> None:
+        rang = await self.store.get("rang", 0) + 1
+        await self.store.put("rang", rang)
+        await self.broadcast({"rang": rang, "pid": os.getpid()})
