@@ -14,6 +14,7 @@ from tests.tools.patience import seconds
 from tests.tools.serving import Server
 
 PATIENCE = 20.0  # seconds for a reply, scaled
+STAY = 100  # operations on one connection; the next one is to the next server
 PAUSE = 0.05  # seconds after an operation that was not done
 INTERNAL, PERMISSION_DENIED = 100, 103
 
@@ -48,8 +49,9 @@ class CountingClient:
             try:
                 async with connect(self.server.ws("/connection/websocket"), open_timeout=seconds(5)) as socket:
                     await self._enter(socket)
-                    while not until.is_set():
-                        await self._increment(socket)
+                    for _ in range(STAY):
+                        if not until.is_set():
+                            await self._increment(socket)
             except (OSError, TimeoutError, WebSocketException):
                 await asyncio.sleep(PAUSE)
 
