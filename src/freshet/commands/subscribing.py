@@ -22,6 +22,7 @@ from freshet.model.events import Subscribed
 from freshet.model.log import OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
+from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
@@ -281,8 +282,9 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     """It is in. The caller pushes what this answers to the session before it gives the loop a turn."""
     session, channel, joining, subscription = entry.session, entry.channel, entry.joining, entry.subscription
     assert joining is not None  # `enter` has returned
-    if entry.since is not None and entry.since != OLDEST:
-        node.returned(session)
+    if entry.since is not None and entry.since != OLDEST and session.may_return:
+        session.may_return = False  # it says where it stood: it was here before
+        add(node.counts.returned, session.way)
     since = entry.since if entry.summary is None else entry.summary.position
     stream, recovered = node.hub.settle(joining, entry.stream, since)
     if entry.summary is not None:

@@ -311,8 +311,9 @@ class SessionSocket(asyncio.Protocol):
         """The time is the session's."""
         return None if self._session.connected or self._outbox.closed else inf
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         """It has no deadline."""
+        return False
 
     def evict(self) -> None:
         self._transport.abort()
