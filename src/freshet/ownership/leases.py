@@ -121,17 +121,17 @@ class Leases:
     async def _take(self, name: str) -> str:
         if not self._running:
             raise EngineUnavailable("this node stops")
-        clock, late = self._node.clock, self._owned.get(name)
-        claimed, fence = (late.lease, late.fence) if late is not None else (None, 0)
+        clock, claimed, fence = self._node.clock, None, 0
+        if await self._is_renewed(name):
+            return self._node.id
+        self.lose(name)  # another may have had it
         for _ in range(TRIES):
             began = clock.monotonic()
             lease = await self._node.engine.take_lease(name, self._node.id, self._ttl)
             if lease.owner != self._node.id:
-                self.lose(name)
                 return lease.owner
             try:
                 if lease != claimed:  # else it was renewed: nobody has had it since its fence was claimed
-                    self.lose(name)
                     fence, claimed = await self._store.claim(name, lease.fence), lease
             except BaseException:
                 with suppress(EngineUnavailable):
@@ -166,6 +166,14 @@ class Leases:
                 await self._let_go(name)
         finally:
             self._locks.release(name)
+
+    async def _is_renewed(self, name: str) -> bool:
+        """Whether what was not renewed in time is still owned: then nobody has had it since."""
+        late = self._owned.get(name)
+        if late is not None:
+            await self._renew({name: late}, self._node.clock.monotonic())
+            late = self._owned.get(name)
+        return late is not None and self._node.clock.monotonic() < late.until
 
     async def release(self, name: str) -> None:
         """Let another node have it, whichever is asked next."""
@@ -207,7 +215,7 @@ class Leases:
         try:
             renewed = await self._node.engine.renew_leases(self._node.id, fences, self._ttl)
         except EngineUnavailable as why:
-            log.warning("ownership: %d leases were not renewed (%s), trying again", len(asked), why)
+            bounded_log.warning("away", "ownership: %d leases were not renewed (%s), trying again", len(asked), why)
             ended = self._node.clock.monotonic() - self._ttl * (1 - GIVEN_UP_AT)
             self._give_up(asked, {name for name, owned in asked.items() if owned.until > ended})
             return
