@@ -309,6 +309,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         delta=joining.delta,
         entries=_chosen(joining, entry.page) if entry.page is not None else None,
         summed_up=entry.summary is not None,
+        debounce=subscription.rule.debounce,
     )
 
 
