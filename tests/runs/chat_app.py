@@ -20,6 +20,7 @@ def configured() -> Config:
 
 
 live = Freshet(config=configured())
+live.namespace("/kept", recovery=60)
 
 
 @live.run("chat:{chat}")
