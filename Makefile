@@ -140,5 +140,5 @@ pins: ## write requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 
 .PHONY: clean
 clean: ## remove what was installed, built or cached
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules examples/react/node_modules frontend/node_modules
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules examples/react/node_modules examples/use_chat/node_modules frontend/node_modules
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
