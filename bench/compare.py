@@ -7,21 +7,19 @@ both. CPU is what the kernel accounts to each.
     python -m bench.compare --other /tmp/before/src
 """
 
-import resource
 import tempfile
 from pathlib import Path
 from statistics import median
 
 from bench.arguments import benchmark_parser
-from bench.fanout import HERE, bed, build
+from bench.beds import HERE, bed, build, raise_open_files
 
 
 def main() -> None:
     parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], seconds=1, rounds=15)
     parser.add_argument("--other", type=Path, required=True, help="the `src` of the other version")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     sources = str(options.other), str(HERE.parent / "src")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

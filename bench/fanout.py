@@ -8,96 +8,15 @@ goes to bench/RESULTS.md.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
 
 from bench.arguments import benchmark_parser, numbers
-from bench.process import KIB, Process, free_port, served
+from bench.beds import MICROSECONDS, bed, build, raise_open_files
+from bench.process import KIB
 from bench.results import write
-from freshet.config import load as load_config
-from freshet.policy.tokens import issue
-
-HERE = Path(__file__).parent
-TOKENS = 19_001
-MICROSECONDS = 1e6
-
-
-class Cost(NamedTuple):
-    """Microseconds of server CPU per delivery; milliseconds of latency."""
-
-    user: float
-    total: float
-    p50: float
-    p99: float
-
-
-class Bed:
-    """One server and the load on it."""
-
-    def __init__(self, server: Process, load: subprocess.Popen[str]) -> None:
-        self.server = server
-        self._load = load
-
-    def do(self, command: str) -> dict[str, Any]:
-        """One command of load.c, and its answer."""
-        assert self._load.stdin is not None
-        assert self._load.stdout is not None
-        self._load.stdin.write(command + "\n")
-        self._load.stdin.flush()
-        answer = self._load.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the load ended during {command!r}")
-        return json.loads(answer)
-
-    def round(self, command: str) -> Cost:
-        before = self.server.cpu()
-        answer = self.do(command)
-        cost = self.server.cpu().since(before)
-        per = MICROSECONDS / max(1, answer["deliveries"])
-        return Cost(cost.user * per, (cost.user + cost.system) * per, answer["p50_ms"], answer["p99_ms"])
-
-
-@contextmanager
-def bed(
-    name: str, work: Path, *, config: Path = HERE / "freshet.toml", env: Mapping[str, str] | None = None
-) -> Iterator[Bed]:
-    """Start a server and its load; end both, by their ids. env: added to the server's."""
-    port = free_port()
-    if name == "limit":
-        command = [str(work / "limit"), str(port)]
-    else:
-        command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
-    with served(command, port, env=env) as server:
-        load = subprocess.Popen(
-            ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            yield Bed(server, load)
-        finally:
-            load.kill()
-            load.wait()
-
-
-def build(work: Path) -> None:
-    for name in ("limit", "load"):
-        subprocess.run(["cc", "-O2", "-o", str(work / name), str(HERE / f"{name}.c")], check=True)
-    secret = load_config(HERE / "freshet.toml", {}).tokens.secret
-    assert secret is not None
-    tokens = [issue(secret, f"user{index}", expires_in=3600) for index in range(TOKENS)]
-    (work / "tokens").write_text("\n".join(tokens) + "\n")
-
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
@@ -176,8 +95,7 @@ def main() -> None:
         "--scale", type=numbers, default=[1, 10, 100, 1000, 5000, 15000], help="subscribers; empty: none"
     )
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         build(work)
