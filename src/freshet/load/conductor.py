@@ -72,9 +72,9 @@ class WorkerProcess:
             heard: dict[str, Any] = msgspec.json.decode(line)
             if heard["event"] == "progress":
                 self.connected, self.deliveries, self.back = heard["connected"], heard["deliveries"], heard["back"]
-            elif heard["event"] == "failed":
+            if heard["event"] == "failed":
                 raise LoadError(heard["message"], heard["hint"])
-            elif heard["event"] == event:
+            if heard["event"] == event:
                 return heard
         raise LoadError(f"process {self.plan.process} of the load ended with {await self._process.wait()}")
 
