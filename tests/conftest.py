@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from selenium import webdriver
 from xdist.remote import Producer
 
@@ -15,6 +16,8 @@ from tests.tools.patience import SCALE
 from tests.tools.serving import Server, serving
 
 pytest.register_assert_rewrite("tests.contracts")  # what fails in a shared test says with which values
+settings.register_profile("freshet", deadline=None)  # no test asserts how long something takes
+settings.load_profile("freshet")
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ async def goes_through(doors: Doors, name: str, text: bytes) -> None:
         assert same(await read()) == same(text), f"in: {name}, out: {out}"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=json_texts)
 @example(text=CUT)
 @example(text=rb'{"\uD83d":1e999,"\uD83d":-0.0,"a":"\u0000\u2028"}')

@@ -37,6 +37,7 @@ from freshet.endpoints.socketio.namespaces import Namespace, Namespaces
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import ConfigError
 from freshet.model.log import Position, Publication
+from freshet.node.holding import statistics_of
 from freshet.node.node import Node
 from freshet.observe.counts import Statistics
 from freshet.policy.authentication import Authentication
@@ -339,7 +340,7 @@ class Freshet(LiveCalls):
 
     def statistics(self) -> Statistics:
         """What this node holds now."""
-        return self._node.statistics()
+        return statistics_of(self._node.snapshot())
 
     def test_client(
         self,

@@ -41,7 +41,7 @@ def test_whatever_is_sent_is_answered_as_described(server: Server, name: str) ->
     operation = schemathesis.openapi.from_url(server.http("/api/openapi.json"))[f"/{name}"]["POST"]
 
     @given(case=operation.as_strategy())
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=50, suppress_health_check=list(HealthCheck), derandomize=True)
     def sent(case: schemathesis.Case) -> None:
         case.call_and_validate(headers={"X-API-Key": KEY}, excluded_checks=[positive_data_acceptance])
 
@@ -53,7 +53,7 @@ def test_what_is_sent_against_the_description_breaks_nothing(server: Server, nam
     operation = schemathesis.openapi.from_url(server.http("/api/openapi.json"))[f"/{name}"]["POST"]
 
     @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=50, suppress_health_check=list(HealthCheck), derandomize=True)
     def sent(case: schemathesis.Case) -> None:
         answer = case.call(headers={"X-API-Key": KEY})
         assert answer.status_code < 500

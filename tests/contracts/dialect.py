@@ -130,7 +130,7 @@ handshakes = st.builds(
     query=st.dictionaries(st.sampled_from(["token", "since", "x"]), st.text(max_size=40), max_size=3),
     headers=st.dictionaries(st.sampled_from(["authorization", "last-event-id"]), st.text(max_size=40), max_size=2),
 )
-per_function = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+per_function = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

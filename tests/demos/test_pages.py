@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from freshet.demos.gallery import DEMOS, Demo
@@ -11,7 +12,7 @@ from tests.demos.pages import NAMES, PATHS, Page
 from tests.tools.accessibility import load_axe, violations
 from tests.tools.need import ROOT
 from tests.tools.patience import wait_until
-from tests.tools.serving import Server
+from tests.tools.serving import Server, serving
 
 BOTH_THEMES = ["light", "dark"]
 WIDTHS = [360, 1440]
@@ -82,6 +83,12 @@ def test_a_page_may_load_nothing_from_elsewhere(gallery: Server) -> None:
         assert headers["cache-control"] == "no-cache"
 
 
-def test_what_runs_beside_the_pages_warns_of_nothing(gallery: Server) -> None:
-    assert "WARNING" not in gallery.log()
-    assert "ERROR" not in gallery.log()
+def test_who_only_looks_at_the_pages_makes_the_server_warn_of_nothing(browser: webdriver.Chrome) -> None:
+    with serving(command="demo") as gallery:
+        page = Page(browser, gallery)
+        for path in PATHS:
+            page.open(path)
+            wait_until(lambda: page.run("return document.readyState") == "complete", 10, "the page")
+        browser.get("about:blank")
+        assert "WARNING" not in gallery.log()
+        assert "ERROR" not in gallery.log()

@@ -16,6 +16,7 @@ from freshet.model.commands import Subscribe
 from freshet.model.events import Delivery, Message
 from freshet.model.log import OLDEST, History, Position, PublishOptions, Stream
 from freshet.node.bus import BusMessage
+from freshet.node.holding import statistics_of
 from freshet.node.node import Node
 from freshet.rules.hooks import Hook
 from freshet.rules.rules import ChannelRule
@@ -292,7 +293,7 @@ async def test_a_node_announces_itself_now_and_then(dispatcher: Dispatcher, engi
 
 async def test_a_node_says_what_it_holds(dispatcher: Dispatcher, node: Node) -> None:
     def held() -> tuple[int, int, int, int]:
-        it = node.statistics()
+        it = statistics_of(node.snapshot())
         return it.clients, it.users, it.channels, it.subscriptions
 
     assert held() == (0, 0, 0, 0)
@@ -302,7 +303,7 @@ async def test_a_node_says_what_it_holds(dispatcher: Dispatcher, node: Node) -> 
     assert held() == (3, 1, 2, 4)
     one.end(Disconnect.normal())
     assert held() == (2, 1, 1, 2)
-    assert (node.statistics().connected, node.statistics().slow) == (3, 0)
+    assert (statistics_of(node.snapshot()).connected, statistics_of(node.snapshot()).slow) == (3, 0)
 
 
 async def test_a_snapshot_has_all_that_is_counted(freshet_clock: ManualClock) -> None:

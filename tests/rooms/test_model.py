@@ -128,4 +128,4 @@ class RoomsMachine(RuleBasedStateMachine):
 
 
 TestModel = RoomsMachine.TestCase
-TestModel.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestModel.settings = settings(max_examples=40, stateful_step_count=25)

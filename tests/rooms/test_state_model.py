@@ -129,4 +129,4 @@ class StateMachine(RuleBasedStateMachine):
 
 
 TestState = StateMachine.TestCase
-TestState.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestState.settings = settings(max_examples=60, stateful_step_count=25)

@@ -21,7 +21,7 @@ class MemoryMachine(StoreMachine):
 
 
 TestModel = MemoryMachine.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 async def test_replies_are_forgotten_after_their_time() -> None:

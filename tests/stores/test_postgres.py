@@ -73,7 +73,7 @@ class PostgresMachine(StoreMachine):
 
 
 TestModel = PostgresMachine.TestCase
-TestModel.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
+TestModel.settings = settings(max_examples=8, stateful_step_count=25)
 
 
 async def test_nodes_that_start_at_once_share_it_and_the_fence_holds_between_them(url: str) -> None:

@@ -47,7 +47,7 @@ class RedisMachine(StoreMachine):
 
 
 TestModel = RedisMachine.TestCase
-TestModel.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=30, stateful_step_count=30)
 
 
 async def test_what_is_kept_outlives_the_store_and_another_node_sees_it(url: str) -> None:

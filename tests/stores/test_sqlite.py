@@ -44,7 +44,7 @@ class SqliteMachine(StoreMachine):
 
 
 TestModel = SqliteMachine.TestCase
-TestModel.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestModel.settings = settings(max_examples=20, stateful_step_count=20)
 
 CRASHES = """
 import asyncio, os, sys

@@ -168,6 +168,9 @@ def test_a_request_that_does_not_arrive_in_time_is_ended(serve: Serve, begun: by
         send(end, begun)
         answer = read(end)
     assert not answer or status(answer) == 408
+    line_of = "did not arrive in time" if begun else "had sent nothing in time"
+    server.wait_for_log(f"{'WARNING' if begun else 'INFO   '} freshet.connections: connections: 1 closed")
+    assert line_of in server.log()
 
 
 def test_dribbling_does_not_extend_the_deadline(serve: Serve) -> None:

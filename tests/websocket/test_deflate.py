@@ -5,7 +5,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.model.frame import Frame
@@ -102,7 +102,6 @@ def test_any_offer_has_an_answer_or_none(pieces: list[bytes]) -> None:
 
 
 @given(st.binary(max_size=5000), st.integers(1, 50))
-@settings(deadline=None)
 def test_what_was_compressed_is_inflated(data: bytes, times: int) -> None:
     assert inflate(compress(data * times), len(data) * times) == data * times
 

@@ -72,7 +72,7 @@ PLACES = st.lists(st.integers(0, 5000), max_size=40)
 
 
 @given(st.data(), st.booleans(), st.booleans(), PLACES)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_was_encoded_is_decoded_however_the_bytes_are_cut(
     data: st.DataObject, server: bool, deflate: bool, places: list[int]
 ) -> None:
@@ -84,7 +84,7 @@ def test_what_was_encoded_is_decoded_however_the_bytes_are_cut(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_conversation_can_come_byte_by_byte(data: st.DataObject) -> None:
     wire, events = data.draw(conversations(True, True))
     decoder = Decoder(LIMITS, deflate=True)
@@ -99,7 +99,7 @@ NOISE = st.lists(st.one_of(HEADERS, st.binary(max_size=12), st.binary(max_size=3
 
 
 @given(NOISE, st.booleans(), st.booleans(), PLACES)
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 def test_any_bytes_give_events_or_an_error_and_nothing_else(
     noise: bytes, server: bool, deflate: bool, places: list[int]
 ) -> None:
@@ -112,7 +112,7 @@ def test_any_bytes_give_events_or_an_error_and_nothing_else(
 
 
 @given(NOISE, st.booleans(), PLACES)
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_how_bytes_are_cut_does_not_change_what_is_made_of_them(noise: bytes, deflate: bool, places: list[int]) -> None:
     whole, pieces = Decoder(LIMITS, deflate=deflate), Decoder(LIMITS, deflate=deflate)
     at_once = whole.feed(noise)
@@ -123,7 +123,7 @@ def test_how_bytes_are_cut_does_not_change_what_is_made_of_them(noise: bytes, de
 
 
 @given(NOISE)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_nothing_is_made_of_what_follows_an_error_or_a_close(noise: bytes) -> None:
     for end in (b"\x81\x00", encode(Opcode.CLOSE, b"", mask=b"mask")):
         decoder = Decoder(LIMITS)

@@ -14,6 +14,7 @@ from freshet.commands.subscribing import let_in
 from freshet.errors import Disconnect, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.log import Position
+from freshet.node.holding import statistics_of
 from freshet.node.node import Node
 from freshet.observe.counts import Statistics
 from freshet.policy.base import Grant
@@ -144,7 +145,7 @@ class Cluster:
 
     async def _holding(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         node = self._node
-        return msgspec.msgpack.encode(Holding(node.id, node.statistics(), node.uptime()))
+        return msgspec.msgpack.encode(Holding(node.id, statistics_of(node.snapshot()), node.uptime()))
 
     async def _channels(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         pattern, counts = body.decode(), self._node.hub.channels()

@@ -22,10 +22,12 @@ from freshet.model.events import Subscribed
 from freshet.model.log import OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
+from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
+from freshet.runtime.tasks import in_task
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
 
@@ -44,8 +46,8 @@ class Entry:
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
     size: bytes of that, nearly. page: of the channel's state; when more follow it does not come in yet. owner: the task
-    that enters. door: of the channel's owner, once it has asked there. summary: of the channel's log, which takes the
-    place of what it missed.
+    that enters; None: it began without one, as no hook is run. door: of the channel's owner, once it has asked there.
+    summary: of the channel's log, which takes the place of what it missed.
     """
 
     __slots__ = (
@@ -128,6 +130,8 @@ async def enter(
     Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
     meanwhile.
     """
+    if rule.on_subscribe is not None or rule.owner != "log":
+        await in_task()  # the application has its say
     if channel in session.subscriptions or (session.reservations and await _is_in(session, channel)):
         raise Refusal.already_subscribed()
     _check_room(node, session)
@@ -209,7 +213,7 @@ async def _is_in(session: Session, channel: str) -> bool:
     A hook that lets the client in does not wait for itself: there it counts as in.
     """
     while (other := session.reserved(channel)) is not None:
-        if other.owner is asyncio.current_task():
+        if other.owner is not None and other.owner is asyncio.current_task():
             return True
         if other.released is None:
             other.released = asyncio.Event()
@@ -281,8 +285,9 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     """It is in. The caller pushes what this answers to the session before it gives the loop a turn."""
     session, channel, joining, subscription = entry.session, entry.channel, entry.joining, entry.subscription
     assert joining is not None  # `enter` has returned
-    if entry.since is not None and entry.since != OLDEST:
-        node.returned(session)
+    if entry.since is not None and entry.since != OLDEST and session.may_return:
+        session.may_return = False  # it says where it stood: it was here before
+        add(node.counts.returned, session.way)
     since = entry.since if entry.summary is None else entry.summary.position
     stream, recovered = node.hub.settle(joining, entry.stream, since)
     if entry.summary is not None:

@@ -12,17 +12,18 @@ from freshet.hub.hub import Hub
 from freshet.model.log import Stamp
 from freshet.node.bus import Bus
 from freshet.node.expiry import Expiry
-from freshet.node.holding import resident, snapshot_of, statistics_of
+from freshet.node.holding import resident, snapshot_of
 from freshet.node.invoking import Invoking
 from freshet.node.leaving import Leaving
 from freshet.node.owners import Door, Part, Summarizer, TakePublication
+from freshet.node.position_check import PositionCheck
 from freshet.node.presence import NodePresence
 from freshet.node.pulse import Pulse
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
 from freshet.node.sharing import Sharing
 from freshet.node.who import Who
-from freshet.observe.counts import Counts, Snapshot, Statistics, add
+from freshet.observe.counts import Counts, Snapshot
 from freshet.observe.tracing import Tracing
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import Waiting
@@ -36,7 +37,6 @@ from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import TICK, Wheel
 from freshet.session.outbox import Turn
-from freshet.session.session import Session
 
 
 class Node:
@@ -83,7 +83,7 @@ class Node:
         self.summarizers: dict[Owner, Summarizer] = {}
         self.tracing: Tracing | None = None
         self.pulse = Pulse(engine, self.counts, clock.monotonic)
-        self.parts: list[Part] = [self.pulse]
+        self.parts: list[Part] = [self.pulse, PositionCheck(engine, self.hub, self.bus, timing.position_check)]
         self.leaving = Leaving(
             self.registry, self.hub, self.presence, self.invoking, self.hooks, self.tasks, self.counts, doors=self.doors
         )
@@ -92,7 +92,6 @@ class Node:
         self.webhooks = webhooks or WebhookHooks(None, config.webhooks)
         self._began = clock.monotonic()
         self.memory_before = 0  # resident bytes, when it had no client yet
-        self._position_check: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
 
     def _revoking(self) -> Revoking:
@@ -112,8 +111,6 @@ class Node:
         self.hub.occupancy = self._occupancy
         for part in self.parts:
             await part.start()
-        if self.engine.shared:
-            self._position_check = self.tasks.start(self._check_positions(), "node: position check")
         self.portal.open()
         self.registry.reopen()
         self.memory_before = resident()
@@ -135,10 +132,9 @@ class Node:
         self.registry.disconnect_all()
         await asyncio.sleep(0)  # the turn in which they get that
         self.wheel.stop()
-        for task in (self._position_check, self._draining):
-            if task is not None:
-                task.cancel()
-        self._draining = None
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
         await self.bus.announce(leaving=True)
         await self.tasks.stop(grace=self.config.timing.close_timeout)
         for session in list(self.registry):
@@ -183,23 +179,6 @@ class Node:
         self.tracing = tracing
         self.hub.traced = lambda it: tracing.delivered(it, self.rules.find(it.channel)[0].match)
 
-    def returned(self, session: Session) -> None:
-        """A client says where it stood: it was here before."""
-        if session.may_return:
-            session.may_return = False
-            add(self.counts.returned, session.way)
-
-    def statistics(self) -> Statistics:
-        """What it holds now, and what it has done: see there."""
-        return statistics_of(self.snapshot())
-
     def snapshot(self) -> Snapshot:
         """All that it counts, and what it holds now, for the metrics."""
         return snapshot_of(self)
-
-    async def _check_positions(self) -> None:
-        """Compare what came with the logs, now and then: they know what was lost without a trace."""
-        while True:
-            await asyncio.sleep(self.config.timing.position_check)
-            self.hub.suspect("")
-            await self.bus.announce()

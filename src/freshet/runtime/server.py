@@ -4,7 +4,7 @@
 Under another server there is none.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class InternalListener(NamedTuple):
 
 
 class RunningServer:
-    """hub: the socket of the hub of this host, if this process is one of several workers; empty: it is alone.
+    """hubs: the sockets of the hubs of this host, if this process is one of several workers; none: it is alone.
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
@@ -57,10 +57,10 @@ class RunningServer:
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
+    __slots__ = ("compression", "drains", "frames", "http", "hubs", "internal", "is_full", "tls")
 
-    def __init__(self, hub: str = "") -> None:
-        self.hub = hub
+    def __init__(self, hubs: Sequence[str] = ()) -> None:
+        self.hubs = hubs
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.tls: TlsFiles | None = None

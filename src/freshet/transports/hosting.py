@@ -347,8 +347,9 @@ class HostedWebSocket(asyncio.Protocol):
         """The time is the application's."""
         return None if self._answered else inf
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         """It has no deadline."""
+        return False
 
     def evict(self) -> None:
         self._transport.abort()

@@ -196,12 +196,13 @@ class BoundedHttp(HttpToolsProtocol):
             return inf
         return self._deadline
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         if self._fed and not self._responding:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
             self.transport.abort()
+        return self._in_body or self._fed > 0
 
     def evict(self) -> None:
         self.transport.abort()

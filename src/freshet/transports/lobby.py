@@ -29,8 +29,8 @@ class Guest(Protocol):
     def deadline(self) -> float | None:
         """When it has to have gone on, in the loop's time; inf: it may stay while there is room; None: it is in."""
 
-    def overdue(self) -> None:
-        """Its deadline is over: end it, and say so where the protocol can."""
+    def overdue(self) -> bool:
+        """Its deadline is over: end it, and say so where the protocol can. Whether it had sent anything."""
 
     def evict(self) -> None:
         """Close it at once: there is no room."""
@@ -94,19 +94,23 @@ class Lobby:
     def _sweep(self) -> None:
         """End those whose time is over, forget those who are in."""
         loop = asyncio.get_running_loop()
-        now, overdue = loop.time(), 0
+        now, overdue, silent = loop.time(), 0, 0
         for guest in list(self._guests):
             deadline = guest.deadline()
             if deadline is not None and deadline > now:
                 continue
             self._guests.pop(guest, None)
             if deadline is not None:
-                overdue += 1
-                guest.overdue()
+                if guest.overdue():
+                    overdue += 1
+                else:
+                    silent += 1
         if overdue:
             self._log.warning(
                 "overdue",
                 "connections: %d closed, their requests did not arrive in time (see the options of [http])",
                 overdue,
             )
+        if silent:  # as browsers do, which open a connection ahead of need
+            self._log.info("silent", "connections: %d closed that had sent nothing in time (see [http])", silent)
         self._timer = loop.call_later(TICK, self._sweep) if self._guests else None

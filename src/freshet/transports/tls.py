@@ -242,8 +242,9 @@ class TlsHandshake(asyncio.Protocol):
     def deadline(self) -> float:
         return self._deadline
 
-    def overdue(self) -> None:
+    def overdue(self) -> bool:
         self._transport.abort()
+        return True
 
     def evict(self) -> None:
         self._transport.abort()
