@@ -57,6 +57,10 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 peers: $(VENV)/dev $(VENV)/peers/made ## Freshet beside uWebSockets, ws, Go, NATS and others, four minutes (ARGS="--write", "--only Freshet,npm")
 	$(BIN)/python -m bench.versus $(ARGS)
 
+.PHONY: crowd
+crowd: $(VENV)/dev ## a hundred thousand clients on this machine, ten minutes at most (ARGS="--sizes 1000,10000 --write")
+	$(BIN)/python -m bench.crowd $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were notified, what was lost (ARGS="--rounds 3 --only nats")
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -37,10 +37,10 @@ class Cost(NamedTuple):
 class Load:
     """load.c, as a process of its own. It is ended by its id."""
 
-    def __init__(self, port: int, speech: Path, work: Path, *, first: int = 0) -> None:
+    def __init__(self, port: int, speech: Path, work: Path, *, first: int = 0, cores: str = "1") -> None:
         """speech: a file that `Speech.write` wrote. first: the number of its first subscriber."""
         self._process = subprocess.Popen(
-            ["taskset", "-c", "1", *map(str, (work / "load", port, work / "tokens", speech, first))],
+            ["taskset", "-c", cores, *map(str, (work / "load", port, work / "tokens", speech, first))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

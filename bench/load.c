@@ -48,6 +48,7 @@ static int say_count, introduce_count, opcode;
 static struct client clients[MOST];
 static int port, first, made, poll_fd, publisher;
 static char **tokens;
+static size_t token_count;
 static uint64_t received;
 static uint32_t histogram[BUCKETS];
 
@@ -116,12 +117,14 @@ static void await_text(int fd, const char *text, size_t length) {
 
 static int dial(int index) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    struct timeval patience = {60, 0};
     struct linger at_once = {1, 0};  // a reset, so that no address is kept for what was closed
     struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(first + index) / 8000);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (bind(fd, (void *)&from, sizeof from) || connect(fd, (void *)&to, sizeof to)) die("connect");
     if (send(fd, head.bytes, head.length, MSG_NOSIGNAL) < 0) die("send");
     return fd;
@@ -133,7 +136,7 @@ static void say(int fd, int index, const struct step *step) {
     size_t length = step->message.length;
     if (!length) return;  // it only waits
     if (hole) {
-        length = (size_t)snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - message), message, tokens[index], hole + 6);
+        length = (size_t)snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - message), message, tokens[(size_t)index % token_count], hole + 6);
         message = text;
     }
     send_frame(fd, opcode, message, length);
@@ -355,13 +358,13 @@ int main(int argc, char **argv) {
     first = argc == 5 ? atoi(argv[4]) : 0;
     poll_fd = epoll_create1(0);
     static char line[2048];
-    size_t count = 0, room = 0;
+    size_t room = 0;
     FILE *file = fopen(argv[2], "r");
     if (!file) die(argv[2]);
     while (fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
-        if (count == room) tokens = realloc(tokens, (room = room * 2 + 1024) * sizeof *tokens);
-        tokens[count++] = strdup(line);
+        if (token_count == room) tokens = realloc(tokens, (room = room * 2 + 1024) * sizeof *tokens);
+        tokens[token_count++] = strdup(line);
     }
     speak(argv[3]);
     meet();
