@@ -3,8 +3,8 @@
 The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are shown: a
 machine's noise then falls on both. CPU is what the kernel accounts to the server's process, user and system apart.
 
-Run: make bench, or python -m bench.fanout --help; `--rate 0` leaves the row of the latency out. With --write the table
-goes to bench/RESULTS.md.
+Run: make bench, or python -m bench.fanout --help; `--shares '' --idle 0 --scale ''` leaves all but the first table
+out. With --write the tables go to bench/RESULTS.md.
 """
 
 import argparse
@@ -38,13 +38,34 @@ def fan_out(options: argparse.Namespace, work: Path) -> list[str]:
                 user, total, p50, p99 = (median(each) for each in zip(*(pair[index] for pair in rounds), strict=True))
                 share = f"{ratio:.2f}" if index else "1"
                 lines.append(f"| {window} | {name} | {user:.3f} | {total:.2f} | {share} | {p50:.2f} | {p99:.2f} |")
-        if options.rate:
-            command = f"open {options.rate} {options.payload} {options.seconds}"
-            rounds_open = [freshet.round(command) for _ in range(options.rounds)]
-            user, total, p50, p99 = (median(each) for each in zip(*rounds_open, strict=True))
-            name = f"Freshet at {options.rate:g} publications/s"
-            lines.append(f"| - | {name} | {user:.3f} | {total:.2f} | - | {p50:.2f} | {p99:.2f} |")
     return lines
+
+
+def latency(options: argparse.Namespace, work: Path) -> list[str]:
+    """At a part of the rate at which it can do no more: open loop, from when each publication was due."""
+    lines = [
+        "| of the saturation rate | publications/s | deliveries/s | user us | whole us | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with bed("freshet", work) as freshet:
+        freshet.do(f"connect {options.subscribers}")
+        full = [freshet.do(f"closed 1 {options.payload} {options.seconds}") for _ in range(options.rounds)]
+        saturation = median(each["published"] / each["seconds"] for each in full)
+        for share in options.shares:
+            rate = saturation * share / 100
+            command = f"open {rate:.1f} {options.payload} {options.seconds}"
+            rounds = [freshet.round(command) for _ in range(options.rounds)]
+            user, total, p50, p99 = (median(each) for each in zip(*rounds, strict=True))
+            deliveries = rate * options.subscribers
+            lines.append(
+                f"| {share} % | {rate:,.0f} | {deliveries:,.0f} | {user:.3f} | {total:.2f} | {p50:.2f} | {p99:.2f} |"
+            )
+    return [
+        *lines,
+        "",
+        "The saturation rate is that of one publication in flight after the other. What the load itself needs to read",
+        "all that comes is in these latencies.",
+    ]
 
 
 def clients(options: argparse.Namespace, work: Path) -> list[str]:
@@ -89,8 +110,11 @@ def scale(options: argparse.Namespace, work: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], rate=100, seconds=3, rounds=5)
+    parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], seconds=3, rounds=5)
     parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
+    parser.add_argument(
+        "--shares", type=numbers, default=[10, 50, 90], help="%% of the saturation rate, for the latency; empty: none"
+    )
     parser.add_argument(
         "--scale", type=numbers, default=[1, 10, 100, 1000, 5000, 15000], help="subscribers; empty: none"
     )
@@ -101,6 +125,8 @@ def main() -> None:
         build(work)
         title = f"## {options.subscribers:,} subscribers, {options.payload} bytes, {options.rounds} interleaved rounds"
         lines = [title, "", *fan_out(options, work)]
+        if options.shares:
+            lines += ["", "## Latency at a rate", "", *latency(options, work)]
         if options.idle:
             lines += ["", "## Clients", "", *clients(options, work)]
         if options.scale:

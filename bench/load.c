@@ -8,7 +8,7 @@
 //   cut                           all subscribers at once, without a word
 //   speak SPEECH                  from now on: those who connect again say something else
 //   samples FILE                  the latencies of the last command: microseconds, and how many
-// The latency is from the publisher's send to each subscriber's receipt. TOKENS: a file with a token on each line; the
+// The latency is from the publisher's send, or with a rate from when it was due, to each subscriber's receipt. TOKENS: a file with a token on each line; the
 // first is the publisher's. FIRST: the number of the first subscriber, where several loads share the tokens and the
 // addresses of 127.0.0.0/8. Client frames are masked with zeros, so that they cost nothing to mask here.
 //
@@ -224,14 +224,15 @@ static void wait_input(int milliseconds) {
     }
 }
 
-static void publish(int window, int payload) {
+// at: when they are due; 0: now.
+static void publish(int window, int payload, uint64_t at) {
     static char text[READ], out[2 * READ];
     size_t length = 0, sent = 0;
     for (int i = 0; i < window; i++) {
         memcpy(text + length, before.bytes, before.length);
         length += before.length;
         size_t begin = length;
-        length += (size_t)sprintf(text + length, "{\"t\":\"%019llu\",\"p\":\"", (unsigned long long)now());
+        length += (size_t)sprintf(text + length, "{\"t\":\"%019llu\",\"p\":\"", (unsigned long long)(at ? at : now()));
         while (length - begin < (size_t)payload - 2) text[length++] = 'x';
         length += (size_t)sprintf(text + length, "\"}");
         memcpy(text + length, after.bytes, after.length);
@@ -268,7 +269,7 @@ static void report(uint64_t began, uint64_t published) {
 static void closed(int window, int payload, double seconds) {
     uint64_t began = now(), published = 0;
     while (now() - began < (uint64_t)(seconds * 1e9)) {
-        publish(window, payload);
+        publish(window, payload, 0);
         published += (uint64_t)window;
         while (received < published * (uint64_t)made) wait_input(1000);
     }
@@ -303,7 +304,8 @@ static void open_loop(double rate, int payload, double seconds) {
     uint64_t began = now(), published = 0;
     while (now() - began < (uint64_t)(seconds * 1e9)) {
         uint64_t due = (uint64_t)((double)(now() - began) / 1e9 * rate) + 1;
-        for (; published < due; published++) publish(1, payload);
+        // What is late has the time at which it was due: a server that keeps us waiting looks no better for it.
+        for (; published < due; published++) publish(1, payload, began + (uint64_t)((double)published / rate * 1e9));
         wait_input(1);
     }
     await_rest(published);
