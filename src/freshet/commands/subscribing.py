@@ -293,7 +293,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     if entry.summary is not None:
         stream, recovered = _summed_up(entry, entry.summary, stream, recovered)
     subscription.position = entry.since if entry.since and recovered else stream.position
-    session.subscriptions[channel] = subscription
+    session.subscriptions[joining.channel] = subscription  # which is one text for all that are in it
     session.release(channel)
     if subscription.expires:
         node.wheel.schedule(session, 0)  # it learns when its next visit is due
