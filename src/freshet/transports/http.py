@@ -66,6 +66,13 @@ class BoundedHttp(HttpToolsProtocol):
         if not self._lobby.enter(self):
             transport.abort()
 
+    def go_on(self, transport: asyncio.Transport, data: bytes, deadline: float) -> None:
+        """With what `Entrance` did not take. See `entrance.Successor`."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._deadline = deadline
+        self.data_received(data)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
         super().connection_lost(exc)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
 from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
@@ -40,6 +41,14 @@ AT_ONCE = 64  # frames of one client before others have their turn
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
+
+
+class AcceptedSocket(NamedTuple):
+    """What an endpoint makes of a request for a WebSocket. subprotocol: of those that the client offers."""
+
+    carried: Carried
+    subprotocol: str | None
+
 
 Takeover = Callable[[Carried, str | None], None]
 """What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
