@@ -18,7 +18,7 @@ KIB = 1024
 Drain = Callable[[], Awaitable[None]]
 
 
-class Direct(Protocol):
+class DirectAnswers(Protocol):
     """An application as one calls it where ASGI can be spared. Nothing has happened when it says that it cannot."""
 
     def accept(self, scope: Scope) -> Response | bool:
@@ -75,7 +75,7 @@ class RunningServer:
     def __init__(self, hub: str = "") -> None:
         self.hub = hub
         self.app: object = None
-        self.direct: dict[str, Direct] = {}
+        self.direct: dict[str, DirectAnswers] = {}
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.tls: TlsFiles | None = None

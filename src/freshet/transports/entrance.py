@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from starlette.responses import Response
 from uvicorn.server import ServerState
 
-from freshet.runtime.server import Direct, RunningServer
+from freshet.runtime.server import DirectAnswers, RunningServer
 from freshet.session.session import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
@@ -99,7 +99,7 @@ class Entrance(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 
-    def _accept(self, way: Direct, prefix: str, request: PlainRequest) -> bool:
+    def _accept(self, way: DirectAnswers, prefix: str, request: PlainRequest) -> bool:
         def take_over(session: Carried, subprotocol: str | None) -> None:
             extensions = handshake.extensions(request.headers) if session.host.compression else None
             headers = self._state.default_headers
@@ -124,7 +124,7 @@ class Entrance(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
-    def _reply(self, way: Direct, prefix: str, request: PlainRequest) -> bool:
+    def _reply(self, way: DirectAnswers, prefix: str, request: PlainRequest) -> bool:
         scope = request_scope(request.target, request.headers, self._transport, prefix)
         scope["type"], scope["method"] = "http", request.method.decode()
         incoming = Incoming(request.body)
@@ -147,14 +147,15 @@ class Entrance(asyncio.Protocol):
         self._incoming = None
         if self._transport.is_closing():
             return
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("http: a request failed, its client gets 500", exc_info=error)
-        response = Response("Internal Server Error", 500) if task.cancelled() or error else task.result()
-        if response is None:
-            self._transport.close()
-            return
-        self._respond(response)
+        try:
+            response = task.result()
+            if response is None:
+                self._transport.close()
+            else:
+                self._respond(response)
+        except (Exception, asyncio.CancelledError):
+            log.exception("http: a request failed, its client gets 500")
+            self._respond(Response("Internal Server Error", 500))
         if self._held and not self._transport.is_closing():
             held, self._held = self._held, b""
             self._transport.resume_reading()
