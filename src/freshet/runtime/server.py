@@ -4,7 +4,7 @@
 Under another server there is none.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -59,7 +59,7 @@ class InternalListener(NamedTuple):
 
 
 class RunningServer:
-    """hub: the socket of the hub of this host, if this process is one of several workers; empty: it is alone.
+    """hubs: the sockets of the hubs of this host, if this process is one of several workers; none: it is alone.
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
@@ -70,10 +70,10 @@ class RunningServer:
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("app", "compression", "direct", "drains", "frames", "http", "hub", "internal", "is_full", "tls")
+    __slots__ = ("app", "compression", "direct", "drains", "frames", "http", "hubs", "internal", "is_full", "tls")
 
-    def __init__(self, hub: str = "") -> None:
-        self.hub = hub
+    def __init__(self, hubs: Sequence[str] = ()) -> None:
+        self.hubs = hubs
         self.app: object = None
         self.direct: dict[str, DirectAnswers] = {}
         self.drains: list[Drain] = []

@@ -214,14 +214,14 @@ class SessionSocket(asyncio.Protocol):
             if outbox.more is None and not self._deflate:
                 outbox.first = None
                 data = frame.wire or wire(frame)
-                try:
-                    sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
-                except OSError:  # full, or broken: the transport finds out which, and does what is to be done
-                    sent = 0
-                if sent < len(data):
-                    self._write(data[sent:])
             else:
-                self._write(self._joined(outbox.take()))
+                data = self._joined(outbox.take())
+            try:
+                sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
+            except OSError:  # full, or broken: the transport finds out which, and does what is to be done
+                sent = 0
+            if sent < len(data):
+                self._write(data[sent:])
         if outbox.closed:
             self._close(outbox.closed)
         elif self._reading_paused:
