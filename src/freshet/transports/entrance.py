@@ -70,11 +70,7 @@ class Entrance(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self._wait(self._server.http.head_timeout)
-
-    def _wait(self, timeout: float) -> None:
-        """For a request."""
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.head_timeout
         if not self._lobby.enter(self):
             self._transport.abort()
 
@@ -167,10 +163,9 @@ class Entrance(asyncio.Protocol):
             headers.append((b"connection", b"close"))
         self._transport.write(handshake.http_response(response.status_code, headers, bytes(response.body)))
         self._state.total_requests += 1
-        if self._is_ending:
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
+        if self._is_ending or not self._lobby.enter(self):
             self._transport.close()
-        else:
-            self._wait(self._server.http.keep_alive)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()  # who does not read what was answered gets no more answers
