@@ -16,6 +16,7 @@ from typing import NoReturn
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy
 from freshet.rules.rules import ChannelRule
@@ -184,10 +185,13 @@ def _meter(rate: Rate) -> Meter | None:
 class Waiting:
     """Requests that wait. most: of all clients together. each: of one address, as `network_of` has it.
 
+    counts: what refusals are added to.
+
     Those of nobody in particular count among all alone.
     """
 
-    def __init__(self, most: int, each: int) -> None:
+    def __init__(self, most: int, each: int, counts: Counts) -> None:
+        self._counts = counts
         self._most = most
         self._each = each
         self._count = 0
@@ -200,9 +204,11 @@ class Waiting:
     def refusal(self, client: str) -> int:
         """The status with which a request from there is refused; 0: it may wait. client: as in a handshake."""
         if self._count >= self._most:
+            self._counts.refuse("waiting")
             self._log.warning("all", "%d requests wait, more are refused: see limits.waiting_requests", self._most)
             return 503
         if self._by_address[network_of(client)] >= self._each:
+            self._counts.refuse("waiting")
             self._log.warning(
                 "address",
                 "%d requests from %s wait, more are refused: see limits.waiting_per_address",

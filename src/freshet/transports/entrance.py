@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from starlette.responses import Response
 from uvicorn.server import ServerState
 
-from freshet.runtime.server import DirectAnswers, RunningServer
+from freshet.runtime.server import RunningServer, Shortcut
 from freshet.session.session import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
@@ -72,6 +72,7 @@ class Entrance(asyncio.Protocol):
         self._connections.add(self)
         self._deadline = asyncio.get_running_loop().time() + self._server.http.head_timeout
         if not self._lobby.enter(self):
+            self._server.refused("connections")
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -95,7 +96,7 @@ class Entrance(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 
-    def _accept(self, way: DirectAnswers, prefix: str, request: PlainRequest) -> bool:
+    def _accept(self, way: Shortcut, prefix: str, request: PlainRequest) -> bool:
         def take_over(session: Carried, subprotocol: str | None) -> None:
             extensions = handshake.extensions(request.headers) if session.host.compression else None
             headers = self._state.default_headers
@@ -120,7 +121,7 @@ class Entrance(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
-    def _reply(self, way: DirectAnswers, prefix: str, request: PlainRequest) -> bool:
+    def _reply(self, way: Shortcut, prefix: str, request: PlainRequest) -> bool:
         scope = request_scope(request.target, request.headers, self._transport, prefix)
         scope["type"], scope["method"] = "http", request.method.decode()
         incoming = Incoming(request.body)
@@ -202,4 +203,5 @@ class Entrance(asyncio.Protocol):
         return False
 
     def evict(self) -> None:
+        self._server.refused("connections")
         self._transport.abort()

@@ -2,7 +2,7 @@
 
 `transports/entrance.py` calls this with the scope that ASGI would have, which goes through the same guard, routes and
 opening as a call of the application; what stands around the application does not see it. So it is there only where
-nothing does, or where the option `direct` says that nothing has to. See `runtime.server.DirectAnswers`.
+nothing does, or where the option `direct` says that nothing has to. See `runtime/server.Shortcut`.
 """
 
 from collections.abc import Callable, Coroutine
