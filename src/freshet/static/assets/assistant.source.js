@@ -1,7 +1,7 @@
 const n=`// A talk with a model. This page asks and watches; the answer is written on the server, whether anybody watches or not.
 
 import { Centrifuge } from "centrifuge";
-import { codePanel } from "../../src/code";
+import { beside } from "../../src/beside";
 import { address, element } from "../../src/page";
 import { Talk, type RunEvent, type Summary } from "./talk";
 import { View } from "./exchange";
@@ -102,5 +102,5 @@ client.on("state", ({ newState }) => {
   element("state").dataset.state = newState === "connected" ? "live" : "connecting";
 });
 client.connect();
-codePanel();
+beside();
 `;export{n as default};
