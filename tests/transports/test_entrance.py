@@ -359,7 +359,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut_and_who_takes_it_slowly_is_
             await peer.write(GET)
             size = len(await peer.read())
             if not takes:
-                await eventually(lambda: not served.connections)
+                await eventually(lambda served=served: not served.connections)  # type: ignore[misc]
                 assert refused == ["http"]
                 continue
             began = asyncio.get_running_loop().time()
