@@ -297,7 +297,7 @@ def network_of(client: str) -> str:
     return _network(client.rpartition(":")[0])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(4096)  # each client is looked at several times, and many come from behind one proxy
 def _network(host: str) -> str:
     try:
         address = ip_address(host.strip("[]"))
