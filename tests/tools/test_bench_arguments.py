@@ -10,7 +10,19 @@ import pytest
 from bench.arguments import SHARED, benchmark_parser
 from tests.tools.need import ROOT
 
-BENCHMARKS = ["clients", "crowd", "engines", "fanout", "gateway", "jitter", "memory", "rooms", "runs", "storm", "versus"]
+BENCHMARKS = [
+    "clients",
+    "crowd",
+    "engines",
+    "fanout",
+    "gateway",
+    "jitter",
+    "memory",
+    "rooms",
+    "runs",
+    "storm",
+    "versus",
+]
 PROGRAMS = [*(ROOT / "bench" / f"{name}.py" for name in BENCHMARKS), ROOT / "tests" / "chaos" / "__main__.py"]
 
 
