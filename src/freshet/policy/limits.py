@@ -9,12 +9,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
 
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy
 from freshet.rules.rules import ChannelRule
@@ -183,10 +185,13 @@ def _meter(rate: Rate) -> Meter | None:
 class Waiting:
     """Requests that wait. most: of all clients together. each: of one address, as `network_of` has it.
 
+    counts: what refusals are added to.
+
     Those of nobody in particular count among all alone.
     """
 
-    def __init__(self, most: int, each: int) -> None:
+    def __init__(self, most: int, each: int, counts: Counts) -> None:
+        self._counts = counts
         self._most = most
         self._each = each
         self._count = 0
@@ -199,9 +204,11 @@ class Waiting:
     def refusal(self, client: str) -> int:
         """The status with which a request from there is refused; 0: it may wait. client: as in a handshake."""
         if self._count >= self._most:
+            self._counts.refuse("waiting")
             self._log.warning("all", "%d requests wait, more are refused: see limits.waiting_requests", self._most)
             return 503
         if self._by_address[network_of(client)] >= self._each:
+            self._counts.refuse("waiting")
             self._log.warning(
                 "address",
                 "%d requests from %s wait, more are refused: see limits.waiting_per_address",
@@ -287,8 +294,13 @@ class AddressLimits:
 
 def network_of(client: str) -> str:
     """What stands for one household, of `address:port`; empty: it may be anybody."""
+    return _network(client.rpartition(":")[0])
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
     try:
-        address = ip_address(client.rpartition(":")[0].strip("[]"))
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None)
