@@ -205,8 +205,11 @@ class CheckedRooms:
             await asyncio.to_thread(relay.cut if fault == "cut" else relay.silence)
             yield
             await asyncio.to_thread(relay.mend)
-        else:  # in a hook, between its read and its write
-            witness.extra = {"stop": owner.pid}
+        else:
+            if random.random() < 0.5:
+                witness.extra = {"stop": owner.pid}  # in a hook, between its read and its write
+            else:
+                os.kill(owner.pid, signal.SIGSTOP)  # wherever it is
             try:
                 yield
             finally:
