@@ -6,6 +6,7 @@ import pytest
 
 from freshet.demos.model import RUNS
 from tests.demos.pages import Page
+from tests.demos.qr import MODULES, read
 from tests.tools.patience import wait_until
 
 LAST = "Closing a tab stops nothing."
@@ -93,6 +94,39 @@ def test_a_question_that_is_edited_begins_a_branch_beside_the_old_one(page: Page
     wait_for_end(page)
     page.browser.find_element("css selector", "[aria-label='Earlier version']").click()
     assert page.texts(".bubble") == ["Who are you?", "And what else?"]
+
+
+@pytest.mark.timeout(90)
+def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(page: Page, other: Page) -> None:
+    begin(page, "Explain runs")
+    wait_until(lambda: "reload" in answer(page), 10, "a part of the answer")
+    other.browser.get(page.browser.current_url)
+    wait_until(lambda: "reload" in answer(other), 10, "the same in the second window")
+    page.element("break").click()
+    failed = "Failed: the connection to the model broke. What was written is kept, and it can go on."
+    for each in (page, other):
+        wait_until(lambda each=each: each.texts(".fate") == [failed], 5, "the failure")
+    kept = answer(page)
+    assert kept == answer(other)
+    assert LAST not in kept
+    other.browser.find_element("css selector", ".again").click()
+    for each in (page, other):
+        wait_for_end(each)
+        wait_until(lambda each=each: LAST in answer(each), 30, "the rest of the answer")
+        assert plain(answer(each)).replace("pythonCopy", "python") == plain(RUNS).replace("```", "")
+        assert each.texts(".fate") == [""]
+
+
+def test_the_code_for_a_phone_is_there_where_a_phone_can_reach_the_page(page: Page) -> None:
+    page.open("/assistant/")
+    page.element("join").click()
+    assert "Only this machine reaches 127.0.0.1" in page.text("reach")
+    assert not page.texts("#code-of-talk svg")
+    page.leave()
+    page.browser.get(page.url("/assistant/").replace("127.0.0.1", "talk.localhost"))
+    page.element("join").click()
+    assert page.text("reach").startswith("Scan it")
+    assert read(page.run(MODULES)) == page.browser.current_url
 
 
 @pytest.mark.timeout(90)

@@ -3,6 +3,7 @@
 import { Centrifuge } from "centrifuge";
 import { codePanel } from "../../src/code";
 import { address, element } from "../../src/page";
+import { qrPicture } from "../../src/qr";
 import { Talk, type RunEvent, type Summary } from "./talk";
 import { View } from "./exchange";
 import "./assistant.css";
@@ -11,6 +12,7 @@ const STATES = { connecting: "Connecting…", connected: "Live", disconnected: "
 
 const text = element<HTMLTextAreaElement>("text");
 const [send, stop] = [element<HTMLButtonElement>("send"), element<HTMLButtonElement>("stop")];
+const breaks = element<HTMLButtonElement>("break");
 const client = new Centrifuge(address("assistant"), { maxReconnectDelay: 3_000 });
 const name = /^#([0-9a-f]{32})$/.exec(location.hash)?.[1] ?? newName();
 history.replaceState(null, "", `#${name}`);
@@ -24,6 +26,7 @@ const view = new View(element("log"), talk, {
     view.show();
   },
   decide: (approval, approved) => void call("decide", { decision: { approval, approved } }),
+  resume: (run) => void call("resume", { resume: run.id }),
 });
 
 function newName(): string {
@@ -55,6 +58,7 @@ function show(follow = false): void {
   const running = talk.running !== undefined;
   send.hidden = running;
   stop.hidden = !running;
+  breaks.disabled = !running;
   element("begin").hidden = talk.runs.size > 0;
 }
 
@@ -82,6 +86,7 @@ text.addEventListener("keydown", (event) => {
   void ask(text.value);
 });
 stop.addEventListener("click", () => void call("stop", {}));
+breaks.addEventListener("click", () => void call("break", {}));
 for (const button of element("begin").querySelectorAll("button")) {
   button.addEventListener("click", () => void ask(button.textContent ?? ""));
 }
@@ -92,6 +97,17 @@ element("new").addEventListener("click", () => {
 const copy = element("copy");
 copy.addEventListener("click", () => {
   void navigator.clipboard.writeText(location.href).then(() => (copy.textContent = "Copied"));
+});
+
+const phone = element<HTMLDialogElement>("phone");
+const here = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+element("join").addEventListener("click", () => {
+  const code = element("code-of-talk");
+  if (!code.hasChildNodes() && !here) code.append(qrPicture(location.href, "The address of this talk as a QR code"));
+  element("reach").textContent = here
+    ? `Only this machine reaches ${location.hostname}. Open this page by an address that your phone reaches, behind a tunnel or a proxy, and its code is here.`
+    : "Scan it: the phone sees the same answer grow, and its stop is yours.";
+  phone.showModal();
 });
 
 client.on("connected", ({ data }) => {
