@@ -25,7 +25,7 @@ from tests.chaos.world import World
 from tests.tools.nats import Nats
 from tests.tools.patience import eventually
 from tests.tools.redis import Redis
-from tests.tools.serving import HOST, Server
+from tests.tools.serving import HOST, Server, hubs_of, workers_of
 
 MIB = 1 << 20
 Fault = Callable[[World], Awaitable[None]]
@@ -199,13 +199,16 @@ async def _clock_of(server: Server) -> float:
 
 async def worker_is_killed(it: World) -> None:
     for _ in range(2):
-        os.kill(it.chance.choice(_children(it.servers[0])), signal.SIGKILL)
+        os.kill(it.chance.choice(workers_of(it.servers[0].pid)), signal.SIGKILL)
         await asyncio.sleep(1)
-    await eventually(lambda: len(_children(it.servers[0])) == it.place.workers, 10, "others in their place")
+    await eventually(lambda: len(workers_of(it.servers[0].pid)) == it.place.workers, 10, "others in their place")
 
 
-def _children(server: Server) -> list[int]:
-    return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
+async def hub_is_killed(it: World) -> None:
+    """And with it the logs of the channels that it had."""
+    [hub] = await eventually(lambda: hubs_of(it.servers[0].pid), 10, "the second hub")
+    os.kill(hub, signal.SIGKILL)
+    await eventually(lambda: hubs_of(it.servers[0].pid) not in ([], [hub]), 10, "another in its place")
 
 
 # ---------------------------------------------------------------------------------------------------------- the clients

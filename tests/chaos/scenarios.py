@@ -74,6 +74,7 @@ SCENARIOS = [
     *_at("clock of a node turned", faults.clock_is_turned, Place("redis", clock=True)),
     *_at("clock of a node turned", faults.clock_is_turned, Place("nats", clock=True), short=False),
     *_at("worker killed, twice", faults.worker_is_killed, WORKERS),
+    *_at("hub killed, forgets", faults.hub_is_killed, WORKERS, keeps=False),
     *_at("all clients cut, three times", faults.all_are_cut, "memory"),
     *_at("all clients cut, three times", faults.all_are_cut, *BOTH, WORKERS, short=False),
     *_at("clients cut all the time", faults.some_are_cut_all_the_time, "redis", WORKERS),

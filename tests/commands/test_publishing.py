@@ -29,6 +29,9 @@ class Fragile(MemoryEngine):
 
     away = False
 
+    def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> None:
+        """It may be away, so that it has to be waited for."""
+
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         if self.away:
             raise EngineUnavailable("the log is away")

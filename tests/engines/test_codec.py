@@ -61,7 +61,7 @@ def by_nats(kind: str, data: bytes, offset: int, info: object) -> Publication:
 
 def by_local(kind: str, data: bytes, offset: int, info: object) -> Publication:
     item = [data, offset, kind, None, info]
-    decoded = local.to_worker.decode(msgspec.msgpack.encode(["delivered", "a", item, "epoch", None, None]))
+    [decoded] = local.to_worker.decode(msgspec.msgpack.encode([["delivered", "a", item, "epoch", None, None]]))
     assert isinstance(decoded, local.HubDelivery)
     delivery = decoded.delivery()
     assert isinstance(delivery, Published)
@@ -103,14 +103,14 @@ def test_a_kind_that_is_none_is_refused(brought: Callable[..., Publication]) -> 
         brought("other", b"1", 1, NOBODY)
 
 
-@pytest.mark.parametrize("message", [b"\xff" * 4, b"\x96\xa9delivered\xa1a\xc0\xa0\xc0\xc0", b"\x91\xa2\xf0\x9f"])
-async def test_a_worker_leaves_a_hub_that_sends_what_is_none_of_its_messages(message: bytes) -> None:
-    def receive(connection: local.HubConnection, data: bytes) -> None:
-        decoded = local.to_worker.decode(data)
-        assert isinstance(decoded, local.HubDelivery)
-        decoded.delivery()
+@pytest.mark.parametrize("packet", [b"\xff" * 4, b"\x91\x96\xa9delivered\xa1a\xc0\xa0\xc0\xc0", b"\x91\xa2\xf0\x9f"])
+async def test_a_worker_leaves_a_hub_that_sends_what_is_none_of_its_messages(packet: bytes) -> None:
+    def receive(connection: local.HubConnection, messages: list[object]) -> None:
+        for message in messages:
+            assert isinstance(message, local.HubDelivery)
+            message.delivery()
 
-    connection, transport = local.HubConnection(receive, lambda connection: None), Nowhere()
+    connection, transport = local.HubConnection(local.to_worker, receive, lambda connection: None), Nowhere()
     connection.connection_made(transport)
-    connection.data_received(len(message).to_bytes(4, "big") + message)
+    connection.data_received(len(packet).to_bytes(4, "big") + packet)
     assert transport.closed

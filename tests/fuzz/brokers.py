@@ -257,13 +257,13 @@ async def _local(data: bytes) -> Hashable:
     for decoder in (to_worker, to_hub):
         got: list[Hashable] = []
 
-        def receive(connection: HubConnection, message: bytes, decoder: Any = decoder, got: Any = got) -> None:
-            decoded = decoder.decode(message)
-            got.append(type(decoded).__name__)
-            if hasattr(decoded, "delivery"):
-                decoded.delivery()
+        def receive(connection: HubConnection, messages: list[Any], got: Any = got) -> None:
+            for message in messages:
+                got.append(type(message).__name__)
+                if hasattr(message, "delivery"):
+                    message.delivery()
 
-        connection = HubConnection(receive, lambda connection: None)
+        connection = HubConnection(decoder, receive, lambda connection: None)
         transport = Nowhere()
         connection.connection_made(transport)
         logging.disable(logging.CRITICAL)  # a line for each connection that is closed

@@ -26,7 +26,7 @@ class Server:
     """A node that serves requests: it says who it is, and what was asked. served: ids, and whether they came again."""
 
     def __init__(self, path: str, store: MemoryStore) -> None:
-        self.node = Node(Config(), LocalEngine(path, EngineSettings("memory://")))
+        self.node = Node(Config(), LocalEngine([path], EngineSettings("memory://")))
         self.leases = Leases(self.node, store, TTL, lambda name: None)
         self.forwarding = Forwarding(self.node, self.leases, "test", self._serve, TTL)
         self.served: list[tuple[str, bool]] = []

@@ -37,7 +37,7 @@ class World:
         config = Config(
             rooms=Rooms(store="memory://", lease=LEASE), timing=Timing(close_timeout=0.5), tokens=Tokens(anonymous=True)
         )
-        with patch("freshet.app.engine_of", lambda config, clock: LocalEngine(path, EngineSettings("memory://"))):
+        with patch("freshet.app.engine_of", lambda config, clock: LocalEngine([path], EngineSettings("memory://"))):
             live = Freshet(secret=SECRET, config=config, clock=self.clocks[name])
         live._rooms._make_store = lambda url: self.store
         for match, kind in kinds.items():

@@ -48,7 +48,7 @@ class Engines:
             hub = HostHub(hub_path, lambda wanted: MemoryEngine() if self.kind == "memory" else SqliteEngine(file))
             await hub.start()
             self._stack.push_async_callback(hub.stop)
-            return lambda: LocalEngine(hub_path, EngineSettings("memory://"))
+            return lambda: LocalEngine([hub_path], EngineSettings("memory://"))
         if self.kind == "redis":
             server = self._stack.enter_context(redis())
             return lambda: RedisEngine(str(server.url))

@@ -30,12 +30,12 @@ def test_without_a_server_of_ours_there_is_no_hub() -> None:
 
 
 def test_one_that_is_alone_has_its_engine_itself(server: RunningServer) -> None:
-    assert (server.hub, server.drains) == ("", [])
+    assert (server.hubs, server.drains) == ((), [])
     assert isinstance(engine_of(Config()), MemoryEngine)
 
 
 def test_one_of_several_workers_goes_to_the_hub_of_its_host(server: RunningServer) -> None:
-    server.hub = "/run/hub.sock"
+    server.hubs = ["/run/hub.sock"]
     assert isinstance(engine_of(Config()), LocalEngine)
     shared = Config(engine="redis://127.0.0.1:1")
     assert isinstance(engine_of(shared), RedisEngine)  # which needs none: it is shared anyway
@@ -43,7 +43,7 @@ def test_one_of_several_workers_goes_to_the_hub_of_its_host(server: RunningServe
 
 def test_another_context_does_not_see_it() -> None:
     context = copy_context()
-    context.run(SERVER.set, RunningServer("/run/hub.sock"))
+    context.run(SERVER.set, RunningServer(["/run/hub.sock"]))
     assert SERVER.get() is None
     assert isinstance(context.run(engine_of, Config()), LocalEngine)
 

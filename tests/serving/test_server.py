@@ -133,12 +133,12 @@ def test_what_runs_in_a_server_finds_it_in_its_context() -> None:
     token = SERVER.set(None)
     try:
         alone = announce(None)
-        assert (SERVER.get(), alone.hub, alone.drains) == (alone, "", [])
-        assert announce(Inherited(1, 2, "/run/hub")) is alone  # it was announced before
+        assert (SERVER.get(), alone.hubs, alone.drains) == (alone, (), [])
+        assert announce(Inherited(1, 2, ("/run/hub",))) is alone  # it was announced before
         SERVER.set(None)
-        worker = announce(Inherited(1, 2, "/run/hub"))
+        worker = announce(Inherited(1, 2, ("/run/hub",)))
         assert isinstance(worker, RunningServer)
-        assert worker.hub == "/run/hub"
+        assert worker.hubs == ("/run/hub",)
     finally:
         SERVER.reset(token)
         assert logging.getLogger("freshet").level == logging.NOTSET

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from tests.tools.clients import SECRET, Listener, connected, soon, token
 from tests.tools.patience import eventually, seconds, wait_until
-from tests.tools.serving import Server, serving
+from tests.tools.serving import Server, hubs_of, serving, workers_of
 
 WORKERS = 3
 CONFIG = f"""
@@ -45,13 +45,9 @@ def config(tmp_path: Path) -> str:
 @pytest.fixture
 def server(config: str) -> Iterator[Server]:
     with serving("--config", config, "--workers", str(WORKERS)) as server:
-        wait_until(lambda: len(workers_of(server)) == WORKERS, 10, "all workers")
+        wait_until(lambda: len(workers_of(server.pid)) == WORKERS, 10, "all workers")
         wait_until(lambda: len(asyncio.run(nodes(server))) == WORKERS, 20, "all workers to answer")
         yield server
-
-
-def workers_of(server: Server) -> list[int]:
-    return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
 
 
 async def api(server: Server, method: str, **params: Any) -> dict[str, Any]:
@@ -129,7 +125,7 @@ async def subscribed(server: Server, channel: str, count: int) -> bool:
 async def test_when_a_worker_is_killed_another_takes_its_place_and_nobody_misses_anything(server: Server) -> None:
     async with AsyncExitStack() as stack:
         all_of_them = await listeners(server, 12, stack)
-        before = workers_of(server)
+        before = workers_of(server.pid)
         published = 0
         for number in range(200):
             if number == 50:
@@ -141,14 +137,14 @@ async def test_when_a_worker_is_killed_another_takes_its_place_and_nobody_misses
             published += 1
         for listener in all_of_them:
             assert await listener.data(published) == list(range(published))
-        wait_until(lambda: len(workers_of(server)) == WORKERS and before[0] not in workers_of(server), 10)
+        wait_until(lambda: len(workers_of(server.pid)) == WORKERS and before[0] not in workers_of(server.pid), 10)
         assert "another takes its place" in server.log()
         presence = await api(server, "presence_stats", channel="news")
         assert presence["num_users"] == 12
 
 
 def test_when_asked_to_end_all_workers_do_and_it_is_no_failure(server: Server) -> None:
-    children = workers_of(server)
+    children = workers_of(server.pid)
     assert server.stop() == 0
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
@@ -159,7 +155,7 @@ async def test_when_the_parent_is_killed_its_workers_end_in_order_and_say_so_onc
         header = {"Authorization": f"Bearer {token()}"}
         sockets = [await stack.enter_async_context(connect(url, additional_headers=header)) for _ in range(300)]
         await eventually(lambda: subscribed(server, "log:orphans", len(sockets)), 10, "all to be there")
-        children = workers_of(server)
+        children = workers_of(server.pid)
         server.kill()
         await asyncio.gather(*(soon(socket.wait_closed()) for socket in sockets))
         assert {socket.close_code for socket in sockets} == {3001}
@@ -168,6 +164,38 @@ async def test_when_the_parent_is_killed_its_workers_end_in_order_and_say_so_onc
     assert sum("the parent process is gone" in line for line in lines) == WORKERS
     others = [line for line in lines if "the parent process is gone" not in line]
     assert sum("connection to the hub lost" in line for line in others) == len(others) <= WORKERS, others
+
+
+async def test_when_a_hub_is_killed_its_channels_begin_anew_and_those_of_the_other_go_on(config: str) -> None:
+    with serving("--config", config, "--workers", "4") as server:
+        await eventually(lambda: answering(server, 4), 20, "all workers to answer")
+        [hub] = hubs_of(server.pid)
+        channels = [f"log:{number}" for number in range(8)]
+        before = {channel: (await api(server, "publish", channel=channel, data=1)) for channel in channels}
+        os.kill(hub, signal.SIGKILL)
+        after = {}
+        for channel in channels:
+
+            async def published(channel: str = channel) -> dict[str, Any] | None:
+                try:
+                    return await api(server, "publish", channel=channel, data=2)
+                except (httpx.HTTPError, AssertionError):
+                    return None  # the hub is away
+
+            after[channel] = await eventually(published, 20, "a publication")
+        lost = {channel for channel in channels if after[channel]["epoch"] != before[channel]["epoch"]}
+        assert 0 < len(lost) < len(channels)
+        assert {channel: after[channel]["offset"] for channel in channels} == {
+            channel: 1 if channel in lost else 2 for channel in channels
+        }
+        assert f"hub {hub} exited with -9: another takes its place" in server.log()
+        children = [*hubs_of(server.pid), *workers_of(server.pid)]
+        assert server.stop() == 0
+        assert not [child for child in children if is_running(child)]
+
+
+async def answering(server: Server, count: int) -> bool:
+    return len(await nodes(server)) == count
 
 
 def is_running(pid: int) -> bool:

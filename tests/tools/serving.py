@@ -120,3 +120,24 @@ def serving(
             yield server
         finally:
             server.stop()
+
+
+def workers_of(parent: int) -> list[int]:
+    """The processes of a server's workers. parent: its own."""
+    return [child for child in _children(parent) if "freshet.serving.hub" not in _command(child)]
+
+
+def hubs_of(parent: int) -> list[int]:
+    """The processes of a server's hubs, without the first, which is its own."""
+    return [child for child in _children(parent) if "freshet.serving.hub" in _command(child)]
+
+
+def _children(parent: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+
+
+def _command(process: int) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:  # it has just ended
+        return []

@@ -235,7 +235,7 @@ def test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while
 ) -> None:
     config = tmp_path / "freshet.toml"
     config.write_text(
-        "[tokens]\nanonymous = true\n[api]\nanonymous = true\n[http]\nbody_timeout = 1\n"
+        "[tokens]\nanonymous = true\n[api]\nanonymous = true\n[http]\nbody_timeout = 1\nkeep_alive = 1\n"
         '[[channels]]\nmatch = "log"\nread = "client"\nhistory = { size = 30, ttl = 600 }\n'
     )
     server = serve("--config", str(config))
@@ -255,14 +255,16 @@ def test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while
         wait_until(lambda: connections(server) == 1, 10, "the connection")
         publish(120)
         wait_until(lambda: not connections(server), 20, "its end")
-    with line(server) as end:  # one that reads, however slowly, is not cut
+    with socket.socket() as end:  # one that reads, however slowly, is not cut
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         end.settimeout(seconds(20))
-        send(end, PAGE % b"Connection: close\r\n")
+        end.connect((server.host, server.port))
+        send(end, PAGE % b"" * 15 + PAGE % b"Connection: close\r\n")
         got = b""
-        while chunk := end.recv(100_000):
+        while chunk := end.recv(300_000):
             got += chunk
-            time.sleep(0.01)
-        assert len(got) > 200_000
+            time.sleep(0.03)
+        assert got.count(b"HTTP/1.1 200") == 16
 
 
 def connections(server: Server) -> int:

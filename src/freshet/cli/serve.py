@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.panel import Panel
@@ -19,16 +19,12 @@ from freshet.config import Config
 from freshet.errors import ConfigError
 from freshet.observe.logs import LogFormat
 from freshet.runtime.server import TlsFiles
-from freshet.serving.server import announce, log_to_stderr, place
+from freshet.serving.process import Logs, log_to_stderr
+from freshet.serving.server import announce, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, supervise
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-
-
-class Logs(NamedTuple):
-    level: LogLevel
-    format: LogFormat
 
 
 def serve(
@@ -118,7 +114,7 @@ def _parent(what: str, host: str, port: int, workers: int, logs: Logs, known: Co
         at = port_of_all.getsockname()[1]
         scheme = "https" if announce(None).tls or known.tls.certificate else "http"
         err.print(f"Serving [bold]{what}[/bold] on {scheme}://{place(host, at)}, {workers} workers", highlight=False)
-        return supervise(sys.argv[2:], workers, port_of_all)
+        return supervise(sys.argv[2:], workers, port_of_all, logs)
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:

@@ -50,6 +50,7 @@ from freshet.policy.claims import ConnectionClaims
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.hooks import Hook, Welcome, to_json
 from freshet.rules.rules import ChannelRule, personal_channel
+from freshet.runtime.tasks import in_task
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
 
@@ -314,6 +315,7 @@ async def ask_room(node: Node, context: Context, command: AskRoom) -> Answer:
     door = node.doors.get(_rule(context).owner)
     if door is None:
         raise Refusal.method_not_found(f"{command.channel!r} is no room")
+    await in_task()
     return Answer(command.id, await door.request(_session(context), command.channel, command.request))
 
 

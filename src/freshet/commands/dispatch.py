@@ -1,8 +1,8 @@
 """Runs what a client asked for, whatever it is, and pushes the reply to it.
 
 A command passes the policies, and then the function that is registered for its type. That answers with the event that
-is the reply, or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends the session. Any other exception
-is logged with its traceback, and the client gets "internal server error".
+is the reply, at once or when it is awaited; or raises `Refusal`, which becomes the reply, or `Disconnect`, which ends
+the session. Any other exception is logged with its traceback, and the client gets "internal server error".
 
 An endpoint may register commands of its own.
 """
@@ -10,8 +10,8 @@ An endpoint may register commands of its own.
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,7 +70,10 @@ _OPTIONS = {  # what an operator may look at when commands are refused with thes
 Watch = Callable[[Session, Command | None, Event | None], None]
 """Sees a command of a client that is traced, and the reply to it; no command: the client's end."""
 
-CommandFunction = Callable[[Node, Context, Any], Awaitable[Event | None]]
+Answered = Event | Coroutine[Any, Any, Event | None] | None
+"""The reply to a command, which may be none, or what has to be awaited for it."""
+
+CommandFunction = Callable[[Node, Context, Any], Answered]
 S = TypeVar("S", bound=Session)
 
 
@@ -129,37 +132,77 @@ class Dispatcher:
 
     # --------------------------------------------------------------------------------------------------------- running
 
-    async def run(self, session: Session, command: Command) -> None:
-        """Run one command of one client, and push the reply to it."""
-        reply: Event | None
+    def run(self, session: Session, command: Command) -> Coroutine[Any, Any, None] | None:
+        """Run one command of one client, and push the reply to it. None: that is done; else what is left to await."""
         began, passed = perf_counter(), False
+        answer: Answered
         try:
             run, context, pending = self._begin(session, command)
             if pending is not None:
-                await pending
+                return self._wait_to_pass(session, command, began, pending, partial(run, self.node, context, command))
             passed = True
-            reply = await run(self.node, context, command)
-        except Refusal as why:
-            reply = self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
-        except TooLargeForEngine as why:
-            reply = self._refused(session, command, Refusal.limit_exceeded(str(why)))
-        except EngineUnavailable as why:
-            log.warning(
-                "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
-            )
-            add(self.node.counts.engine_errors, _name(type(command)))
-            reply = self._refused(session, command, Refusal.internal())
-        except Disconnect:
-            raise
-        except Exception:
-            log.exception("%s of %r failed: the client got an internal server error", type(command).__name__, session)
-            reply = self._refused(session, command, Refusal.internal())
-        finally:
-            self.counts.ran(_name(type(command)), perf_counter() - began)
+            answer = run(self.node, context, command)
+        except Exception as why:
+            answer = self._failed(session, command, began, why, passed=passed)
+        return self._answered(session, command, began, answer)
+
+    async def _wait_to_pass(
+        self, session: Session, command: Command, began: float, pending: Awaitable[None], run: Callable[[], Answered]
+    ) -> None:
+        passed = False
+        answer: Answered
+        try:
+            await pending
+            passed = True
+            answer = run()
+        except Exception as why:
+            answer = self._failed(session, command, began, why, passed=passed)
+        if (rest := self._answered(session, command, began, answer)) is not None:
+            await rest
+
+    def _answered(
+        self, session: Session, command: Command, began: float, answer: Answered
+    ) -> Coroutine[Any, Any, None] | None:
+        """What the command's function answered: the reply, or what has to be awaited for it. As `run`."""
+        if answer is not None and not isinstance(answer, Event):
+            return self._wait_for_reply(session, command, began, answer)
+        self.counts.ran(_name(type(command)), perf_counter() - began)
         if self.watches and (watch := self.watches.get(session.user)) is not None:
-            watch(session, command, reply)
-        if reply is not None:
-            session.push(reply)
+            watch(session, command, answer)
+        if answer is not None:
+            session.push(answer)
+        return None
+
+    async def _wait_for_reply(
+        self, session: Session, command: Command, began: float, answer: Awaitable[Event | None]
+    ) -> None:
+        try:
+            reply = await answer
+        except Exception as why:
+            reply = self._failed(session, command, began, why, passed=True)
+        self._answered(session, command, began, reply)
+
+    def _failed(
+        self, session: Session, command: Command, began: float, why: Exception, *, passed: bool
+    ) -> Refused | None:
+        """The reply to a command that failed. passed: by the policies. Raises `Disconnect`."""
+        match why:
+            case Disconnect():
+                self.counts.ran(_name(type(command)), perf_counter() - began)
+                raise why
+            case Refusal():
+                return self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
+            case TooLargeForEngine():
+                return self._refused(session, command, Refusal.limit_exceeded(str(why)))
+            case EngineUnavailable():
+                log.warning(
+                    "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
+                )
+                add(self.node.counts.engine_errors, _name(type(command)))
+            case _:
+                what = type(command).__name__
+                log.error("%s of %r failed: the client got an internal server error", what, session, exc_info=why)
+        return self._refused(session, command, Refusal.internal())
 
     def is_room(self, name: str) -> bool:
         """Whether there is a channel of this name that answers what clients publish."""
@@ -179,7 +222,8 @@ class Dispatcher:
         run, context, pending = self._begin(session, command)
         if pending is not None:
             await pending
-        reply = await run(self.node, context, command)
+        answer = run(self.node, context, command)
+        reply = answer if answer is None or isinstance(answer, Event) else await answer
         if self.watches and (watch := self.watches.get(session.user)) is not None:
             watch(session, command, reply)
         return reply

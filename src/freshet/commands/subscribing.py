@@ -27,6 +27,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
+from freshet.runtime.tasks import in_task
 from freshet.session.session import Session
 from freshet.session.subscription import Subscription
 
@@ -45,8 +46,8 @@ class Entry:
 
     joining: its place in the hub; None: not yet. stream: what the log held after `since`; None: there is no log.
     size: bytes of that, nearly. page: of the channel's state; when more follow it does not come in yet. owner: the task
-    that enters. door: of the channel's owner, once it has asked there. summary: of the channel's log, which takes the
-    place of what it missed.
+    that enters; None: it began without one, as no hook is run. door: of the channel's owner, once it has asked there.
+    summary: of the channel's log, which takes the place of what it missed.
     """
 
     __slots__ = (
@@ -129,6 +130,8 @@ async def enter(
     Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
     meanwhile.
     """
+    if rule.on_subscribe is not None or rule.owner != "log":
+        await in_task()  # the application has its say
     if channel in session.subscriptions or (session.reservations and await _is_in(session, channel)):
         raise Refusal.already_subscribed()
     _check_room(node, session)
@@ -210,7 +213,7 @@ async def _is_in(session: Session, channel: str) -> bool:
     A hook that lets the client in does not wait for itself: there it counts as in.
     """
     while (other := session.reserved(channel)) is not None:
-        if other.owner is asyncio.current_task():
+        if other.owner is not None and other.owner is asyncio.current_task():
             return True
         if other.released is None:
             other.released = asyncio.Event()

@@ -406,6 +406,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     personal_channels: Annotated[
         bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
     ] = False
+    direct: Annotated[
+        str,
+        Meta(
+            description="Where an application around Freshet has mounted it, `/live`: `freshet serve` accepts plain "
+            "WebSockets below that at once, and no middleware of the application sees them. Empty: it does so only "
+            "where it serves Freshet itself.",
+            pattern="^(/[^?#%]*)?$",
+        ),
+    ] = ""
     drain_on_signal: Annotated[
         bool,
         Meta(

@@ -63,6 +63,8 @@ class Engine(ABC):
     reaches 5. A client that stopped at 3 would take 4 and 5 of the new log for all that it missed. The epochs differ,
     so the server answers that it cannot recover.
 
+    Any of them may be called where there is no task yet: see `runtime.tasks.in_task`.
+
     shared: several nodes may use the same place. What one publishes can be lost on the way to another, so that each
     compares what came with the logs.
     """
@@ -104,6 +106,10 @@ class Engine(ABC):
 
         Raises `TooLargeForEngine` for what does not fit by itself, whatever it was to be batched with.
         """
+
+    def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
+        """As `publish`, for an engine that need not wait for it; None: it has to, and nothing was done."""
+        return None
 
     @abstractmethod
     async def history(

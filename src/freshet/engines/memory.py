@@ -99,18 +99,24 @@ class Log:
 
 
 class MemoryEngine(Engine):
-    """presence_time: seconds for which a client that was set counts as there. log_memory: bytes of all logs; 0: any."""
+    """presence_time: seconds for which a client that was set counts as there. log_memory: bytes of all logs; 0: any.
+
+    shares: how many engines the channels are spread over; this one may hold its part of what all of them may.
+    """
 
     shared = False
 
-    def __init__(self, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0) -> None:
+    def __init__(
+        self, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0, shares: int = 1
+    ) -> None:
         self._presence_time = presence_time
+        self._shares = shares
         self._clock = clock.monotonic
         self._call_later = clock.call_later
         self._deliver: Callable[[Delivery], None] = lambda delivery: None
         self._subscribed: set[str] = set()
         self._logs: dict[str, Log] = {}
-        self._quota = Quota(log_memory)
+        self._quota = Quota(log_memory // shares)
         self._pools: dict[History, Quota] = {}  # of histories with a quota of their own
         self._bounded_log = BoundedLog(log)
         self._expiry: list[tuple[float, str]] = []  # heap, one entry per log
@@ -152,6 +158,11 @@ class MemoryEngine(Engine):
             self._touch(channel, self._logs[channel])
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        position = MemoryEngine.publish_now(self, channel, data, options)
+        assert position is not None  # it never has to wait
+        return position
+
+    def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
         key = (channel, options.idempotency_key) if options.idempotency_key is not None else None
         if key is not None and key in self._idempotency:
             until, position = self._idempotency[key]
@@ -254,7 +265,7 @@ class MemoryEngine(Engine):
         """keep: None: it is not known yet."""
         if keep is None or not keep.bytes:
             return Log(channel, (self._quota,), epoch, offset)
-        pool = self._pools.setdefault(keep, Quota(keep.bytes))
+        pool = self._pools.setdefault(keep, Quota(keep.bytes // self._shares))
         return Log(channel, (self._quota, pool), epoch, offset)
 
     # ------------------------------------------------------------------------------------------------------- quotas

@@ -206,6 +206,9 @@ class SqliteEngine(MemoryEngine):
 
     # ------------------------------------------------------------------------------------------------- publishing
 
+    def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
+        return super().publish_now(channel, data, options) if options.history is None else None
+
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         if options.history is None:
             return await super().publish(channel, data, options)

@@ -403,9 +403,9 @@ class Hub:
                 self._count(group, events, offered, offered)
                 continue
             each = group.encode(events, subscribers.last, whole)
-            frames = group.dialect.join(each)
+            frames = each if len(each) < 2 else group.dialect.join(each)
+            shared = frames if len(frames) < 2 or group.dialect.stamps else batched(frames)
             self._count(group, events, each, frames)
-            shared = frames if group.dialect.stamps else batched(frames)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:
                 broadcast(group.outboxes.values(), shared[0])
@@ -423,12 +423,13 @@ class Hub:
         counts.sent += len(frames) * number
         for frame in frames:
             counts.sent_bytes += frame.size * number
-        stamps = [event.publication.stamp for event in events if type(event) is Published]
-        passed = len(each) - len(events) + len(stamps)  # without who joined or left
-        if passed != len(stamps):  # a filter has chosen: which ones does not matter within one turn
-            stamps = stamps[: max(0, passed)]
-        for stamp in stamps:
-            if stamp is not None:
+        left_out = len(events) - len(each)  # by a filter: which ones does not matter within one turn
+        for event in reversed(events):
+            if type(event) is not Published:
+                continue
+            if left_out > 0:
+                left_out -= 1
+            elif (stamp := event.publication.stamp) is not None:
                 self._unwritten.append((stamp, number))
 
     def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:

@@ -58,9 +58,9 @@ class Group:
         else:
             known = whole.get(self.dialect.name)
             if known is None:
-                known = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
+                known = whole[self.dialect.name] = list(map(self.dialect.encode, events))
             frames = known if self.tag_filter is None else self._chosen(self.tag_filter, events, known)
-        return [frame for frame in frames if frame is not None]
+        return list(filter(None, frames))
 
     def offer(self, channel: str, events: list[Delivery], whole: Encoded, *, conflate: bool) -> list[Frame]:
         """Push what may be dropped, if it is a publication, and answer what each of them was offered.
@@ -70,7 +70,7 @@ class Group:
         pushed: list[Frame] = []
         frames = whole.get(self.dialect.name)
         if frames is None:
-            frames = whole[self.dialect.name] = [self.dialect.encode(event) for event in events]
+            frames = whole[self.dialect.name] = list(map(self.dialect.encode, events))
         for event, frame in zip(events, frames, strict=True):
             if frame is None or (self.tag_filter is not None and not _passes(self.tag_filter, event)):
                 continue

@@ -16,21 +16,18 @@ class Frame:
     it once leaves the result here for the others.
 
     tail: what has to follow with nothing between, such as a packet's binary attachments, which are frames of their own.
+    size: bytes of payload, its tail's too.
     """
 
-    __slots__ = ("binary", "data", "deflated", "tail", "wire")
+    __slots__ = ("binary", "data", "deflated", "size", "tail", "wire")
 
     def __init__(self, data: bytes, binary: bool = False, tail: "Frame | None" = None) -> None:
         self.data = data
         self.binary = binary
         self.tail = tail
+        self.size: int = len(data) if tail is None else len(data) + tail.size
         self.wire: bytes | None = None  # as one unmasked WebSocket message
         self.deflated: bytes | None = None  # the same with permessage-deflate
-
-    @property
-    def size(self) -> int:
-        """Bytes of payload, its tail's too."""
-        return len(self.data) + (self.tail.size if self.tail else 0)
 
 
 class Batch(Frame):
@@ -39,16 +36,12 @@ class Batch(Frame):
     A transport without a wire form of its own takes the parts one by one: see `Outbox.take`.
     """
 
-    __slots__ = ("_size", "parts")
+    __slots__ = ("parts",)
 
     def __init__(self, parts: list[Frame]) -> None:
         super().__init__(b"")
         self.parts = parts
-        self._size = sum([part.size for part in parts])
-
-    @property
-    def size(self) -> int:
-        return self._size
+        self.size = sum([part.size for part in parts])
 
 
 def batched(frames: list[Frame]) -> list[Frame]:

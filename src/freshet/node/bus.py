@@ -15,7 +15,7 @@ import msgspec
 
 from freshet.engines.base import Engine
 from freshet.errors import EngineUnavailable
-from freshet.runtime.tasks import Tasks
+from freshet.runtime.tasks import Tasks, in_task
 
 log = logging.getLogger("freshet.bus")
 
@@ -137,6 +137,7 @@ class Bus:
             return None
 
     async def _request(self, node: str, kind: str, body: bytes, timeout: float) -> bytes:  # noqa: ASYNC109
+        await in_task()
         correlation_id = next(self._correlation_ids)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._requests[correlation_id] = _PendingRequest(node, reply)

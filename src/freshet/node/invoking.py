@@ -6,14 +6,14 @@ called it goes on from there as after any refusal or disconnect. The limits cost
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Generator
-from types import coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from freshet.config import Timing
 from freshet.errors import Disconnect, FreshetError, Refusal
 from freshet.observe.logs import BoundedLog
 from freshet.rules.hooks import HookLimits
+from freshet.runtime.tasks import behind, in_task
 from freshet.runtime.wheel import Wheel
 from freshet.session.session import Session
 
@@ -74,21 +74,6 @@ class _Invocation:
             raise self._why from None
 
 
-@coroutine
-def _behind(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
-    """The rest of a coroutine that was begun and waits for something."""
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(sent)
-    except StopIteration as done:
-        return done.value
-
-
 class Invoking:
     """The hooks that run now, by their client."""
 
@@ -108,6 +93,7 @@ class Invoking:
         Raises what the hook raises; `Refusal` 100, temporary, when its time is over; `Disconnect` when its client is
         gone.
         """
+        await in_task()
         work = hook(*arguments, **named)
         try:
             waits_for = work.send(None)  # one that does not wait cannot be cancelled, and needs no limits
@@ -122,7 +108,7 @@ class Invoking:
             self._of[client] = (*self._of.get(client, ()), invocation)
         try:
             with invocation:
-                return await _behind(work, waits_for)
+                return await behind(work, waits_for)
         finally:
             self._wheel.cancel(invocation)
             if client is not None:

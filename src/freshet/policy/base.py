@@ -11,6 +11,7 @@ from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
 from freshet.policy.claims import ConnectionClaims
 from freshet.rules.rules import ChannelRule
+from freshet.runtime.tasks import in_task
 from freshet.session.session import Session
 from freshet.session.subscription import Issued
 
@@ -90,6 +91,7 @@ class PolicyChain:
 
     async def _wait(self, pending: Awaitable[None], done: int, context: Context, command: Command) -> None:
         try:
+            await in_task()
             await pending
             for check in self._checks[done:]:
                 done += 1

@@ -24,6 +24,7 @@ from freshet.errors import ConfigError
 
 # The bytes of a secret. RFC 7518, 3.2: "A key of the same size as the hash output [...] or larger MUST be used".
 SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+HASHES = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}  # of an HMAC
 # RFC 7518, 3.3 and 3.5: "A key of size 2048 bits or larger MUST be used with these algorithms."
 RSA_BITS = 2048
 RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

@@ -78,6 +78,6 @@ class Tickets:
     def _read(self, ticket: str) -> _Ticket:
         """Raises WrongToken."""
         try:
-            return _read(signed(ticket.removeprefix(PREFIX), [self._key]))
+            return _read(signed(ticket.removeprefix(PREFIX), [self._key])[1])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise WrongToken("form", "it holds no ticket") from None

@@ -39,6 +39,7 @@ from freshet.policy.keys import (
     fitting,
     secret_key,
 )
+from freshet.policy.known_headers import KnownHeaders
 from freshet.policy.revocations import Revocations
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.session.subscription import Issued
@@ -111,6 +112,7 @@ class TokenVerifier:
         self._refusals = refusals or TokenRefusals()
         self._longest = longest
         self._clock = clock
+        self._known = KnownHeaders()
 
     @classmethod
     def from_config(
@@ -159,20 +161,24 @@ class TokenVerifier:
     def connection(self, token: str) -> ConnectionClaims | Awaitable[ConnectionClaims]:
         """Raises `Refusal` 109 for an expired token, 100 when it cannot be checked now; otherwise `Disconnect` 3500."""
         try:
+            if (claims := self._known_claims(token)) is not None:
+                return self._checks.connection(claims)
             keys = self._keys_for(token)
             if isinstance(keys, Awaitable):
                 return self._later(self._connection_of(token, keys), self._refusals.connection)
-            return self._connection(token, keys)
+            return self._checks.connection(self._signed(token, keys))
         except (WrongToken, ExpiredToken, UncheckedToken) as error:
             raise self._refusals.connection(error) from None
 
     def subscription(self, token: str, channel: str, user: str) -> SubscriptionClaims | Awaitable[SubscriptionClaims]:
         """Raises `Refusal` 109 for an expired token, 100 when it cannot be checked now, 103 for any other."""
         try:
+            if (claims := self._known_claims(token)) is not None:
+                return self._allowed(claims, channel, user)
             keys = self._keys_for(token)
             if isinstance(keys, Awaitable):
                 return self._later(self._subscription_of(token, channel, user, keys), self._refusals.subscription)
-            return self._subscription(token, channel, user, keys)
+            return self._allowed(self._signed(token, keys), channel, user)
         except (WrongToken, ExpiredToken, UncheckedToken) as error:
             raise self._refusals.subscription(error) from None
 
@@ -184,20 +190,28 @@ class TokenVerifier:
             raise refusal(error) from None
 
     async def _connection_of(self, token: str, keys: Awaitable[Keys]) -> ConnectionClaims:
-        return self._connection(token, await keys)
+        return self._checks.connection(self._signed(token, await keys))
 
     async def _subscription_of(self, token: str, channel: str, user: str, keys: Awaitable[Keys]) -> SubscriptionClaims:
-        return self._subscription(token, channel, user, await keys)
+        return self._allowed(self._signed(token, await keys), channel, user)
 
-    def _connection(self, token: str, keys: Keys) -> ConnectionClaims:
-        return self._checks.connection(signed(token, keys))
-
-    def _subscription(self, token: str, channel: str, user: str, keys: Keys) -> SubscriptionClaims:
-        known = self._checks.known(signed(token, keys))
+    def _allowed(self, claims: bytes, channel: str, user: str) -> SubscriptionClaims:
+        """What a subscription token says, if it is for that."""
+        known = self._checks.known(claims)
         if known.channel != channel or known.sub != user:
             raise WrongToken("channel" if known.channel != channel else "sub", "it is for another channel or user")
         issued = Issued(known.jti, known.iat)
         return SubscriptionClaims(user, channel, self._checks.until(known), given(known.info), issued)
+
+    def _known_claims(self, token: str) -> bytes | None:
+        """The claims of a token that is signed as others before it were; None: it has to be looked at in full."""
+        return self._known.claims(token) if len(token) <= self._longest else None
+
+    def _signed(self, token: str, keys: Keys) -> bytes:
+        """The claims of a token that one of the keys has signed. Raises `WrongToken`."""
+        key, claims = signed(token, keys)
+        self._known.remember(token, key, _header_of(token).alg)
+        return claims
 
     def _keys_for(self, token: str) -> Keys | Awaitable[Keys]:
         """The keys that may have signed it. Raises `WrongToken` when there is none."""
@@ -279,14 +293,13 @@ async def _all_of(keys: Keys, found: Awaitable[Keys], header: _Header) -> Keys:
     return _few([*keys, *await found], header)
 
 
-def signed(token: str, keys: Keys) -> bytes:
-    """The claims of a token that one of the keys has signed, as JSON. Raises `WrongToken`."""
+def signed(token: str, keys: Keys) -> tuple[VerificationKey, bytes]:
+    """The key that has signed a token, and its claims as JSON. Raises `WrongToken`."""
     why = WrongToken("signature", "it is not signed with a key that is known here")
     algorithm = _header_of(token).alg
     for key in keys:
         try:
-            claims: bytes = SIGNATURES.decode(token, key.material, [algorithm])
-            return claims
+            return key, SIGNATURES.decode(token, key.material, [algorithm])
         except jwt.InvalidSignatureError:
             continue
         except (jwt.PyJWTError, ValueError, RecursionError) as error:

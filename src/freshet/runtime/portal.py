@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import wraps
 from threading import get_ident
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from freshet.errors import FreshetError, NotRunning
 from freshet.observe.logs import BoundedLog
@@ -24,6 +24,7 @@ log = logging.getLogger("freshet")
 LOOK = 1.0  # seconds between two looks whether the loop that has a call still runs
 
 P = ParamSpec("P")
+S = TypeVar("S", bound="Hosted")
 T = TypeVar("T")
 
 
@@ -50,9 +51,12 @@ class Portal:
 
     def here(self) -> asyncio.AbstractEventLoop:
         """The loop, for what may be scheduled there alone. Raises RuntimeError when this is not run by it."""
-        if not self.is_here():
+        loop = self._loop
+        if loop is None:
+            return asyncio.get_running_loop()
+        if get_ident() != self._thread or not loop.is_running():
             raise self.elsewhere()
-        return self._loop or asyncio.get_running_loop()
+        return loop
 
     def is_here(self) -> bool:
         """Whether the loop runs this, or there is none yet, or no more."""
@@ -189,3 +193,26 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+class WithPortal(Protocol):
+    portal: Portal
+
+
+class Hosted(Protocol):
+    """What lives in a node, and has methods for code that may run elsewhere."""
+
+    @property
+    def host(self) -> WithPortal: ...
+
+
+def from_anywhere(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Let a method be awaited in any event loop: see `Portal.run`."""
+
+    @wraps(method)
+    async def run(self: S, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.host.portal.run(method(self, *arguments, **named))
+
+    return run  # type: ignore[return-value]  # which `wraps` makes of `self`

@@ -6,8 +6,9 @@ that began it belongs to a `Tasks`, and whoever has a `stop()` stops his own.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextvars import Context
+from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
+from types import coroutine
 from typing import Any, TypeVar
 
 from freshet.errors import FreshetError
@@ -23,6 +24,55 @@ def begin(work: Coroutine[Any, Any, T], name: str | None = None, context: Contex
     The loop's own `create_task` may have `asyncio.eager_task_factory`, and run it up to its first wait at once.
     """
     return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name, context=context)
+
+
+@coroutine
+def in_task() -> Generator[None, None, None]:
+    """Go on in a task, which what comes next needs: `asyncio.timeout` does, and any code that is not ours may.
+
+    It costs nothing where there is one. There is none in what `Tasks.start_now` has begun, until that waits.
+    """
+    if asyncio.current_task() is None:
+        yield
+
+
+@coroutine
+def behind(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """The rest of a coroutine that was begun and waits for something."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(sent)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+@coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+async def _rest(work: Coroutine[Any, Any, None], future: asyncio.Future[Any]) -> None:
+    """As `behind`, for a task that begins in a later turn: by then the future may be done.
+
+    It is begun up to `_pause`, so that a task that is cancelled before that turn raises it where `work` waits.
+    """
+    try:
+        try:
+            await _pause()
+            await future
+        except BaseException as error:
+            waits_for = work.throw(error)
+        else:
+            waits_for = work.send(None)
+    except StopIteration:
+        return
+    await behind(work, waits_for)
 
 
 class Tasks:
@@ -49,6 +99,26 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._ended if may_fail else self._running.discard)
         return task
+
+    def start_now(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` up to its first wait at once, and only what is left of it as a task: most never waits.
+
+        It handles all exceptions itself, and has a context of its own from the beginning, but no task until it waits:
+        see `in_task`. Within a task of somebody else it begins as with `start`.
+        """
+        if asyncio.current_task() is not None:
+            self.start(work, name, may_fail=False)
+            return
+        context = copy_context()
+        try:
+            waits_for = context.run(work.send, None)
+        except StopIteration:
+            return
+        if waits_for is not None:  # and not just another turn, which it has as a task
+            waits_for._asyncio_future_blocking = False  # as a task says that it has taken a future
+            work = _rest(work, waits_for)
+            work.send(None)
+        self.start(work, name, may_fail=False, context=context)
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Own a task that handles its failures itself, until it is released: cheaper than `start`, by a callback."""

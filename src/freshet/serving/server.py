@@ -1,7 +1,6 @@
 """Listening: uvicorn on uvloop, with the native WebSocket side, in the clear or over TLS, in one place or in two."""
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -16,10 +15,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from freshet.errors import ConfigError
-from freshet.observe.logs import LogFormat, formatter
+from freshet.observe.logs import LogFormat
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.runtime.tasks import Tasks
+from freshet.serving.process import collect_less_often, log_to_stderr
 from freshet.serving.supervisor import Inherited, listening
+from freshet.transports.entrance import Entrance
 from freshet.transports.hosting import HostedWebSocket
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
@@ -51,8 +52,9 @@ def serve(
     running = announce(inherited)
     lobby = Lobby(lambda: len(server.server_state.connections))
     running.is_full = lambda: lobby.full
+    running.app = app
     config = _configured(app, lobby, running, host=host, port=port)
-    _collect_less_often()
+    collect_less_often()
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
@@ -82,7 +84,7 @@ def announce(inherited: Inherited | None) -> RunningServer:
     """Let what is imported and run from now on know that this server runs it. May be called before `serve`, too."""
     running = SERVER.get()
     if running is None:
-        running = RunningServer(inherited.hub if inherited else "")
+        running = RunningServer(inherited.hubs if inherited else ())
         SERVER.set(running)
     return running
 
@@ -155,8 +157,10 @@ class _Server(uvicorn.Server):
 
     async def _listen(self, config: uvicorn.Config, host: str, port: int, certificates: Certificates | None) -> None:
         """Raises OSError."""
-        http = cast(Callable[..., asyncio.Protocol], config.http_protocol_class)
+        http = cast(Callable[..., Any], config.http_protocol_class)
         serve = partial(http, config, self.server_state, self.lifespan.state)
+        if config is self.config:  # where clients come
+            serve = partial(Entrance, serve, self.server_state, self._lobby, self._running)
         made: Callable[[], asyncio.Protocol] = serve
         if certificates is not None:
             connections = cast("set[asyncio.Protocol]", self.server_state.connections)
@@ -181,25 +185,8 @@ class _Server(uvicorn.Server):
         await self._handshakes.stop()
 
 
-def _collect_less_often() -> None:
-    """Thousands of clients are thousands of live objects, which a collection walks through in vain.
-
-    What was imported is never garbage; and a collection is due after many allocations, not after Python's 700.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 def _open_files_limit() -> None:
     """Every client is an open file: ask for as many as this process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def log_to_stderr(level: str, form: LogFormat = "console") -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(form))
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("freshet").setLevel(level.upper())
-    logging.getLogger("uvicorn").setLevel("WARNING" if level == "info" else level.upper())

@@ -1,16 +1,15 @@
 """One client: who it is, what it may, what it is subscribed to.
 
-Its commands run one after the other, in one task for as long as there are any; a client that is quiet has no task and
-no timer. All that depends on time happens when the wheel visits.
+Its commands run one after the other, as soon as they come; while one waits there is a task, which then runs the others,
+too. A client that is quiet has no task and no timer. All that depends on time happens when the wheel visits.
 """
 
 import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,7 +24,7 @@ from freshet.model.log import Claims, ClientInfo
 from freshet.observe.counts import Counts, Way
 from freshet.rules.capabilities import Capabilities
 from freshet.rules.hooks import Hook
-from freshet.runtime.portal import Portal
+from freshet.runtime.portal import Portal, from_anywhere
 from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
@@ -37,10 +36,6 @@ log = logging.getLogger("freshet.session")
 
 _HEARTBEAT = Heartbeat()
 AT_ONCE = 64  # commands of one client before others have their turn
-
-S = TypeVar("S", bound="Session")
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Host(Protocol):
@@ -55,8 +50,11 @@ class Host(Protocol):
     counts: Counts
     compression: bool  # whether a WebSocket that offers permessage-deflate gets it
 
-    def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None]:
-        """Run one command to its end. Raises `Disconnect` when it ends the session."""
+    def run(self, session: "Session", command: Command) -> Coroutine[Any, Any, None] | None:
+        """Run one command to its end; or up to where it has to wait, for whatever the answer waits for then.
+
+        Raises `Disconnect`, now or when that is awaited, when it ends the session.
+        """
 
     async def join(self, session: "Session", channel: str) -> None:
         """Subscribe it by the server's will, if it is not subscribed already. Raises `Refusal`."""
@@ -105,18 +103,6 @@ class Carried(Protocol):
     def close(self, why: Disconnect) -> None: ...
 
     def end(self, why: Disconnect) -> None: ...
-
-
-def from_anywhere(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Let a session's method be awaited in any event loop: see `Portal.run`."""
-
-    @wraps(method)
-    async def run(self: S, *arguments: P.args, **named: P.kwargs) -> T:
-        return await self.host.portal.run(method(self, *arguments, **named))
-
-    return run  # type: ignore[return-value]  # which `wraps` makes of `self`
 
 
 class Session:
@@ -253,6 +239,10 @@ class Session:
         asked, self._pong_received = not self._pong_received, True
         if type(commands) is not list or self._undecoded is not None:
             commands = self._first_of(commands)
+        at_once = not (self._busy or heavy or self.outbox.first)  # otherwise it had its turn, or has to read first
+        if at_once and len(commands) == 1 and type(commands[0]) is not Pong and self._undecoded is None:
+            self._run(commands[0])
+            return
         for command in commands:
             if type(command) is Pong:
                 if asked:
@@ -266,7 +256,29 @@ class Session:
             self._heavy = True
         if (self._backlog or self._undecoded) and not self._busy:
             self._busy = True
-            self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+            if at_once:
+                self.host.tasks.start_now(self._work(), "session: commands")
+            else:
+                self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+
+    def _run(self, command: Command) -> None:
+        """Run a command that comes by itself, as most do, and before which there is none."""
+        if self.ended or self.outbox.closed:
+            return
+        try:
+            rest = self.host.run(self, command)
+        except Exception as why:
+            self._failed(why)
+            return
+        if rest is not None:
+            self._busy = True
+            self.host.tasks.start_now(self._work(rest), "session: commands")
+
+    def _failed(self, why: Exception) -> None:
+        if not isinstance(why, Disconnect):
+            log.error("a command of %r failed: it is disconnected with 3004, and reconnects", self, exc_info=why)
+            why = Disconnect.server_error()
+        self.close(why)
 
     def _first_of(self, commands: Iterable[Command]) -> list[Command]:
         """As many commands of a frame as may wait, if nothing is before them; the others stay undecoded."""
@@ -282,10 +294,13 @@ class Session:
             self._undecoded = None
         return commands
 
-    async def _work(self) -> None:
+    async def _work(self, rest: Coroutine[Any, Any, None] | None = None) -> None:
+        """Run all commands that wait. rest: of the one that was begun before."""
         was_full, limit, outbox, done = False, self.host.limits.backlog, self.outbox, 0
         crowded = outbox.limit // 2  # bytes that a client has to read before it gets more of what it asks for
         try:
+            if rest is not None:
+                await rest
             while (self._backlog or self._undecoded) and not self.ended and not outbox.closed:
                 first = outbox.first
                 if first is not None and (first.size if outbox.more is None else outbox.size) > crowded:
@@ -302,12 +317,10 @@ class Session:
                 done += 1
                 if not done % AT_ONCE:
                     await asyncio.sleep(0)  # other clients have their turn
-                await self.host.run(self, self._backlog.popleft())
-        except Disconnect as why:
-            self.close(why)
-        except Exception:
-            log.exception("a command of %r failed: it is disconnected with 3004, and reconnects", self)
-            self.close(Disconnect.server_error())
+                if (rest := self.host.run(self, self._backlog.popleft())) is not None:
+                    await rest
+        except Exception as why:
+            self._failed(why)
         finally:
             was_full, self._heavy = was_full or self._heavy, False
             self._backlog = self._undecoded = None

@@ -41,7 +41,7 @@ class Subscription:
 class Reservation(Protocol):
     """A channel that a session is about to enter: see `commands.subscribing`.
 
-    subscription: what it will have. owner: the task that enters. revoked: the subscription was ended before it began.
+    subscription: what it will have. owner: the task that enters, if any. revoked: it was ended before it began.
     released: whoever waits for what comes of this has it set. greeting: what the client alone gets once it is in.
     """
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
 from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
@@ -39,6 +40,14 @@ AT_ONCE = 64  # frames of one client before others have their turn
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
+
+
+class AcceptedSocket(NamedTuple):
+    """What an endpoint makes of a request for a WebSocket. subprotocol: of those that the client offers."""
+
+    carried: Carried
+    subprotocol: str | None
+
 
 Takeover = Callable[[Carried, str | None], None]
 """What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
@@ -205,14 +214,14 @@ class SessionSocket(asyncio.Protocol):
             if outbox.more is None and not self._deflate:
                 outbox.first = None
                 data = frame.wire or wire(frame)
-                try:
-                    sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
-                except OSError:  # full, or broken: the transport finds out which, and does what is to be done
-                    sent = 0
-                if sent < len(data):
-                    self._write(data[sent:])
             else:
-                self._write(self._joined(outbox.take()))
+                data = self._joined(outbox.take())
+            try:
+                sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
+            except OSError:  # full, or broken: the transport finds out which, and does what is to be done
+                sent = 0
+            if sent < len(data):
+                self._write(data[sent:])
         if outbox.closed:
             self._close(outbox.closed)
         elif self._reading_paused:

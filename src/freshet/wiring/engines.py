@@ -38,9 +38,12 @@ def engine_of(config: Config, clock: Clock = SYSTEM) -> Engine:
         raise ConfigError("engine", f"no engine {scheme!r}; there are {', '.join(sorted(ENGINES))}")
     engine = ENGINES[scheme](config, clock)
     server = SERVER.get()
-    if not engine.shared and server is not None and server.hub:
-        wanted = EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory)
-        return LocalEngine(server.hub, wanted)
-    if server is not None and server.hub:
-        engine.places = WorkerPlaces(Path(server.hub).parent)
-    return engine
+    if server is None or not server.hubs:
+        return engine
+    if engine.shared:
+        engine.places = WorkerPlaces(Path(server.hubs[0]).parent)
+        return engine
+    hubs = server.hubs if scheme == "memory" else server.hubs[:1]  # a file is for one process
+    return LocalEngine(
+        hubs, EngineSettings(config.engine, config.timing.presence_ttl, config.limits.log_memory, len(hubs))
+    )

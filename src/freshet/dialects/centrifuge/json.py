@@ -12,7 +12,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Raw, Struct
 
-from freshet.dialects.base import Dialect
+from freshet.dialects.base import Dialect, info_of
 from freshet.dialects.centrifuge.messages import (
     EMPTY,
     MESSAGE,
@@ -44,7 +44,7 @@ from freshet.dialects.centrifuge.messages import (
 )
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Declined, Publish
-from freshet.model.events import Event, Heartbeat, PresenceList, Published
+from freshet.model.events import Accepted, Event, Heartbeat, PresenceList, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import LF, TOO_DEEP, HalfInText, Reader, outline
 from freshet.model.log import Kind, Publication
@@ -226,10 +226,11 @@ class Centrifuge(Dialect):
     def receive(self, frame: Frame) -> Iterable[Command]:
         if frame.binary and not frame.data.isascii():
             _refuse_invalid_utf8(frame.data)  # a text frame was checked by the transport
-        if LF not in frame.data:
-            return [self._one(frame.data)]
-        few = frame.data.count(LF) < AT_ONCE and len(frame.data) <= self._longest
-        return _few_lines(frame.data) if few else self._lines(frame.data)
+        data = frame.data
+        short = len(data) <= self._longest
+        if LF not in data:
+            return [_read(data) if short else _read_oversized(data, self._longest)]
+        return _few_lines(data) if short and data.count(LF) < AT_ONCE else self._lines(data)
 
     def _one(self, line: bytes) -> Command:
         return _read(line) if len(line) <= self._longest else _read_oversized(line, self._longest)
@@ -244,6 +245,8 @@ class Centrifuge(Dialect):
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
             return _encode_published(event.channel, event.publication)
+        if type(event) is Accepted:
+            return Frame(b'{"id":%d,"publish":{}}' % event.id) if event.id else None
         if type(event) is Heartbeat:
             return _HEARTBEAT
         if type(event) is PresenceList:
@@ -292,8 +295,9 @@ def _encode_presence(event: PresenceList) -> Frame:
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:
-    if publication.kind is Kind.JSON and publication.info is None and publication.tags is None:
+    if publication.kind is Kind.JSON and not publication.tags:
         # The common case is put together from bytes: the payload is not looked at again.
+        info = b',"info":%b' % _json(info_of(publication.info)) if publication.info else b""
         end = b',"offset":%d}}}' % publication.offset if publication.offset else b"}}}"
-        return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b' % (_json(channel), publication.data, end))
+        return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b%b' % (_json(channel), publication.data, info, end))
     return Frame(_json({"push": {"channel": channel, "pub": publication_fields(publication, _PAYLOAD)}}))

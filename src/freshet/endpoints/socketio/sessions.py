@@ -27,8 +27,9 @@ from freshet.model.commands import Command
 from freshet.model.events import Event
 from freshet.model.frame import Frame, Handshake
 from freshet.rules.hooks import Hook
+from freshet.runtime.portal import from_anywhere
 from freshet.session.outbox import Outbox
-from freshet.session.session import Session, from_anywhere
+from freshet.session.session import Session
 
 
 class SocketRecord:

@@ -1,19 +1,21 @@
-"""The engine of a worker: it is connected to the hub of its host, which runs the engine that has the logs."""
+"""The engine of a worker: it is connected to the hubs of its host, which run the engines that have the logs.
+
+A channel is at one of them, by a hash of its name: its log, who is subscribed to it, and who is present. What there is
+once for all channels is at the first: leases, messages between nodes, the places of the workers, and logs that belong
+to no channel, such as the revocations.
+"""
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.engines.codec import Info
+from freshet.engines.local.link import HubLink, position_in
 from freshet.engines.local.messages import (
     EngineSettings,
-    HubConnection,
-    HubDelivery,
     HubHello,
     HubNeighbours,
-    HubNotification,
     HubPresence,
     HubPublish,
     HubRead,
@@ -22,136 +24,63 @@ from freshet.engines.local.messages import (
     HubRenewLeases,
     HubRenewPresence,
     HubReply,
-    HubRequest,
+    HubResult,
     HubSetPresence,
-    HubSubscribe,
     HubTakeLease,
     HubTell,
-    HubUnsubscribe,
     WireItem,
-    to_worker,
 )
-from freshet.errors import EngineUnavailable, PositionConflict
+from freshet.errors import EngineUnavailable
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
-from freshet.runtime.tasks import Tasks
 
-log = logging.getLogger("freshet.engines.local")
-
-IN_FLIGHT = 20_000  # requests of a worker
-TIMEOUT = 5.0  # seconds for a reply
-RECONNECT_INTERVAL = 0.1  # seconds
+PATIENCE = 30.0  # seconds that other hubs than the first may take to begin
 
 
 class LocalEngine(Engine):
-    """path: of the hub's socket. engine: that the hub shall run, the same for all workers."""
+    """paths: of the hubs' sockets, of which the first is there. engine: that they shall run, the same for all workers.
 
-    def __init__(self, path: str, engine: EngineSettings) -> None:
-        self._path = path
+    Both are the same for all workers of a host, or a channel would be at two hubs.
+    """
+
+    def __init__(self, paths: Sequence[str], engine: EngineSettings) -> None:
         self._engine = engine
-        self._correlation_ids = count(1)
-        self._requests: dict[int, asyncio.Future[HubReply]] = {}
-        self._subscribed: dict[str, History | None] = {}
-        self._connection: HubConnection | None = None
-        self._tasks = Tasks()
+        self._links = [HubLink(path) for path in paths]
+        self._first = self._links[0]
+
+    def _link(self, channel: str) -> HubLink:
+        """To the hub that has a channel, and what the server keeps for that: `\\0kind:channel`."""
+        if len(self._links) == 1:
+            return self._first
+        if channel.startswith("\0"):
+            _, of_a_channel, channel = channel.partition(":")
+            if not of_a_channel:
+                return self._first
+        return self._links[crc32(channel.encode()) % len(self._links)]
 
     async def start(self, node: str, receiver: Receiver) -> None:
-        self._hello = HubHello(node, self._engine)
-        self._receiver = receiver
+        hello = HubHello(node, self._engine)
         try:
-            await self._connect()
-        except OSError as error:
-            raise EngineUnavailable(f"no hub at {self._path}: {error}") from error
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_unix_connection(lambda: HubConnection(self._received, self._lost), self._path)
-        connection.send(self._hello)
-        self._connection = connection
+            for link in self._links:
+                await link.open(hello, receiver, 0 if link is self._first else PATIENCE)
+        except EngineUnavailable:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
-        await self._tasks.stop()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        self._subscribed.clear()
-
-    def _received(self, connection: HubConnection, data: bytes) -> None:
-        message = to_worker.decode(data)
-        if isinstance(message, HubDelivery):
-            if message.channel in self._subscribed:
-                self._receiver.deliver(message.delivery())
-        elif isinstance(message, HubNotification):
-            self._receiver.notify(message.body)
-        else:
-            reply = self._requests.get(message.correlation_id)
-            if reply is not None and not reply.done():
-                reply.set_result(message)
-
-    def _lost(self, connection: HubConnection) -> None:
-        for reply in self._requests.values():
-            if not reply.done():
-                reply.set_exception(EngineUnavailable("the connection to the hub of this host is lost"))
-        if self._connection is connection:
-            self._connection = None
-            self._tasks.start(self._reconnect(), "workers: reconnect to the hub")
-
-    async def _reconnect(self) -> None:
-        reported = False
-        while self._connection is None:
-            await asyncio.sleep(RECONNECT_INTERVAL)
-            try:
-                await self._connect()
-                for channel, keep in list(self._subscribed.items()):
-                    await self.subscribe(channel, keep)
-            except (OSError, EngineUnavailable) as error:
-                if not reported:  # a hub that stays away is reported once
-                    reported = True
-                    log.warning("workers: connection to the hub lost (%s), reconnecting", error)
-        log.warning("workers: connected to the hub again; all channels are compared with their logs")
-        self._receiver.suspect("")
-
-    async def _request(self, request: Callable[[int], HubRequest]) -> HubReply:
-        if self._connection is None:
-            raise EngineUnavailable("the hub of this host is away")
-        if len(self._requests) >= IN_FLIGHT:
-            raise EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub")
-        correlation_id = next(self._correlation_ids)
-        future: asyncio.Future[HubReply] = asyncio.get_running_loop().create_future()
-        self._requests[correlation_id] = future
-        self._connection.send(request(correlation_id))
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                reply = await future
-        except TimeoutError:
-            raise EngineUnavailable("the hub of this host does not reply") from None
-        finally:
-            del self._requests[correlation_id]
-        if reply.failed:
-            raise (PositionConflict if reply.conflict else EngineUnavailable)(reply.failed)
-        return reply
-
-    async def _withdraw(self, request: Callable[[int], HubRequest]) -> None:
-        """Ask the hub to forget something of this worker. With a connection that is lost it forgets all of that."""
-        connection = self._connection
-        try:
-            await self._request(request)
-        except EngineUnavailable:
-            if connection is not None and connection is self._connection:
-                raise
+        for link in self._links:
+            await link.close()
 
     async def subscribe(self, channel: str, keep: History | None) -> Position:
-        self._subscribed[channel] = keep
-        return _position(await self._request(lambda id: HubSubscribe(id, channel, keep)))
+        return await self._link(channel).subscribe(channel, keep)
 
     async def unsubscribe(self, channel: str) -> None:
-        self._subscribed.pop(channel, None)
-        await self._withdraw(lambda id: HubUnsubscribe(id, channel))
+        await self._link(channel).unsubscribe(channel)
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         sender = Info.of(options.info) if options.info else None
         item = WireItem(data, 0, options.kind, options.tags, sender, options.stamp)
         key, keep, after = options.idempotency_key, options.history, options.after
-        return _position(await self._request(lambda id: HubPublish(id, channel, item, keep, key, after)))
+        return position_in(await self._link(channel).ask(HubPublish, channel, item, keep, key, after))
 
     async def history(
         self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False
@@ -159,48 +88,51 @@ class LocalEngine(Engine):
         limit = max(-1, min(limit, 1 << 62))
         if since is not None:
             since = Position(since.epoch, max(-(1 << 62), min(since.offset, 1 << 62)))
-        reply = await self._request(lambda id: HubRead(id, channel, keep, since, limit, reverse))
-        return Stream([item.publication() for item in reply.items], _position(reply))
+        reply = await self._link(channel).ask(HubRead, channel, keep, since, limit, reverse)
+        return Stream([item.publication() for item in _result(reply).items], position_in(reply))
 
     async def remove_history(self, channel: str) -> None:
-        await self._request(lambda id: HubRemove(id, channel))
+        await self._link(channel).ask(HubRemove, channel)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        reply = await self._request(lambda id: HubPresence(id, channel))
-        return {client: who.info() for client, who in reply.present.items()}
+        result = _result(await self._link(channel).ask(HubPresence, channel))
+        return {client: who.info() for client, who in result.present.items()}
 
     async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
         if info is None:
-            await self._withdraw(lambda id: HubSetPresence(id, channel, client, None))
-            return
-        who = Info.of(info)
-        await self._request(lambda id: HubSetPresence(id, channel, client, who))
+            await self._link(channel).withdraw(HubSetPresence, channel, client, None)
+        else:
+            await self._link(channel).ask(HubSetPresence, channel, client, Info.of(info))
 
     async def renew_presence(self, present: Sequence[Present]) -> None:
-        clients = [(channel, client, Info.of(info)) for channel, client, info in present]
-        await self._request(lambda id: HubRenewPresence(id, clients))
+        clients: dict[HubLink, list[tuple[str, str, Info]]] = {}
+        for channel, client, info in present:
+            clients.setdefault(self._link(channel), []).append((channel, client, Info.of(info)))
+        await asyncio.gather(*[link.ask(HubRenewPresence, its) for link, its in clients.items()])
+
+    # ------------------------------------------------------------------------------------- once for all channels
 
     async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
         """owner: this node, which the hub knows: what it has for itself is released when it is gone."""
-        lease = (await self._request(lambda id: HubTakeLease(id, name, ttl))).lease
+        lease = _result(await self._first.ask(HubTakeLease, name, ttl)).lease
         if lease is None:
             raise EngineUnavailable("the hub gave no lease")
         return lease
 
     async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
-        return (await self._request(lambda id: HubRenewLeases(id, dict(leases), ttl))).renewed
+        return _result(await self._first.ask(HubRenewLeases, dict(leases), ttl)).renewed
 
     async def release_lease(self, name: str, lease: Lease) -> None:
-        await self._request(lambda id: HubReleaseLease(id, name, lease.fence))
+        await self._first.ask(HubReleaseLease, name, lease.fence)
 
     async def neighbours(self) -> list[str]:
-        return (await self._request(HubNeighbours)).nodes
+        return _result(await self._first.ask(HubNeighbours)).nodes
 
     async def tell(self, node: str | None, message: bytes) -> None:
-        await self._request(lambda id: HubTell(id, node, message))
+        await self._first.ask(HubTell, node, message)
 
 
-def _position(reply: HubReply) -> Position:
-    if reply.position is None:
-        raise EngineUnavailable("the hub gave no position")
-    return reply.position
+def _result(reply: HubReply) -> HubResult:
+    if reply.result is None:
+        raise EngineUnavailable("the hub gave no result")
+    return reply.result

@@ -4,15 +4,17 @@ import asyncio
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from freshet.engines.base import Engine, Lease, Present, Receiver
 from freshet.engines.codec import Info
 from freshet.engines.local.messages import (
     EngineSettings,
+    HubAnswer,
     HubConnection,
     HubDelivery,
+    HubFailure,
     HubHello,
     HubNeighbours,
     HubNotification,
@@ -25,6 +27,7 @@ from freshet.engines.local.messages import (
     HubRenewPresence,
     HubReply,
     HubRequest,
+    HubResult,
     HubSetPresence,
     HubSubscribe,
     HubTakeLease,
@@ -69,7 +72,7 @@ class HostHub:
         self._subscribers: defaultdict[str, set[ConnectedWorker]] = defaultdict(set)
         self._tasks = Tasks()
         self._server: asyncio.AbstractServer | None = None
-        self._handlers: dict[type[Any], Callable[[Engine, ConnectedWorker, Any], Awaitable[HubReply]]] = {
+        self._handlers: dict[type[Any], Callable[[Engine, ConnectedWorker, Any], Coroutine[Any, Any, HubReply]]] = {
             HubNeighbours: self._neighbours,
             HubPresence: self._presence,
             HubPublish: self._publish,
@@ -95,7 +98,7 @@ class HostHub:
         mask = os.umask(0o077)  # the socket is nobody else's
         try:
             self._server = await loop.create_unix_server(
-                lambda: HubConnection(self._received, self._lost), self._path, backlog=128
+                lambda: HubConnection(to_hub, self._received, self._lost), self._path, backlog=128
             )
         finally:
             os.umask(mask)
@@ -111,37 +114,45 @@ class HostHub:
 
     # ------------------------------------------------------------------------------------------------- the connections
 
-    def _received(self, connection: HubConnection, data: bytes) -> None:
-        message = to_hub.decode(data)
-        if isinstance(message, HubHello):
-            self._workers[connection] = ConnectedWorker(connection, message.node)
-            self._place(message.node)
-            if self._engine is None:
-                self._engine = self._make(message.engine)
-                receiver = Receiver(self._deliver, lambda channel: None, lambda message: None)
-                self._starting = self._tasks.start(self._engine.start("hub", receiver), "workers: start the engine")
-        elif (worker := self._workers.get(connection)) is not None:
-            self._tasks.start(self._reply(worker, message), "workers: request")
+    def _received(self, connection: HubConnection, messages: list[HubHello | HubRequest]) -> None:
+        worker = self._workers.get(connection)
+        for message in messages:
+            if isinstance(message, HubHello):
+                worker = self._welcome(connection, message)
+            elif worker is not None:
+                self._tasks.start_now(self._answer(worker, message), "workers: request")
+
+    def _welcome(self, connection: HubConnection, hello: HubHello) -> ConnectedWorker:
+        worker = self._workers[connection] = ConnectedWorker(connection, hello.node)
+        self._place(hello.node)
+        if self._engine is None:
+            self._engine = self._make(hello.engine)
+            receiver = Receiver(self._deliver, lambda channel: None, lambda message: None)
+            self._starting = self._tasks.start(self._engine.start("hub", receiver), "workers: start the engine")
+        return worker
 
     def _place(self, node: str) -> None:
         if "" not in self._places:
             self._places.append("")
         self._places[self._places.index("")] = node
 
-    async def _reply(self, worker: ConnectedWorker, request: HubRequest) -> None:
+    async def _answer(self, worker: ConnectedWorker, request: HubRequest) -> None:
         engine = self._engine
         assert engine is not None
+        answer: HubAnswer
         try:
             if self._starting is not None:
                 await asyncio.shield(self._starting)
                 self._starting = None
-            reply = await self._handlers[type(request)](engine, worker, request)
+            answer = await self._handlers[type(request)](engine, worker, request)
+        except PositionConflict as conflict:
+            answer = HubFailure(request.correlation_id, str(conflict), conflict=True)
         except EngineUnavailable as why:
-            reply = HubReply(request.correlation_id, failed=str(why) or "unavailable")
+            answer = HubFailure(request.correlation_id, str(why) or "unavailable")
         except Exception:
             log.exception("workers: %s of %s failed, which it is told", type(request).__name__, worker.node)
-            reply = HubReply(request.correlation_id, failed="internal error of the hub")
-        worker.connection.send(reply)
+            answer = HubFailure(request.correlation_id, "internal error of the hub")
+        worker.connection.send(answer)
 
     def _deliver(self, event: Delivery) -> None:
         data = encode(HubDelivery.of(event))
@@ -179,10 +190,7 @@ class HostHub:
         item = it.item
         sender = item.sender.info() if item.sender else None
         options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, item.stamp, it.after)
-        try:
-            return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
-        except PositionConflict as conflict:
-            return HubReply(it.correlation_id, failed=str(conflict), conflict=True)
+        return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
 
     async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
         worker.channels.add(it.channel)
@@ -195,7 +203,8 @@ class HostHub:
 
     async def _read(self, engine: Engine, worker: ConnectedWorker, it: HubRead) -> HubReply:
         stream = await engine.history(it.channel, it.keep, it.since, it.limit, it.reverse)
-        return HubReply(it.correlation_id, stream.position, [WireItem.of(each) for each in stream.publications])
+        items = [WireItem.of(each) for each in stream.publications]
+        return HubReply(it.correlation_id, stream.position, HubResult(items))
 
     async def _remove(self, engine: Engine, worker: ConnectedWorker, it: HubRemove) -> HubReply:
         await engine.remove_history(it.channel)
@@ -203,7 +212,8 @@ class HostHub:
 
     async def _presence(self, engine: Engine, worker: ConnectedWorker, it: HubPresence) -> HubReply:
         present = await engine.presence(it.channel)
-        return HubReply(it.correlation_id, present={client: Info.of(info) for client, info in present.items()})
+        result = HubResult(present={client: Info.of(info) for client, info in present.items()})
+        return HubReply(it.correlation_id, result=result)
 
     async def _set_presence(self, engine: Engine, worker: ConnectedWorker, it: HubSetPresence) -> HubReply:
         key = (it.channel, it.client)
@@ -220,13 +230,13 @@ class HostHub:
         lease = await engine.take_lease(it.name, worker.node, it.ttl)
         if lease.owner == worker.node:
             worker.leases[it.name] = lease
-        return HubReply(it.correlation_id, lease=lease)
+        return HubReply(it.correlation_id, result=HubResult(lease=lease))
 
     async def _renew_leases(self, engine: Engine, worker: ConnectedWorker, it: HubRenewLeases) -> HubReply:
         renewed = await engine.renew_leases(worker.node, it.leases, it.ttl)
         for name in it.leases.keys() - renewed:
             worker.leases.pop(name, None)
-        return HubReply(it.correlation_id, renewed=renewed)
+        return HubReply(it.correlation_id, result=HubResult(renewed=renewed))
 
     async def _release_lease(self, engine: Engine, worker: ConnectedWorker, it: HubReleaseLease) -> HubReply:
         lease = Lease(worker.node, it.fence)
@@ -236,7 +246,7 @@ class HostHub:
         return HubReply(it.correlation_id)
 
     async def _neighbours(self, engine: Engine, worker: ConnectedWorker, it: HubNeighbours) -> HubReply:
-        return HubReply(it.correlation_id, nodes=self._places)
+        return HubReply(it.correlation_id, result=HubResult(nodes=self._places))
 
     async def _tell(self, engine: Engine, worker: ConnectedWorker, it: HubTell) -> HubReply:
         notification = encode(HubNotification(it.message))

@@ -1,6 +1,7 @@
 """The messages between the workers of one host and their hub, and the connection that carries them.
 
-A message is its length in four bytes and a MessagePack array. All messages of one turn of the loop leave in one write.
+A message is a MessagePack array. All messages of one turn of the loop leave together, as one packet: its length in four
+bytes, and an array of them.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from freshet.model.log import History, Kind, Position, Publication, Stamp
 
 log = logging.getLogger("freshet.engines.local")
 
-LONGEST = 256 << 20  # bytes of a message
+LONGEST = 256 << 20  # bytes of a packet
+PORTION = 1 << 20  # bytes: with so many a packet leaves before the turn is over
 BACKLOG = 256 << 20  # bytes: who is so far behind is disconnected, and reads from the logs what it missed
 
 
@@ -47,11 +49,13 @@ class EngineSettings(NamedTuple):
     """The engine that workers want their hub to run.
 
     url: which one. presence_time: seconds. log_memory: bytes of all logs, where they are in memory; 0: any number.
+    hubs: how many share the channels, and the memory for their logs.
     """
 
     url: str
     presence_time: float = 60.0
     log_memory: int = 0
+    hubs: int = 1
 
 
 class HubHello(msgspec.Struct, array_like=True, tag="hello", frozen=True):
@@ -145,17 +149,29 @@ class HubTell(msgspec.Struct, array_like=True, tag="tell", frozen=True):
 
 
 class HubReply(msgspec.Struct, array_like=True, tag="reply", frozen=True):
-    """failed: why there is nothing; empty: it was done. conflict: a log stood elsewhere."""
+    """What was asked for; with nothing else: it was done. position: where the log stands."""
 
     correlation_id: int
     position: Position | None = None
+    result: "HubResult | None" = None
+
+
+class HubFailure(msgspec.Struct, array_like=True, tag="failure", frozen=True):
+    """why: it was not done. conflict: a log stood elsewhere."""
+
+    correlation_id: int
+    why: str
+    conflict: bool = False
+
+
+class HubResult(msgspec.Struct, array_like=True, frozen=True):
+    """What few requests ask for."""
+
     items: list[WireItem] = []
     present: dict[str, Info] = {}
     nodes: list[str] = []
     lease: Lease | None = None
     renewed: set[str] = set()
-    failed: str = ""
-    conflict: bool = False
 
 
 class HubDelivery(msgspec.Struct, array_like=True, tag="delivered", frozen=True):
@@ -205,24 +221,30 @@ HubRequest: TypeAlias = (
     | HubNeighbours
     | HubTell
 )
-to_hub = msgspec.msgpack.Decoder(HubHello | HubRequest)
-to_worker = msgspec.msgpack.Decoder(HubReply | HubDelivery | HubNotification)
+HubAnswer: TypeAlias = HubReply | HubFailure
+to_hub = msgspec.msgpack.Decoder(list[HubHello | HubRequest])
+to_worker = msgspec.msgpack.Decoder(list[HubReply | HubFailure | HubDelivery | HubNotification])
 encode = msgspec.msgpack.Encoder().encode
 
 
 class HubConnection(asyncio.Protocol):
     """One end of a connection. Raises nothing for whatever comes: one that carries no messages of ours is closed.
 
-    receive: called with each message. lost: called once, when the connection is no more.
+    receive: called with the messages of each packet, in one list. lost: called once, when the connection is no more.
     """
 
     def __init__(
-        self, receive: Callable[["HubConnection", bytes], None], lost: Callable[["HubConnection"], None]
+        self,
+        decoder: msgspec.msgpack.Decoder[Any],
+        receive: Callable[["HubConnection", list[Any]], None],
+        lost: Callable[["HubConnection"], None],
     ) -> None:
+        self._decode = decoder.decode
         self._receive = receive
         self._lost = lost
-        self._buffer = bytearray()
+        self._incoming = bytearray()  # of a packet that has not come whole
         self._outgoing: list[bytes] = []
+        self._outgoing_size = 0
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
 
@@ -230,36 +252,46 @@ class HubConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        at, end = 0, len(buffer)
+        packets: bytes | bytearray = data
+        if self._incoming:
+            self._incoming += data
+            packets = self._incoming
+        at, end = 0, len(packets)
         try:
             while end - at >= 4:
-                size = int.from_bytes(buffer[at : at + 4], "big")
+                size = int.from_bytes(packets[at : at + 4], "big")
                 if size > LONGEST:
-                    raise msgspec.DecodeError(f"a message of {size} bytes")
+                    raise msgspec.DecodeError(f"a packet of {size} bytes")
                 after = at + 4 + size
                 if after > end:
                     break
-                self._receive(self, bytes(buffer[at + 4 : after]))
+                self._receive(self, self._decode(packets[at + 4 : after]))
                 at = after
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.error("workers: a message could not be read (%s), its connection is closed and made anew", error)
             self.close()
-        del buffer[:at]
+        if packets is self._incoming:
+            del self._incoming[:at]
+        else:
+            self._incoming += data[at:]
 
     def send(self, message: Any) -> None:
-        """At the end of the turn, with all others of it."""
+        """At the end of the turn, with all others of it. message: bytes: encoded already."""
         if not self._outgoing:
             self._loop.call_soon(self._write)
-        data = message if isinstance(message, bytes) else encode(message)
-        self._outgoing += (len(data).to_bytes(4, "big"), data)
+        data = message if type(message) is bytes else encode(message)
+        self._outgoing.append(data)
+        self._outgoing_size += len(data)
+        if self._outgoing_size > PORTION:
+            self._write()
 
     def _write(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if self.transport is None or self.transport.is_closing():
+        outgoing, size = self._outgoing, self._outgoing_size
+        self._outgoing, self._outgoing_size = [], 0
+        if not outgoing or self.transport is None or self.transport.is_closing():
             return
-        self.transport.write(b"".join(outgoing))
+        head = (size + 5).to_bytes(4, "big") + b"\xdd" + len(outgoing).to_bytes(4, "big")  # an array of so many
+        self.transport.write(b"".join((head, *outgoing)))
         if self.transport.get_write_buffer_size() > BACKLOG:
             log.error("workers: one does not read its messages, it is disconnected and catches up from the logs")
             self.transport.abort()

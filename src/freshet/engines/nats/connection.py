@@ -14,6 +14,7 @@ from freshet.engines.nats.messages import BrokerMessage
 from freshet.engines.nats.url import NatsServer, NatsSettings
 from freshet.engines.reconnect import Reconnecting
 from freshet.errors import ConfigError, EngineUnavailable
+from freshet.runtime.tasks import in_task
 
 if TYPE_CHECKING:
     from freshet.engines.nats.client import NatsClient
@@ -94,6 +95,7 @@ class NatsConnection(Reconnecting):
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
         """What takes several requests has as much time as one. Raises EngineUnavailable when that is over."""
+        await in_task()
         try:
             async with asyncio.timeout(self._settings.timeout):
                 yield

@@ -21,7 +21,7 @@ from freshet.engines.redis.driver import connection_options, explain
 from freshet.engines.redis.link import ServerLink
 from freshet.engines.redis.messages import LinkEvents, Part, ScriptCall
 from freshet.errors import EngineUnavailable
-from freshet.runtime.tasks import Tasks
+from freshet.runtime.tasks import Tasks, in_task
 
 log = logging.getLogger("freshet")
 
@@ -288,6 +288,7 @@ class ClusterServers(RedisTopology):
         """Wait until the slots were looked at again. Raises EngineUnavailable."""
         self._looked.clear()
         self._look.set()
+        await in_task()
         try:
             async with asyncio.timeout(self._url.access.timeout):
                 await self._looked.wait()
