@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.fanout import HERE
+from bench.beds import HERE
+from bench.speeches import centrifuge
 from tests.tools.need import require
 from tests.tools.patience import seconds
 
@@ -94,6 +95,7 @@ async def load_on(relay: Relay, work: Path) -> AsyncIterator[asyncio.subprocess.
             str(work / "load"),
             port,
             str(work / "tokens"),
+            str(centrifuge().write(work / "speech")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

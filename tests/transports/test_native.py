@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,11 +22,11 @@ from freshet.model.frame import Frame, Handshake
 from freshet.session.outbox import broadcast
 from freshet.session.session import Session
 from freshet.testing import ManualClock
-from freshet.transports.native import WRITE_BUFFER, SessionSocket
-from freshet.websocket.frames import CloseFrame, Opcode, PongFrame, deflated_wire
+from freshet.transports.native import WRITE_BUFFER, SessionSocket, _shared
+from freshet.websocket.frames import CloseFrame, MessageLimits, Opcode, PongFrame, deflated_wire
 from tests.tools.patience import eventually
 from tests.transports.sockets import Peer, joined
-from tests.websocket.peer import plain
+from tests.websocket.peer import masked, plain
 
 BACKLOG = 4
 CONFIG = {
@@ -101,6 +102,37 @@ async def opened(*, deflate: bool = False) -> AsyncIterator[tuple[Scene, Peer]]:
     live = Freshet(config=parse(CONFIG), environment={}, clock=clock)
     async with live.lifespan(), joined(asyncio.Protocol(), deflate=deflate) as (transport, peer):
         yield Scene(live, clock, transport, deflate), peer
+
+
+# ----------------------------------------------------------------------------------------------------------- bytes in
+
+
+@on_each_loop
+async def test_a_client_has_a_decoder_of_its_own_only_while_something_is_unfinished() -> None:
+    """And so nothing that one has begun is mixed with what another sends."""
+    async with opened() as (one, _), opened() as (other, _):
+        frame = masked(1, b'{"id":1,"connect":{}}')
+        for number, at in enumerate((1, 7, len(frame) - 1)):
+            one.socket.data_received(frame[:at])
+            assert one.socket._decoder is not None
+            other.socket.data_received(masked(9, b"a ping of the other"))
+            assert other.socket._decoder is None
+            assert one.live._node.counts.received == number
+            one.socket.data_received(frame[at:])
+            assert one.socket._decoder is None
+            assert one.live._node.counts.received == number + 1
+        assert other.live._node.counts.received == 0
+
+
+def test_another_thread_has_another_decoder() -> None:
+    limits = MessageLimits()
+    here, there = _shared.of(limits, deflate=False), []
+    thread = threading.Thread(target=lambda: there.append(_shared.of(limits, deflate=False)))
+    thread.start()
+    thread.join()
+    assert here is _shared.of(limits, deflate=False)
+    assert here is not _shared.of(limits, deflate=True)
+    assert there != [here]
 
 
 # ---------------------------------------------------------------------------------------------------------- bytes out
@@ -217,7 +249,7 @@ async def test_a_descriptor_that_became_another_files_is_not_written_to() -> Non
         os.dup2(others[0].fileno(), descriptor)  # now a file of somebody else's
         try:
             broadcast([scene.outbox], Frame(b"secret"))
-            scene.socket.flush()
+            scene.socket()
             others[1].setblocking(False)
             with pytest.raises(BlockingIOError):
                 others[1].recv(100)

@@ -181,6 +181,16 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
             "publications are dropped, or those of one `key` are conflated to the latest."
         ),
     ] = "disconnect"
+    debounce: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="A Centrifuge client that publishes more often sends only the latest, of a state the latest of "
+            "each key; 0: all.",
+            extra=TIME,
+        ),
+    ] = 0
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
     publish: Annotated[Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may publish.")] = (
         "nobody"

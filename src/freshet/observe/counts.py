@@ -9,12 +9,37 @@ from freshet.observe.histograms import Distribution, Histogram
 
 K = TypeVar("K", bound=Hashable)
 
+KINDS = 20  # of usage
+
 Way = tuple[str, str]
 """How a client is connected: its dialect, its transport."""
 
 
 def _sizes() -> Histogram:
     return Histogram(sizes=True)
+
+
+class RunCounts(msgspec.Struct):
+    """Of runs, see `Freshet.run`. started: those that somebody asked for. begun, left: tasks of runs on this node.
+
+    ended: by state. parts, characters: what functions wrote, each call of theirs for one. usage: what runs said that
+    they cost, by kind. first: seconds from the beginning of a task until its first text was in the log.
+    """
+
+    started: int = 0
+    begun: int = 0
+    left: int = 0
+    parts: int = 0
+    characters: int = 0
+    ended: dict[str, int] = {}
+    usage: dict[str, int] = {}
+    first: Histogram = msgspec.field(default_factory=Histogram)
+
+    def cost(self, usage: object) -> None:
+        """usage: of a message's metadata, numbers by kind; what is none is left out, as are kinds beyond the bound."""
+        for kind, number in usage.items() if isinstance(usage, dict) else ():
+            if type(number) is int and number > 0 and (kind in self.usage or len(self.usage) < KINDS):
+                add(self.usage, kind, number)
 
 
 class Counts(msgspec.Struct):
@@ -33,7 +58,8 @@ class Counts(msgspec.Struct):
 
     here, elsewhere: from when a publication was accepted, on this node or another one, until it was given to a
     subscriber's socket, once for each. round_trips: from a ping to its answer. publishing: until the engine accepted a
-    publication. engine: until it answered when it was asked something, now and then. lag: how late the loop was.
+    publication. engine: until it answered when it was asked something, now and then. lag: how late the loop was. runs:
+    see `RunCounts`.
     """
 
     connected: dict[Way, int] = {}
@@ -55,6 +81,7 @@ class Counts(msgspec.Struct):
     unrecovered: int = 0
     gaps: int = 0
     losses: int = 0
+    runs: RunCounts = msgspec.field(default_factory=RunCounts)
     replayed: Histogram = msgspec.field(default_factory=_sizes)
     here: Histogram = msgspec.field(default_factory=Histogram)
     elsewhere: Histogram = msgspec.field(default_factory=Histogram)

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
 
@@ -293,8 +294,13 @@ class AddressLimits:
 
 def network_of(client: str) -> str:
     """What stands for one household, of `address:port`; empty: it may be anybody."""
+    return _network(client.rpartition(":")[0])
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
     try:
-        address = ip_address(client.rpartition(":")[0].strip("[]"))
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None)

@@ -136,7 +136,7 @@ class RunLog:
 
     async def file(self, record: RunRecord) -> None:
         """Put a run that is over among the messages. Raises EngineUnavailable."""
-        key = f"{record.id}:{record.seq}"
+        key = f"{record.id}:{record.seq}:{record.ended}"  # one that was resumed ends once more
         options = PublishOptions(history=self._messages, idempotency_key=key)
         await self._engine.publish(f"\0messages:{self._channel}", encode(record), options)
 

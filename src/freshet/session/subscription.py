@@ -1,6 +1,7 @@
 """One session in one channel, or on its way into it."""
 
 import asyncio
+from collections.abc import Iterator, MutableMapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -36,6 +37,52 @@ class Subscription:
         self.expires = expires
         self.issued = issued
         self.position = NOWHERE
+
+
+class Subscriptions(MutableMapping[str, Subscription]):
+    """A session's, by channel. Most sessions are in one channel, for which a dict would be large."""
+
+    __slots__ = ("_channel", "_held")
+
+    def __init__(self) -> None:
+        self._channel: str | None = None  # if it is one
+        self._held: Subscription | dict[str, Subscription] | None = None
+
+    def __getitem__(self, channel: str) -> Subscription:
+        held = self._held
+        if isinstance(held, dict):
+            return held[channel]
+        if held is None or channel != self._channel:
+            raise KeyError(channel)
+        return held
+
+    def __setitem__(self, channel: str, subscription: Subscription) -> None:
+        held, only = self._held, self._channel
+        if isinstance(held, dict):
+            held[channel] = subscription
+        elif held is None or only is None or channel == only:
+            self._channel, self._held = channel, subscription
+        else:
+            self._channel, self._held = None, {only: held, channel: subscription}
+
+    def __delitem__(self, channel: str) -> None:
+        if isinstance(self._held, dict):
+            del self._held[channel]
+        elif self._held is None or channel != self._channel:
+            raise KeyError(channel)
+        else:
+            self._channel = self._held = None
+
+    def __iter__(self) -> Iterator[str]:
+        if isinstance(self._held, dict):
+            return iter(self._held)
+        return iter(() if self._channel is None else (self._channel,))
+
+    def __len__(self) -> int:
+        return len(self._held) if isinstance(self._held, dict) else self._held is not None
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class Reservation(Protocol):

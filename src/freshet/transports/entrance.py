@@ -73,11 +73,7 @@ class Entrance(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._unread = Unread(self._transport, self._server.http.body_timeout)
         self._connections.add(self)
-        self._wait(self._server.http.head_timeout)
-
-    def _wait(self, timeout: float) -> None:
-        """For a request."""
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.head_timeout
         if not self._lobby.enter(self):
             self._server.refused("connections")
             self._transport.abort()
@@ -151,14 +147,15 @@ class Entrance(asyncio.Protocol):
         self._incoming = None
         if self._transport.is_closing():
             return
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("http: a request failed, its client gets 500", exc_info=error)
-        response = Response("Internal Server Error", 500) if task.cancelled() or error else task.result()
-        if response is None:
-            self._transport.close()
-            return
-        self._respond(response)
+        try:
+            response = task.result()
+            if response is None:
+                self._transport.close()
+            else:
+                self._respond(response)
+        except (Exception, asyncio.CancelledError):
+            log.exception("http: a request failed, its client gets 500")
+            self._respond(Response("Internal Server Error", 500))
         if self._held and not self._transport.is_closing():
             held, self._held = self._held, b""
             self._transport.resume_reading()
@@ -170,10 +167,9 @@ class Entrance(asyncio.Protocol):
             headers.append((b"connection", b"close"))
         self._transport.write(handshake.http_response(response.status_code, headers, bytes(response.body)))
         self._state.total_requests += 1
-        if self._is_ending:
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
+        if self._is_ending or not self._lobby.enter(self):
             self._transport.close()
-        else:
-            self._wait(self._server.http.keep_alive)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()  # who does not read what was answered gets no more answers

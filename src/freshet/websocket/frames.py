@@ -233,6 +233,11 @@ class Decoder:
                 self.held, self._at = data, at
         return events
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether what it is fed next depends on what came before."""
+        return self._short < 0 or bool(self.held)
+
     def _resume(self, data: bytes) -> tuple[bytes, int, int]:
         """What is to be looked at, from where, to where."""
         held, at = self.held, self._at
