@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.server import RunningServer
 from freshet.transports.lobby import Lobby
-from freshet.transports.unread import Unread
+from freshet.transports.unsent import Unsent
 from freshet.websocket.handshake import refuse
 
 log = logging.getLogger("freshet.http")
@@ -60,30 +60,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
         self._awaited = True  # the request that is there, or the next one, has not arrived
-        self._is_full = False  # more waits for the client than it takes
         self._cycles: list[RequestResponseCycle] = []  # the requests that have no whole response yet
+        self._unsent: Unsent | None = None  # None: it takes what comes
 
     # ------------------------------------------------------------------------------------------------- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._unread = Unread(transport, self._bounds.body_timeout)
         self._deadline = self.loop.time() + self._bounds.head_timeout
         if not self._lobby.enter(self):
             self._refused("connections")
             transport.abort()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._is_full = True
-        if not self._lobby.enter(self):
-            self._refused("connections")
-            self.transport.abort()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._is_full = False
-        self._leave()
 
     def go_on(self, transport: asyncio.Transport, data: bytes, deadline: float) -> None:
         """With what `Entrance` did not take. See `entrance.Successor`."""
@@ -91,6 +78,18 @@ class BoundedHttp(HttpToolsProtocol):
         self.connection_made(transport)
         self._deadline = deadline
         self.data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent = Unsent(self.transport, self._bounds.body_timeout)
+        if not self._lobby.enter(self):
+            self._refused("connections")
+            self.transport.abort()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = None
+        self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
@@ -226,23 +225,26 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """The lobby, unless something is still awaited of it."""
-        if not self._awaited and not self._is_full:
+        if not self._awaited and self._unsent is None:
             self._lobby.leave(self)
 
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float | None:
-        if self._is_full or self.transport.is_closing():
-            return self._unread.deadline(self.loop.time())
+        if self._unsent is None and self.transport.is_closing():
+            self._unsent = Unsent(self.transport, self._bounds.body_timeout)
+        if self._unsent is not None:
+            return self._unsent.deadline()
         if self._in_body and self.flow.read_paused:  # the application does not read, which is not the client's fault
             return inf
         return self._deadline
 
     def overdue(self) -> bool:
-        sent_something = self._in_body or self._fed > 0 or self._is_full
+        takes_nothing = self._unsent is not None and self._unsent.size > 0
+        sent_something = self._in_body or self._fed > 0 or takes_nothing
         if sent_something:
             self._refused("http")
-        if self._fed and not self._responding and not self._is_full:
+        if self._fed and not self._responding and not takes_nothing:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
