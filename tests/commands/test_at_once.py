@@ -320,10 +320,10 @@ async def test_each_command_is_counted_with_its_refusal_wherever_it_ran(alone: F
 async def test_a_transport_that_waits_for_a_full_backlog_is_woken_whenever_that_filled_up() -> None:
     """Also while the client's commands paused for the others: what is read next depends on it."""
     channels, quiet = [{"match": "said:*", "publish": "client"}], Publish("said:a", b"1")  # there is no reply to it
-    config = parse({"tokens": {"anonymous": True}, "limits": {"backlog": AT_ONCE}, "channels": channels})
+    config = parse({"tokens": {"anonymous": True}, "limits": {"backlog": 2 * AT_ONCE}, "channels": channels})
     live = Freshet(config=config, environment={})
     async with live.lifespan():
-        for number in range(2, AT_ONCE + 3):
+        for number in range(2, 2 * AT_ONCE + 2):
             session = await came(dispatcher_of(live), "alice")
             live._node.turn.end()
             taken(session)
