@@ -31,7 +31,7 @@ from tests.tools.redis import redis
 from tests.tools.relay import Relay, relaying
 from tests.tools.serving import Server, serving
 
-Fault = Literal["kill", "pause", "cut", "clock"]
+Fault = Literal["kill", "pause", "cut", "silence", "clock"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 LEASE = 1.0
 APP = "tests.rooms.counter_app:live"
@@ -200,12 +200,16 @@ class CheckedRooms:
             await asyncio.to_thread(owner.kill)  # wherever it is
             yield
             self.servers[at] = await asyncio.to_thread(self._serve, at, owner.port)
-        elif fault == "cut":
-            await asyncio.to_thread(self._relays[at].cut)
+        elif fault in ("cut", "silence"):  # after a silence all that was on its way arrives, late as it is
+            relay = self._relays[at]
+            await asyncio.to_thread(relay.cut if fault == "cut" else relay.silence)
             yield
-            await asyncio.to_thread(self._relays[at].mend)
-        else:  # in a hook, between its read and its write
-            witness.extra = {"stop": owner.pid}
+            await asyncio.to_thread(relay.mend)
+        else:
+            if random.random() < 0.5:
+                witness.extra = {"stop": owner.pid}  # in a hook, between its read and its write
+            else:
+                os.kill(owner.pid, signal.SIGSTOP)  # wherever it is
             try:
                 yield
             finally:

@@ -348,6 +348,29 @@ async def test_who_asks_for_nothing_more_is_closed_in_time() -> None:
         assert await peer.ended()
 
 
+async def test_who_takes_nothing_of_an_answer_is_cut_and_who_takes_it_slowly_is_not() -> None:
+    for takes in (False, True):
+        served, application = answering()
+        served.server.http = HttpBounds(keep_alive=0.01, body_timeout=seconds(1.5) if takes else 0.01)
+        application.answer.set_result(Response(bytes(400_000)))
+        refused: list[str] = []
+        served.server.refused = refused.append
+        async with served.come() as peer:
+            await peer.write(GET)
+            size = len(await peer.read())
+            if not takes:
+                await eventually(lambda served=served: not served.connections)  # type: ignore[misc]
+                assert refused == ["http"]
+                continue
+            began = asyncio.get_running_loop().time()
+            while size < 400_000:  # far longer than it may stay without asking for more
+                size += len(await peer.read())
+                if asyncio.get_running_loop().time() - began < seconds(2):
+                    await asyncio.sleep(seconds(0.2))
+            assert refused == []
+            assert await peer.ended()
+
+
 async def test_who_does_not_read_the_answers_gets_no_more_of_them() -> None:
     served, application = answering()
     application.answer.set_result(Response(bytes(1 << 20)))

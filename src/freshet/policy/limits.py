@@ -13,6 +13,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
 
+import msgspec
+
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
@@ -36,7 +38,7 @@ def of_this_process(option: str, rate: Rate) -> Buckets[str]:
     return Buckets(rate)
 
 
-class Spent:
+class Spent(msgspec.Struct, gc=False, eq=False):  # one for each client, in which nothing can refer to it
     """What one client took of its rates.
 
     commands, bytes, publications: taken already, and not used yet; the last of these in `channel`. How much is taken at
@@ -44,25 +46,17 @@ class Spent:
     `Meter`.
     """
 
-    __slots__ = (
-        "bytes",
-        "bytes_bucket",
-        "channel",
-        "commands",
-        "commands_bucket",
-        "commands_lease",
-        "history",
-        "presence",
-        "publications",
-        "publications_lease",
-        "refusals",
-    )
-
-    def __init__(self) -> None:
-        self.commands = self.bytes = self.publications = 0
-        self.commands_lease = self.publications_lease = 1
-        self.channel = ""
-        self.commands_bucket = self.bytes_bucket = self.history = self.presence = self.refusals = 0.0
+    commands: int = 0
+    commands_lease: int = 1
+    commands_bucket: float = 0.0
+    bytes: int = 0
+    bytes_bucket: float = 0.0
+    publications: int = 0
+    publications_lease: int = 1
+    channel: str = ""
+    history: float = 0.0
+    presence: float = 0.0
+    refusals: float = 0.0
 
 
 def _lease(rate: Rate, most: int) -> int:
@@ -297,7 +291,7 @@ def network_of(client: str) -> str:
     return _network(client.rpartition(":")[0])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(4096)  # each client is looked at several times, and many come from behind one proxy
 def _network(host: str) -> str:
     try:
         address = ip_address(host.strip("[]"))

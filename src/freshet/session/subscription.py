@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from freshet.model.log import NOWHERE, Publication
+from freshet.model.log import NOWHERE, Position, Publication
 from freshet.rules.rules import ChannelRule
 
 
@@ -17,7 +17,7 @@ class Issued(NamedTuple):
     at: float | None
 
 
-class Subscription:
+class Subscription(msgspec.Struct, gc=False, eq=False):  # one or more for each client: nothing in it refers to it
     """One session in one channel.
 
     expires: epoch seconds, or 0. info: JSON that others in the channel see. position: where it came in.
@@ -25,18 +25,13 @@ class Subscription:
     mapped: it takes the channel's state as entries, and nothing else.
     """
 
-    __slots__ = ("expires", "info", "issued", "mapped", "position", "present", "rule")
-
-    def __init__(
-        self, rule: ChannelRule, info: msgspec.Raw, expires: float, *, present: bool, issued: Issued | None = None
-    ) -> None:
-        self.rule = rule
-        self.present = present
-        self.mapped = False
-        self.info = info
-        self.expires = expires
-        self.issued = issued
-        self.position = NOWHERE
+    rule: ChannelRule
+    info: msgspec.Raw
+    expires: float
+    present: bool
+    issued: Issued | None = None
+    mapped: bool = False
+    position: Position = NOWHERE
 
 
 class Subscriptions(MutableMapping[str, Subscription]):

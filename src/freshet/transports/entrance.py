@@ -21,6 +21,7 @@ from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket
 from freshet.transports.plain import PlainRequest, plain_request
 from freshet.transports.stream import Incoming
+from freshet.transports.unsent import Unsent
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
 
@@ -51,6 +52,7 @@ class Entrance(asyncio.Protocol):
         "_state",
         "_tasks",
         "_transport",
+        "_unsent",
     )
 
     def __init__(
@@ -66,6 +68,7 @@ class Entrance(asyncio.Protocol):
         self._held = b""  # what came behind it
         self._replied = False
         self._is_ending = False
+        self._unsent: Unsent | None = None  # None: it takes what comes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -165,7 +168,7 @@ class Entrance(asyncio.Protocol):
         self._transport.write(handshake.http_response(response.status_code, headers, bytes(response.body)))
         self._state.total_requests += 1
         self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
-        if self._is_ending or not self._lobby.enter(self):
+        if not self._lobby.enter(self) or self._is_ending:
             self._transport.close()
 
     def pause_writing(self) -> None:
@@ -195,12 +198,20 @@ class Entrance(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float:
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            self._unsent = self._unsent or Unsent(self._transport, self._server.http.body_timeout)
+            return self._unsent.deadline()
+        if self._unsent is not None:  # it has what it asked for, late
+            self._unsent = None
+            self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
         return self._deadline
 
     def overdue(self) -> bool:
-        """There is no request that could be answered."""
+        """There is no request that could be answered, or nobody who takes an answer."""
         self._transport.abort()
-        return False
+        if self._unsent is not None:
+            self._server.refused("http")
+        return self._unsent is not None
 
     def evict(self) -> None:
         self._server.refused("connections")

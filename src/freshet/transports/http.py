@@ -8,10 +8,7 @@ the rest is looked at. A body is bounded by whoever reads it; here it only has t
 
 import asyncio
 import logging
-import sys
-from fcntl import ioctl
 from math import inf
-from termios import TIOCOUTQ
 from typing import Any
 
 import httptools
@@ -22,6 +19,7 @@ from uvicorn.server import ServerState
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.server import RunningServer
 from freshet.transports.lobby import Lobby
+from freshet.transports.unsent import Unsent
 from freshet.websocket.handshake import refuse
 
 log = logging.getLogger("freshet.http")
@@ -62,8 +60,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
         self._awaited = True  # the request that is there, or the next one, has not arrived
-        self._unsent = 0  # bytes, when the client was last seen to take some; 0: it takes what comes
-        self._stalled_until = inf
+        self._unsent: Unsent | None = None  # None: it takes what comes
 
     # ------------------------------------------------------------------------------------------------- the connection
 
@@ -83,15 +80,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unsent = _unsent(self.transport)
-        self._stalled_until = self.loop.time() + self._bounds.body_timeout
+        self._unsent = Unsent(self.transport, self._bounds.body_timeout)
         if not self._lobby.enter(self):
             self._refused("connections")
             self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unsent, self._stalled_until = 0, inf
+        self._unsent = None
         self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -223,31 +219,26 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """The lobby, unless something is still awaited of it."""
-        if not self._awaited and not self._unsent:
+        if not self._awaited and self._unsent is None:
             self._lobby.leave(self)
 
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float | None:
-        if self._unsent or self.transport.is_closing():
-            return self._stalled()
+        if self._unsent is None and self.transport.is_closing():
+            self._unsent = Unsent(self.transport, self._bounds.body_timeout)
+        if self._unsent is not None:
+            return self._unsent.deadline()
         if self._in_body and self.flow.read_paused:  # the application does not read, which is not the client's fault
             return inf
         return self._deadline
 
-    def _stalled(self) -> float:
-        """When it has to have taken some more of what waits for it."""
-        unsent = _unsent(self.transport)
-        if self._stalled_until == inf or unsent < self._unsent:
-            self._stalled_until = self.loop.time() + self._bounds.body_timeout
-        self._unsent = unsent
-        return self._stalled_until
-
     def overdue(self) -> bool:
-        sent_something = self._in_body or self._fed > 0 or self._unsent > 0
+        takes_nothing = self._unsent is not None and self._unsent.size > 0
+        sent_something = self._in_body or self._fed > 0 or takes_nothing
         if sent_something:
             self._refused("http")
-        if self._fed and not self._responding and not self._unsent:
+        if self._fed and not self._responding and not takes_nothing:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
@@ -257,13 +248,3 @@ class BoundedHttp(HttpToolsProtocol):
     def evict(self) -> None:
         self._refused("connections")
         self.transport.abort()
-
-
-def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes that wait for a client here and in the kernel, which says of a slow one what it takes long before it takes
-    more from here."""
-    try:
-        in_kernel = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-    except (AttributeError, OSError, ValueError):  # it is closed, or no socket
-        in_kernel = b""
-    return transport.get_write_buffer_size() + int.from_bytes(in_kernel, sys.byteorder)

@@ -124,7 +124,6 @@ class SessionSocket(asyncio.Protocol):
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
         events = decoder.feed(data, AT_ONCE)
-        cost, decoder.cost = decoder.cost, 0
         if not decoder.unfinished:
             self._decoder = None
         elif self._decoder is None:
@@ -146,7 +145,10 @@ class SessionSocket(asyncio.Protocol):
         if decoder.error is not None:
             self._fail(decoder.error)
             return
-        self._allowance -= len(events) + cost + (len(data) >> 10)
+        self._allowance -= len(events) + (len(data) >> 10)
+        if decoder.cost:
+            self._allowance -= decoder.cost
+            decoder.cost = 0
         if self._allowance < 0:
             self._ask_for_more()
         if session.backlog_full or decoder.held or self._reading_paused:
