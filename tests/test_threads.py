@@ -38,6 +38,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "refresh": ("alice",),
     "remove_history": ("a",),
     "remove_entry": ("state:a", "k"),
+    "resume": ("chat:1", "r1"),
     "revoke": ("nobody",),
     "set_entry": ("state:a", "k", 1),
     "start": ("chat:1", 1),
@@ -116,6 +117,8 @@ async def use_runs(call: Call) -> None:
     await call("steer", "chat:1", "more")
     with pytest.raises(Refusal, match="nothing waits"):
         await call("answer", "chat:1", "nothing")
+    with pytest.raises(Refusal, match="could be resumed"):
+        await call("resume", "chat:1", "r1")
     assert (await call("stop", "chat:1")).state == "stopped"
     question, answer = await call("messages", "chat:1")
     assert (question["id"], answer["id"]) == ("r1:ask", "r1")

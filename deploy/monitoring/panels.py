@@ -30,9 +30,9 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
     return f"sum{f' by ({by}) ' if by else ''}(rate(freshet_{metric}_total{labels}[$__rate_interval]))"
 
 
-def some(metric: str, where: str = "") -> str:
+def some(metric: str, where: str = "", by: str = "") -> str:
     """As `rate`, of what has perhaps never happened."""
-    return f"{rate(metric, where=where)} or vector(0)"
+    return f"{rate(metric, by, where)} or vector(0)"
 
 
 def held(metric: str, by: str = "") -> str:
@@ -209,6 +209,37 @@ ENGINE = [
         datadog=("sum:freshet.gaps{*}.as_rate()", "sum:freshet.losses{*}.as_rate()"),
     ),
 ]
+RUNS = [
+    Panel(
+        "Runs",
+        "AI answers and other long work that is under way.",
+        units.Short,
+        [Query(held("runs", "instance"), "{{instance}}")],
+        stacked=True,
+        datadog=("sum:freshet.runs{*} by {host}",),
+    ),
+    Panel(
+        "Ends of runs",
+        "By how they ended, beside those that were asked for.",
+        units.CountsPerSecond,
+        [Query(rate("runs_started"), "started"), Query(some("runs_ended", by="state"), "{{state}}")],
+        datadog=("sum:freshet.runs_started{*}.as_rate()", "sum:freshet.runs_ended{*} by {state}.as_rate()"),
+    ),
+    Panel(
+        "Until the first text",
+        "From when a run's task began: what its model takes to answer.",
+        units.Seconds,
+        percentiles("run_first_seconds"),
+        datadog=datadog_percentiles("run_first_seconds"),
+    ),
+    Panel(
+        "Tokens",
+        "Calls in which runs wrote something, and what those that ended said that they cost.",
+        units.CountsPerSecond,
+        [Query(rate("run_parts"), "written"), Query(some("run_usage", by="kind"), "{{kind}}")],
+        datadog=("sum:freshet.run_parts{*}.as_rate()", "sum:freshet.run_usage{*} by {kind}.as_rate()"),
+    ),
+]
 WORKERS = [
     Panel(
         "How late the event loop is, p99",
@@ -259,4 +290,11 @@ WORKERS = [
         datadog=("sum:freshet.ready{*} by {host}",),
     ),
 ]
-ROWS = {"Overview": OVERVIEW, "Latency": LATENCY, "Channels": CHANNELS, "Engine": ENGINE, "Workers": WORKERS}
+ROWS = {
+    "Overview": OVERVIEW,
+    "Latency": LATENCY,
+    "Channels": CHANNELS,
+    "Engine": ENGINE,
+    "Runs": RUNS,
+    "Workers": WORKERS,
+}

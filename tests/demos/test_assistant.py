@@ -96,6 +96,27 @@ def test_a_question_that_is_edited_begins_a_branch_beside_the_old_one(page: Page
 
 
 @pytest.mark.timeout(90)
+def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(page: Page, other: Page) -> None:
+    begin(page, "Explain runs")
+    wait_until(lambda: "reload" in answer(page), 10, "a part of the answer")
+    other.browser.get(page.browser.current_url)
+    wait_until(lambda: "reload" in answer(other), 10, "the same in the second window")
+    page.element("break").click()
+    failed = "Failed: the connection to the model broke. What was written is kept, and it can go on."
+    for each in (page, other):
+        wait_until(lambda each=each: each.texts(".fate") == [failed], 5, "the failure")
+    kept = answer(page)
+    assert kept == answer(other)
+    assert LAST not in kept
+    other.browser.find_element("css selector", ".again").click()
+    for each in (page, other):
+        wait_for_end(each)
+        wait_until(lambda each=each: LAST in answer(each), 30, "the rest of the answer")
+        assert plain(answer(each)).replace("pythonCopy", "python") == plain(RUNS).replace("```", "")
+        assert each.texts(".fate") == [""]
+
+
+@pytest.mark.timeout(90)
 def test_nothing_that_was_read_moves_while_the_answer_grows(page: Page) -> None:
     """Where the first lines of an answer stand in the talk, at each time that it is looked at."""
     page.use_width(360)

@@ -35,6 +35,17 @@ timing = { ping_interval = 1, pong_timeout = 0.8 }
 match = '*'
 """
 
+APP = """
+from freshet import Freshet, Run
+
+live = Freshet.from_config("freshet.toml")
+
+@live.run("chat:{chat}")
+async def answer(run: Run, message: dict, chat: str) -> None:
+    await run.write("Yes.")
+    await run.usage(output_tokens=1)
+"""
+
 
 class Prometheus(Broker):
     """As `deploy/prometheus` has it, for these nodes, which it asks each second."""
@@ -90,8 +101,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     with ExitStack() as stack:
         broker = stack.enter_context(redis())
         env = {"FRESHET_ENGINE": broker.url, "FRESHET_METRICS_KEY": KEY}
-        config = ("--config", str(folder / "freshet.toml"))
-        it = Prometheus(folder, [stack.enter_context(serving(*config, env=env)) for _ in range(2)])
+        (folder / "app.py").write_text(APP)
+        it = Prometheus(folder, [stack.enter_context(serving("app:live", cwd=folder, env=env)) for _ in range(2)])
         it.start()
         stack.callback(it.stop)
         yield it
@@ -107,16 +118,21 @@ async def test_every_query_of_every_panel_shows_what_clients_do(prometheus: Prom
             node = prometheus.nodes[number % 2]
             if number in (0, 1, 30, 31):  # twice, as a rate is of what rises
                 await ask_for_what_is_refused(node)
+                chat = {"id": str(number), "messages": [{"id": "m", "role": "user", "parts": []}]}
+                (await http.post(node.http("/ai/chat"), json=chat)).raise_for_status()
             (await http.post(node.http("/api/publish"), json={"channel": "news", "data": number})).raise_for_status()
             await asyncio.sleep(0.1)
         await asyncio.to_thread(
-            wait_until, lambda: prometheus.value("sum(freshet_delivered_total)") == 80, 10, "the deliveries"
+            wait_until,
+            lambda: prometheus.value('sum(freshet_delivered_total{dialect!="ai_sdk"})') == 80,
+            10,
+            "the deliveries",
         )
         await asyncio.to_thread(
             wait_until, lambda: prometheus.value("sum(freshet_round_trip_seconds_count)") > 1, 20, "answers to pings"
         )
         await asyncio.to_thread(wait_until, lambda: not missing(prometheus), 20, "an answer to each query")
-        assert prometheus.value("sum(freshet_published_total)") == 40
+        assert prometheus.value("sum(freshet_published_total)") == 44  # four begin a run
         assert prometheus.value('freshet_delivery_latency_seconds_count{accepted="elsewhere"}') == 40
         assert prometheus.value(_filled(rate("delivered"))) > prometheus.value(_filled(rate("published"))) > 0
 

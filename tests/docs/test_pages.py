@@ -18,12 +18,14 @@ NOT_RUN = {
     "docs/guide/deployment.md": 8,
     "docs/guide/durable-streams.md": 2,
     "docs/guide/gateway.md": 1,
+    "docs/guide/measuring.md": 1,
     "docs/guide/monitoring.md": 2,
     "docs/guide/tokens.md": 2,
     "docs/guide/webhooks.md": 6,
     "docs/quick-start/index.md": 1,
-    "docs/quick-start/use-chat.md": 1,
+    "docs/quick-start/use-chat.md": 2,
     "examples/react/README.md": 1,
+    "examples/use_chat/README.md": 1,
     "examples/webhooks/README.md": 3,
 }
 

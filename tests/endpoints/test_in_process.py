@@ -1,5 +1,6 @@
 """The client without a network, in what a test of an application seldom needs; the rest is in test_testing.py."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,7 +8,9 @@ import pydantic
 import pytest
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
-from freshet.endpoints.in_process import Lifespan
+from freshet.config import Config, Limits
+from freshet.endpoints.in_process import Lifespan, settle
+from tests.tools.patience import eventually
 
 
 def application() -> Freshet:
@@ -250,3 +253,72 @@ async def test_an_event_of_socketio_may_hold_half_of_a_character() -> None:
     for wrong in (b"7", b"1" * 5000, b"[" * 2000 + b"]" * 2000):
         with pytest.raises(Refusal, match="text: "):
             await hook(None, [msgspec.Raw(wrong), raw[1]])
+
+
+async def test_the_application_listens_to_what_is_published_from_then_on_whoever_may_subscribe() -> None:
+    live = application()
+    live.channel("closed:{name}", subscribe="nobody")
+    async with live.lifespan():
+        for channel in ("log:a", "closed:a"):
+            await live.publish(channel, "before")
+            listening = live.listen(channel)
+            first = asyncio.ensure_future(anext(listening))
+            await eventually(lambda channel=channel: live._node.hub.channels().get(channel))  # type: ignore[misc]
+            await live.publish(channel, {"number": 1})
+            await live.publish(channel, {"number": 2})
+            got = [await first, await anext(listening)]
+            assert [msgspec.json.decode(each.data) for each in got] == [{"number": 1}, {"number": 2}]
+            await listening.aclose()
+            await eventually(lambda channel=channel: channel not in live._node.hub.channels())  # type: ignore[misc]
+
+
+async def test_who_listens_is_in_no_presence_and_asks_no_hook() -> None:
+    live = application()
+    asked: list[str] = []
+    room = live.channel("room:{name}", presence=True, join_leave=True)
+
+    @room.on_subscribe
+    async def may_join(session: Session, name: str) -> None:
+        asked.append(name)
+
+    async with live.lifespan():
+        listening = live.listen("room:a")
+        first = asyncio.ensure_future(anext(listening))
+        await eventually(lambda: live._node.hub.channels().get("room:a"))
+        assert await live.presence("room:a") == {}
+        await live.publish("room:a", 1)
+        assert (await first).data == b"1"
+        assert asked == []
+        await listening.aclose()
+
+
+async def test_listening_where_no_rule_matches_is_refused_and_ends_with_the_node() -> None:
+    live = Freshet(secret="s" * 32)
+    live.channel("log:{name}")
+    async with live.lifespan():
+        with pytest.raises(Refusal) as refusal:
+            await anext(live.listen("unknown"))
+        assert refusal.value.code == 102
+        listening = live.listen("log:a")
+        first = asyncio.ensure_future(anext(listening))
+        await eventually(lambda: live._node.hub.channels().get("log:a"))
+    with pytest.raises(Disconnect):
+        await first
+
+
+async def test_who_listens_and_does_not_keep_up_is_disconnected() -> None:
+    live = Freshet(secret="s" * 32, config=Config(limits=Limits(outbox=10_000)))
+    live.channel("log:{name}")
+    async with live.lifespan():
+        listening = live.listen("log:a")
+        first = asyncio.ensure_future(anext(listening))
+        await eventually(lambda: live._node.hub.channels().get("log:a"))
+        await live.publish("log:a", "first")
+        assert (await first).data == b'"first"'
+        for _ in range(20):
+            await live.publish("log:a", "x" * 1000)
+            await settle()  # what comes in one turn is one message
+        with pytest.raises(Disconnect) as end:
+            async for _ in listening:
+                pass
+        assert end.value.code == 3008

@@ -20,7 +20,7 @@ def snapshot(state: str = "ready") -> Snapshot:
     """Each number differs from all others."""
     it = Snapshot(Counts(), state, dict(WAYS), 0, 0, 0, 0, 0.0)
     number = iter(range(101, 200))
-    for holder in (it.counts, it):
+    for holder in (it.counts, it, it.counts.runs):
         for field in msgspec.structs.fields(holder):
             value = getattr(holder, field.name)
             if type(value) in (int, float):
@@ -31,6 +31,8 @@ def snapshot(state: str = "ready") -> Snapshot:
     counts.connected, counts.returned = {("sse", "http"): 41, **WAYS}, {("centrifuge", "sse"): 42}
     counts.delivered, counts.ended, counts.refusals = {"centrifuge": 43}, {3000: 44, 3008: 45}, {103: 46}
     counts.refused, counts.engine_errors = {"rates": 47, "origin": 48}, {"publish": 49}
+    counts.runs.begun, counts.runs.left = 500, 451
+    counts.runs.ended, counts.runs.usage = {"finished": 50, "failed": 51}, {"input_tokens": 52}
     counts.ran("publish", 0.2)
     it.memory, it.memory_before = 10_000, 3_700
     return it

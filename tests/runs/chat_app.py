@@ -16,10 +16,12 @@ def configured() -> Config:
     """As the environment says, and so that a test waits for nothing for long."""
     config = load(None, os.environ)
     tokens = Tokens(secret=SECRET, anonymous=True)
-    return msgspec.structs.replace(config, tokens=tokens, runs=Runs(lease=1.0, drain=1.0), origins=["*"])
+    runs = Runs(lease=float(os.environ.get("CHAT_LEASE", "1")), drain=1.0)
+    return msgspec.structs.replace(config, tokens=tokens, runs=runs, origins=["*"])
 
 
 live = Freshet(config=configured())
+live.namespace("/kept", recovery=60)
 
 
 @live.run("chat:{chat}")

@@ -1,12 +1,14 @@
 """Viewers of runs that are cut, reload and come late, over every kind of client; and what each has in the end."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from tests.runs.viewer import Viewer
+from tests.tools.need import require
 from tests.tools.patience import seconds
 from tests.tools.serving import Server
 
@@ -25,11 +28,64 @@ PAUSE = 0.05  # seconds before a client comes back
 Servers = Callable[[], Server]
 
 
+class SocketIoClients:
+    """The official client, many of it in one process of Node. lines: what each was given, by its number."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count()
+        self._given: dict[int, asyncio.Queue[Any]] = {}
+
+    def open(self, url: str, channel: str) -> tuple[int, asyncio.Queue[Any]]:
+        number = next(self._numbers)
+        self._given[number] = asyncio.Queue()
+        self._say("open", number, url, channel)
+        return number, self._given[number]
+
+    def cut(self, number: int) -> None:
+        """It loses its connection, and comes back."""
+        self._say("cut", number)
+
+    def close(self, number: int) -> None:
+        del self._given[number]
+        self._say("close", number)
+
+    def _say(self, *line: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+
+    async def hear(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            number, data = json.loads(line)
+            if number in self._given:
+                self._given[number].put_nowait(data)
+
+
+@asynccontextmanager
+async def socketio_clients(node: Path) -> AsyncIterator[SocketIoClients]:
+    """node: the folder with the npm clients."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(require("node"), "watchers.mjs"), cwd=node, stdin=pipe, stdout=pipe, limit=2**24
+    )
+    clients = SocketIoClients(process)
+    hearing = asyncio.ensure_future(clients.hear())
+    try:
+        yield clients
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+        await hearing
+
+
 class Watcher(ABC):
     """One client that watches one chat until its run is over. chance: of what happens to it."""
 
-    def __init__(self, chat: str, servers: Servers, chance: random.Random) -> None:
+    def __init__(self, chat: str, servers: Servers, chance: random.Random, socketio: SocketIoClients) -> None:
         self.chat = chat
+        self.socketio = socketio
         self.viewer = Viewer()
         self.cuts = 0
         self.http: httpx.AsyncClient
@@ -46,7 +102,7 @@ class Watcher(ABC):
                 with suppress(*GONE):
                     async with aclosing(self.events(self._servers(), life)) as events:
                         async for data in events:
-                            self.viewer.take(data)
+                            self._take(data)
                             if self.viewer.has_ended(run):
                                 return
                             if time.monotonic() > end:
@@ -55,6 +111,12 @@ class Watcher(ABC):
                 if self._chance.random() < 0.3:
                     self.reload()
                 await asyncio.sleep(PAUSE)
+
+    def _take(self, data: dict[str, Any]) -> None:
+        try:
+            self.viewer.take(data)
+        except (AssertionError, KeyError) as why:
+            raise AssertionError(f"{type(self).__name__} of {self.chat}, cut {self.cuts} times: {why!r}") from why
 
     @abstractmethod
     def events(self, server: Server, quiet: float) -> AsyncGenerator[dict[str, Any]]:
@@ -138,7 +200,61 @@ class CentrifugeWatcher(Watcher):
             await client.disconnect()
 
 
-KINDS: list[type[Watcher]] = [SocketWatcher, StreamWatcher, PollWatcher, CentrifugeWatcher, StreamWatcher]
+class SocketIoWatcher(Watcher):
+    """The official client, which loses its connection in between, and recovers by itself while it lives."""
+
+    async def events(self, server: Server, quiet: float) -> AsyncGenerator[dict[str, Any]]:
+        self.viewer = Viewer()  # another client each time
+        number, given = self.socketio.open(server.http(""), f"chat:{self.chat}")
+        again = asyncio.get_running_loop().call_later(quiet / 2, self.socketio.cut, number)
+        try:
+            while (data := await asyncio.wait_for(given.get(), quiet)) is not None:
+                yield data
+        finally:
+            again.cancel()
+            self.socketio.close(number)
+
+
+class ChatWatcher(Watcher):
+    """As `useChat` with `resume`: what runs is replayed from its start, and what is over is among the messages."""
+
+    async def events(self, server: Server, quiet: float) -> AsyncGenerator[dict[str, Any]]:
+        url = server.http(f"/ai/chat/{self.chat}")
+        timeout = httpx.Timeout(5, read=quiet)
+        async with self.http.stream("GET", f"{url}/stream", timeout=timeout) as answer:
+            answer.raise_for_status()
+            if answer.status_code == 204:
+                async for summary in self._messages(url):
+                    yield summary
+                return
+            run, seq = "", itertools.count()
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    part = json.loads(line.removeprefix("data: "))
+                    run = part.get("messageId") or run
+                    state = self._state_of(part)
+                    yield {"run": run, "seq": next(seq), "parts": [part], "state": state}
+
+    async def _messages(self, url: str) -> AsyncGenerator[dict[str, Any]]:
+        answer = await self.http.get(f"{url}/messages")
+        answer.raise_for_status()
+        yield answer.json()
+
+    @staticmethod
+    def _state_of(part: dict[str, Any]) -> str:
+        if part["type"] == "error" and part["errorText"].endswith("try again"):
+            raise EOFError  # the connection is at its end, the run is not
+        return {"finish": "finished", "abort": "stopped", "error": "failed"}.get(part["type"], "running")
+
+
+KINDS: list[type[Watcher]] = [
+    SocketWatcher,
+    StreamWatcher,
+    PollWatcher,
+    CentrifugeWatcher,
+    SocketIoWatcher,
+    ChatWatcher,
+]
 
 
 async def begin(chat: str, text: str, servers: Servers) -> str:

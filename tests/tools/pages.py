@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
@@ -50,7 +51,14 @@ class Window:
         return self.find(selector).text
 
     def shows(self, selector: str, text: str, within: float = 10) -> None:
-        wait_until(lambda: text in self.text(selector), within, f"{text!r} in {selector}")
+        """Until it does; the element may still be missing."""
+        wait_until(lambda: text in self._text_so_far(selector), within, f"{text!r} in {selector}")
+
+    def _text_so_far(self, selector: str) -> str:
+        try:
+            return self.text(selector)
+        except (NoSuchElementException, StaleElementReferenceException):
+            return ""
 
     def reload(self) -> None:
         self._browser.switch_to.window(self._handle)

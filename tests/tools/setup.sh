@@ -81,4 +81,5 @@ install_system_packages
 install_suites
 install_npm_packages tests/node
 install_npm_packages examples/react
+install_npm_packages examples/use_chat
 install_npm_packages frontend

@@ -3,9 +3,9 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -236,6 +236,157 @@ async def test_a_session_goes_on_with_the_trace_of_the_request(live: Freshet, mo
         assert within == [True, True]
 
 
+# ------------------------------------------------------------------------------------------- requests that are answered
+
+
+class Answers:
+    """An application whose answer is what the test says. asked: how often it was."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gone = False
+        self.answer: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+
+    def accept(self, scope: Scope) -> bool:
+        return False
+
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None]:
+        self.asked += 1
+        return self._reply(receive)
+
+    async def _reply(self, receive: Receive) -> Response | None:
+        assert (await receive())["body"] in (b"", b"1")
+        reading = asyncio.ensure_future(receive())
+        await asyncio.wait((self.answer, reading), return_when=asyncio.FIRST_COMPLETED)
+        self.gone = reading.done() and reading.result()["type"] == "http.disconnect"
+        reading.cancel()
+        return self.answer.result() if self.answer.done() else None
+
+
+GET = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1"
+
+
+def answering() -> tuple[Served, Answers]:
+    served, application = Served(None), Answers()
+    served.server.direct[""] = application
+    return served, application
+
+
+async def test_one_plain_request_after_the_other_is_answered_on_a_connection(live: Freshet) -> None:
+    served = Served(live)
+    async with served.come() as peer:
+        for request in (POST, GET, POST):
+            await peer.write(request)
+            head = await peer.head()
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"x-server: ours" in head
+        assert len(served.connections) == 1
+        odd = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await peer.write(odd)
+        assert await peer.ended()
+    assert served.long_way.got == [odd]
+
+
+async def test_a_request_that_comes_while_one_is_answered_waits() -> None:
+    served, application = answering()
+    async with served.come() as peer:
+        await peer.write(GET)
+        await eventually(lambda: application.asked == 1)
+        await peer.write(GET)
+        await peer.write(b"G" + GET)
+        await asyncio.sleep(0)
+        application.answer.set_result(Response(b"one"))
+        assert (await peer.read()).endswith(b"one")
+        assert await peer.ended()
+    assert (application.asked, served.long_way.got) == (1, [GET + b"G" + GET])
+
+
+async def test_the_end_of_a_client_that_waits_is_noticed() -> None:
+    served, application = answering()
+    async with served.come() as peer:
+        await peer.write(GET)
+        await eventually(lambda: application.asked == 1)
+    await eventually(lambda: application.gone)
+    await eventually(lambda: not served.state.tasks and not served.connections)
+
+
+async def test_when_the_server_ends_a_request_is_answered_and_its_connection_closed() -> None:
+    served, application = answering()
+    async with served.come() as peer:
+        await peer.write(GET)
+        await eventually(lambda: application.asked == 1)
+        for each in list(served.connections):
+            cast(Entrance, each).shutdown()
+        application.answer.set_result(Response(b"one"))
+        status, head, body = await peer.response()
+    assert (status, b"connection: close" in head, body) == (200, True, b"one")
+
+
+@pytest.mark.parametrize("mistake", [RuntimeError("a mistake"), "a header"], ids=str)
+async def test_a_mistake_in_an_answer_is_a_500_and_no_more(
+    mistake: Exception | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, application = answering()
+    if isinstance(mistake, Exception):
+        application.answer.set_exception(mistake)
+    else:
+        application.answer.set_result(Response(b"one", headers={"x": "a\r\nb: c"}))
+    async with served.come() as peer:
+        await peer.write(GET)
+        assert (await peer.head()).startswith(b"HTTP/1.1 500 ")
+    assert "a request failed" in caplog.text
+
+
+async def test_who_asks_for_nothing_more_is_closed_in_time() -> None:
+    served, application = answering()
+    served.server.http = HttpBounds(keep_alive=0.01)
+    application.answer.set_result(Response(b"one"))
+    async with served.come() as peer:
+        await peer.write(GET)
+        assert (await peer.read()).endswith(b"one")
+        assert await peer.ended()
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_and_who_takes_it_slowly_is_not() -> None:
+    for takes in (False, True):
+        served, application = answering()
+        served.server.http = HttpBounds(keep_alive=0.01, body_timeout=seconds(1.5) if takes else 0.01)
+        application.answer.set_result(Response(bytes(400_000)))
+        refused: list[str] = []
+        served.server.refused = refused.append
+        async with served.come() as peer:
+            await peer.write(GET)
+            size = len(await peer.read())
+            if not takes:
+                await eventually(lambda served=served: not served.connections)  # type: ignore[misc]
+                assert refused == ["http"]
+                continue
+            began = asyncio.get_running_loop().time()
+            while size < 400_000:  # far longer than it may stay without asking for more
+                size += len(await peer.read())
+                if asyncio.get_running_loop().time() - began < seconds(2):
+                    await asyncio.sleep(seconds(0.2))
+            assert refused == []
+            assert await peer.ended()
+
+
+async def test_who_does_not_read_the_answers_gets_no_more_of_them() -> None:
+    served, application = answering()
+    application.answer.set_result(Response(bytes(1 << 20)))
+    async with served.come() as peer:
+        await peer.write(GET)
+        first = await peer.read()
+        await peer.write(GET)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert application.asked == 1
+        size = len(first)
+        while size < 1 << 20:
+            size += len(await peer.read())
+        await eventually(lambda: application.asked == 2)
+
+
 # ------------------------------------------------------------------------------------------------- real servers, both
 
 APP = "tests.transports.application"
@@ -280,6 +431,15 @@ OTHERS = {
     "an encoded path": SAFARI.replace(b"/channels/news", b"/%63hannels/%2e%2e/news"),
     "a path with dots": SAFARI.replace(b"/channels/news", b"/channels/../channels/news"),
     "two slashes": SAFARI.replace(b"/channels/news", b"//channels/news"),
+    "a page of a channel": GET.replace(b"/a", b"/log:a?limit=1"),
+    "a page for a script": GET.replace(b"/a", b"/log:a").replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost\r\n\r\n"),
+    "a page for a foreign script": GET.replace(b"\r\n\r\n", b"\r\nOrigin: https://evil.example\r\n\r\n"),
+    "a link": GET.replace(b"\r\n\r\n", b"\r\nSec-Fetch-Mode: navigate\r\n\r\n"),
+    "a publication": POST,
+    "a publication that is no JSON": POST.replace(b"\r\n\r\n1", b"\r\n\r\n}"),
+    "commands for no session": POST.replace(b"/channels/a", b"/emulation"),
+    "a poll of no session": GET.replace(b"/channels/a", b"/socket.io/?EIO=4&transport=polling&sid=none.x"),
+    "a poll without a version": GET.replace(b"/channels/a", b"/socket.io/?transport=polling"),
     **{kind: SAFARI.replace(usual, odd, 1) for kind, (usual, odd) in DOUBTFUL.items() if not kind.startswith("half")},
 }
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
+import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,6 +183,78 @@ def test_what_is_recognised_is_what_the_strict_parser_reads(head: bytes) -> None
         request = handshake.parse_request(head)
         assert (found.target, found.headers) == (request.target, request.headers)
         assert found.key == handshake.check(request.headers)
+
+
+class Read:
+    """A request as uvicorn's parser reads it."""
+
+    def __init__(self) -> None:
+        self.url, self.headers, self.body = b"", list[tuple[bytes, bytes]](), b""
+        self.whole = 0
+        self.parser = httptools.HttpRequestParser(self)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.whole += 1
+
+
+_requests = st.builds(
+    lambda method, target, lines, length, body: (
+        method + b" /" + target + b" HTTP/1.1\r\nHost: h\r\n" + b"".join(lines) + length + b"\r\n" + body
+    ),
+    st.sampled_from([b"GET", b"POST", b"POST", b"HEAD"]),
+    st.sampled_from([b"", b"a?b=%ff", b"%2e%2e/", b"a b", b"\xe9"]) | st.binary(max_size=8),
+    st.lists(_line, max_size=3),
+    st.sampled_from([b"", b"Content-Length: 0\r\n", b"Content-Length: 2\r\n", b"Content-Length: 02\r\n"]),
+    st.sampled_from([b"", b"{}", b"{}", b"abc"]),
+)
+
+
+@given(_requests)
+def test_a_request_that_is_recognised_is_the_one_that_uvicorn_would_read(data: bytes) -> None:
+    found = plain_request(data, BOUNDS)
+    if found is None:
+        return
+    read = Read()
+    read.parser.feed_data(data)
+    assert (read.whole, read.parser.should_upgrade(), read.parser.should_keep_alive()) == (1, False, True)
+    assert found == (read.parser.get_method(), read.url, read.headers, read.body, b"")
+
+
+def test_polls_and_posts_of_real_clients_are_recognised() -> None:
+    get = b"GET /socket.io/?EIO=4&transport=polling&t=a&sid=b HTTP/1.1\r\nUser-Agent: node\r\nAccept: */*\r\n"
+    host = b"Host: 127.0.0.1:8000\r\nConnection: keep-alive\r\n"
+    post = get.replace(b"GET", b"POST") + b"Content-type: text/plain;charset=UTF-8\r\nContent-Length: 2\r\n"
+    found = [plain_request(data, BOUNDS) for data in (get + host + b"\r\n", post + host + b"\r\n40")]
+    assert [(each.method, each.body) for each in found if each] == [(b"GET", b""), (b"POST", b"40")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n{}",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: +2\r\n\r\n{}",
+        b"POST /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n" + bytes(70_000),
+        b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+    ids=lambda data: data[:80].decode(),
+)
+def test_a_request_that_is_not_the_only_one_or_not_whole_is_left_to_the_parser(odd: bytes) -> None:
+    assert plain_request(odd, BOUNDS) is None
 
 
 def test_most_of_the_usual_is_recognised_by_the_property_above() -> None:

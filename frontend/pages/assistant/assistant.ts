@@ -1,7 +1,7 @@
 // A talk with a model. This page asks and watches; the answer is written on the server, whether anybody watches or not.
 
 import { Centrifuge } from "centrifuge";
-import { codePanel } from "../../src/code";
+import { beside } from "../../src/beside";
 import { address, element } from "../../src/page";
 import { Talk, type RunEvent, type Summary } from "./talk";
 import { View } from "./exchange";
@@ -11,6 +11,7 @@ const STATES = { connecting: "Connecting…", connected: "Live", disconnected: "
 
 const text = element<HTMLTextAreaElement>("text");
 const [send, stop] = [element<HTMLButtonElement>("send"), element<HTMLButtonElement>("stop")];
+const breaks = element<HTMLButtonElement>("break");
 const client = new Centrifuge(address("assistant"), { maxReconnectDelay: 3_000 });
 const name = /^#([0-9a-f]{32})$/.exec(location.hash)?.[1] ?? newName();
 history.replaceState(null, "", `#${name}`);
@@ -24,6 +25,7 @@ const view = new View(element("log"), talk, {
     view.show();
   },
   decide: (approval, approved) => void call("decide", { decision: { approval, approved } }),
+  resume: (run) => void call("resume", { resume: run.id }),
 });
 
 function newName(): string {
@@ -55,6 +57,7 @@ function show(follow = false): void {
   const running = talk.running !== undefined;
   send.hidden = running;
   stop.hidden = !running;
+  breaks.disabled = !running;
   element("begin").hidden = talk.runs.size > 0;
 }
 
@@ -82,6 +85,7 @@ text.addEventListener("keydown", (event) => {
   void ask(text.value);
 });
 stop.addEventListener("click", () => void call("stop", {}));
+breaks.addEventListener("click", () => void call("break", {}));
 for (const button of element("begin").querySelectorAll("button")) {
   button.addEventListener("click", () => void ask(button.textContent ?? ""));
 }
@@ -102,4 +106,4 @@ client.on("state", ({ newState }) => {
   element("state").dataset.state = newState === "connected" ? "live" : "connecting";
 });
 client.connect();
-codePanel();
+beside();

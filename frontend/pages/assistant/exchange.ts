@@ -10,6 +10,7 @@ interface Does {
   edit(run: Run, text: string): void;
   choose(run: Run): void;
   decide(approval: string, approved: boolean): void;
+  resume(run: Run): void;
 }
 
 export class View {
@@ -49,6 +50,7 @@ class Exchange {
   readonly element = make("article", "exchange");
   private readonly body = make("div", "answer");
   private readonly fate = make("p", "fate");
+  private readonly again = make("button", "again", "Go on");
   private readonly branches = make("span", "branches");
   private readonly parts: { part: HTMLElement; update: (part: Part, run: Run) => void }[] = [];
 
@@ -64,7 +66,9 @@ class Exchange {
     const under = make("div", "under");
     under.append(this.branches, edit);
     asked.append(bubble, under);
-    this.element.append(asked, this.body, this.fate);
+    this.again.type = "button";
+    this.again.addEventListener("click", () => this.does.resume(this.run));
+    this.element.append(asked, this.body, this.fate, this.again);
   }
 
   private edit(asked: HTMLElement, bubble: HTMLElement): void {
@@ -109,7 +113,12 @@ class Exchange {
     this.element.setAttribute("aria-busy", String(busy));
     const why = run.reason && run.reason !== "user" ? `: ${run.reason}` : "";
     this.fate.textContent =
-      run.state === "stopped" ? `Stopped${why}. What was written is kept.` : run.state === "failed" ? `Failed${why}.` : "";
+      run.state === "stopped"
+        ? `Stopped${why}. What was written is kept.`
+        : run.state === "failed"
+          ? `Failed${why}.${run.resumable ? " What was written is kept, and it can go on." : ""}`
+          : "";
+    this.again.hidden = !run.resumable;
     this.fate.dataset.state = run.state;
     this.showBranches(beside);
   }

@@ -23,6 +23,8 @@ export interface Run {
   parts: Part[];
   state: string;
   reason: string;
+  /** It failed, and may go on. */
+  resumable: boolean;
 }
 
 interface Message {
@@ -30,7 +32,7 @@ interface Message {
   role: string;
   parent?: string;
   parts: Part[];
-  metadata?: { run?: { state: string; reason?: string } };
+  metadata?: { run?: { state: string; reason?: string; resumable?: boolean } };
 }
 
 export interface RunEvent {
@@ -41,6 +43,7 @@ export interface RunEvent {
   input?: { text: string };
   parent?: string;
   reason?: string;
+  resumable?: boolean;
 }
 
 export interface Summary {
@@ -58,9 +61,9 @@ export class Talk {
     this.runs.clear();
     for (let at = 0; at + 1 < messages.length; at += 2) {
       const [asked, answered] = [messages[at] as Message, messages[at + 1] as Message];
-      const { state = "finished", reason = "" } = answered.metadata?.run ?? {};
+      const { state = "finished", reason = "", resumable = false } = answered.metadata?.run ?? {};
       const question = asked.parts.map((part) => part.text ?? (part as { data?: Ask }).data?.text ?? "").join("");
-      this.add({ id: answered.id, question, parent: asked.parent ?? "", parts: answered.parts, state, reason });
+      this.add({ id: answered.id, question, parent: asked.parent ?? "", parts: answered.parts, state, reason, resumable });
     }
     if (!this.runs.has(this.leaf)) this.leaf = [...this.runs.keys()].at(-1) ?? "";
   }
@@ -69,13 +72,13 @@ export class Talk {
   take(event: RunEvent): Run | undefined {
     if (event.seq === 0) {
       const { run: id, input, parent = "" } = event;
-      this.add({ id, question: input?.text ?? "", parent, parts: [], state: "queued", reason: "" });
+      this.add({ id, question: input?.text ?? "", parent, parts: [], state: "queued", reason: "", resumable: false });
       this.leaf = id;
     }
     const run = this.runs.get(event.run);
     if (!run) return undefined;
     for (const part of event.parts) apply(run.parts, part);
-    if (event.state) [run.state, run.reason] = [event.state, event.reason ?? ""];
+    if (event.state) [run.state, run.reason, run.resumable] = [event.state, event.reason ?? "", event.resumable ?? false];
     return run;
   }
 

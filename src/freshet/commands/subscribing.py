@@ -292,8 +292,9 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
     stream, recovered = node.hub.settle(joining, entry.stream, since)
     if entry.summary is not None:
         stream, recovered = _summed_up(entry, entry.summary, stream, recovered)
-    subscription.position = entry.since if entry.since and recovered else stream.position
-    session.subscriptions[channel] = subscription
+        since = entry.since or OLDEST  # one that loses the summary on its way gets it again
+    subscription.position = since if since and recovered is not False else stream.position
+    session.subscriptions[joining.channel] = subscription  # which is one text for all that are in it
     session.release(channel)
     if subscription.expires:
         node.wheel.schedule(session, 0)  # it learns when its next visit is due

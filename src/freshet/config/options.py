@@ -321,7 +321,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             gt=0,
             description="For a body that stands still; one that comes with less than 500 bytes a second lasts not much "
-            "longer.",
+            "longer. And for a response of which the client takes nothing.",
             extra=TIME,
         ),
     ] = 30 * SECONDS

@@ -41,7 +41,7 @@ class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Runs of one user that a node has at a time; beyond: they are refused (106); 0: any.",
+            description="Runs of one user at a time, on all nodes together; beyond: they are refused (106); 0: any.",
             extra=COUNT,
         ),
     ] = 0

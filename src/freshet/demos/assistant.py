@@ -1,8 +1,9 @@
-"""A chat with a model whose answers live on the server: reload, look from a second window, stop, approve, branch.
+"""A chat with a model whose answers live on the server: reload, watch it twice, stop, break, approve, branch.
 
 With `OPENAI_API_KEY` (and `OPENAI_BASE_URL`) set, and the package `openai`, a real model answers; else a stand-in.
 """
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from freshet.demos.pace import Pace
 
 live = Freshet()
 asking = Pace(rate=0.5, burst=4)
+writing: dict[str, bool] = {}  # talks in which an answer is written: whether it is to break
 
 
 class Ask(msgspec.Struct):
@@ -34,6 +36,7 @@ class Talk(msgspec.Struct):
     talk: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     ask: Ask | None = None
     decision: Decision | None = None
+    resume: str = ""
 
 
 @live.on_connect
@@ -48,8 +51,18 @@ async def answer(run: Run, message: Ask, talk: str) -> None:
         call = await run.tool("book_table", {"place": "Freshet", "people": 2, "time": "19:30"})
         await run.ask(call, reason="Books a table in your name.")
         return  # with the decision, `decided` goes on: in a second or in a week
-    async for text in model.reply(await run.history(), message.text):
-        await run.write(text)
+    await write(run, talk, model.reply(await run.history(), message.text))
+
+
+async def write(run: Run, talk: str, answered: AsyncIterator[str]) -> None:
+    writing[talk] = False
+    try:
+        async for text in answered:
+            if writing[talk]:
+                raise Refusal.not_available("the connection to the model broke")
+            await run.write(text)
+    finally:
+        del writing[talk]
 
 
 @answer.on_approval
@@ -63,9 +76,8 @@ async def decided(run: Run, message: Ask, talk: str) -> None:
 
 @answer.resume
 async def go_on(run: Run, message: Ask, talk: str) -> None:
-    """The node that had it is gone: what it wrote is there."""
-    async for text in model.reply(await run.history(), message.text, behind=run.text):
-        await run.write(text)
+    """It broke, or the node that had it is gone: what it wrote is there."""
+    await write(run, talk, model.reply(await run.history(), message.text, behind=run.text))
 
 
 def _of(session: Session, data: Talk) -> str:
@@ -86,6 +98,19 @@ async def ask(session: Session, data: Talk) -> Any:
 @live.rpc("stop")
 async def stop(session: Session, data: Talk) -> Any:
     return await live.stop(_of(session, data))
+
+
+@live.rpc("break")
+async def break_off(session: Session, data: Talk) -> None:
+    """As a model's connection does: the function that writes raises, and the run has failed."""
+    if _of(session, data) and data.talk in writing:
+        writing[data.talk] = True
+
+
+@live.rpc("resume")
+async def resume(session: Session, data: Talk) -> Any:
+    asking.check(session)
+    return await live.resume(_of(session, data), data.resume)
 
 
 @live.rpc("decide")

@@ -56,7 +56,7 @@ class ChannelEndpoint:
         self._opening = opening
         self._dispatcher = dispatcher
         self._limits = dispatcher.limits
-        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address)
+        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address, dispatcher.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._opening.examine(scope, admit=False)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.config import Bound
 from freshet.model.frame import Handshake
-from freshet.observe.counts import Counts, add
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
@@ -66,9 +66,10 @@ class Router(Protocol):
 class HostGuard:
     """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
 
-    def __init__(self, app: Router, hosts: Hosts) -> None:
+    def __init__(self, app: Router, hosts: Hosts, counts: Counts) -> None:
         self.app = app
         self._hosts = hosts
+        self._counts = counts
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +79,7 @@ class HostGuard:
         try:
             await self.app(scope, receive, send)
         except NoRoom:
+            self._counts.refuse("bodies")
             self._log.warning(
                 "bodies",
                 "a request with a large body was refused: too many come at once, see limits.bodies",
@@ -96,6 +98,7 @@ class HostGuard:
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
         if self._hosts.allow(host) or _path(scope).startswith("/health/"):
             return None
+        self._counts.refuse("host")
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
         return plain(421, "This server does not answer to that name: see the option `hosts`.\n")
 
@@ -148,7 +151,7 @@ class Opening:
         headers = _joined(scope["headers"])
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
-            add(self._counts.refused, "origin")
+            self._counts.refuse("origin")
             whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
             self._log.warning(
                 "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
@@ -160,6 +163,7 @@ class Opening:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             return Response(None, 204, cors(handshake, methods))
         if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
+            self._counts.refuse("requests")
             return refuse(429, TOO_FAST, {**cors(handshake), "Retry-After": str(wait)})
         refusal = self.refusal(handshake, scope, refuse=refuse) if admit else None
         return refusal or handshake
@@ -197,7 +201,7 @@ class Opening:
                 wait, policy = self._admission.wait(), "admission"
         if not wait:
             return None
-        add(self._counts.refused, policy)
+        self._counts.refuse(policy)
         if wait != FULL:  # of which its limit has written
             why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
             self._log.warning(

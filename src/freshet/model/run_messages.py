@@ -24,7 +24,7 @@ class RunEvent(msgspec.Struct, omit_defaults=True):
     """One publication in a run's channel. seq: counts those of the run, from 0. state: if it is another from now on.
 
     input: what the run was asked. parent: the message that it answers. at: epoch seconds. reason: why it ended.
-    resumable: a run that failed may be started again from what it kept.
+    resumable: a run that failed may go on from what it kept, see `Freshet.resume`.
     """
 
     run: str
@@ -103,7 +103,8 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
 
     def answer(self) -> Part:
         """What was answered so far, as a message."""
-        about = {"state": self.state, **({"reason": self.reason} if self.reason else {})}
+        about: Part = {"state": self.state, **({"reason": self.reason} if self.reason else {})}
+        about |= {"resumable": True} if self.resumable else {}
         metadata = {**self.metadata, "run": about}
         return {"id": self.id, "role": "assistant", "parts": self.parts, "metadata": metadata}
 
@@ -155,9 +156,8 @@ class ChatState(msgspec.Struct):
 
     def summary(self, filed: list[RunRecord]) -> bytes:
         """See `Summary`. filed: runs that are among the messages."""
-        known = {record.id for record in filed}
-        records = [*filed, *(record for record in self.runs.values() if record.id not in known)]
-        messages = [message for record in records for message in record.messages()]
+        records = {record.id: record for record in filed} | self.runs  # one that was resumed is where it was
+        messages = [message for record in records.values() for message in record.messages()]
         runs = [record.status() for record in self.runs.values() if record.state not in ENDED]
         return msgspec.json.encode(Summary(messages, runs))
 
@@ -181,9 +181,10 @@ class RunCommand(msgspec.Struct, omit_defaults=True):
     """What is asked of the node that has a channel's runs.
 
     start: the input of a new run, with the id `run`. stop, steer: the run `run`, or all. answer: to an approval.
+    resume: the run `run`, which has failed.
     """
 
-    what: Literal["start", "stop", "answer", "steer", "look", "alone"]
+    what: Literal["start", "stop", "answer", "steer", "resume", "look"]
     run: str = ""
     user: str = ""
     parent: str = ""

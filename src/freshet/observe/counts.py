@@ -9,6 +9,8 @@ from freshet.observe.histograms import Distribution, Histogram
 
 K = TypeVar("K", bound=Hashable)
 
+KINDS = 20  # of usage
+
 Way = tuple[str, str]
 """How a client is connected: its dialect, its transport."""
 
@@ -17,13 +19,36 @@ def _sizes() -> Histogram:
     return Histogram(sizes=True)
 
 
+class RunCounts(msgspec.Struct):
+    """Of runs, see `Freshet.run`. started: those that somebody asked for. begun, left: tasks of runs on this node.
+
+    ended: by state. parts, characters: what functions wrote, each call of theirs for one. usage: what runs said that
+    they cost, by kind. first: seconds from the beginning of a task until its first text was in the log.
+    """
+
+    started: int = 0
+    begun: int = 0
+    left: int = 0
+    parts: int = 0
+    characters: int = 0
+    ended: dict[str, int] = {}
+    usage: dict[str, int] = {}
+    first: Histogram = msgspec.field(default_factory=Histogram)
+
+    def cost(self, usage: object) -> None:
+        """usage: of a message's metadata, numbers by kind; what is none is left out, as are kinds beyond the bound."""
+        for kind, number in usage.items() if isinstance(usage, dict) else ():
+            if type(number) is int and number > 0 and (kind in self.usage or len(self.usage) < KINDS):
+                add(self.usage, kind, number)
+
+
 class Counts(msgspec.Struct):
     """Since the process began; none of them ever falls. Times are seconds, sizes bytes of payload.
 
     By dialect and transport: connected, clients; returned, those of them that showed that they had been here before.
     By dialect: delivered, publications and who joined or left, each time one was put in a client's outbox. By code:
     ended, clients that had connected; refusals, of commands. By command: commands, how long each took. By operation:
-    engine_errors. By policy: refused, what did not pass it.
+    engine_errors. By policy: refused, requests and commands that did not pass it.
 
     received, sent: messages of clients, and to them. published: what clients and the application published, accepted
     by the engine; unpublished: not accepted, as the engine was away. fanned_out: publications and who joined or left,
@@ -33,7 +58,8 @@ class Counts(msgspec.Struct):
 
     here, elsewhere: from when a publication was accepted, on this node or another one, until it was given to a
     subscriber's socket, once for each. round_trips: from a ping to its answer. publishing: until the engine accepted a
-    publication. engine: until it answered when it was asked something, now and then. lag: how late the loop was.
+    publication. engine: until it answered when it was asked something, now and then. lag: how late the loop was. runs:
+    see `RunCounts`.
     """
 
     connected: dict[Way, int] = {}
@@ -55,6 +81,7 @@ class Counts(msgspec.Struct):
     unrecovered: int = 0
     gaps: int = 0
     losses: int = 0
+    runs: RunCounts = msgspec.field(default_factory=RunCounts)
     replayed: Histogram = msgspec.field(default_factory=_sizes)
     here: Histogram = msgspec.field(default_factory=Histogram)
     elsewhere: Histogram = msgspec.field(default_factory=Histogram)
@@ -69,6 +96,10 @@ class Counts(msgspec.Struct):
         if histogram is None:
             histogram = self.commands[command] = Histogram()
         histogram.observe(seconds)
+
+    def refuse(self, policy: str) -> None:
+        """A request or a command did not pass a policy. policy: as the code calls it."""
+        add(self.refused, policy)
 
 
 def add(counts: dict[K, int], key: K, number: int = 1) -> None:

@@ -26,6 +26,7 @@ GAUGES: dict[str, Shown] = {
     "users": Shown("Users with a client here.", lambda it: it.users),
     "channels": Shown("Channels with a subscriber here.", lambda it: it.channels),
     "subscriptions": Shown("Subscribers of all channels together.", lambda it: it.subscriptions),
+    "runs": Shown("Runs that have a task here.", lambda it: it.counts.runs.begun - it.counts.runs.left),
     "outbox_bytes": Shown("What waits in the outboxes of all clients together.", lambda it: it.outbox),
     "outbox_largest_bytes": Shown("What waits in the fullest of them.", lambda it: it.outbox_largest),
     "clients_behind": Shown("Clients for which half of `limits.outbox` waits, or more.", lambda it: it.behind),
@@ -92,6 +93,17 @@ COUNTERS: dict[str, Shown] = {
         lambda it: it.counts.engine_errors,
         ("operation",),
     ),
+    "runs_started": Shown("Runs that were asked for.", lambda it: it.counts.runs.started),
+    "runs_ended": Shown("Runs that ended, by how.", lambda it: it.counts.runs.ended, ("state",)),
+    "run_parts": Shown(
+        "What runs wrote, each call of theirs: with most models, their tokens.", lambda it: it.counts.runs.parts
+    ),
+    "run_characters": Shown("The length of that.", lambda it: it.counts.runs.characters),
+    "run_usage": Shown(
+        "What runs that ended said that they cost, by kind, such as `input_tokens`.",
+        lambda it: it.counts.runs.usage,
+        ("kind",),
+    ),
     "cpu_seconds": Shown("CPU that the process has used.", lambda it: it.cpu),
 }
 HISTOGRAMS: dict[str, Shown] = {
@@ -108,6 +120,9 @@ HISTOGRAMS: dict[str, Shown] = {
     ),
     "recovery_publications": Shown(
         "How many publications a subscription got that recovered.", lambda it: {"": it.counts.replayed}
+    ),
+    "run_first_seconds": Shown(
+        "From when a run's task began until its first text was in the log.", lambda it: {"": it.counts.runs.first}
     ),
     "loop_lag_seconds": Shown("How late the event loop was.", lambda it: {"": it.counts.lag}),
 }

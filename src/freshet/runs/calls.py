@@ -77,6 +77,13 @@ class RunCalls(Calls):
         """Answer what a run asked with `Run.ask`; it goes on. Raises Refusal 108 when nothing waits for that."""
         return await self._run(self._runs.answer(channel, approval, approved, reason, user))
 
+    async def resume(self, channel: str, run: str) -> RunState:
+        """Go on with a run that failed, by its `resume` hook, from what it kept. It has the same id, and begins anew.
+
+        Raises Refusal 108 for one that is not `resumable`, or when another one runs there.
+        """
+        return await self._run(self._runs.resume(channel, run))
+
     async def steer(self, channel: str, message: Any, *, run: str = "") -> RunState:
         """Say something to a run while it runs: see `Run.steering`. Raises Refusal 108 when none runs."""
         return await self._run(self._runs.steer(channel, message, run))
@@ -93,5 +100,6 @@ class SyncRunCalls:
         self.start = portal.blocking(live.start)
         self.stop = portal.blocking(live.stop)
         self.answer = portal.blocking(live.answer)
+        self.resume = portal.blocking(live.resume)
         self.steer = portal.blocking(live.steer)
         self.messages = portal.blocking(live.messages)

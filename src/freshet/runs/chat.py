@@ -11,15 +11,17 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
-from freshet.model.run_aggregate import Part
-from freshet.model.run_messages import ENDED, ROOT, RunCommand, RunEvent, RunRecord, RunReply, State
+from freshet.model.run_aggregate import Aggregate, Part
+from freshet.model.run_messages import ENDED, ROOT, ChatState, RunCommand, RunEvent, RunRecord, RunReply, State
 from freshet.node.owners import Site
+from freshet.observe.counts import add
 from freshet.ownership.leases import NotOwner
 from freshet.rules.hooks import Hook
 from freshet.runs.log import RunLog
 from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.run import Approval, Run
+from freshet.runs.users import Users
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.runs")
@@ -33,16 +35,14 @@ QUEUE = 16  # runs that wait in a channel
 class ChatOutside(NamedTuple):
     """What a channel's runs act on. fence: of the channel; raises `NotOwner`. lose: another has taken it over.
 
-    admit: a user has one more run; raises `Refusal` when that is too many. leave: that one is over. tasks: who owns
-    what goes on here.
+    tasks: who owns what goes on here.
     """
 
     node: Site
     tasks: Tasks
     fence: Callable[[str], int]
     lose: Callable[[str], None]
-    admit: Callable[[str], None]
-    leave: Callable[[str], None]
+    users: Users
     draining: Callable[[], bool]
     limits: RunLimits
 
@@ -55,10 +55,12 @@ class Chat:
     ) -> None:
         self.channel = channel
         self.rule = rule
+        self.state = ChatState()
         self.producers: dict[str, Producer] = {}
         self.quiet_since = outside.node.clock.monotonic()
         self._parameters = parameters
         self._outside = outside
+        self._counts = outside.node.counts.runs
         self._log = journal
         self._filed: dict[str, RunRecord] = {}
         self._lock = asyncio.Lock()
@@ -89,6 +91,8 @@ class Chat:
                 await self._file(record)
             elif record.state == "running":
                 await self._take_over(record)
+            else:
+                self._outside.users.follow(self.channel, record)
         await self._begin_queued()
 
     # ------------------------------------------------------------------------------------------------------- commands
@@ -105,6 +109,8 @@ class Chat:
                 return RunReply(run=(await self._answer(command)).status())
             case "steer":
                 return RunReply(run=(await self._steer(command)).status())
+            case "resume":
+                return RunReply(run=(await self._whole(self._resume(command.run))).status())
             case _:
                 record = self._find(command.run)
                 return RunReply(run=record.status() if record is not None else None)
@@ -122,18 +128,41 @@ class Chat:
             begins = not queued and len(self.producers) < self.rule.parallel
             if queued >= QUEUE:
                 raise Refusal.limit_exceeded(f"{QUEUE} runs wait in this channel already")
-            self._outside.admit(it.user)
+            await self._outside.users.admit(it.user, self.channel, it.run)
             try:
                 state: State = "running" if begins else "queued"
                 parent = self._last() if not it.parent else it.parent.removeprefix(ROOT)
                 event = RunEvent(it.run, 0, [_first(it.run)], state, it.input, it.user, parent, at=self._wall())
                 await self._append(event)
             except BaseException:
-                self._outside.leave(it.user)
+                self._outside.users.forget(it.user, self.channel, it.run)
                 raise
+            self._counts.started += 1
             record = self.state.runs[it.run]
             if begins:
                 self._begin(record, self.rule.function)
+            return record
+
+    async def _resume(self, id: str) -> RunRecord:
+        """It begins anew, with what it kept as its first event, so that whoever has it begins with that too."""
+        async with self._lock:
+            failed = self._find(id)
+            if failed is None or not failed.resumable:
+                raise Refusal.not_available("no run that could be resumed has that id")
+            if len(self.producers) >= self.rule.parallel:
+                raise Refusal.not_available("another run runs in this channel")
+            await self._outside.users.admit(failed.user, self.channel, id)
+            try:
+                metadata = {name: value for name, value in failed.metadata.items() if name != "usage"}  # it was counted
+                kept = [_first(id), *Aggregate(failed.parts, metadata).replay()]
+                event = RunEvent(id, 0, kept, "running", failed.input, failed.user, failed.parent, at=self._wall())
+                await self._append(event)
+            except BaseException:
+                self._outside.users.forget(failed.user, self.channel, id)
+                raise
+            record = self.state.runs[id]
+            record.kept = failed.kept
+            self._begin(record, self.rule.resume)
             return record
 
     def _last(self) -> str:
@@ -196,8 +225,11 @@ class Chat:
     def _begin(self, record: RunRecord, hook: Hook | None, approval: Approval | None = None) -> None:
         assert hook is not None  # by its rule
         outside = self._outside
-        producer = Producer(record, self.channel, self, outside.limits, outside.node.clock, outside.draining)
+        producer = Producer(
+            record, self.channel, self, outside.limits, outside.node.clock, self._counts, outside.draining
+        )
         self.producers[record.id] = producer
+        self._counts.begun += 1
         run = Run(producer, self.channel, record.id, record.user)
         run.approval = approval
         run.kept = msgspec.json.decode(record.kept) if record.kept is not None else None
@@ -229,11 +261,9 @@ class Chat:
     def _wall(self) -> float:
         return self._outside.node.clock.wall()
 
-    async def put(
-        self, id: str, parts: list[Part], state: State | None, reason: str = "", *, resumable: bool = False
-    ) -> None:
+    async def put(self, id: str, parts: list[Part], state: State | None, reason: str = "") -> None:
         """See `Journal`. Whoever waits for it may be cancelled: it is done all the same."""
-        await self._whole(self._put(id, parts, state, reason, resumable))
+        await self._whole(self._put(id, parts, state, reason))
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """What is appended is noted with it: cut in two, the next event would be taken for the one that is there."""
@@ -241,15 +271,19 @@ class Chat:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
-    async def _put(self, id: str, parts: list[Part], state: State | None, reason: str, resumable: bool) -> None:
+    async def _put(self, id: str, parts: list[Part], state: State | None, reason: str) -> None:
         async with self._lock:
             record = self.state.runs.get(id)
             if record is None or record.state in ENDED:
                 return  # it ended while this waited: nothing comes behind its end
             at = self._wall() if state in ENDED else None
+            resumable = state == "failed" and self.rule.resume is not None
             await self._append(RunEvent(id, record.seq + 1, parts, state, at=at, reason=reason, resumable=resumable))
+            if state is not None:
+                self._outside.users.follow(self.channel, record)
             if record.state in ENDED:
-                self._outside.leave(record.user)
+                add(self._counts.ended, record.state)
+                self._counts.cost(record.metadata.get("usage"))
                 await self._file(record)
             elif self._log.is_due:
                 await self._keep()
@@ -301,6 +335,7 @@ class Chat:
         producer = self.producers.pop(id, None)
         if producer is None:
             return
+        self._counts.left += 1
         self._ending.add(producer)
         self._outside.tasks.start(self._close(producer), "runs: the end of a run")
 
@@ -321,6 +356,8 @@ class Chat:
 
     def abandon(self) -> None:
         """Another node has the channel."""
+        for record in self.state.runs.values():
+            self._outside.users.forget(record.user, self.channel, record.id)
         for producer in list(self.producers.values()):
             producer.abandon("the channel is another node's")
 

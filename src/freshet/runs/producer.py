@@ -10,6 +10,7 @@ import msgspec
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
 from freshet.model.run_aggregate import Aggregate, Part, coalesced
 from freshet.model.run_messages import RunRecord, State
+from freshet.observe.counts import RunCounts
 from freshet.ownership.leases import NotOwner
 from freshet.runtime.clock import Clock
 from freshet.runtime.tasks import Tasks
@@ -35,9 +36,7 @@ class RunLimits(msgspec.Struct, frozen=True):
 class Journal(Protocol):
     """Where a producer's events go: its channel."""
 
-    async def put(
-        self, id: str, parts: list[Part], state: State | None, reason: str = "", *, resumable: bool = False
-    ) -> None:
+    async def put(self, id: str, parts: list[Part], state: State | None, reason: str = "") -> None:
         """Append. Raises `NotOwner` and `StaleOwner`: it is another's run now."""
 
     async def hand_over(self, id: str, kept: msgspec.Raw) -> None: ...
@@ -61,6 +60,7 @@ class Producer:
         journal: Journal,
         limits: RunLimits,
         clock: Clock,
+        counts: RunCounts,
         draining: Callable[[], bool],
     ) -> None:
         self.id = record.id
@@ -69,6 +69,9 @@ class Producer:
         self._journal = journal
         self._limits = limits
         self._clock = clock
+        self._counts = counts
+        self._began = clock.monotonic()
+        self._said = False  # its first text is in the log
         self._draining = draining
         self._backlog: list[Part] = []
         self._backlog_bytes = 0
@@ -119,6 +122,8 @@ class Producer:
 
     async def _put(self, part: Part, characters: int = 0) -> None:
         self._take(part)
+        self._counts.parts += 1
+        self._counts.characters += characters
         if self._size > self._limits.size:
             raise _TooLarge
         if self._limits.rate and characters:
@@ -158,7 +163,13 @@ class Producer:
             self._dirty.clear()
             if parts and not self._over:
                 await self._journal.put(self.id, coalesced(parts), None)
+                self._note_first(parts)
             self._written.set()
+
+    def _note_first(self, parts: list[Part]) -> None:
+        if not self._said and any(part["type"] == "text-delta" for part in parts):
+            self._said = True
+            self._counts.first.observe(self._clock.monotonic() - self._began)
 
     # ------------------------------------------------------------------------------------------------------- its end
 
@@ -190,6 +201,7 @@ class Producer:
                 parts = [*self._backlog, *self.aggregate.closing(reason or state)]
                 self._backlog = []
                 await self._journal.put(self.id, coalesced([*parts, _last(how, reason)]), state, reason)
+                self._note_first(parts)
         except (NotOwner, StaleOwner, EngineUnavailable) as why:
             log.warning("runs: the end of %s could not be written, whoever has it now ends it: %s", self._name, why)
         finally:

@@ -30,6 +30,7 @@ from freshet.runs.chat import Chat, ChatOutside
 from freshet.runs.log import RunLog
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
+from freshet.runs.users import Users
 from freshet.runs.viewing import Digest, Viewing
 from freshet.runs.watching import Watching
 from freshet.runtime.tasks import Tasks
@@ -57,7 +58,7 @@ class NodeRuns:
         self._has_rules = False
         self._running = False
         self._chats: dict[str, Chat] = {}
-        self._users: Counter[str] = Counter()
+        self._users = Users(node, node.config.runs.per_user)
         self._present: Counter[str] = Counter()  # subscribers of this node, by channel
         self._alone: dict[str, float] = {}  # channels without a subscriber: since when, monotonic seconds
         self._tasks = Tasks()
@@ -118,6 +119,10 @@ class NodeRuns:
         """See `Freshet.answer`."""
         command = RunCommand("answer", approval=approval, approved=approved, reason=reason, user=user)
         return _run_of(await self.ask(channel, command))
+
+    async def resume(self, channel: str, run: str) -> RunState:
+        """See `Freshet.resume`."""
+        return _run_of(await self.ask(channel, RunCommand("resume", run)))
 
     async def steer(self, channel: str, message: Any, run: str) -> RunState:
         """See `Freshet.steer`."""
@@ -193,7 +198,7 @@ class NodeRuns:
 
     def _log(self, channel: str, rule: RunRule) -> RunLog:
         assert rule.history is not None  # see `RunRule.of_runs`
-        return RunLog(self._node.engine, channel, rule.history, rule.messages)
+        return RunLog(self._node, channel, rule.history, rule.messages)
 
     def _chat(self, channel: str) -> Chat:
         chat = self._chats.get(channel)
@@ -207,8 +212,7 @@ class NodeRuns:
                 self._tasks,
                 self._leases.fence,
                 self._leases.lose,
-                self._admit,
-                self._leave,
+                self._users,
                 lambda: self._node.state == "draining",
                 limits,
             )
@@ -227,17 +231,6 @@ class NodeRuns:
         except Refusal as why:
             reply = RunReply(code=why.code, message=why.message, temporary=why.temporary)
         return encode(reply)
-
-    def _admit(self, user: str) -> None:
-        most = self._options.per_user
-        if user and most and self._users[user] >= most:
-            raise Refusal.limit_exceeded(f"at most {most} runs at a time, see runs.per_user")
-        self._users[user] += 1
-
-    def _leave(self, user: str) -> None:
-        self._users[user] -= 1
-        if self._users[user] <= 0:
-            del self._users[user]
 
     def _on_lost(self, channel: str) -> None:
         if (chat := self._chats.pop(channel, None)) is not None:
@@ -312,6 +305,7 @@ class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
     stop: str | None = msgspec.field(default=None, name="$stop")
     answer: str | None = msgspec.field(default=None, name="$answer")
     steer: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$steer")
+    resume: str | None = msgspec.field(default=None, name="$resume")
     run: str = ""
     parent: str = ""
     approved: bool = True
@@ -319,7 +313,7 @@ class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def client_command(data: bytes, info: ClientInfo) -> RunCommand:
-    """What a client's publication asks: a message, or an object with `$start`, `$stop`, `$answer` or `$steer`.
+    """What a client's publication asks: a message, or an object with `$start`, `$stop`, `$answer` and so on.
 
     Raises `Refusal` 107 for what is like the latter, and wrong.
     """
@@ -335,6 +329,8 @@ def client_command(data: bytes, info: ClientInfo) -> RunCommand:
         return RunCommand("stop", it.stop, info.user, reason=it.reason or "user")
     if it.answer is not None:
         return RunCommand("answer", approval=it.answer, approved=it.approved, reason=it.reason, user=info.user)
+    if it.resume is not None:
+        return RunCommand("resume", it.resume, info.user)
     if it.steer:
         return RunCommand("steer", it.run, info.user, input=it.steer)
     return RunCommand("start", it.run or new_id(), info.user, it.parent, it.start or msgspec.Raw(b"null"))

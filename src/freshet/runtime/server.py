@@ -63,6 +63,7 @@ class RunningServer:
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
+    refused: called with the policy that a request did not pass, before any application saw it.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
     app: the application that is served; it knows by this that nothing is around it. direct: by the beginning of a path,
@@ -70,7 +71,19 @@ class RunningServer:
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("app", "compression", "direct", "drains", "frames", "http", "hubs", "internal", "is_full", "tls")
+    __slots__ = (
+        "app",
+        "compression",
+        "direct",
+        "drains",
+        "frames",
+        "http",
+        "hubs",
+        "internal",
+        "is_full",
+        "refused",
+        "tls",
+    )
 
     def __init__(self, hubs: Sequence[str] = ()) -> None:
         self.hubs = hubs
@@ -81,6 +94,7 @@ class RunningServer:
         self.tls: TlsFiles | None = None
         self.internal: InternalListener | None = None
         self.is_full: Callable[[], bool] = lambda: False
+        self.refused: Callable[[str], None] = lambda policy: None
         self.compression = False
         self.frames: Meter | None = None
 

@@ -21,6 +21,7 @@ from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket
 from freshet.transports.plain import PlainRequest, plain_request
 from freshet.transports.stream import Incoming
+from freshet.transports.unsent import Unsent
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
 
@@ -51,6 +52,7 @@ class Entrance(asyncio.Protocol):
         "_state",
         "_tasks",
         "_transport",
+        "_unsent",
     )
 
     def __init__(
@@ -66,16 +68,14 @@ class Entrance(asyncio.Protocol):
         self._held = b""  # what came behind it
         self._replied = False
         self._is_ending = False
+        self._unsent: Unsent | None = None  # None: it takes what comes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self._wait(self._server.http.head_timeout)
-
-    def _wait(self, timeout: float) -> None:
-        """For a request."""
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.head_timeout
         if not self._lobby.enter(self):
+            self._server.refused("connections")
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -147,14 +147,15 @@ class Entrance(asyncio.Protocol):
         self._incoming = None
         if self._transport.is_closing():
             return
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("http: a request failed, its client gets 500", exc_info=error)
-        response = Response("Internal Server Error", 500) if task.cancelled() or error else task.result()
-        if response is None:
-            self._transport.close()
-            return
-        self._respond(response)
+        try:
+            response = task.result()
+            if response is None:
+                self._transport.close()
+            else:
+                self._respond(response)
+        except (Exception, asyncio.CancelledError):
+            log.exception("http: a request failed, its client gets 500")
+            self._respond(Response("Internal Server Error", 500))
         if self._held and not self._transport.is_closing():
             held, self._held = self._held, b""
             self._transport.resume_reading()
@@ -166,10 +167,9 @@ class Entrance(asyncio.Protocol):
             headers.append((b"connection", b"close"))
         self._transport.write(handshake.http_response(response.status_code, headers, bytes(response.body)))
         self._state.total_requests += 1
-        if self._is_ending:
+        self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
+        if not self._lobby.enter(self) or self._is_ending:
             self._transport.close()
-        else:
-            self._wait(self._server.http.keep_alive)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()  # who does not read what was answered gets no more answers
@@ -198,12 +198,21 @@ class Entrance(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float:
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            self._unsent = self._unsent or Unsent(self._transport, self._server.http.body_timeout)
+            return self._unsent.deadline()
+        if self._unsent is not None:  # it has what it asked for, late
+            self._unsent = None
+            self._deadline = asyncio.get_running_loop().time() + self._server.http.keep_alive
         return self._deadline
 
     def overdue(self) -> bool:
-        """There is no request that could be answered."""
+        """There is no request that could be answered, or nobody who takes an answer."""
         self._transport.abort()
-        return False
+        if self._unsent is not None:
+            self._server.refused("http")
+        return self._unsent is not None
 
     def evict(self) -> None:
+        self._server.refused("connections")
         self._transport.abort()

@@ -72,9 +72,9 @@ async def converse(session: Session, form: Form, headers: Headers, receive: Rece
 
 
 class _Writer:
-    """began: the head of the response is sent. ended: this side is done."""
+    """began: the head of the response is sent. ended: this side is done. slot: in the wheel."""
 
-    __slots__ = ("_form", "_headers", "_reader", "_send", "_session", "_task", "began", "ended")
+    __slots__ = ("_form", "_headers", "_reader", "_send", "_session", "_task", "began", "ended", "slot")
 
     def __init__(self, session: Session, form: Form, headers: Headers, send: Send, reader: asyncio.Task[Any]) -> None:
         self._session = session
@@ -85,11 +85,21 @@ class _Writer:
         self._task: asyncio.Task[None] | None = None
         self.began = False
         self.ended = False
+        self.slot = -1
 
     def wake(self) -> None:
+        host = self._session.host
         if self._task is None and not self.ended:
             self._task = begin(self._write())
-            self._session.host.tasks.hold(self._task)
+            host.tasks.hold(self._task)
+        elif self._session.outbox.closed and self.slot < 0:  # a client that does not read: it may never hear of it
+            host.wheel.schedule(self, host.timing.close_timeout)
+
+    def visit(self, now: float) -> float:
+        """The wheel: the client has not read the end in time. The response is the server's to cut."""
+        if self._session.outbox.closed and not self.ended:
+            self._session.end(self._session.outbox.closed)
+        return 0
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -127,6 +137,7 @@ class _Writer:
             self._task.cancel()
             self._release()  # it may not have begun
         self.ended = True
+        self._session.host.wheel.cancel(self)
 
     def _release(self) -> None:
         if self._task is not None:

@@ -105,13 +105,14 @@ class Routes:
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
+        server.refused = node.counts.refuse
         most, here = config.limits.sessions_per_address, node.registry.of_address
         rates, buckets = config.rates, node.sharing.buckets
         addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(
             origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
         )
-        api = ApiEndpoint(self._operations, config.api, origins, self._api_key)
+        api = ApiEndpoint(self._operations, config.api, origins, self._api_key, node.counts)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         internal = config.internal
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
@@ -128,11 +129,12 @@ class Routes:
         if internal.port:
             # Where no key is asked for, a page of a stranger must not get there by a name of its own.
             hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
-            app = HostGuard(_Router([*health_routes(health), *operators]), hosts)
+            app = HostGuard(_Router([*health_routes(health), *operators]), hosts, node.counts)
             server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(before, app))
             operators = []
         clients += root_routes(dev=dev)
-        return HostGuard(_Router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+        routes = _Router([*clients, *health_routes(health), *operators])
+        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts)
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""

@@ -16,10 +16,10 @@ from freshet.config import Bound
 from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
-from freshet.model.events import Connected, Event, Message, Published, Refused, Unsubscribed
+from freshet.model.events import Connected, Event, Message, Published, Refused, Subscribed, Unsubscribed
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP, Reader, decode, encode, one_line, outline
-from freshet.model.log import Kind, Publication
+from freshet.model.log import NOWHERE, Kind, Publication
 
 ATTACHMENT = 128
 """Bytes that a binary value of a packet counts for at least: it is an object of its own."""
@@ -361,6 +361,15 @@ def _refused(namespace: str, event: Refused) -> Frame | None:
     raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
 
 
+def _described(subscribed: Subscribed) -> dict[str, Any]:
+    described: dict[str, Any] = {"channel": subscribed.channel}
+    if subscribed.position != NOWHERE:
+        described |= {"epoch": subscribed.position.epoch, "offset": subscribed.position.offset}
+    if subscribed.recovered is not None:
+        described["recovered"] = subscribed.recovered
+    return described
+
+
 _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
     Acknowledged: lambda ns, it: encode_packet(Type.ACK, ns, it.id - 1, it.arguments),
     NamespaceConnected: lambda ns, it: encode_packet(
@@ -370,6 +379,7 @@ _WRITE: dict[type[Any], Callable[[str, Any], Frame | None]] = {
     Message: lambda ns, it: _published(ns, Published("", Publication(it.data))),
     Published: _published,
     Refused: _refused,
+    Subscribed: lambda ns, it: encode_packet(Type.ACK, ns, it.id - 1, [_described(it)]) if it.id else None,
     Unsubscribed: lambda ns, it: encode_packet(
         Type.EVENT, ns, None, ["unsubscribed", {"channel": it.channel, "code": it.code}]
     ),

@@ -24,7 +24,7 @@ from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.commands import Call, Connect, Publish, Subscribe, Unsubscribe
 from freshet.model.events import Accepted, Answer, Subscribed
 from freshet.model.json_text import decode
-from freshet.model.log import NOWHERE, Position
+from freshet.model.log import Position
 from freshet.node.node import Node
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
@@ -230,11 +230,9 @@ class Handlers:
         options = converted(given, SubscribeOptions, "subscribe")
         since = Position(options.epoch, options.offset) if options.epoch is not None else None
         data = b"" if options.data is None else to_json(options.data)
-        subscribed = await self._dispatcher.perform(session, Subscribe(channel, 1, options.token, data, since))
+        subscribed = await self._dispatcher.perform(session, Subscribe(channel, command.id, options.token, data, since))
         assert type(subscribed) is Subscribed
-        if command.id:
-            session.push(Acknowledged(command.id, [_described(subscribed)]))
-        session.push(subscribed)  # which is what was missed
+        session.push(subscribed)  # its acknowledgement, and what was missed
         await self._remember(session)
 
     async def _unsubscribe(self, session: SocketSession, command: Emit) -> list[Any]:
@@ -275,12 +273,3 @@ def _channel(command: Emit, expected: str, most: int) -> str:
     if not isinstance(name, str) or len(given) > most:
         raise Refusal.bad_request(f"{command.event}: expected {expected}")
     return name
-
-
-def _described(subscribed: Subscribed) -> dict[str, Any]:
-    described: dict[str, Any] = {"channel": subscribed.channel}
-    if subscribed.position != NOWHERE:
-        described |= {"epoch": subscribed.position.epoch, "offset": subscribed.position.offset}
-    if subscribed.recovered is not None:
-        described["recovered"] = subscribed.recovered
-    return described
