@@ -53,6 +53,14 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 
+.PHONY: peers
+peers: $(VENV)/dev $(VENV)/peers/made ## Freshet beside uWebSockets, ws, Go, NATS and others, four minutes (ARGS="--write", "--only Freshet,npm")
+	$(BIN)/python -m bench.versus $(ARGS)
+
+.PHONY: crowd
+crowd: $(VENV)/dev ## a hundred thousand clients on this machine, ten minutes at most (ARGS="--sizes 1000,10000 --write")
+	$(BIN)/python -m bench.crowd $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were notified, what was lost (ARGS="--rounds 3 --only nats")
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -70,9 +78,8 @@ fuzz: $(VENV)/dev ## a million inputs for each thing that takes bytes (ARGS="--i
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: rooms
-rooms: $(VENV)/dev ## count in a room while its owner is killed and paused, minutes: is anything lost, or done twice?
-	FRESHET_TEST_INCREMENTS=$(or $(ARGS),40000) FRESHET_TEST_NODES=3 FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),10) \
-		$(BIN)/pytest --timeout 3600 tests/rooms/test_processes.py
+rooms: $(VENV)/dev ## count in rooms while their owners are killed, paused, cut off, minutes: is anything lost, or done twice? (ARGS="--only nats")
+	FRESHET_TEST_SCALE=$(or $(FRESHET_TEST_SCALE),4) $(BIN)/python -m tests.rooms $(ARGS)
 
 .PHONY: runs
 runs: $(VENV)/dev ## 200 runs with five viewers each that are cut and come late, while owners are paused and killed, minutes (ARGS=50)
@@ -119,6 +126,11 @@ $(VENV)/dev: $(VENV)/made requirements/build.txt requirements/dev.txt pyproject.
 	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/dev.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/run $@
+
+$(VENV)/peers/made: $(VENV)/made bench/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip --disable-pip-version-check --quiet install -r bench/peers/requirements.txt
+	@touch $@
 
 $(VENV)/audit/made: requirements/audit.txt
 	$(PYTHON) -m venv $(VENV)/audit

@@ -9,7 +9,6 @@ Run: make attack, or python -m bench.attack --help. With --write the table goes 
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 
 from bench.arguments import benchmark_parser
 from bench.attackers import ATTACKS
-from bench.fanout import HERE, Bed, bed, build
+from bench.beds import HERE, Bed, bed, build, raise_open_files
 from bench.process import KIB, Process
 from bench.results import write
 from freshet.config import load as load_config
@@ -114,8 +113,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__, clients=2000, rate=20, payload=128, seconds=8)
     parser.add_argument("--only", default="", help="attacks with this in their name")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     lines = [
         f"## {options.clients:,} honest clients, {options.rate:g} publications/s to each, while others attack",
         "",

@@ -3,101 +3,20 @@
 The server has one core, the load (load.c) another. Rounds of the two servers are interleaved, and medians are shown: a
 machine's noise then falls on both. CPU is what the kernel accounts to the server's process, user and system apart.
 
-Run: make bench, or python -m bench.fanout --help; `--rate 0` leaves the row of the latency out. With --write the table
-goes to bench/RESULTS.md.
+Run: make bench, or python -m bench.fanout --help; `--shares '' --idle 0 --scale ''` leaves all but the first table
+out. With --write the tables go to bench/RESULTS.md.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
 
 from bench.arguments import benchmark_parser, numbers
-from bench.process import KIB, Process, free_port, served
+from bench.beds import MICROSECONDS, bed, build, raise_open_files
+from bench.process import KIB
 from bench.results import write
-from freshet.config import load as load_config
-from freshet.policy.tokens import issue
-
-HERE = Path(__file__).parent
-TOKENS = 19_001
-MICROSECONDS = 1e6
-
-
-class Cost(NamedTuple):
-    """Microseconds of server CPU per delivery; milliseconds of latency."""
-
-    user: float
-    total: float
-    p50: float
-    p99: float
-
-
-class Bed:
-    """One server and the load on it."""
-
-    def __init__(self, server: Process, load: subprocess.Popen[str]) -> None:
-        self.server = server
-        self._load = load
-
-    def do(self, command: str) -> dict[str, Any]:
-        """One command of load.c, and its answer."""
-        assert self._load.stdin is not None
-        assert self._load.stdout is not None
-        self._load.stdin.write(command + "\n")
-        self._load.stdin.flush()
-        answer = self._load.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the load ended during {command!r}")
-        return json.loads(answer)
-
-    def round(self, command: str) -> Cost:
-        before = self.server.cpu()
-        answer = self.do(command)
-        cost = self.server.cpu().since(before)
-        per = MICROSECONDS / max(1, answer["deliveries"])
-        return Cost(cost.user * per, (cost.user + cost.system) * per, answer["p50_ms"], answer["p99_ms"])
-
-
-@contextmanager
-def bed(
-    name: str, work: Path, *, config: Path = HERE / "freshet.toml", env: Mapping[str, str] | None = None
-) -> Iterator[Bed]:
-    """Start a server and its load; end both, by their ids. env: added to the server's."""
-    port = free_port()
-    if name == "limit":
-        command = [str(work / "limit"), str(port)]
-    else:
-        command = [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
-    with served(command, port, env=env) as server:
-        load = subprocess.Popen(
-            ["taskset", "-c", "1", str(work / "load"), str(port), str(work / "tokens")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            yield Bed(server, load)
-        finally:
-            load.kill()
-            load.wait()
-
-
-def build(work: Path) -> None:
-    for name in ("limit", "load"):
-        subprocess.run(["cc", "-O2", "-o", str(work / name), str(HERE / f"{name}.c")], check=True)
-    secret = load_config(HERE / "freshet.toml", {}).tokens.secret
-    assert secret is not None
-    tokens = [issue(secret, f"user{index}", expires_in=3600) for index in range(TOKENS)]
-    (work / "tokens").write_text("\n".join(tokens) + "\n")
-
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
@@ -119,13 +38,34 @@ def fan_out(options: argparse.Namespace, work: Path) -> list[str]:
                 user, total, p50, p99 = (median(each) for each in zip(*(pair[index] for pair in rounds), strict=True))
                 share = f"{ratio:.2f}" if index else "1"
                 lines.append(f"| {window} | {name} | {user:.3f} | {total:.2f} | {share} | {p50:.2f} | {p99:.2f} |")
-        if options.rate:
-            command = f"open {options.rate} {options.payload} {options.seconds}"
-            rounds_open = [freshet.round(command) for _ in range(options.rounds)]
-            user, total, p50, p99 = (median(each) for each in zip(*rounds_open, strict=True))
-            name = f"Freshet at {options.rate:g} publications/s"
-            lines.append(f"| - | {name} | {user:.3f} | {total:.2f} | - | {p50:.2f} | {p99:.2f} |")
     return lines
+
+
+def latency(options: argparse.Namespace, work: Path) -> list[str]:
+    """At a part of the rate at which it can do no more: open loop, from when each publication was due."""
+    lines = [
+        "| of the saturation rate | publications/s | deliveries/s | user us | whole us | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with bed("freshet", work) as freshet:
+        freshet.do(f"connect {options.subscribers}")
+        full = [freshet.do(f"closed 1 {options.payload} {options.seconds}") for _ in range(options.rounds)]
+        saturation = median(each["published"] / each["seconds"] for each in full)
+        for share in options.shares:
+            rate = saturation * share / 100
+            command = f"open {rate:.1f} {options.payload} {options.seconds}"
+            rounds = [freshet.round(command) for _ in range(options.rounds)]
+            user, total, p50, p99 = (median(each) for each in zip(*rounds, strict=True))
+            deliveries = rate * options.subscribers
+            lines.append(
+                f"| {share} % | {rate:,.0f} | {deliveries:,.0f} | {user:.3f} | {total:.2f} | {p50:.2f} | {p99:.2f} |"
+            )
+    return [
+        *lines,
+        "",
+        "The saturation rate is that of one publication in flight after the other. What the load itself needs to read",
+        "all that comes is in these latencies.",
+    ]
 
 
 def clients(options: argparse.Namespace, work: Path) -> list[str]:
@@ -170,19 +110,23 @@ def scale(options: argparse.Namespace, work: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], rate=100, seconds=3, rounds=5)
+    parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], seconds=3, rounds=5)
     parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
+    parser.add_argument(
+        "--shares", type=numbers, default=[10, 50, 90], help="%% of the saturation rate, for the latency; empty: none"
+    )
     parser.add_argument(
         "--scale", type=numbers, default=[1, 10, 100, 1000, 5000, 15000], help="subscribers; empty: none"
     )
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_open_files()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         build(work)
         title = f"## {options.subscribers:,} subscribers, {options.payload} bytes, {options.rounds} interleaved rounds"
         lines = [title, "", *fan_out(options, work)]
+        if options.shares:
+            lines += ["", "## Latency at a rate", "", *latency(options, work)]
         if options.idle:
             lines += ["", "## Clients", "", *clients(options, work)]
         if options.scale:

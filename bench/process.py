@@ -39,19 +39,28 @@ class Process:
 
     def cpu_of_all(self) -> Cpu:
         """With its children."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        each = [_cpu(pid) for pid in (self.pid, *map(int, children))]
+        each = [_cpu(pid) for pid in (self.pid, *self.children())]
         return Cpu(sum(cpu.user for cpu in each), sum(cpu.system for cpu in each))
 
     def memory(self) -> int:
         """Resident bytes."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * KIB
+        return _memory(self.pid)
+
+    def memory_of_all(self) -> int:
+        """With its children; what they share counts for each."""
+        return sum(_memory(pid) for pid in (self.pid, *self.children()))
+
+    def children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
 
 def _cpu(pid: int) -> Cpu:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Cpu(int(fields[11]) / TICK, int(fields[12]) / TICK)
+
+
+def _memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * KIB
 
 
 def be_the_load() -> None:
@@ -72,9 +81,14 @@ def free_port() -> int:
 
 @contextmanager
 def served(
-    command: Sequence[str], port: int, *, core: int = 0, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    port: int,
+    *,
+    core: int | str = 0,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Process]:
-    """Run `command`, which listens on `port`, on one core; end it by its id."""
+    """Run `command`, which listens on `port`, on one core, or several, `0,1`; end it by its id."""
     with tempfile.NamedTemporaryFile() as log:
         environment = {**os.environ, **(env or {})}
         process = subprocess.Popen(

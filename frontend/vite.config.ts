@@ -1,8 +1,10 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
-import { DEMOS } from "./gallery";
+import { excerpt, files } from "./excerpt";
+import { CLIENTS, DEMOS } from "./gallery";
 
+const PLACES = 30; // messages that a client of the home page shows: one for each digit, in three rows
 const SERVER = "http://127.0.0.1:8000"; // for `npm run dev`: where `freshet demo` runs
 
 const part = (name: string): string => readFileSync(resolve(import.meta.dirname, `parts/${name}.html`), "utf-8");
@@ -15,6 +17,18 @@ function fill(text: string, values: Record<string, string>): string {
   });
 }
 
+/** What is on a demo's page beside its own: the status bar, the code. */
+function around({ name, status, excerpt: starts }: (typeof DEMOS)[number]): Record<string, string> {
+  const tab = (file: string, index: number): string =>
+    `<button id="tab-${index}" type="button" role="tab" aria-controls="shown" aria-selected="${!index}" tabindex="${index ? -1 : 0}" data-file="${file}">${file || "In short"}</button>`;
+  return {
+    status: status ? part("status") : "",
+    note: name === "assistant" ? "" : part("note"), // where no latency is shown
+    excerpt: excerpt(name, starts),
+    tabs: ["", ...files(name)].map(tab).join("\n"),
+  };
+}
+
 /** A page's file holds only what is its own; the shell and, for a demo, the status bar and the code are around it. */
 const pages: Plugin = {
   name: "pages",
@@ -23,12 +37,18 @@ const pages: Plugin = {
     handler(html, { path }) {
       const shown = DEMOS.find((demo) => path === `/${demo.name}/index.html`);
       const root = shown ? "../" : "./";
-      const link = ({ name, title }: { name: string; title: string }): string =>
-        `<a href="${root}${name}/"${name === shown?.name ? ' aria-current="page"' : ""}>${title}</a>`;
-      const card = ({ name, title, card }: (typeof DEMOS)[number]): string =>
-        `<li><a href="${name}/"><strong>${title}</strong><span>${card}</span></a></li>`;
-      const own = fill(html, { cards: DEMOS.map(card).join("\n"), quotes: part("quotes") });
-      const main = shown ? fill(part("demo"), { ...shown, own, status: shown.status ? part("status") : "" }) : own;
+      const link = ({ name, short }: (typeof DEMOS)[number]): string =>
+        `<a href="${root}${name}/"${name === shown?.name ? ' aria-current="page"' : ""}>${short}</a>`;
+      const card = ({ name, title, card, icon }: (typeof DEMOS)[number]): string =>
+        `<li><a href="${name}/"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="${icon}" /></svg><strong>${title}</strong><span>${card}</span></a></li>`;
+      const places = '<i class="place"></i>'.repeat(PLACES);
+      const pane = (client: (typeof CLIENTS)[number]): string => fill(part("pane"), { ...client, places });
+      const own = fill(html, {
+        cards: DEMOS.map(card).join("\n"),
+        panes: CLIENTS.map(pane).join("\n"),
+        quotes: part("quotes"),
+      });
+      const main = shown ? fill(part("demo"), { ...shown, ...around(shown), own }) : own;
       return fill(part("shell"), {
         root,
         main,
@@ -47,7 +67,7 @@ export default defineConfig({
   publicDir: "../public",
   base: "./",
   plugins: [pages],
-  server: { proxy: { "/live": { target: SERVER, ws: true }, "/source": SERVER } },
+  server: { proxy: { "/live": { target: SERVER, ws: true }, "/source": SERVER, "/docs": SERVER } },
   build: {
     outDir: "../../src/freshet/static",
     emptyOutDir: true,
@@ -69,6 +89,8 @@ export default defineConfig({
         manualChunks: (id) =>
           id.endsWith("?raw")
             ? undefined
+            : id.includes("node_modules/qrcode")
+              ? "qrcode"
             : id.includes("node_modules/centrifuge")
               ? "centrifuge"
               : id.includes("node_modules")

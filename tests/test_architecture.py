@@ -105,7 +105,10 @@ LAYOUT = Layout(
             about="rooms that are ready for use: written as users write, and public themselves",
         ),
         Level(names=("demos", "contrib"), public=True, about="written as users write: they see the public names"),
-        Level(names=("testing", "serving", "cli", "__main__", "pytest_plugin"), about="what runs it, and tests it"),
+        Level(
+            names=("testing", "serving", "load", "cli", "__main__", "pytest_plugin"),
+            about="what runs it, tests it, and measures it",
+        ),
     ),
     pure=frozenset({"rules", "dialects", "errors", "model", "websocket"}),
     io=IO | {"uvicorn", "uvloop"},

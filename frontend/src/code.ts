@@ -1,65 +1,64 @@
-// "Show me the code": the files that make the demo, loaded when they are asked for.
+// How a demo is made: first the few lines that matter, which the page comes with; its files, when they are asked for.
 
 import { highlight, type Language } from "./highlight";
-import { element, make } from "./page";
+import { element } from "./page";
 
-const FOLDER = "../pages/";
 const SCRIPTS = import.meta.glob<string>("../pages/*/*.ts", { query: "?raw", import: "default" });
 
 /** The page has parts/demo.html, which says whose code it is. */
 export function codePanel(): void {
-  const panel = element<HTMLDetailsElement>("code");
-  const name = panel.dataset.name ?? "";
-  panel.addEventListener("toggle", () => {
-    const files = element("files");
-    if (!panel.open || files.hasChildNodes()) return;
-    void show(files, `${name}.py`, "python", () => python(name));
-    for (const [path, load] of scriptsOf(name)) void show(files, path.slice(FOLDER.length), "typescript", load);
+  const name = element("code").dataset.name ?? "";
+  const tabs = [...document.querySelectorAll<HTMLButtonElement>("#code [role=tab]")];
+  const code = document.querySelector("#shown code") as HTMLElement;
+  const copy = element("copy-code");
+  const texts = new Map<string, Promise<string>>([["", Promise.resolve(code.textContent ?? "")]]);
+  let chosen = "";
+
+  async function show(file: string): Promise<void> {
+    if (!texts.has(file)) texts.set(file, load(name, file));
+    const text = await texts.get(file)?.catch((error) => {
+      texts.delete(file);
+      return `This file could not be loaded: ${String(error)}`;
+    });
+    if (file !== chosen || text === undefined) return;
+    code.replaceChildren(highlight(text, language(file || ".py")));
+    code.parentElement?.scrollTo(0, 0);
+  }
+
+  function choose(tab: HTMLButtonElement): void {
+    for (const each of tabs) {
+      each.setAttribute("aria-selected", String(each === tab));
+      each.tabIndex = each === tab ? 0 : -1;
+    }
+    element("shown").setAttribute("aria-labelledby", tab.id);
+    chosen = tab.dataset.file ?? "";
+    void show(chosen);
+  }
+
+  tabs.forEach((tab, index) => {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", ({ key }) => {
+      const way = { ArrowLeft: -1, ArrowRight: 1 }[key];
+      const next = way && tabs.at((index + way) % tabs.length);
+      if (!next) return;
+      choose(next);
+      next.focus();
+    });
   });
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText((await texts.get(chosen)) ?? "");
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 1_500);
+  });
+  void show("");
 }
 
-/** The scripts of a demo, the one that it begins with first. */
-function scriptsOf(name: string): [string, () => Promise<string>][] {
-  const first = `${FOLDER}${name}/${name}.ts`;
-  const own = Object.entries(SCRIPTS).filter(([path]) => path.startsWith(`${FOLDER}${name}/`));
-  return own.sort(([a], [b]) => Number(b === first) - Number(a === first));
-}
+const language = (file: string): Language => (file.endsWith(".py") ? "python" : "typescript");
 
-async function python(name: string): Promise<string> {
-  const response = await fetch(`../source/${name}.py`);
+async function load(name: string, file: string): Promise<string> {
+  const script = SCRIPTS[`../pages/${name}/${file}`];
+  if (script) return script();
+  const response = await fetch(`../source/demos/${file}`);
   if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
   return response.text();
-}
-
-async function show(
-  files: HTMLElement,
-  file: string,
-  language: Language,
-  load: () => Promise<string>,
-): Promise<void> {
-  const figure = make("figure");
-  const caption = make("figcaption");
-  const copy = make("button", "", "Copy");
-  const pre = make("pre");
-  const code = make("code", "", "Loading…");
-  copy.setAttribute("aria-label", `Copy ${file}`);
-  copy.type = "button";
-  pre.tabIndex = 0;
-  pre.setAttribute("role", "region");
-  pre.setAttribute("aria-label", file);
-  pre.append(code);
-  caption.append(make("span", "", file), copy);
-  figure.append(caption, pre);
-  files.append(figure);
-  try {
-    const text = await load();
-    code.replaceChildren(highlight(text, language));
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(text);
-      copy.textContent = "Copied";
-      setTimeout(() => (copy.textContent = "Copy"), 1_500);
-    });
-  } catch (error) {
-    code.textContent = `This file could not be loaded: ${String(error)}`;
-  }
 }

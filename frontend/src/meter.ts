@@ -16,10 +16,10 @@ export class Meter {
 
   constructor(protected readonly client: Centrifuge) {
     client.on("connecting", ({ reason }) => {
-      if (this.connected) this.say("lost", `Connection lost (${reason}). Trying again…`);
+      if (this.connected) this.say("lost", "Connection lost. Retrying…", reason);
       else this.say("connecting", "Connecting…");
     });
-    client.on("disconnected", ({ reason }) => this.say("lost", `Disconnected: ${reason}`));
+    client.on("disconnected", ({ reason }) => this.say("lost", "Disconnected", reason));
     client.on("connected", () => {
       this.connected = true;
       this.say("live", "Live");
@@ -47,8 +47,10 @@ export class Meter {
     this.latency.add(at);
   }
 
-  protected say(state: "connecting" | "live" | "lost", text: string): void {
+  /** why: what a pointer on the state says. */
+  protected say(state: "connecting" | "live" | "lost", text: string, why = ""): void {
     const line = element("state");
+    line.title = why;
     line.dataset.state = state;
     if (line.textContent !== text) line.textContent = text;
   }

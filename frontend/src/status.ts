@@ -1,7 +1,7 @@
 // The bar above a demo: what is measured, the button that cuts the connection, and what a cut made it miss.
 
 import type { Centrifuge, PublicationContext, Subscription } from "centrifuge";
-import { codePanel } from "./code";
+import { beside } from "./beside";
 import { Meter } from "./meter";
 import { element } from "./page";
 
@@ -40,7 +40,7 @@ export class Status extends Meter {
       button.disabled = false;
       this.back();
     });
-    codePanel();
+    beside();
   }
 
   /** Listen to a channel: count, measure, and hand on each publication, with whether it was missed and recovered. */

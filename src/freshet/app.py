@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.server import SERVER
 from freshet.runtime.signals import EndingSignals
+from freshet.wiring.direct import DirectWay
 from freshet.wiring.engines import engine_of
 from freshet.wiring.routes import Routes
 from freshet.wiring.stores import store_of
@@ -136,6 +137,8 @@ class Freshet(LiveCalls):
         key, made = api_key or api_key_of(config, environment), partial(beside, clock=clock)
         routes = Routes(dispatcher, server, self._clients, environment, api_key=key, beside=made, dev=dev)
         self._router, self._gateway = routes.app(self._answer), routes.gateway
+        own = self if type(self).__call__ is Freshet.__call__ else None
+        self._direct = DirectWay(self._router, own, config.direct, self._traced)
         self._signals = EndingSignals(node.begin_draining)
         self._starting: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -376,6 +379,7 @@ class Freshet(LiveCalls):
             self._starting = None
             if (server := SERVER.get()) is not None and self._node.drain in server.drains:
                 server.drains.remove(self._node.drain)
+                self._direct.close(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -393,11 +397,13 @@ class Freshet(LiveCalls):
                 )
                 self._in_lifespan = True
             await self._start()
-        if self._node.tracing is None:
+        with self._traced(scope):
             await app(scope, receive, send)
-            return
-        with self._node.tracing.taken_from(scope["headers"]):
-            await app(scope, receive, send)
+
+    def _traced(self, scope: Scope) -> AbstractContextManager[None]:
+        """What runs within goes on with the trace of the request, if there is one."""
+        tracing = self._node.tracing
+        return tracing.taken_from(scope["headers"]) if tracing is not None else nullcontext()
 
     def _started(self) -> asyncio.Task[None] | None:
         """Its start, in this event loop. Raises RuntimeError when it runs in another one."""
@@ -451,5 +457,7 @@ class Freshet(LiveCalls):
             if self._starting is starting:
                 self._starting = None  # the next one tries again
             raise
-        if server is None and self.config.drain_on_signal:
+        if server is not None:
+            self._direct.open(server)
+        elif self.config.drain_on_signal:
             self._signals.watch()

@@ -1,13 +1,20 @@
 """`freshet init`: what it writes runs as it is, with a browser in front of it."""
 
+import json
+import os
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.tools.browser import console_errors
 from tests.tools.patience import seconds, wait_until
@@ -15,12 +22,15 @@ from tests.tools.ports import free_port
 from tests.tools.serving import Server, serving
 from tests.transports.shells import shell
 
+KEPT = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+TEMPLATES = ["chat", "ai", "dashboard", "api"]
+
 
 def freshet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "freshet", *arguments],
         cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "120", "NO_COLOR": "1"},
+        env={**KEPT, "PATH": "/usr/bin:/bin", "COLUMNS": "120", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         timeout=seconds(20),
@@ -75,8 +85,80 @@ def test_its_page_comes_back_after_a_restart_of_the_server(tmp_path: Path, brows
         wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to be back")
 
 
-def test_its_own_tests_pass(tmp_path: Path) -> None:
-    assert freshet("init", "hello", cwd=tmp_path).returncode == 0
+def initialized(template: str, tmp_path: Path) -> Path:
+    done = freshet("init", "--template", template, "hello", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert freshet("check", cwd=tmp_path / "hello").returncode == 0
+    return tmp_path / "hello"
+
+
+def test_the_dashboard_has_its_charts_at_once_and_they_move(
+    tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
+) -> None:
+    server = serve("app:api", cwd=initialized("dashboard", tmp_path))
+    path = "return document.querySelector('#load path').getAttribute('d').split('L').length"
+    browser.get(server.http("/"))
+    wait_until(lambda: browser.execute_script(path) > 4, 15, "a chart that grows")
+    browser.refresh()
+    wait_until(lambda: browser.execute_script(path) > 4, 1.5, "the past, which is there at once")
+    assert browser.find_element(By.ID, "state").text.endswith("live")
+    assert console_errors(browser) == []
+
+
+def test_an_answer_goes_on_while_the_page_is_reloaded(
+    tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
+) -> None:
+    server = serve("app:api", cwd=initialized("ai", tmp_path))
+    answer = "return document.querySelector('#talk .assistant')?.textContent ?? ''"
+    browser.get(server.http("/"))
+    wait_until(lambda: "live" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    browser.find_element(By.ID, "text").send_keys("why?\n")
+    wait_until(lambda: "Reload this page now" in browser.execute_script(answer), 10, "half an answer")
+    browser.refresh()
+    wait_until(lambda: browser.execute_script(answer).endswith("of this talk. "), 10, "all of it")
+    assert browser.execute_script(answer).count("You asked: why?") == 1
+    assert browser.execute_script("return document.querySelector('#talk .user').textContent") == "why?"
+    assert console_errors(browser) == []
+
+
+async def test_each_change_of_an_order_reaches_its_user_and_nobody_else(
+    tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    server = serve("app:api", cwd=initialized("api", tmp_path))
+    async with httpx.AsyncClient(base_url=server.http("/")) as http:
+        tokens = {user: (await http.get("/token", params={"user": user})).json() for user in ("alice", "bob")}
+        url = server.ws("/live/channels/orders:alice?token=")
+        async with connect(url + tokens["alice"]) as alice:
+            placed = await http.post("/orders", json={"user": "alice", "item": "lamp"})
+            assert placed.status_code == 201
+            assert (await http.post(f"/orders/{placed.json()['number']}/ship")).status_code == 204
+            assert [json.loads(await alice.recv())["state"] for _ in range(2)] == ["placed", "shipped"]
+        async with connect(url + tokens["bob"]) as bob:
+            with pytest.raises(ConnectionClosed):
+                await bob.recv()
+        assert (await http.post("/orders/77/ship")).status_code == 404
+
+
+def test_what_goes_into_the_image_is_what_was_written(tmp_path: Path) -> None:
+    for template in TEMPLATES:
+        (tmp_path / template).mkdir()
+        folder = initialized(template, tmp_path / template)
+        copied = re.search(r"^COPY (.*freshet[.]toml) [.]/$", (folder / "Dockerfile").read_text(), re.MULTILINE)
+        assert copied is not None
+        assert all((folder / name).exists() for name in copied[1].split())
+        assert ".env" not in copied[1]
+
+
+def test_a_template_that_is_none_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    done = freshet("init", "--template", "game", "hello", cwd=tmp_path)
+    assert done.returncode == 2
+    assert all(template in done.stderr for template in TEMPLATES)
+    assert not (tmp_path / "hello").exists()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_its_own_tests_pass(tmp_path: Path, template: str) -> None:
+    initialized(template, tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command, cwd=tmp_path / "hello", capture_output=True, text=True, timeout=seconds(60), check=False

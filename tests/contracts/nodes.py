@@ -206,6 +206,18 @@ async def test_a_lease_that_is_renewed_lasts(peers: tuple[Peer, Peer]) -> None:
     assert await two.engine.take_lease("room", "two", 60) == lease
 
 
+async def test_a_lease_that_ended_is_renewed_if_nobody_has_taken_it_since(peers: tuple[Peer, Peer]) -> None:
+    one, two = peers
+    names = ("mine", "taken", "released")
+    leases = {name: (await one.engine.take_lease(name, "one", 0.3)).fence for name in names}
+    later = await one.engine.take_lease("later", "one", 0.3)
+    await eventually(lambda: _ended(two, "later", later), 10, "the end of a lease that began later")
+    assert (await two.engine.take_lease("taken", "two", 60)).owner == "two"
+    await two.engine.release_lease("released", await two.engine.take_lease("released", "two", 60))
+    assert await one.engine.renew_leases("one", {**leases, "later": later.fence}, 60) == {"mine"}
+    assert await two.engine.take_lease("mine", "two", 60) == Lease("one", leases["mine"])
+
+
 async def _ended(peer: Peer, name: str, lease: Lease) -> bool:
     return await peer.engine.take_lease(name, "another", 60) != lease
 

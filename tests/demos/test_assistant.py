@@ -6,7 +6,6 @@ import pytest
 
 from freshet.demos.model import RUNS
 from tests.demos.pages import Page
-from tests.demos.qr import MODULES, read
 from tests.tools.patience import wait_until
 
 LAST = "Closing a tab stops nothing."
@@ -115,18 +114,6 @@ def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(page
         wait_until(lambda each=each: LAST in answer(each), 30, "the rest of the answer")
         assert plain(answer(each)).replace("pythonCopy", "python") == plain(RUNS).replace("```", "")
         assert each.texts(".fate") == [""]
-
-
-def test_the_code_for_a_phone_is_there_where_a_phone_can_reach_the_page(page: Page) -> None:
-    page.open("/assistant/")
-    page.element("join").click()
-    assert "Only this machine reaches 127.0.0.1" in page.text("reach")
-    assert not page.texts("#code-of-talk svg")
-    page.leave()
-    page.browser.get(page.url("/assistant/").replace("127.0.0.1", "talk.localhost"))
-    page.element("join").click()
-    assert page.text("reach").startswith("Scan it")
-    assert read(page.run(MODULES)) == page.browser.current_url
 
 
 @pytest.mark.timeout(90)

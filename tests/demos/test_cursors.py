@@ -1,13 +1,12 @@
 """Shared cursors: where one visitor points, all the others see it."""
 
 import pytest
-from centrifuge import CentrifugeError
-from selenium.webdriver.common.by import By
+from centrifuge import CentrifugeError, PublicationContext
 from selenium.webdriver.common.keys import Keys
 
 from tests.demos.clients import refusal_of, subscribed, visiting
 from tests.demos.pages import Page
-from tests.tools.patience import wait_until
+from tests.tools.patience import eventually, wait_until
 from tests.tools.serving import Server
 
 POINT = """
@@ -16,9 +15,10 @@ const { left, top, width, height } = stage.getBoundingClientRect();
 const [kind, x, y] = arguments;
 stage.dispatchEvent(new PointerEvent(kind, { clientX: left + x * width, clientY: top + y * height }));
 """
+ROBOTS = ["Robot Perch", "Robot Pike", "Robot Roach"]
 WHERE = """
-const cursors = [...document.querySelectorAll('.cursor:not(.mine)')].filter((cursor) => !cursor.hidden);
-return cursors.map(({ style }) => [Math.round(parseFloat(style.left)), Math.round(parseFloat(style.top))]);
+const cursors = [...document.querySelectorAll('.cursor.' + arguments[0])].filter((cursor) => !cursor.hidden);
+return cursors.map(({ style }) => ["--x", "--y"].map((name) => Math.round(style.getPropertyValue(name))));
 """
 
 
@@ -29,7 +29,11 @@ def point(page: Page, x: float, y: float, kind: str = "pointermove") -> None:
 
 def others(page: Page) -> list[list[int]]:
     """Where the others' cursors are, in per cent of the stage."""
-    return page.run(WHERE)
+    return page.run(WHERE, "other")
+
+
+def robots(page: Page) -> list[list[int]]:
+    return page.run(WHERE, "robot")
 
 
 def test_two_visitors_see_each_other_move_and_leave(page: Page, other: Page) -> None:
@@ -47,7 +51,35 @@ def test_two_visitors_see_each_other_move_and_leave(page: Page, other: Page) -> 
     wait_until(lambda: others(page) == [], 5, "the pointer to leave the stage")
     other.leave()
     wait_until(lambda: page.element("alone").is_displayed(), 5, "the other to be gone")
-    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#people li")) == 1
+    assert sorted(page.texts("#people li")) == [*ROBOTS, "you"]
+
+
+def test_robots_are_there_for_who_is_alone_and_one_of_them_follows(page: Page) -> None:
+    page.open("/cursors/")
+    before = wait_until(lambda: len(where := robots(page)) == 3 and where, 5, "three robots")
+    wait_until(lambda: all(now != then for now, then in zip(robots(page), before, strict=True)), 5, "them to move")
+
+    def follows() -> bool:
+        point(page, 0.9, 0.1)
+        return any(abs(x - 96) < 4 and abs(y - 18) < 4 for x, y in robots(page))
+
+    wait_until(follows, 10, "one of them to follow")
+
+
+async def test_no_visitor_can_say_that_it_is_a_robot(gallery: Server) -> None:
+    async with visiting(gallery, "cursors") as client, visiting(gallery, "cursors") as forger:
+        seen: list[object] = []
+        stage = client.new_subscription("stage")
+
+        async def published(context: PublicationContext) -> None:
+            if context.pub.info is not None:
+                seen.append(context.pub.data)
+
+        stage.events.on_publication = published
+        await stage.subscribe()
+        await (await subscribed(forger, "stage")).publish({"x": 0.5, "y": 0.5, "robot": "Robot Perch"})
+        await eventually(lambda: seen, 5, "the forged position")
+        assert "robot" not in seen[0]
 
 
 def test_a_cursor_glides_from_place_to_place(page: Page, other: Page) -> None:
@@ -57,8 +89,8 @@ def test_a_cursor_glides_from_place_to_place(page: Page, other: Page) -> None:
     page.run("""
         window.places = new Set();
         const note = () => {
-            const cursor = document.querySelector('.cursor:not(.mine)');
-            if (cursor && !cursor.hidden) places.add(cursor.style.left);
+            const cursor = document.querySelector('.cursor.other');
+            if (cursor && !cursor.hidden) places.add(cursor.style.getPropertyValue('--x'));
             requestAnimationFrame(note);
         };
         note();

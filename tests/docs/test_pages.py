@@ -18,6 +18,7 @@ NOT_RUN = {
     "docs/guide/deployment.md": 8,
     "docs/guide/durable-streams.md": 2,
     "docs/guide/gateway.md": 1,
+    "docs/guide/measuring.md": 1,
     "docs/guide/monitoring.md": 2,
     "docs/guide/tokens.md": 2,
     "docs/guide/webhooks.md": 6,

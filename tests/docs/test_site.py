@@ -15,10 +15,12 @@ import freshet
 from freshet import cli, config
 from freshet.api import openapi
 from tests.docs.blocks import PAGES, name
+from tests.tools.accessibility import load_axe, violations
 from tests.tools.browser import console_errors
 from tests.tools.need import ROOT
 from tests.tools.pages import serving_files
 from tests.tools.patience import seconds
+from tests.tools.vitals import layout_shifts, painted_within
 
 TEXTS = [
     *PAGES,
@@ -26,6 +28,7 @@ TEXTS = [
     ROOT / "SECURITY.md",
     ROOT / "examples" / "README.md",
 ]
+THEME = ("landmark-unique",)  # what axe finds in the theme of mkdocs: each copy button is in a <nav> without a name
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
 
@@ -91,6 +94,14 @@ def test_a_page_loads_nothing_from_elsewhere(url: str, browser: webdriver.Chrome
         foreign = [each for each in browser.execute_script(script) if not each.startswith((url, "data:", "blob:"))]
         assert foreign == []
         assert console_errors(browser) == []
+
+
+def test_the_home_page_is_accessible_quickly_there_and_stands_still(url: str, browser: webdriver.Chrome) -> None:
+    limit = seconds(0.2) * 1000
+    assert painted_within(browser, url, limit) < limit
+    assert layout_shifts(browser) == []
+    load_axe(browser)
+    assert [found for found in violations(browser) if not found.startswith(THEME)] == []
 
 
 @pytest.mark.parametrize("width", [360, 1440])

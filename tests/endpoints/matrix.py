@@ -17,6 +17,7 @@ from freshet import Freshet, History, HttpRequest, Room
 from freshet.config import Config, Limits, Rooms
 from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
+from tests.tools.asgi import directly
 from tests.tools.need import ROOT
 from tests.tools.patience import seconds
 
@@ -80,7 +81,10 @@ TOKENS = {
 
 
 class Way(NamedTuple):
-    """A way in. url, headers, body, messages: given the token. outcome: of what was sent; empty: not known yet."""
+    """A way in. url, headers, body, messages: given the token. outcome: of what was sent; empty: not known yet.
+
+    direct: it is there without ASGI, too, where the same has to come of it.
+    """
 
     method: str
     url: Callable[[str], str]
@@ -89,6 +93,7 @@ class Way(NamedTuple):
     body: Callable[[str], bytes] = lambda token: b""
     messages: Callable[[str], list[str]] = lambda token: []
     hooks: bool = True
+    direct: bool = False
 
 
 def _connect(token: str) -> str:
@@ -160,8 +165,12 @@ def _auth(token: str) -> list[str]:
 CHANNEL = "/channels/log:a"
 SOCKETIO = "/socket.io/?EIO=4&transport="
 WAYS = {
-    "WebSocket": Way("WEBSOCKET", lambda it: "/connection/websocket", _replied, messages=lambda it: [_connect(it)]),
-    "channel, WebSocket": Way("WEBSOCKET", lambda it: f"{CHANNEL}?token={it}", _echoed, messages=lambda it: ["1"]),
+    "WebSocket": Way(
+        "WEBSOCKET", lambda it: "/connection/websocket", _replied, messages=lambda it: [_connect(it)], direct=True
+    ),
+    "channel, WebSocket": Way(
+        "WEBSOCKET", lambda it: f"{CHANNEL}?token={it}", _echoed, messages=lambda it: ["1"], direct=True
+    ),
     "SSE": Way("GET", lambda it: f"/connection/sse?cf_connect={quote(_connect(it))}", _replied),
     "HTTP streaming": Way(
         "POST", lambda it: "/connection/http_stream", _replied, body=lambda it: _connect(it).encode()
@@ -173,7 +182,9 @@ WAYS = {
     "channel, `POST`": Way("POST", lambda it: CHANNEL, _answered, _bearer, body=lambda it: b"1"),
     "room": Way("POST", lambda it: "/rooms/room:a", _answered, _bearer, body=lambda it: b"1"),
     "stream, `PUT`": Way("PUT", lambda it: "/v1/stream/log:a", _created, _bearer, body=lambda it: b"1"),
-    "Socket.IO, WebSocket": Way("WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth),
+    "Socket.IO, WebSocket": Way(
+        "WEBSOCKET", lambda it: f"{SOCKETIO}websocket", _namespaced, messages=_auth, direct=True
+    ),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
     "gateway, WebSocket": Way("WEBSOCKET", lambda it: f"/dev?token={it}", _echoed, messages=lambda it: ["1"]),
     "emulation": Way(
@@ -254,6 +265,11 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     async with live.lifespan():
         own = {"host": HOST, "cookie": COOKIE, **way.headers(token), **sign.headers}
         found = await visit(live, way, token, own)
+        if way.direct:
+            saw = list(cookies)
+            assert found == await visit(directly(live), way, token, own), f"{name}: not the same without ASGI"
+            assert cookies == 2 * saw
+            cookies = saw
     assert found, f"{name}: nothing is known of {sign}"
     without = found == "yes" and way.hooks and cookies != [COOKIE]
     return "yes, without cookies" if without else found

@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from freshet import Freshet, History
 from freshet.config import Config, Limits, Rooms
 from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
 from tests.endpoints.matrix import Open
-from tests.tools.asgi import Answered, knock
+from tests.tools.asgi import Answered, directly, knock
 from tests.tools.need import ROOT
 from tests.transports.calls import called
 from tests.transports.calls import request as a_request
@@ -26,13 +27,18 @@ POLLING, SOCKET = "/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&tran
 
 
 class Opens(NamedTuple):
-    """A request that opens a client. status: what it is answered when it may come in; streams: without an end."""
+    """A request that opens a client. streams: its answer has no end. direct: without ASGI."""
 
     method: str
     url: str
     accept: str = "*/*"
     body: bytes = b""
     streams: bool = False
+    direct: bool = False
+
+    def at(self, live: Freshet) -> ASGIApp:
+        """What it is sent to."""
+        return directly(live) if self.direct else live
 
 
 CONNECT_JSON = b'{"id":1,"connect":{}}'
@@ -40,6 +46,9 @@ OPENS = {
     "websocket": Opens("WEBSOCKET", "/connection/websocket"),
     "channel websocket": Opens("WEBSOCKET", "/channels/log:a"),
     "socket.io websocket": Opens("WEBSOCKET", SOCKET),
+    "websocket, direct": Opens("WEBSOCKET", "/connection/websocket", direct=True),
+    "channel websocket, direct": Opens("WEBSOCKET", "/channels/log:a", direct=True),
+    "socket.io websocket, direct": Opens("WEBSOCKET", SOCKET, direct=True),
     "sse": Opens("GET", f"/connection/sse?cf_connect={CONNECT}", streams=True),
     "http_stream": Opens("POST", "/connection/http_stream", body=CONNECT_JSON, streams=True),
     "channel events": Opens("GET", "/channels/log:a", "text/event-stream", streams=True),
@@ -78,7 +87,7 @@ async def live() -> AsyncIterator[Freshet]:
 async def come(live: Freshet, opens: Opens, origin: str | None = None) -> Answered:
     headers = {"Accept": opens.accept} | ({"Origin": origin} if origin else {})
     if opens.method == "WEBSOCKET" or opens.streams:
-        return await knock(live, opens.method, opens.url, headers, opens.body)
+        return await knock(opens.at(live), opens.method, opens.url, headers, opens.body)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
         answer = await http.request(opens.method, opens.url, headers=headers, content=opens.body)
         return Answered(answer.status_code, dict(answer.headers), answer.content)
@@ -246,7 +255,7 @@ async def cookies(live: Freshet, opens: Opens, signs: dict[str, str]) -> list[st
 
     headers = {"Accept": opens.accept, "Cookie": "session=1", **signs}
     if opens.method == "WEBSOCKET" or opens.streams:
-        await knock(live, opens.method, opens.url, headers, opens.body, stay=connected)
+        await knock(opens.at(live), opens.method, opens.url, headers, opens.body, stay=connected)
     else:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://test") as http:
             await http.request(opens.method, opens.url, headers=headers, content=opens.body)
@@ -254,7 +263,15 @@ async def cookies(live: Freshet, opens: Opens, signs: dict[str, str]) -> list[st
 
 
 CONNECTING = {
-    name: OPENS[name] for name in ("channel websocket", "sse", "http_stream", "channel events", "channel page")
+    name: OPENS[name]
+    for name in (
+        "channel websocket",
+        "channel websocket, direct",
+        "sse",
+        "http_stream",
+        "channel events",
+        "channel page",
+    )
 }
 
 
@@ -297,7 +314,7 @@ async def test_in_dev_a_name_that_a_stranger_let_lead_here_is_not_answered(name:
     live = Freshet(dev=True, environment={})
     async with live.lifespan():
         signs = {"host": "evil.example:8000", "Origin": "http://evil.example:8000", "Accept": opens.accept}
-        answer = await knock(live, opens.method, opens.url, signs, opens.body)
+        answer = await knock(opens.at(live), opens.method, opens.url, signs, opens.body)
         assert (answer.status, b"hosts" in answer.body) == (421, True)
         health = await knock(live, "GET", "/health/live", signs)
         assert health.status == 200

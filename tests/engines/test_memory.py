@@ -2,7 +2,7 @@
 
 import pytest
 
-from freshet.engines.memory import MemoryEngine
+from freshet.engines.memory import LEASE_KEPT, MemoryEngine
 from freshet.model.events import Left
 from freshet.model.log import Position, PublishOptions
 from freshet.testing import ManualClock
@@ -28,10 +28,13 @@ async def test_a_lease_ends_after_its_time_unless_it_is_renewed(
     clock.now += 9
     assert await engine.renew_leases("node", {"kept": kept.fence}, 10) == {"kept"}
     clock.now += 2
-    assert await engine.renew_leases("node", {"kept": kept.fence, "ended": ended.fence}, 10) == {"kept"}
     assert (await engine.take_lease("ended", "other", 10)).fence > ended.fence
+    assert await engine.renew_leases("node", {"kept": kept.fence, "ended": ended.fence}, 10) == {"kept"}
     assert await engine.take_lease("kept", "other", 10) == kept
-    clock.now += 20
+    clock.now += 11
+    engine.sweep()
+    assert await engine.renew_leases("node", {"kept": kept.fence}, 10) == {"kept"}, "nobody has taken it"
+    clock.now += 10 + LEASE_KEPT
     engine.sweep()
     assert not engine._leases
 

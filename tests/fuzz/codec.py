@@ -3,6 +3,8 @@
 from collections.abc import Hashable
 from random import Random
 
+from freshet.runtime.server import HttpBounds
+from freshet.transports.plain import plain_request
 from freshet.websocket import handshake
 from freshet.websocket.deflate import Oversize, compress, inflate, negotiate
 from freshet.websocket.frames import Decoder, MessageLimits, Opcode, encode
@@ -147,16 +149,22 @@ def _handshake(chance: Random) -> bytes:
 
 
 def run_handshake(data: bytes) -> Hashable:
+    recognised = plain_request(data, HttpBounds())
+    if recognised is not None and not recognised.key:
+        recognised = None  # as a request that is to have a response
     try:
         request = handshake.parse_request(data)
         key = handshake.check(request.headers)
         offered = handshake.subprotocols(request.headers)
     except handshake.HandshakeError as error:
+        may_be_recognised = b"Protocol" in error.message  # which is looked at later
         outcome: Hashable = (error.status, error.message)
         answer = handshake.refuse(error.status, error.message, error.headers)
     else:
-        outcome = (len(offered), len(request.headers))
+        may_be_recognised = recognised is not None and recognised == (*request, b"", key)
+        outcome = (len(offered), len(request.headers), recognised is not None)
         answer = handshake.response(key, offered[0] if offered else None, None, [])
+    assert recognised is None or may_be_recognised, "not what the parser reads"
     assert answer.count(b"\r\n\r\n") >= 1
     head = answer.partition(b"\r\n\r\n")[0]
     assert not any(line.count(b"\r") + line.count(b"\n") for line in head.split(b"\r\n")), "a header in a header"

@@ -60,6 +60,8 @@ function listen(client, channel, options = {}) {
   } });
 }
 
+const byChange = (updates) => updates.map(({ key, data }) => `${key}:${data}`).sort();
+
 const BEGUN = { wasRecovering: false, recovered: false };
 const RECOVERED = { wasRecovering: true, recovered: true };
 
@@ -152,6 +154,25 @@ const SCENARIOS = {
     await api("map_remove", { channel, key: "b" });
     await api("map_remove", { channel, key: "a" });
     assert.deepEqual(await map.next(), { key: "a", removed: true });
+  },
+
+  async debounce() {
+    const [writing, reading] = [connect(), connect()];
+    const channel = `debounced:${name}`;
+    const map = listen(reading, channel);
+    await map.ready(5000);
+    const own = listen(writing, channel);
+    await own.ready(5000);
+    for (let number = 0; number < 50; number++) own.publish("a", pack(number));
+    await own.publish("b", pack("another key"));
+    assert.deepEqual(byChange(await map.updates(3)), ["a:0", "a:49", "b:another key"]);
+    const [got, stream] = [[], writing.newSubscription(`paced:${name}`)];
+    stream.on("publication", ({ data }) => got.push(unpack(data)));
+    stream.subscribe();
+    await stream.ready(5000);
+    for (let number = 0; number < 50; number++) stream.publish(pack(number));
+    while (got.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(got, [0, 49]);
   },
 
   async rights() {

@@ -1,26 +1,17 @@
 """Every metric against what clients did: on each engine, with one worker and with several."""
 
-import asyncio
-import json
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from tests.tools.nats import nats
+from tests.ops.figures import DELAY, Figures, Talker, engine_of, figures, publish, talking
 from tests.tools.patience import eventually, seconds
-from tests.tools.redis import redis
-from tests.tools.relay import Relay, relaying
+from tests.tools.relay import Relay
 from tests.tools.serving import Server, serving
 
-DELAY = 0.03  # seconds that everything waits on its way from and to a broker
 CLIENTS, RETURNING, MESSAGES = 12, 5, 30
 CONFIG = """
 tokens = { anonymous = true }
@@ -32,65 +23,15 @@ match = "log"
 history = { size = 100, ttl = 60 }
 publish = "client"
 [[channels]]
-match = "latest"
-slow = "latest"
-[[channels]]
 match = "closed"
 subscribe = "nobody"
 """
 
 
-class Figures(NamedTuple):
-    """values: sums over all workers, by name and labels; a label that is not asked for is summed up, too."""
-
-    samples: list[Any]
-
-    def __call__(self, name: str, **labels: str) -> float:
-        return sum(
-            it.value for it in self.samples if it.name == f"freshet_{name}" and labels.items() <= it.labels.items()
-        )
-
-    def by(self, name: str, label: str) -> dict[str, float]:
-        found: Counter[str] = Counter()
-        for it in self.samples:
-            if it.name == f"freshet_{name}":
-                found[it.labels[label]] += it.value
-        return {key: value for key, value in found.items() if value}
-
-    def quantile(self, share: float, name: str, **labels: str) -> tuple[float, float]:
-        """Between which bounds it lies."""
-        buckets = self._buckets(name, labels)
-        below = 0.0
-        for bound, reached in buckets:
-            if reached >= share * buckets[-1][1]:
-                return below, bound
-            below = bound
-        raise AssertionError(f"{name} counted nothing")
-
-    def _buckets(self, name: str, labels: dict[str, str]) -> list[tuple[float, float]]:
-        found: Counter[float] = Counter()
-        for it in self.samples:
-            if it.name == f"freshet_{name}_bucket" and labels.items() <= it.labels.items():
-                found[float(it.labels["le"])] += it.value
-        return sorted(found.items())
-
-
-async def figures(server: Server) -> Figures:
-    async with httpx.AsyncClient(timeout=seconds(10)) as http:
-        answer = (await http.get(server.http("/metrics"))).raise_for_status()
-    return Figures([it for family in text_string_to_metric_families(answer.text) for it in family.samples])
-
-
 @pytest.fixture(params=["memory", "redis", "nats"])
 def engine(request: pytest.FixtureRequest) -> Iterator[tuple[str, Relay | None]]:
-    """A URL; and the network before a broker."""
-    if request.param == "memory":
-        yield "memory://", None
-        return
-    with ExitStack() as stack:
-        broker = stack.enter_context({"redis": redis, "nats": nats}[request.param]())
-        relay = stack.enter_context(relaying(broker.port))
-        yield broker.url.replace(str(broker.port), str(relay.port)), relay
+    with engine_of(request.param) as engine:
+        yield engine
 
 
 @pytest.fixture(params=[1, 4])
@@ -103,68 +44,6 @@ def server(request: pytest.FixtureRequest, engine: tuple[str, Relay | None], tmp
         if relay is not None:
             relay.delay(DELAY, DELAY * 1.2)
         yield server
-
-
-class Talker:
-    """A client of the Centrifugal protocol, that answers pings. heard: publications. bytes: of messages, both ways."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._reading = asyncio.create_task(self._read())
-        self.heard = 0
-        self.sent = self.received = self.bytes_sent = self.bytes_received = 0
-
-    async def ask(self, **command: Any) -> dict[str, Any]:
-        id = len(self._replies) + 1
-        self._replies[id] = asyncio.get_running_loop().create_future()
-        await self._send({"id": id, **command})
-        return await asyncio.wait_for(self._replies[id], seconds(10))
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        text = json.dumps(message)
-        self.sent, self.bytes_sent = self.sent + 1, self.bytes_sent + len(text)
-        await self._connection.send(text)
-
-    async def _read(self) -> None:
-        try:
-            async for text in self._connection:
-                self.received, self.bytes_received = self.received + 1, self.bytes_received + len(text)
-                for line in str(text).splitlines():
-                    message = json.loads(line)
-                    if not message:
-                        await self._send({})
-                    elif "id" in message:
-                        self._replies[message["id"]].set_result(message)
-                    else:
-                        self.heard += "pub" in message["push"]
-        except ConnectionClosed:
-            pass
-
-    async def close(self) -> None:
-        await self._connection.close()
-        await self._reading
-
-
-@asynccontextmanager
-async def talking(server: Server, number: int) -> AsyncIterator[list[Talker]]:
-    """So many that are connected."""
-    async with AsyncExitStack() as stack:
-        talkers = []
-        for _ in range(number):
-            connection = await stack.enter_async_context(connect(server.ws("/connection/websocket")))
-            talkers.append(Talker(connection))
-            await talkers[-1].ask(connect={})
-        yield talkers
-        for talker in talkers:
-            await talker.close()
-
-
-async def publish(server: Server, number: int, channel: str = "log") -> None:
-    async with httpx.AsyncClient(timeout=seconds(10)) as http:
-        for index in range(number):
-            answer = await http.post(server.http("/api/publish"), json={"channel": channel, "data": index})
-            assert "result" in answer.json(), answer.text
 
 
 async def test_every_figure_is_what_clients_did(server: Server, engine: tuple[str, Relay | None]) -> None:

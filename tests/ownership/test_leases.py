@@ -84,7 +84,7 @@ async def test_what_is_renewed_is_kept_for_as_long_as_its_node_is_there(pair: Pa
     assert await pair.two.leases.acquire("a") == pair.one.node.id
 
 
-async def test_who_was_paused_knows_by_its_own_clock_that_it_may_not_go_on(pair: Pair) -> None:
+async def test_who_was_paused_knows_by_its_own_clock_that_it_may_not_act_until_it_has_renewed(pair: Pair) -> None:
     one, two = pair.one, pair.two
     await one.leases.acquire("a")
     one.clock.now += TTL * 2 / 3  # the process stood still, and nothing was renewed
@@ -92,7 +92,75 @@ async def test_who_was_paused_knows_by_its_own_clock_that_it_may_not_go_on(pair:
     assert await two.leases.acquire("a") == one.node.id, "the lease has not ended yet: nobody acts"
     with pytest.raises(NotOwner, match="not renewed in time"):
         one.leases.fence("a")
+    await pair.advance(TTL / 12, one)
+    assert one.leases.fence("a") == 1
+    assert one.lost == []
+
+
+async def test_who_asks_before_the_renewal_renews_and_does_not_begin_anew(pair: Pair) -> None:
+    one = pair.one
+    await one.leases.acquire("a")
+    one.clock.now += TTL * 2 / 3
+    pair.clock.now += TTL * 2 / 3
+    assert await one.leases.acquire("a") == one.node.id
+    assert one.leases.fence("a") == 1
+    assert one.lost == []
+
+
+async def test_who_was_paused_for_so_long_that_another_has_taken_over_loses_it(pair: Pair) -> None:
+    one, two = pair.one, pair.two
+    await one.leases.acquire("a")
+    await one.leases.acquire("b")
+    for clock in (one.clock, pair.clock):
+        clock.now += TTL + 1
+    assert await two.leases.acquire("a") == two.node.id
+    with pytest.raises(NotOwner):
+        one.leases.fence("a")
+    await one.clock.advance(TTL / 12)
     assert one.lost == ["a"]
+    assert one.leases.fence("b") > 0, "nobody wanted it"
+    assert await one.leases.acquire("a") == two.node.id
+
+
+async def test_who_had_lost_it_meanwhile_and_gets_it_back_begins_anew(pair: Pair) -> None:
+    one, two = pair.one, pair.two
+    await one.leases.acquire("a")
+    for clock in (one.clock, pair.clock):
+        clock.now += TTL + 1
+    await two.leases.acquire("a")
+    await two.leases.release("a")
+    assert await one.leases.acquire("a") == one.node.id
+    assert one.lost == ["a"], "what it has in memory may be old"
+    assert one.leases.fence("a") == 3
+
+
+async def test_ten_thousand_are_renewed_in_one_request_at_a_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, renew, asked = pair.one, pair.engine.renew_leases, list[int]()
+
+    async def counted(owner: str, leases: dict[str, int], ttl: float) -> set[str]:
+        asked.append(len(leases))
+        return await renew(owner, leases, ttl)
+
+    monkeypatch.setattr(pair.engine, "renew_leases", counted)
+    for number in range(10_000):
+        await one.leases.acquire(f"r{number}")
+    await pair.advance(2 * TTL, one)
+    assert set(asked) == {10_000}
+    assert len(asked) <= 6
+    assert len(one.leases) == 10_000
+
+
+async def test_what_is_wanted_again_before_it_was_released_is_not_released(pair: Pair) -> None:
+    one = pair.one
+    for name in ("a", "b"):
+        await one.leases.acquire(name)
+        one.leases.release_soon(name)
+    fence = one.leases.fence("a")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (one.leases.fence("a"), one.lost) == (fence, [])
+    with pytest.raises(NotOwner):
+        one.leases.fence("b")
 
 
 async def test_a_clock_that_stands_still_is_no_danger_to_what_is_kept(pair: Pair) -> None:

@@ -11,6 +11,7 @@ import pytest
 from freshet import Freshet, History
 from freshet.config import Config, Limits, Rates
 from freshet.errors import Disconnect, Refusal
+from freshet.observe.counts import Counts
 from freshet.policy.limits import AddressLimits, Waiting, network_of
 from freshet.runtime.rates import Rate
 from freshet.testing import ManualClock
@@ -322,7 +323,8 @@ async def test_one_address_that_polls_cannot_hold_all_requests_that_may_wait() -
 
 
 def test_requests_that_wait_have_a_limit_for_each_address_and_in_all() -> None:
-    waiting = Waiting(3, 2)
+    counts = Counts()
+    waiting = Waiting(3, 2, counts)
     with waiting.one("8.8.8.8:1"), waiting.one("8.8.8.8:2"):
         assert (waiting.refusal("8.8.8.8:3"), waiting.refusal("8.8.4.4:1"), waiting.refusal("127.0.0.1:1")) == (
             429,
@@ -333,3 +335,4 @@ def test_requests_that_wait_have_a_limit_for_each_address_and_in_all() -> None:
             assert waiting.refusal("127.0.0.1:2") == 503
         assert (len(waiting), waiting.refusal("127.0.0.1:2")) == (2, 0)
     assert (len(waiting), waiting.refusal("8.8.8.8:3")) == (0, 0)
+    assert counts.refused == {"waiting": 2}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -11,6 +11,7 @@ from freshet import Disconnect, Freshet, History, Session, Welcome
 from freshet.config import Config, Timing, Tokens
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import FreshetError
+from freshet.runtime.clock import Clock
 from freshet.testing import ManualClock
 from tests.races.agreement import assert_agreement
 from tests.races.clients import CentrifugeClient, Doors, RacingClient, SocketIOClient, UrlClient
@@ -28,7 +29,7 @@ Step = Callable[["World"], Awaitable[None]]
 
 
 class World:
-    """client: the one that is raced. bystander: another, of whom nothing is asked."""
+    """client: the one that is raced. bystander: another, of whom nothing is asked. channels: on which all agree."""
 
     def __init__(self, live: Freshet, engine: MemoryEngine, gates: Gates, clock: ManualClock, dialect: str) -> None:
         self.live = live
@@ -38,6 +39,7 @@ class World:
         self.clock = clock
         self.doors = Doors(live)
         self.user = ""
+        self.channels = [ROOM, SERVER]
         self.clients: list[RacingClient] = []
         self.kind = DIALECTS[dialect]
         self.client: RacingClient = self.kind(self.doors)
@@ -55,12 +57,22 @@ class World:
 
     async def rest(self) -> None:
         """Until nothing happens any more by itself."""
-        for _ in range(20):
+        for _ in range(60):
             await self.turns()
-            if not len(self.node.tasks) and not self.node.hub._unsubscribing:
+            if self._busy():
+                await asyncio.sleep(0.005)  # who looks for a room's owner does so again in a moment
+            if not self._busy() and not self.node.hub._unsubscribing:
                 await self.turns()
                 return
-        raise AssertionError(f"there is no end: {[task.get_name() for task in self.node.tasks._running]}")
+        raise AssertionError(f"there is no end: {self._busy()}")
+
+    def _busy(self) -> list[str]:
+        """The tasks that run."""
+        rooms = self.live._rooms
+        mine = [self.node.tasks, rooms._work, rooms._errands]
+        if rooms._store is not None:
+            mine += [rooms._leases._tasks, rooms._alarms._tasks]
+        return [task.get_name() for tasks in mine for task in tasks._running]
 
     async def come(self, client: RacingClient, user: str = "alice") -> None:
         if self.node.state == "draining":  # see `Opening.admit`
@@ -74,7 +86,7 @@ class World:
     async def agree(self) -> None:
         """All parts agree, and what is published now reaches each subscriber once, and nobody else."""
         assert_agreement(self.node, self.engine, self.clients, failed=self.gates.fails)
-        for channel in (ROOM, SERVER):
+        for channel in self.channels:
             probe = {"in": channel, "probe": True}
             await self.live.publish(channel, probe)
             await self.rest()
@@ -157,8 +169,12 @@ def _register_events(live: Freshet, gates: Gates) -> None:
         await session.join(ROOM)
 
 
+Prepare = Callable[[Freshet, Gates, Clock], None]
+"""What else an application has in it."""
+
+
 @asynccontextmanager
-async def running(dialect: str) -> AsyncIterator[World]:
+async def running(dialect: str, prepare: Prepare | None = None) -> AsyncIterator[World]:
     clock, gates = ManualClock(), Gates()
     engine = MemoryEngine(TIMING.presence_ttl, clock)
     with patch("freshet.app.engine_of", lambda config, clock: GateEngine(engine, gates)):
@@ -166,6 +182,8 @@ async def running(dialect: str) -> AsyncIterator[World]:
     world: World
     _register(live, lambda: world, gates)
     _register_events(live, gates)
+    if prepare is not None:
+        prepare(live, gates, clock)
     async with live.lifespan():
         world = World(live, engine, gates, clock, dialect)
         bystander = CentrifugeClient(world.doors)
@@ -377,8 +395,11 @@ OPERATIONS: dict[str, Step] = {
 
 async def fail(dialect: str, failing: str, at: int) -> str:
     """As `race`, but the gate with the number `at` fails: the engine is away, or a hook refuses."""
-    before, act = HELD[failing]
-    async with running(dialect) as world:
+    return await fail_within(running(dialect), *HELD[failing], at)
+
+
+async def fail_within(running: AbstractAsyncContextManager[World], before: Step, act: Step, at: int) -> str:
+    async with running as world:
         await before(world)
         world.gates.arm(at, fails=True)
         with suppress(FreshetError):
@@ -398,8 +419,13 @@ async def race(dialect: str, held: str, operation: str, hold: int) -> str:
 
     The answer is the name of the gate; empty: there is none of that number any more.
     """
-    before, act = HELD[held]
-    async with running(dialect) as world:
+    return await race_within(running(dialect), *HELD[held], OPERATIONS[operation], hold)
+
+
+async def race_within(
+    running: AbstractAsyncContextManager[World], before: Step, act: Step, operate: Step, hold: int
+) -> str:
+    async with running as world:
         await before(world)
         world.gates.arm(hold)
         acting = asyncio.create_task(act(world))
@@ -409,7 +435,7 @@ async def race(dialect: str, held: str, operation: str, hold: int) -> str:
             world.gates.release()
             await acting
             return ""
-        operating = asyncio.create_task(OPERATIONS[operation](world))
+        operating = asyncio.create_task(operate(world))
         await world.turns()
         world.gates.release()
         for task in (acting, operating):

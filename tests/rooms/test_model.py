@@ -1,4 +1,4 @@
-"""Rooms against a model: whatever is said, fails, sleeps, is due and is lost, they hold what the model holds."""
+"""Rooms against a model: whatever is said, crowds, fails, sleeps, is due and is lost, they hold what it holds."""
 
 import asyncio
 from typing import Any
@@ -15,6 +15,7 @@ from freshet.testing import ManualClock
 from tests.rooms.test_rooms import application
 
 IDLE = 10.0
+MAILBOX = 4
 ROOMS = st.sampled_from(["r:a", "r:b"])
 
 
@@ -54,7 +55,7 @@ class RoomsMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.run = self.loop.run_until_complete
         self.clock = ManualClock()
-        self.live = application(self.clock, idle=IDLE)
+        self.live = application(self.clock, idle=IDLE, mailbox=MAILBOX)
         self.live.room("r:{name}")(Ledger)
         self.client = self.live.test_client("alice")
         self.run(self.client.__aenter__())
@@ -87,6 +88,24 @@ class RoomsMachine(RuleBasedStateMachine):
         self.expected[room].append([len(self.entries[room]), value])
         if alarm is not None:
             self.alarms[room] = self.clock.now + alarm
+
+    @rule(room=ROOMS, many=st.integers(2, 7))
+    def crowd(self, room: str, many: int) -> None:
+        """So many speak at the same time: those for whom there is no place are told so, and the others take turns."""
+        messages = [{"value": f"v{number}", "entries": 1, "fails": "no", "alarm": None} for number in range(many)]
+
+        async def all_at_once() -> list[Any]:
+            sent = [asyncio.create_task(self.client.publish(room, it)) for it in messages]
+            return await asyncio.gather(*sent, return_exceptions=True)
+
+        results = self.run(all_at_once())
+        refused = [it for it in results if it is not None]
+        assert all(isinstance(it, Refusal) and (it.code, it.temporary) == (111, True) for it in refused)
+        assert len(refused) <= max(0, many - MAILBOX)
+        for number, it in enumerate(results):
+            if it is None:
+                self.entries[room].append(f"v{number}")
+                self.expected[room].append([len(self.entries[room]), f"v{number}"])
 
     @rule(seconds=st.sampled_from([1, 4, 14]))
     def pass_time(self, seconds: float) -> None:

@@ -4,28 +4,23 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from freshet.stores.sqlite import SqliteStore
-from tests.rooms.counting import CHANNEL, CountingClient
-from tests.tools.linearizability import violations
+from tests.rooms.checking import APP, FAULTS, LEASE, CheckedRooms, Kept, acknowledged, counting, judged, read
+from tests.rooms.counting import CountingClient
+from tests.tools.linearizability import Increment
 from tests.tools.nats import nats
-from tests.tools.patience import eventually, seconds
+from tests.tools.patience import seconds
 from tests.tools.redis import redis
-from tests.tools.serving import Server, serving
+from tests.tools.serving import serving
 
-LEASE = 1.0
-CLIENTS = 6
-EACH = int(os.environ.get("FRESHET_TEST_INCREMENTS", "300")) // CLIENTS  # of each client, before and after a fault
-NODES = int(os.environ.get("FRESHET_TEST_NODES", "2"))
-APP = "tests.rooms.counter_app:live"
+EACH = 20  # operations of each client, while a fault lasts, and behind it
 
 
 def environment(engine: str, path: Path) -> dict[str, str]:
@@ -43,83 +38,74 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
         yield broker.url
 
 
-@pytest.fixture
-def servers(engine: str, tmp_path: Path) -> Iterator[list[Server]]:
-    with ExitStack() as stack:
-        env = environment(engine, tmp_path / "rooms.db")
-        yield [stack.enter_context(serving(APP, env=env)) for _ in range(NODES)]
-
-
-async def kept(path: Path) -> dict[str, Any]:
-    store = SqliteStore(f"sqlite:///{path}")
-    await store.start()
-    found = await store.get(CHANNEL, ["value"])
-    await store.stop()
-    return found
-
-
-def owner_of(clients: list[CountingClient]) -> int:
-    return next((client.pids[-1] for client in clients if client.pids), 0)
-
-
-async def counted(clients: list[CountingClient], more: int) -> None:
-    """Until each has counted so often again, and was acknowledged."""
-    targets = [sum(it.outcome == "ok" for it in client.history) + more for client in clients]
-
-    def done() -> bool:
-        pairs = zip(clients, targets, strict=True)
-        return all(sum(it.outcome == "ok" for it in client.history) >= target for client, target in pairs)
-
-    await eventually(done, 40, "all clients to count")
-
-
-@pytest.mark.timeout(150)
-@pytest.mark.parametrize("fault", ["kill", "pause"])
-async def test_whatever_happens_to_the_owner_another_node_goes_on_and_no_acknowledged_write_is_lost_or_done_twice(
-    servers: list[Server], tmp_path: Path, fault: str
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+async def test_whatever_happens_to_owners_other_nodes_go_on_and_no_acknowledged_write_is_lost_or_done_twice(
+    kind: str, tmp_path: Path
 ) -> None:
-    clients = [CountingClient(number, servers) for number in range(CLIENTS)]
-    until = asyncio.Event()
-    running = [asyncio.create_task(client.run(until)) for client in clients]
-    await counted(clients, EACH)
-    owner = next(server for server in servers if server.pid == owner_of(clients))
-    survivors = [client for client in clients if servers[(client._at - 1) % NODES] is not owner]
-    if fault == "kill":
-        owner.kill()  # wherever it is
-    else:
-        survivors[0].extra = {"stop": owner.pid}  # in a hook: stopped while it has the file, it would keep the file
-    try:
-        await counted(survivors, EACH)
-        assert owner_of(survivors) != owner.pid
-    finally:
-        if fault == "pause":
-            os.kill(owner.pid, signal.SIGCONT)
-    await counted(clients, EACH)
-    until.set()
-    await asyncio.gather(*running)
-    history = [it for client in clients for it in client.history]
-    final = (await kept(tmp_path / "rooms.db"))["value"]
-    assert not list(violations(history, int(msgspec.msgpack.decode(final))))
-    assert sum(it.outcome == "ok" for it in history) >= 2 * EACH * CLIENTS
+    """`make rooms` does so for longer."""
+    async with counting(CheckedRooms(kind, tmp_path, nodes=3, rooms=3, clients=9)) as rooms:
+        for fault in FAULTS:
+            await rooms.suffer(fault, EACH)
+    verdict = rooms.verdict
+    assert verdict.wrong == []
+    assert (verdict.lost, verdict.doubled, verdict.stale, verdict.disordered) == (0, 0, 0, 0)
+    assert verdict.takeovers >= 3
+    assert verdict.acknowledged >= 9 * 2 * EACH
+
+
+K = Kept("1", "10:a")
+
+
+def seen(*answers: int | None) -> list[tuple[str, Increment]]:
+    """Operations one after the other; None: it was refused."""
+    outcomes = [("ok" if value else "refused", value) for value in answers]
+    return [(str(at), Increment(at, at + 0.5, *it)) for at, it in enumerate(outcomes, 1)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("history", "kept", "final", "what"),
+    [
+        (seen(1, 2), [K, Kept("2", "11:b")], 2, {"takeovers": 1}),
+        (seen(1, 2), [K, Kept("2", "10:b")], 2, {"takeovers": 0}),
+        (seen(1, 2), [K], 1, {"lost": 1}),
+        (seen(1, 2), [Kept("2", "10:a"), K], 2, {"lost": 2}),
+        (seen(1), [K], 2, {"lost": 1}),
+        (seen(1, 2), [K, Kept("2", "10:a"), Kept("1", "10:a")], 3, {"doubled": 1}),
+        (seen(1, 2, 3), [K, Kept("2", "11:b"), Kept("3", "10:a")], 3, {"stale": 1}),
+        (seen(1, 1), [K, Kept("2", "10:a")], 2, {"lost": 1, "disordered": 2}),
+        (seen(1, None), [K, Kept("2", "10:a")], 2, {"wrong": 1}),
+    ],
+)
+def test_what_is_wrong_is_counted(
+    history: list[tuple[str, Increment]], kept: list[Kept], final: int, what: dict[str, int]
+) -> None:
+    verdict = judged(history, kept, final)
+    assert {name: verdict.wrong and 1 if name == "wrong" else getattr(verdict, name) for name in what} == what
+    assert verdict.acknowledged + verdict.refused == len(history)
 
 
 @pytest.mark.timeout(150)
 async def test_the_workers_of_a_host_share_its_rooms_and_one_that_is_killed_is_replaced(tmp_path: Path) -> None:
     env = environment("memory://", tmp_path / "rooms.db") | {"FRESHET_ROOMS__LEASE": "60"}
     with serving(APP, "--workers", "2", env=env) as server:
-        clients = [CountingClient(number, [server]) for number in range(CLIENTS)]
+        clients = [CountingClient(number, [server]) for number in range(6)]
         until = asyncio.Event()
         running = [asyncio.create_task(client.run(until)) for client in clients]
-        await counted(clients, EACH)
-        worker = owner_of(clients)
+        await acknowledged(clients, EACH)
+        worker = next(client.pids[-1] for client in clients if client.pids)
         os.kill(worker, signal.SIGKILL)  # its leases are released at once, whatever their time
-        await counted(clients, EACH)
+        await acknowledged(clients, EACH)
         until.set()
         await asyncio.gather(*running)
         assert len({pid for client in clients for pid in client.pids}) > 1
-    history = [it for client in clients for it in client.history]
-    final = (await kept(tmp_path / "rooms.db"))["value"]
-    assert not list(violations(history, int(msgspec.msgpack.decode(final))))
+    history = [each for client in clients for each in zip(client.ids, client.history, strict=True)]
+    store = SqliteStore(f"sqlite:///{tmp_path / 'rooms.db'}")
+    await store.start()
+    verdict = judged(history, *await read(store, clients[0].channel))
+    await store.stop()
+    assert verdict.wrong == []
+    assert (verdict.lost, verdict.doubled, verdict.stale, verdict.disordered) == (0, 0, 0, 0)
 
 
 def received(socket: Any) -> str:

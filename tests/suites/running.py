@@ -32,6 +32,11 @@ match = "streamless:*"
 state = { mode = "ephemeral", ttl = 60 }
 publish = "client"
 [[channels]]
+match = "debounced:*"
+state = { mode = "ephemeral", ttl = 60 }
+debounce = 0.05
+publish = "client"
+[[channels]]
 match = "positioned:*"
 state = {}
 publish = "client"

@@ -8,8 +8,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from freshet import Freshet
+from freshet.endpoints.opening import answer
+from freshet.transports import asgi
+from freshet.transports.native import EXTENSION, AcceptedSocket
 from tests.tools.patience import seconds
 
 
@@ -20,6 +25,26 @@ class Answered(NamedTuple):
     headers: dict[str, str]
     body: bytes
     code: int | None = None
+
+
+def directly(live: Freshet) -> ASGIApp:
+    """What accepts WebSockets as `freshet serve` does where nothing has to see the request, in the shape of the long
+    way, so that a test can take both. Fails where there is no short one."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        accepted: list[AcceptedSocket] = []
+
+        def take_over(*it: Any) -> None:
+            accepted.append(AcceptedSocket(*it))
+
+        response = live._direct.accept({**scope, "extensions": {EXTENSION: take_over}})
+        assert response, f"{scope['path']} goes the long way"
+        if isinstance(response, Response):
+            await answer(response, scope, receive, send)
+        else:
+            await asgi.converse(*accepted[0], receive, send)
+
+    return app
 
 
 async def knock(

@@ -10,8 +10,8 @@ import pytest
 from bench.arguments import SHARED, benchmark_parser
 from tests.tools.need import ROOT
 
-BENCHMARKS = ["clients", "engines", "fanout", "gateway", "jitter", "memory", "rooms", "runs", "storm"]
-PROGRAMS = [*(ROOT / "bench" / f"{name}.py" for name in BENCHMARKS), ROOT / "tests" / "chaos" / "__main__.py"]
+BENCHES = ["clients", "crowd", "engines", "fanout", "gateway", "jitter", "memory", "rooms", "runs", "storm", "versus"]
+PROGRAMS = [*(ROOT / "bench" / f"{name}.py" for name in BENCHES), ROOT / "tests" / "chaos" / "__main__.py"]
 
 
 def test_a_benchmark_has_the_shared_arguments_that_it_names_with_its_own_defaults() -> None:
@@ -37,7 +37,7 @@ def test_an_argument_that_is_not_shared_is_refused_with_those_that_are() -> None
         benchmark_parser("What for.", listeners=300)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", BENCHES)
 def test_each_benchmark_says_what_it_takes(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

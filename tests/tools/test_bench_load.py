@@ -3,18 +3,21 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from bench.fanout import HERE
+from bench.beds import CONFIG, HERE, Load, build
+from bench.speeches import Speech, centrifuge, centrifuge_protobuf, plain, socketio_channel
 from tests.tools.need import require
-from tests.tools.patience import seconds
+from tests.tools.patience import seconds, wait_until
+from tests.tools.serving import Server, serving
 
 PUSH = b'{"push":{"channel":"bench","pub":{"data":%s},"padding":"%s"}}'
 WINDOW = 50
+PAYLOAD = 128
 
 
 class Relay:
@@ -94,6 +97,7 @@ async def load_on(relay: Relay, work: Path) -> AsyncIterator[asyncio.subprocess.
             str(work / "load"),
             port,
             str(work / "tokens"),
+            str(centrifuge().write(work / "speech")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -126,3 +130,92 @@ async def test_publications_that_come_in_one_frame_of_any_length_are_all_counted
         counted = await ask(load, f"closed {WINDOW} 128 0.001")
 
     assert counted["deliveries"] == counted["published"] >= WINDOW
+
+
+# -------------------------------------------------------------------------------------- what it says to a real server
+
+
+SPEECHES = {
+    "centrifuge": centrifuge(),
+    "centrifuge protobuf": centrifuge_protobuf(PAYLOAD),
+    "a channel's URL": plain("/channels/bench"),
+    "socket.io": socketio_channel(),
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require("cc")
+    require("taskset")
+    folder = tmp_path_factory.mktemp("bench")
+    build(folder, tokens=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("--config", str(CONFIG), env={"FRESHET_TOKENS__ANONYMOUS": "true"}) as server:
+        yield server
+
+
+@contextmanager
+def speaking(speech: Speech, server: Server, work: Path) -> Iterator[Load]:
+    load = Load(server.port, speech.write(work / "speech"), work, cores="0")
+    try:
+        yield load
+    finally:
+        load.end()
+
+
+def all_are_in(load: Load, subscribers: int) -> None:
+    """A bare WebSocket is not notified when it is subscribed."""
+    wait_until(lambda: load.do("open 1 128 0.001")["deliveries"] == subscribers, 20, "all to be subscribed")
+
+
+@pytest.mark.parametrize("name", SPEECHES)
+def test_the_load_speaks_each_protocol_with_a_real_server(name: str, server: Server, work: Path) -> None:
+    with speaking(SPEECHES[name], server, work) as load:
+        load.do("connect 3")
+        all_are_in(load, 3)
+        for window in (1, 8):
+            counted = load.do(f"closed {window} {PAYLOAD} 0.1")
+            assert counted["deliveries"] == 3 * counted["published"] >= 3 * window
+            assert 0 < counted["p50_ms"] <= counted["p99_ms"] <= counted["max_ms"]
+
+
+def test_two_loads_share_a_channel_and_count_what_the_other_publishes(server: Server, work: Path) -> None:
+    with speaking(centrifuge(), server, work) as one, speaking(centrifuge(), server, work) as other:
+        one.do("connect 2")
+        other.do("connect 3")
+        other.begin("receive 3 20")
+        assert one.do("open 1 128 0.001")["deliveries"] == 2
+        assert other.answer()["deliveries"] == 3
+
+
+def test_clients_that_were_cut_come_back_with_other_words(server: Server, work: Path) -> None:
+    with speaking(centrifuge(), server, work) as load:
+        load.do("connect 3")
+        load.do("cut")
+        assert load.do("open 100 128 0.02")["deliveries"] == 0
+        bare = plain("/channels/bench")._replace(publish=centrifuge().publish)
+        load.do(f"speak {bare.write(work / 'other')}")
+        load.do("connect 2")
+        all_are_in(load, 2)
+
+
+def test_the_samples_are_those_of_the_last_command(server: Server, work: Path) -> None:
+    with speaking(centrifuge(), server, work) as load:
+        load.do("connect 3")
+        counted = load.do("closed 1 128 0.1")
+        load.do(f"samples {work / 'samples'}")
+        lines = [line.split() for line in (work / "samples").read_text().splitlines()]
+        assert sum(int(count) for _, count in lines) == counted["deliveries"]
+        assert int(lines[-1][0]) / 1000 == pytest.approx(counted["max_ms"], abs=0.01)
+
+
+def test_a_load_that_is_not_understood_ends(server: Server, work: Path) -> None:
+    wrong = centrifuge(answer=b'"id":777')
+    with speaking(wrong, server, work) as load:
+        load.begin("nonsense")
+        with pytest.raises(RuntimeError, match="nonsense"):
+            load.answer()

@@ -1,5 +1,7 @@
 """The application of the transport contract: open, short-lived, and told on by its own API."""
 
+from starlette.types import Receive, Scope, Send
+
 from freshet import Freshet, History
 from freshet.config import parse
 from tests.tools.patience import seconds
@@ -17,3 +19,8 @@ live = Freshet(
 )
 live.channel("log:{name}", history=History(size=2000, ttl=60), presence=True, publish="client")
 live.channel("flood")
+
+
+async def around(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same behind an application of the user's own, so that whatever comes goes through ASGI."""
+    await live(scope, receive, send)

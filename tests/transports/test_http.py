@@ -219,6 +219,59 @@ def test_a_body_that_came_fast_may_not_stand_still_for_longer(serve: Serve) -> N
         assert read(end) == b""
 
 
+PAGE = b"GET /channels/log HTTP/1.1\r\nHost: h\r\n%b\r\n"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(PAGE % b"Accept: text/event-stream\r\n", id="a stream"),
+        pytest.param(PAGE % b"" * 16, id="pages"),
+        pytest.param(PAGE % b"" * 15 + PAGE % b"Connection: close\r\n", id="pages, the last of a connection"),
+    ],
+)
+def test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while(
+    serve: Serve, tmp_path: Path, asked: bytes
+) -> None:
+    config = tmp_path / "freshet.toml"
+    config.write_text(
+        "[tokens]\nanonymous = true\n[api]\nanonymous = true\n[http]\nbody_timeout = 1\n"
+        '[[channels]]\nmatch = "log"\nread = "client"\nhistory = { size = 30, ttl = 600 }\n'
+    )
+    server = serve("--config", str(config))
+    entry = {"channel": "log", "data": "x" * 60_000}
+
+    def publish(count: int) -> None:
+        commands = [{"publish": entry}] * 10
+        for _ in range(count // 10):
+            assert httpx.post(server.http("/api/batch"), json={"commands": commands}).status_code == 200
+
+    publish(20)
+    wait_until(lambda: not connections(server), 10, "nobody else")
+    with socket.socket() as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        end.connect((server.host, server.port))
+        send(end, asked)
+        wait_until(lambda: connections(server) == 1, 10, "the connection")
+        publish(120)
+        wait_until(lambda: not connections(server), 20, "its end")
+    with line(server) as end:  # one that reads, however slowly, is not cut
+        end.settimeout(seconds(20))
+        send(end, PAGE % b"Connection: close\r\n")
+        got = b""
+        while chunk := end.recv(100_000):
+            got += chunk
+            time.sleep(0.01)
+        assert len(got) > 200_000
+
+
+def connections(server: Server) -> int:
+    """That the server holds: of its port, and of a process."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = "0A"
+    return sum(row[1].endswith(f":{server.port:04X}") and row[3] != listening and row[9] != "0" for row in rows)
+
+
 def test_large_bodies_of_nobody_knows_whom_are_bounded_in_all(serve: Serve) -> None:
     """Each would be held until its end shows for which session it is."""
     server = serve("--dev", env={"FRESHET_LIMITS__BODIES": str(16 * MIB)})

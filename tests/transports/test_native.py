@@ -1,121 +1,85 @@
 """A session directly on a socket: what is written when, when reading stops, and how it ends, on either event loop."""
 
 import asyncio
-import functools
-import inspect
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+import threading
 
 import pytest
-import uvloop
 
-from freshet import Freshet
-from freshet.config import parse
-from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import Disconnect
-from freshet.model.frame import Frame, Handshake
+from freshet.model.frame import Frame
 from freshet.session.outbox import broadcast
 from freshet.session.session import Session
-from freshet.testing import ManualClock
-from freshet.transports.native import WRITE_BUFFER, SessionSocket
-from freshet.websocket.frames import CloseFrame, Opcode, PongFrame, deflated_wire
+from freshet.transports.native import WRITE_BUFFER, _shared
+from freshet.websocket.frames import CloseFrame, MessageLimits, Opcode, PongFrame, deflated_wire
 from tests.tools.patience import eventually
-from tests.transports.sockets import Peer, joined
-from tests.websocket.peer import plain
-
-BACKLOG = 4
-CONFIG = {
-    "tokens": {"anonymous": True},
-    "limits": {"backlog": BACKLOG},
-    "timing": {"close_timeout": 5, "connect_timeout": 600},
-}
+from tests.transports.scene import BACKLOG, on_each_loop, opened
+from tests.transports.sockets import Peer
+from tests.websocket.peer import masked, plain
 
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What has been given to the kernel past the transport, a write each."""
+    writes: list[bytes] = []
+    write = os.write
+
+    def spy(descriptor: int, data: bytes) -> int:
+        sent = write(descriptor, data)
+        writes.append(data[:sent])
+        return sent
+
+    monkeypatch.setattr(os, "write", spy)
+    return writes
 
 
-def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on the loop of the standard library, and on the one that serves."""
-
-    @pytest.mark.parametrize("loop", LOOPS)
-    @functools.wraps(test)
-    def run(loop: str, **values: Any) -> None:
-        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(test(**values))
-
-    signature = inspect.signature(test)
-    added = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
-    return run
+# ----------------------------------------------------------------------------------------------------------- bytes in
 
 
-class Spy:
-    """A transport, and what is written to it rather than to the kernel."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class Scene:
-    """One client of an application in this process, on one end of a socket pair; the test has the other end."""
-
-    def __init__(self, live: Freshet, clock: ManualClock, transport: asyncio.Transport, deflate: bool) -> None:
-        self.live = live
-        self.clock = clock
-        self.transport = Spy(transport)
-        self.connections: set[asyncio.Protocol] = set()
-        self.session: Session = live._dispatcher.open(Centrifuge(), Handshake("/"))
-        self.outbox = self.session.outbox
-        self.socket = SessionSocket(self.session, self.transport, self.connections, deflate)  # type: ignore[arg-type]
-
-    def push(self, *texts: bytes) -> None:
-        for text in texts:
-            self.outbox.push(Frame(text))
-
-    async def fill(self, *, text: bytes = b"x" * 100_000) -> int:
-        """Push until the transport takes no more; how many frames that took. The client does not read meanwhile."""
-        for number in range(1, 100):
-            self.push(b"%d " % number + text)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            if self.socket._paused:
-                return number
-        raise AssertionError("the transport takes everything")
+@on_each_loop
+async def test_a_client_has_a_decoder_of_its_own_only_while_something_is_unfinished() -> None:
+    """And so nothing that one has begun is mixed with what another sends."""
+    async with opened() as (one, _), opened() as (other, _):
+        frame = masked(1, b'{"id":1,"connect":{}}')
+        for number, at in enumerate((1, 7, len(frame) - 1)):
+            one.socket.data_received(frame[:at])
+            assert one.socket._decoder is not None
+            other.socket.data_received(masked(9, b"a ping of the other"))
+            assert other.socket._decoder is None
+            assert one.live._node.counts.received == number
+            one.socket.data_received(frame[at:])
+            assert one.socket._decoder is None
+            assert one.live._node.counts.received == number + 1
+        assert other.live._node.counts.received == 0
 
 
-@asynccontextmanager
-async def opened(*, deflate: bool = False) -> AsyncIterator[tuple[Scene, Peer]]:
-    clock = ManualClock()
-    live = Freshet(config=parse(CONFIG), environment={}, clock=clock)
-    async with live.lifespan(), joined(asyncio.Protocol(), deflate=deflate) as (transport, peer):
-        yield Scene(live, clock, transport, deflate), peer
+def test_another_thread_has_another_decoder() -> None:
+    limits = MessageLimits()
+    here, there = _shared.of(limits, deflate=False), []
+    thread = threading.Thread(target=lambda: there.append(_shared.of(limits, deflate=False)))
+    thread.start()
+    thread.join()
+    assert here is _shared.of(limits, deflate=False)
+    assert here is not _shared.of(limits, deflate=True)
+    assert there != [here]
 
 
 # ---------------------------------------------------------------------------------------------------------- bytes out
 
 
 @on_each_loop
-async def test_all_frames_of_a_turn_leave_in_one_write() -> None:
+async def test_all_frames_of_a_turn_leave_in_one_write_past_the_transport(written: list[bytes]) -> None:
     async with opened() as (scene, peer):
         scene.push(b"one", b"two", b"three")
         assert await peer.texts(3) == [b"one", b"two", b"three"]
-        assert len(scene.transport.writes) == 1
+        assert written == [b"\x81\x03one\x81\x03two\x81\x05three"]
         scene.push(b"four")
         scene.push(b"five")
         assert await peer.texts(2) == [b"four", b"five"]
-        assert len(scene.transport.writes) == 2
+        assert written[1:] == [b"\x81\x04four\x81\x04five"]
+        assert scene.transport.writes == []
 
 
 @on_each_loop
@@ -217,7 +181,7 @@ async def test_a_descriptor_that_became_another_files_is_not_written_to() -> Non
         os.dup2(others[0].fileno(), descriptor)  # now a file of somebody else's
         try:
             broadcast([scene.outbox], Frame(b"secret"))
-            scene.socket.flush()
+            scene.socket()
             others[1].setblocking(False)
             with pytest.raises(BlockingIOError):
                 others[1].recv(100)
@@ -437,15 +401,17 @@ async def test_the_end_of_the_server_is_told_with_3001() -> None:
 
 
 @on_each_loop
-async def test_with_deflate_messages_are_compressed_both_ways_and_never_written_past_the_transport() -> None:
+async def test_with_deflate_messages_are_compressed_both_ways_and_no_broadcast_goes_past_that(
+    written: list[bytes],
+) -> None:
     async with opened(deflate=True) as (scene, peer):
         text = b"again and " * 100
         scene.push(text)
         assert await peer.texts(1) == [text]
         broadcast([scene.outbox], Frame(text))
         assert await peer.texts(1) == [text]
-        assert len(scene.transport.writes) == 2
-        assert max(map(len, scene.transport.writes)) < len(text) / 5
+        assert len(written) == 2
+        assert max(map(len, written)) < len(text) / 5
         assert scene.outbox.direct == -1
         command = Frame(b'{"id": 1, "connect": {"data": "%b"}}' % text)
         compressed = deflated_wire(command)
@@ -455,8 +421,8 @@ async def test_with_deflate_messages_are_compressed_both_ways_and_never_written_
 
 
 @on_each_loop
-async def test_with_deflate_a_short_message_goes_as_it_is() -> None:
+async def test_with_deflate_a_short_message_goes_as_it_is(written: list[bytes]) -> None:
     async with opened(deflate=True) as (scene, peer):
         scene.push(b"short")
         assert await peer.texts(1) == [b"short"]
-        assert scene.transport.writes == [b"\x81\x05short"]
+        assert written == [b"\x81\x05short"]

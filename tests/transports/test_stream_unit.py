@@ -15,6 +15,7 @@ from freshet.endpoints.streams import ENVELOPED
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
+from freshet.testing import ManualClock
 from freshet.transports import stream
 from freshet.transports.stream import EVENTS, LINES, MESSAGES, Bodies, Form, client_gone, collect
 from tests.tools.patience import eventually, seconds
@@ -92,6 +93,29 @@ async def test_a_writer_whose_client_does_not_read_ends_with_the_tasks_of_the_no
         await tasks.stop()
         assert len(tasks) == 0
         assert not [task for task in asyncio.all_tasks() if "_Writer._write" in repr(task.get_coro())]
+
+
+async def test_a_client_that_does_not_read_the_end_either_is_a_client_no_longer() -> None:
+    """Its response is the server's to cut; what it held here is free."""
+    clock = ManualClock()
+    live = Freshet(dev=True, environment={}, clock=clock)
+    async with live.lifespan():
+        session = opened(live)
+        async with conversing(session) as call:
+            session.outbox.push(Frame(b"one"))
+            await call.chunk()
+            call.room.clear()
+            session.outbox.push(Frame(b"two"))
+            await eventually(lambda: session.outbox.first is None)
+            session.close(Disconnect.slow())
+            await eventually(lambda: not live._node.turn.scheduled)
+            assert session.ended is None
+            await clock.advance(live.config.timing.close_timeout + 2)
+            assert session.ended is not None
+            assert session.ended.code == 3008
+            assert not live._node.registry
+            call.room.set()
+            assert await call.result() is None
 
 
 async def test_a_session_that_the_server_ends_says_why_and_ends_the_response(live: Freshet) -> None:

@@ -1,4 +1,4 @@
-"""The contract of transports, over WebSocket: our own shell, and that of any ASGI server."""
+"""The contract of transports, over WebSocket: our own shell, by both ways in, and that of any ASGI server."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -13,9 +13,10 @@ from tests.tools.serving import HOST, Server
 from tests.transports.shells import SHELLS, WebSocketLink, shell
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(scope="module", params=[*((name, "live") for name in SHELLS), ("freshet", "around")], ids=" ".join)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with shell(request.param, "tests.transports.application:live", tmp_path_factory.mktemp(request.param)) as server:
+    name, app = request.param
+    with shell(name, f"tests.transports.application:{app}", tmp_path_factory.mktemp(name)) as server:
         yield server
 
 

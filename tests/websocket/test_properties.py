@@ -1,5 +1,6 @@
 """What holds for every stream of bytes, by Hypothesis."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +121,24 @@ def test_how_bytes_are_cut_does_not_change_what_is_made_of_them(noise: bytes, de
     # Bytes that are wrong may be noticed before all of them are here, but then for the same reason or an earlier one.
     assert plain(one_by_one) == plain(at_once)
     assert (whole.error is None) is (pieces.error is None)
+
+
+@given(st.data(), st.one_of(st.none(), NOISE), PLACES, st.sampled_from([1, 3, sys.maxsize]))
+@settings(max_examples=500)
+def test_a_decoder_with_nothing_unfinished_is_as_a_new_one(
+    data: st.DataObject, noise: bytes | None, places: list[int], most: int
+) -> None:
+    """So that peers may share it."""
+    wire = data.draw(conversations(True, True))[0] if noise is None else noise
+    one, exchanged = Decoder(LIMITS, deflate=True), Decoder(LIMITS, deflate=True)
+    for piece in cut(wire, places):
+        rest: bytes | None = piece
+        while rest is not None:
+            assert plain(one.feed(rest, most)) == plain(exchanged.feed(rest, most))
+            rest = b"" if one.held else None
+            if not exchanged.unfinished:
+                exchanged = Decoder(LIMITS, deflate=True)
+    assert (one.error is None) is (exchanged.error is None)
 
 
 @given(NOISE)

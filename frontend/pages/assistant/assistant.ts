@@ -1,9 +1,8 @@
 // A talk with a model. This page asks and watches; the answer is written on the server, whether anybody watches or not.
 
 import { Centrifuge } from "centrifuge";
-import { codePanel } from "../../src/code";
+import { beside } from "../../src/beside";
 import { address, element } from "../../src/page";
-import { qrPicture } from "../../src/qr";
 import { Talk, type RunEvent, type Summary } from "./talk";
 import { View } from "./exchange";
 import "./assistant.css";
@@ -99,17 +98,6 @@ copy.addEventListener("click", () => {
   void navigator.clipboard.writeText(location.href).then(() => (copy.textContent = "Copied"));
 });
 
-const phone = element<HTMLDialogElement>("phone");
-const here = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
-element("join").addEventListener("click", () => {
-  const code = element("code-of-talk");
-  if (!code.hasChildNodes() && !here) code.append(qrPicture(location.href, "The address of this talk as a QR code"));
-  element("reach").textContent = here
-    ? `Only this machine reaches ${location.hostname}. Open this page by an address that your phone reaches, behind a tunnel or a proxy, and its code is here.`
-    : "Scan it: the phone sees the same answer grow, and its stop is yours.";
-  phone.showModal();
-});
-
 client.on("connected", ({ data }) => {
   element("model").textContent = data.real ? data.model : `Local ${data.model}`;
 });
@@ -118,4 +106,4 @@ client.on("state", ({ newState }) => {
   element("state").dataset.state = newState === "connected" ? "live" : "connecting";
 });
 client.connect();
-codePanel();
+beside();

@@ -2,12 +2,14 @@
 
 import { make } from "../../src/page";
 
-/** x, y: shares of the stage's width and height. here: false when it has left. at: the server's clock, milliseconds. */
+/** x, y: shares of the stage's width and height. here: false when it has left. at: the server's clock, milliseconds.
+    robot: its name, if the server moves it. */
 export interface Pointer {
   x: number;
   y: number;
   here: boolean;
   at: number;
+  robot?: string;
 }
 
 const DELAY = 100; // milliseconds: drawn that late, there is a position before and one behind
@@ -20,11 +22,17 @@ export class Cursor {
   private readonly chip = make("li", "chip");
   private path: Pointer[] = [];
 
-  /** mine: drawn as a ring, because the pointer itself is there already. */
-  constructor(name: string, colour: string, mine: boolean, stage: HTMLElement, people: HTMLElement) {
+  /** Mine is drawn as a ring, because the pointer itself is there already. */
+  constructor(
+    name: string,
+    colour: string,
+    readonly kind: "mine" | "other" | "robot",
+    stage: HTMLElement,
+    people: HTMLElement,
+  ) {
     for (const part of [this.body, this.chip]) part.style.setProperty("--colour", colour);
-    this.body.classList.toggle("mine", mine);
-    this.body.append(mine ? make("span", "ring") : arrow(), make("span", "label", name));
+    this.body.classList.add(kind);
+    this.body.append(kind === "mine" ? make("span", "ring") : arrow(), make("span", "label", name));
     this.body.hidden = true;
     this.chip.append(make("span", "dot"), make("span", "", name));
     stage.append(this.body);
@@ -48,8 +56,8 @@ export class Cursor {
     const x = from.x + ((to?.x ?? from.x) - from.x) * part;
     const y = from.y + ((to?.y ?? from.y) - from.y) * part;
     this.body.hidden = !from.here;
-    this.body.style.left = `${x * 100}%`;
-    this.body.style.top = `${y * 100}%`;
+    this.body.style.setProperty("--x", String(x * 100));
+    this.body.style.setProperty("--y", String(y * 100));
     this.body.classList.toggle("left", x > 0.8); // the label stays on the stage
   }
 

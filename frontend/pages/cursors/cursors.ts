@@ -19,7 +19,10 @@ let me = "";
 
 // ------------------------------------------------------------------------------------------------- where the others are
 
-status.follow<Pointer>(pointers, (pointer, { info }) => info && cursorOf(info).add(pointer));
+status.follow<Pointer>(pointers, (pointer, { info }) => {
+  if (info) cursorOf(info).add(pointer);
+  else if (pointer.robot) robotOf(pointer.robot).add(pointer);
+});
 pointers.on("subscribed", async () => {
   clear();
   for (const info of Object.values((await pointers.presence()).clients)) cursorOf(info);
@@ -36,10 +39,17 @@ function cursorOf(info: ClientInfo): Cursor {
   let cursor = cursors.get(info.client);
   if (!cursor) {
     const mine = info.client === me;
-    cursor = new Cursor(mine ? "you" : nameOf(info), colourOf(info), mine, stage, element("people"));
+    cursor = new Cursor(mine ? "you" : nameOf(info), colourOf(info), mine ? "mine" : "other", stage, element("people"));
     cursors.set(info.client, cursor);
     showAlone();
   }
+  return cursor;
+}
+
+/** A robot is no client: the server publishes for it, and says whose position that is. */
+function robotOf(name: string): Cursor {
+  const cursor = cursors.get(name) ?? new Cursor(name, "var(--robot)", "robot", stage, element("people"));
+  cursors.set(name, cursor);
   return cursor;
 }
 
@@ -50,7 +60,8 @@ function clear(): void {
 }
 
 function showAlone(): void {
-  element("alone").hidden = cursors.size > 1;
+  const people = [...cursors.values()].filter(({ kind }) => kind !== "robot");
+  element("alone").hidden = people.length > 1;
 }
 
 requestAnimationFrame(function draw() {

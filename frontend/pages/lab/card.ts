@@ -5,8 +5,10 @@ import { make } from "../../src/page";
 import type { Subscriber, Message, Way } from "./ways";
 
 const SPAN = 10_000; // milliseconds that the strip shows
-const HEIGHT = 72; // pixels
-const TALLEST = 1_000; // milliseconds of latency at the strip's top, on a scale of powers of ten
+const HEIGHT = 108; // pixels
+const FOOT = 16; // pixels of them, for the time
+const SIDE = 46; // pixels at the left, for the latency
+const SCALE = [1, 10, 100, 1_000]; // milliseconds that are labelled, on a scale of powers of ten
 const FIGURES = ["Latency p50", "Latency p95", "Latency p99", "Bytes per message", "Messages", "Requests", "Reconnects", "Missed, then recovered", "Lost or repeated"];
 
 const count = new Intl.NumberFormat("en");
@@ -49,7 +51,9 @@ export class Card implements Subscriber {
       figures.append(pair);
       return cell;
     });
-    card.append(head, this.status, this.canvas, figures, make("p", "note", line));
+    const legend = make("p", "legend");
+    legend.append("Latency of a message: ", make("span", "", "live"), " ", make("span", "late", "from the log"));
+    card.append(head, this.status, legend, this.canvas, figures, make("p", "note", line));
     parent.append(card);
   }
 
@@ -106,12 +110,35 @@ export class Card implements Subscriber {
     this.arrivals = this.arrivals.filter((arrival) => arrival.at > at - SPAN);
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, HEIGHT);
+    axes(context, width, style);
     for (const { at: came, latency, missed } of this.arrivals) {
-      const x = width - ((at - came) / SPAN) * width;
-      const part = Math.log10(1 + Math.max(0, latency + offset)) / Math.log10(1 + TALLEST);
-      const height = Math.max(3, Math.min(1, part) * (HEIGHT - 8));
+      const x = width - ((at - came) / SPAN) * (width - SIDE);
+      const top = heightOf(latency + offset);
       context.fillStyle = missed ? recovered : usual;
-      context.fillRect(x - 1, HEIGHT - height, 2, height);
+      context.fillRect(x - 1, top, 2, HEIGHT - FOOT - top);
     }
   }
+}
+
+/** Where a latency is on the strip, in pixels from its top. */
+function heightOf(latency: number): number {
+  const part = Math.log10(1 + Math.max(0, latency)) / Math.log10(1 + Math.max(...SCALE));
+  return Math.min(HEIGHT - FOOT - 3, 6 + (1 - Math.min(1, part)) * (HEIGHT - FOOT - 6));
+}
+
+function axes(context: CanvasRenderingContext2D, width: number, style: CSSStyleDeclaration): void {
+  context.font = `11px ${style.fontFamily}`;
+  context.textBaseline = "middle";
+  for (const latency of SCALE) {
+    const y = Math.round(heightOf(latency)) + 0.5;
+    context.fillStyle = style.getPropertyValue("border-top-color");
+    context.fillRect(SIDE, y, width - SIDE, 1);
+    context.fillStyle = style.getPropertyValue("text-decoration-color");
+    context.textAlign = "right";
+    context.fillText(latency < 1_000 ? `${latency} ms` : "1 s", SIDE - 5, y);
+  }
+  context.textAlign = "left";
+  context.fillText("10 s ago", SIDE, HEIGHT - FOOT / 2);
+  context.textAlign = "right";
+  context.fillText("now", width, HEIGHT - FOOT / 2);
 }

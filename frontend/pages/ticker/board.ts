@@ -58,7 +58,7 @@ class Row {
     this.past.push([quote.at, quote.price]);
     this.past = this.past.filter(([at]) => at > now - SPAN - SPACING);
     this.volumeCell.textContent = volume.format(quote.volume);
-    this.drawSpark(getComputedStyle(this.changeCell).color, now);
+    this.drawSpark(now);
   }
 
   private showPrice(quote: Quote, frame: number): void {
@@ -75,18 +75,19 @@ class Row {
     this.changeCell.textContent = `${direction === "up" ? "▲" : "▼"} ${Math.abs(change).toFixed(2)} %`;
   }
 
-  /** Points are where their times are: at the right is now. */
-  private drawSpark(colour: string, now: number): void {
+  /** Points are where their times are: at the right is now. Its colour says how it went in what it shows, not since the opening. */
+  private drawSpark(now: number): void {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const context = this.canvas.getContext("2d");
     this.canvas.width = width * devicePixelRatio;
     this.canvas.height = height * devicePixelRatio;
     if (!context || this.past.length < 2) return;
     const prices = this.past.map(([, value]) => value);
+    this.canvas.dataset.direction = (prices.at(-1) ?? 0) >= (prices[0] ?? 0) ? "up" : "down";
     const low = Math.min(...prices);
     const range = Math.max(...prices) - low || 1;
     context.scale(devicePixelRatio, devicePixelRatio);
-    context.strokeStyle = colour;
+    context.strokeStyle = getComputedStyle(this.canvas).color;
     context.lineWidth = 1.5;
     context.lineJoin = "round";
     context.beginPath();

@@ -23,12 +23,17 @@ from freshet.commands.server import ServerOperations
 from freshet.config import Api
 from freshet.errors import EngineUnavailable, Refusal
 from freshet.model.json_text import TOO_DEEP, Reader
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.origin import Origins
 
 log = logging.getLogger("freshet.api")
 
-_LOGGED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_POLICIES = {  # that refuse a request with these
+    HTTPStatus.UNAUTHORIZED: "key",
+    HTTPStatus.FORBIDDEN: "origin",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "size",
+}
 
 COMMANDS = 10_000  # of one batch
 _REQUESTS: list[type[Any]] = [BatchRequest, *(method.request for method in METHODS.values())]
@@ -48,9 +53,15 @@ class Unanswered(Exception):
 
 
 class ApiEndpoint:
-    """`/api/{method}`. key: what callers have to send; None: nobody is answered, unless all may call."""
+    """`/api/{method}`. key: what callers have to send; None: nobody is answered, unless all may call.
 
-    def __init__(self, server: ServerOperations, config: Api, origins: Origins, key: str | None) -> None:
+    counts: what refusals are added to.
+    """
+
+    def __init__(
+        self, server: ServerOperations, config: Api, origins: Origins, key: str | None, counts: Counts
+    ) -> None:
+        self._counts = counts
         self._server = server
         self._config = config
         self._origins = origins
@@ -70,7 +81,8 @@ class ApiEndpoint:
             status, answer = HTTPStatus.OK, await self._answer(name, await self._body(scope, receive))
         except Unanswered as why:
             status, answer = why.status, {"error": why.error}
-            if status in _LOGGED:
+            if (policy := _POLICIES.get(status)) is not None:
+                self._counts.refuse(policy)
                 client = (scope.get("client") or ["?"])[0]
                 self._log.warning(str(status), "a call of the API from %s was refused: %s", client, why)
         except ClientDisconnect:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from freshet.cli.bench import bench
 from freshet.cli.cert import cert
 from freshet.cli.check import check
 from freshet.cli.console import fail
@@ -59,7 +60,7 @@ def options(
         os.environ.setdefault(name, value)
 
 
-for command in (init, serve, demo, publish, tail, top, check, doctor, cert, token, revoke, version):
+for command in (init, serve, demo, publish, tail, top, bench, check, doctor, cert, token, revoke, version):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """`freshet init`: an application to begin with, which runs as it is."""
 
 import secrets
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,22 +14,44 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECRETS = ".env"
 
 
+class Template(StrEnum):
+    """A folder of templates/ each."""
+
+    CHAT = "chat"
+    AI = "ai"
+    DASHBOARD = "dashboard"
+    API = "api"
+
+
+# How each is tried, once it runs.
+TRY = {
+    Template.CHAT: "and open http://127.0.0.1:8000 in two windows.",
+    Template.AI: "and open http://127.0.0.1:8000, ask something, and reload while it is answered.",
+    Template.DASHBOARD: "and open http://127.0.0.1:8000.",
+    Template.API: "and place an order at http://127.0.0.1:8000/docs.",
+}
+
+
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where; it is made if need be.")] = Path(),
+    template: Annotated[Template, typer.Option(help="What it is.")] = Template.CHAT,
 ) -> None:
-    """Write an application to begin with: a chat with its page, its test, a Dockerfile, and secrets in .env.
+    """Write an application to begin with: its page, its test, a Dockerfile, and secrets in .env.
 
-    [bold]Example[/bold]
+    A chat; AI answers that survive a reload; a dashboard; or an API whose changes are live, without a page.
+
+    [bold]Examples[/bold]
 
       freshet init hello
       cd hello
       freshet serve app:api --reload
+
+      freshet init --template dashboard board
     """
+    own = _own(template)
     files = {
-        "app.py": _template("app.txt"),
-        "index.html": _template("index.html"),
-        "test_app.py": _template("test_app.txt"),
-        "Dockerfile": _template("Dockerfile.txt"),
+        **own,
+        "Dockerfile": _template("Dockerfile.txt").replace("FILES", " ".join([*own, "freshet.toml"])),
         "requirements.txt": "fastapi\nfreshet\n",
         "freshet.toml": _configuration(),
         ".gitignore": f"{SECRETS}\n__pycache__/\n",
@@ -52,7 +75,13 @@ def init(
     if folder != Path():
         steps.insert(0, f"cd {folder}")
     out.print("\n".join(f"  {step}" for step in steps), highlight=False, markup=False)
-    out.print("and open http://127.0.0.1:8000 in two windows. `pytest` tests it.", highlight=False)
+    out.print(f"{TRY[template]} `pytest` tests it.", highlight=False, markup=False)
+
+
+def _own(template: Template) -> dict[str, str]:
+    """The files of one template, by their names. Python is kept as text: it is nobody's module before it is written."""
+    paths = sorted((TEMPLATES / template).iterdir())
+    return {path.name.replace(".txt", ".py"): path.read_text("utf-8") for path in paths}
 
 
 def _template(name: str) -> str:

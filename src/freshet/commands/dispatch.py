@@ -241,7 +241,7 @@ class Dispatcher:
         return run, context, self.policies.check(context, command)
 
     def _did_not_pass(self, policy: str) -> None:
-        add(self.node.counts.refused, policy)
+        self.counts.refuse(policy)
 
     def _refused(self, session: Session, command: Command, why: Refusal, *, by_hook: bool = False) -> Refused | None:
         what = "a command" if type(command) is Declined else type(command).__name__
@@ -284,6 +284,7 @@ class Dispatcher:
 
     def too_big(self, path: str, bound: Bound) -> None:
         """Note that a request was refused for its size."""
+        self.counts.refuse("size")
         self._bounded_log.warning(path, "a request for %s was refused with 413: at most %d bytes, see %s", path, *bound)
 
 

@@ -294,7 +294,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         stream, recovered = _summed_up(entry, entry.summary, stream, recovered)
         since = entry.since or OLDEST  # one that loses the summary on its way gets it again
     subscription.position = since if since and recovered is not False else stream.position
-    session.subscriptions[channel] = subscription
+    session.subscriptions[joining.channel] = subscription  # which is one text for all that are in it
     session.release(channel)
     if subscription.expires:
         node.wheel.schedule(session, 0)  # it learns when its next visit is due
@@ -310,6 +310,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         delta=joining.delta,
         entries=_chosen(joining, entry.page) if entry.page is not None else None,
         summed_up=entry.summary is not None,
+        debounce=subscription.rule.debounce,
     )
 
 

@@ -181,6 +181,16 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
             "publications are dropped, or those of one `key` are conflated to the latest."
         ),
     ] = "disconnect"
+    debounce: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="A Centrifuge client that publishes more often sends only the latest, of a state the latest of "
+            "each key; 0: all.",
+            extra=TIME,
+        ),
+    ] = 0
     subscribe: Annotated[Literal["nobody", "token", "client"], Meta(description="Who may subscribe.")] = "client"
     publish: Annotated[Literal["nobody", "token", "subscriber", "client"], Meta(description="Who may publish.")] = (
         "nobody"
@@ -311,7 +321,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             gt=0,
             description="For a body that stands still; one that comes with less than 500 bytes a second lasts not much "
-            "longer.",
+            "longer. And for a response of which the client takes nothing.",
             extra=TIME,
         ),
     ] = 30 * SECONDS
@@ -406,6 +416,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     personal_channels: Annotated[
         bool, Meta(description="The server subscribes every user to the channel `#user`, which is nobody else's.")
     ] = False
+    direct: Annotated[
+        str,
+        Meta(
+            description="Where an application around Freshet has mounted it, `/live`: `freshet serve` accepts plain "
+            "WebSockets below that at once, and no middleware of the application sees them. Empty: it does so only "
+            "where it serves Freshet itself.",
+            pattern="^(/[^?#%]*)?$",
+        ),
+    ] = ""
     drain_on_signal: Annotated[
         bool,
         Meta(

@@ -1,4 +1,4 @@
-"""The gallery: every demo's page, its connections, and its source, which the page shows."""
+"""The gallery: the home page, every demo's page, its connections, and its source, which the page shows."""
 
 import asyncio
 import logging
@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import Response
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from freshet import Freshet, Session
-from freshet.demos import assistant, auction, chat, cursors, lab, ships, ticker
+from freshet.demos import assistant, auction, chat, cursors, home, lab, reading, ships, ticker
 
 log = logging.getLogger("freshet.demos")
 
 STATIC = Path(__file__).parents[1] / "static"
-HEADERS = {
-    "Cache-Control": "no-cache",  # the files' names do not change with their content
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 class Demo(NamedTuple):
@@ -48,9 +41,10 @@ DEMOS = (
     Demo(ships.__file__, ships.live),
     Demo(chat.__file__, chat.live),
     Demo(assistant.__file__, assistant.live),
-    Demo(cursors.__file__, cursors.live),
+    Demo(cursors.__file__, cursors.live, cursors.swim),
     Demo(lab.__file__, lab.live, lab.run),
 )
+ALL = (Demo(home.__file__, home.live, home.flow), *DEMOS)
 
 
 async def clock(session: Session, data: Any) -> float:
@@ -63,22 +57,14 @@ class Pages(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers.update(HEADERS)
+        response.headers.update(reading.HEADERS)
         return response
-
-
-async def source(request: Request) -> Response:
-    """The Python file of a demo, as it runs."""
-    for demo in DEMOS:
-        if demo.name == request.path_params["name"]:
-            return FileResponse(demo.file, media_type="text/plain", headers=HEADERS)
-    return PlainTextResponse(f"There are {', '.join(demo.name for demo in DEMOS)}.\n", 404, headers=HEADERS)
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        for demo in DEMOS:
+        for demo in ALL:
             await stack.enter_async_context(demo.live.lifespan())
             if demo.run is not None:
                 await stack.enter_async_context(beside(demo.run))
@@ -100,14 +86,14 @@ async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         await task
 
 
-for demo in DEMOS:
+for demo in ALL:
     demo.live.rpc("clock")(clock)
 
 app = Starlette(
     lifespan=lifespan,
     routes=[
-        *(Mount(f"/live/{demo.name}", demo.live) for demo in DEMOS),
-        Route("/source/{name}.py", source),
+        *(Mount(f"/live/{demo.name}", demo.live) for demo in ALL),
+        *reading.routes(),
         Mount("/", Pages(directory=STATIC, html=True)),
     ],
 )

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
-from freshet.endpoints.opening import Opening, carry_websocket
+from freshet.endpoints.opening import Opening, answer, carry_websocket
 from freshet.model.frame import SUBPROTOCOL, Handshake
+from freshet.transports.native import AcceptedSocket
 
 Select = Callable[[Scope, Handshake], Dialect]
 
@@ -21,10 +23,18 @@ class WebSocketEndpoint:
         self._select = select
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send)
-        if request is None:
-            return
+        accepted = self.accept(scope)
+        if isinstance(accepted, Response):
+            await answer(accepted, scope, receive, send)
+        else:
+            await carry_websocket(accepted, scope, receive, send)
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response:
+        """What becomes of a request, whoever carries it."""
+        request = self._opening.examine(scope)
+        if isinstance(request, Response):
+            return request
         dialect = self._select(scope, request)
         session = self._dispatcher.open(dialect, request)
         subprotocol = next((name for name in (dialect.subprotocol, SUBPROTOCOL) if name in request.subprotocols), None)
-        await carry_websocket(session, subprotocol, scope, receive, send)
+        return AcceptedSocket(session, subprotocol)

@@ -1,8 +1,9 @@
 """`/channels/{channel}` over HTTP: an event stream, a page of history that may wait, and publishing."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -55,25 +56,36 @@ class ChannelEndpoint:
         self._opening = opening
         self._dispatcher = dispatcher
         self._limits = dispatcher.limits
-        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address)
+        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address, dispatcher.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send, admit=False)
-        if request is None:
-            return
-        allow, channel = cors(request), channel_of(scope, request)
-        answer: Response | None
-        match scope["method"], "text/event-stream" in request.headers.get("accept", ""):
-            case "GET", True:
-                answer = await self._stream(scope, request, allow, receive, send)
-            case "GET", False:
-                answer = await self._page(channel, scope, request, allow, receive, send)
-            case "POST", _:
-                answer = await self._publish(channel, scope, request, allow, receive, send)
-            case _:
-                answer = plain(405, "Expected GET or POST.\n", {**allow, "Allow": "GET, POST, OPTIONS"})
+        request = self._opening.examine(scope, admit=False)
+        if isinstance(request, Response):
+            answer: Response | None = request
+        elif _streams(scope):
+            answer = await self._stream(scope, request, cors(request), receive, send)
+        else:
+            answer = await self._answer(scope, request, receive)
         if answer is not None:
             await answer(scope, receive, send)
+
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response] | None:
+        """The answer, whoever carries it; None: it is a stream."""
+        return None if _streams(scope) else self._reply(scope, receive)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Response:
+        request = self._opening.examine(scope, admit=False)
+        return request if isinstance(request, Response) else await self._answer(scope, request, receive)
+
+    async def _answer(self, scope: Scope, request: Handshake, receive: Receive) -> Response:
+        channel, allow = channel_of(scope, request), cors(request)
+        match scope["method"]:
+            case "GET":
+                return await self._page(channel, scope, request, allow, receive)
+            case "POST":
+                return await self._publish(channel, scope, request, allow, receive)
+            case _:
+                return plain(405, "Expected GET or POST.\n", {**allow, "Allow": "GET, POST, OPTIONS"})
 
     def _open(self, dialect: Dialect, request: Handshake) -> Session:
         session = self._dispatcher.open(dialect, request)
@@ -105,8 +117,7 @@ class ChannelEndpoint:
         request: Handshake,
         allow: Mapping[str, str],
         receive: Receive,
-        send: Send,
-    ) -> Response | None:
+    ) -> Response:
         try:
             wait = min(_number(request.query, "wait", 0), LONGEST_WAIT)
             limit = min(int(_number(request.query, "limit", PAGE)), self._limits.history_page)
@@ -114,8 +125,8 @@ class ChannelEndpoint:
             return plain(400, f"{error}\n", allow)
         if wait and (status := self._waiting.refusal(request.client)):
             return plain(status, "Too many requests are waiting: try again.\n", {**allow, "Retry-After": "5"})
-        if not await self._opening.admit(request, scope, receive, send, resumes=_resumes(request)):
-            return None
+        if (turned_away := self._opening.refusal(request, scope, resumes=_resumes(request))) is not None:
+            return turned_away
         timeout = wait or self._dispatcher.timing.connect_timeout
         reader = ChannelPage(channel, limit=limit, size=self._limits.page_size, waits=wait > 0)
         session = self._open(reader, request)
@@ -138,10 +149,9 @@ class ChannelEndpoint:
         request: Handshake,
         allow: Mapping[str, str],
         receive: Receive,
-        send: Send,
-    ) -> Response | None:
-        if not await self._opening.admit(request, scope, receive, send):
-            return None
+    ) -> Response:
+        if (turned_away := self._opening.refusal(request, scope)) is not None:
+            return turned_away
         bound = self._limits.message
         body = await self._dispatcher.read_body(receive, bound.size)
         if body is None:
@@ -154,6 +164,12 @@ class ChannelEndpoint:
         session = self._open(ChannelPage(channel, frame), request)
         frames = await stream.collect(session, receive, self._dispatcher.timing.connect_timeout, bool)
         return refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
+
+
+def _streams(scope: Scope) -> bool:
+    """Whether a request is for an event stream."""
+    accepts = any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
+    return accepts and scope["method"] == "GET"
 
 
 def _why_no_json(body: bytes) -> str:

@@ -1,27 +1,28 @@
 """The only way to a `Handshake`: origin, CORS, preflight, draining and admission, for every transport alike.
 
-Every endpoint lets `Opening.open` look at a request first, and goes on with the handshake that it answers. None: the
-request has its response already.
+Every endpoint lets `Opening` look at a request first, and goes on with the handshake that it answers: `examine` says
+how the request is answered otherwise, `open` has answered it. So the checks are the same whether ASGI carries the
+request or not (see `wiring/direct.py`).
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import ceil
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from freshet.config import Bound
 from freshet.model.frame import Handshake
-from freshet.observe.counts import Counts, add
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
 from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
-from freshet.session.session import Carried
 from freshet.transports import asgi, native
+from freshet.transports.native import AcceptedSocket
 from freshet.transports.stream import NoRoom
 
 log = logging.getLogger("freshet.opening")
@@ -50,30 +51,56 @@ def at_most(bound: Bound) -> str:
     return f"At most {bound.size} bytes, see {bound.option}.\n"
 
 
+class Router(Protocol):
+    """What finds the endpoint of a request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
+        """What becomes of a request for a WebSocket, decided without waiting; None: it has to be called."""
+
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+        """What a request is answered, if by one response; None: it has to be called, as a result: nobody is there."""
+
+
 class HostGuard:
     """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+    def __init__(self, app: Router, hosts: Hosts, counts: Counts) -> None:
         self.app = app
         self._hosts = hosts
+        self._counts = counts
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = Headers(scope=scope).get("host")
-        if self._hosts.allow(host) or _path(scope).startswith("/health/"):
-            try:
-                await self.app(scope, receive, send)
-            except NoRoom:
-                self._log.warning(
-                    "bodies",
-                    "a request with a large body was refused: too many come at once, see limits.bodies",
-                )
-                await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
+        if (refusal := self._refusal(scope)) is not None:
+            await answer(refusal, scope, receive, send)
             return
+        try:
+            await self.app(scope, receive, send)
+        except NoRoom:
+            self._counts.refuse("bodies")
+            self._log.warning(
+                "bodies",
+                "a request with a large body was refused: too many come at once, see limits.bodies",
+            )
+            await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
+        """See `Router`."""
+        return self._refusal(scope) or self.app.accept(scope)
+
+    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+        """See `Router`."""
+        return self._refusal(scope) or self.app.reply(scope, receive)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
+        if self._hosts.allow(host) or _path(scope).startswith("/health/"):
+            return None
+        self._counts.refuse("host")
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
-        await answer(
-            plain(421, "This server does not answer to that name: see the option `hosts`.\n"), scope, receive, send
-        )
+        return plain(421, "This server does not answer to that name: see the option `hosts`.\n")
 
 
 class Opening:
@@ -107,33 +134,39 @@ class Opening:
         refuse: Refuse = plain,
         methods: str = METHODS,
     ) -> Handshake | None:
-        """What the request is, if it may go on; otherwise it is answered, and so is a preflight, by `methods`.
+        """As `examine`; None: the request has its response already."""
+        found = self.examine(scope, admit=admit, refuse=refuse, methods=methods)
+        if isinstance(found, Response):
+            await answer(found, scope, receive, send)
+            return None
+        return found
+
+    def examine(
+        self, scope: Scope, *, admit: bool = True, refuse: Refuse = plain, methods: str = METHODS
+    ) -> Handshake | Response:
+        """What the request is, if it may go on; otherwise its response, which to a preflight has `methods`.
 
         admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
         """
-        headers = _joined(Headers(scope=scope))
+        headers = _joined(scope["headers"])
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:
-            add(self._counts.refused, "origin")
+            self._counts.refuse("origin")
             whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
             self._log.warning(
                 "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
             )
-            await answer(refuse(403, judged.refusal, {}), scope, receive, send)
-            return None
+            return refuse(403, judged.refusal, {})
         if not judged.ambient:
             headers.pop("cookie", None)
         handshake = _handshake_of(scope, headers, judged.shared)
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await Response(None, 204, cors(handshake, methods))(scope, receive, send)
-            return None
+            return Response(None, 204, cors(handshake, methods))
         if scope["type"] == "http" and (wait := ceil(self._addresses.wait_to_ask(handshake.client, _size(headers)))):
-            headers = {**cors(handshake), "Retry-After": str(wait)}
-            await answer(refuse(429, TOO_FAST, headers), scope, receive, send)
-            return None
-        if admit and not await self.admit(handshake, scope, receive, send, refuse=refuse):
-            return None
-        return handshake
+            self._counts.refuse("requests")
+            return refuse(429, TOO_FAST, {**cors(handshake), "Retry-After": str(wait)})
+        refusal = self.refusal(handshake, scope, refuse=refuse) if admit else None
+        return refusal or handshake
 
     async def admit(
         self,
@@ -145,7 +178,16 @@ class Opening:
         resumes: bool = False,
         refuse: Refuse = plain,
     ) -> bool:
-        """Whether a client may come in, here and now; otherwise it is asked to come again later, or elsewhere.
+        """Whether a client may come in; otherwise its request has its response, see `refusal`."""
+        refusal = self.refusal(handshake, scope, resumes=resumes, refuse=refuse)
+        if refusal is not None:
+            await answer(refusal, scope, receive, send)
+        return refusal is None
+
+    def refusal(
+        self, handshake: Handshake, scope: Scope, *, resumes: bool = False, refuse: Refuse = plain
+    ) -> Response | None:
+        """None: the client may come in, here and now; otherwise it is asked to come again later, or elsewhere.
 
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
@@ -158,16 +200,15 @@ class Opening:
             else:
                 wait, policy = self._admission.wait(), "admission"
         if not wait:
-            return True
-        add(self._counts.refused, policy)
+            return None
+        self._counts.refuse(policy)
         if wait != FULL:  # of which its limit has written
             why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
             self._log.warning(
                 policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
             )
         headers = cors(handshake) if scope["type"] == "http" else {}
-        await answer(refuse(status, BUSY, {**headers, "Retry-After": str(wait)}), scope, receive, send)
-        return False
+        return refuse(status, BUSY, {**headers, "Retry-After": str(wait)})
 
 
 async def answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -194,20 +235,24 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _joined(headers: Headers) -> dict[str, str]:
-    values: dict[str, list[str]] = {}
-    for name, value in headers.items():
-        values.setdefault(name, []).append(value)
-    # RFC 9113, 8.2.3: cookies that came in several fields "MUST be concatenated into a single octet string using the
-    # two-octet delimiter of 0x3b, 0x20".
-    return {name: ("; " if name == "cookie" else ", ").join(each) for name, each in values.items()}
+def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) < len(raw):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in raw:
+            values.setdefault(name, []).append(value)
+        for name, each in values.items():
+            # RFC 9113, 8.2.3: cookies that came in several fields "MUST be concatenated into a single octet string
+            # using the two-octet delimiter of 0x3b, 0x20".
+            headers[name.decode("latin-1")] = (b"; " if name == b"cookie" else b", ").join(each).decode("latin-1")
+    return headers
 
 
 def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handshake:
-    peer = scope.get("client")
+    peer, query = scope.get("client"), scope["query_string"]
     return Handshake(
         path=_path(scope),
-        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
@@ -215,15 +260,13 @@ def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handsh
     )
 
 
-async def carry_websocket(
-    carried: Carried, subprotocol: str | None, scope: Scope, receive: Receive, send: Send
-) -> None:
-    """Accept a WebSocket, and let `carried` have it: directly where Freshet serves, otherwise by ASGI messages."""
+async def carry_websocket(accepted: AcceptedSocket, scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept a WebSocket, and let the session have it: directly where Freshet serves, otherwise by ASGI messages."""
     take_over: native.Takeover | None = scope.get("extensions", {}).get(native.EXTENSION)
     if take_over is not None:
-        take_over(carried, subprotocol)
+        take_over(*accepted)
     else:
-        await asgi.converse(carried, subprotocol, receive, send)
+        await asgi.converse(*accepted, receive, send)
 
 
 def cors(request: Handshake, methods: str = METHODS) -> dict[str, str]:

@@ -131,15 +131,18 @@ class EmulationEndpoint:
         self._node.bus.handlers[POST] = self._handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send, admit=False)
-        if request is None:
-            return
+        await (await self.reply(scope, receive))(scope, receive, send)
+
+    async def reply(self, scope: Scope, receive: Receive) -> Response:
+        """The answer, whoever carries it."""
+        request = self._opening.examine(scope, admit=False)
+        if isinstance(request, Response):
+            return request
         binary = request.headers.get("content-type") == "application/octet-stream"
         status, text = await self._take(receive, binary, request.client)
         if status == TOO_BIG:
             self._dispatcher.too_big("/emulation", self._bound)
-        answer = plain(status, text, cors(request)) if text else Response(None, status, cors(request))
-        await answer(scope, receive, send)
+        return plain(status, text, cors(request)) if text else Response(None, status, cors(request))
 
     async def _take(self, receive: Receive, binary: bool, client: str) -> tuple[int, str]:
         body = await self._dispatcher.read_body(receive, ENVELOPE + self._bound.size * (1 if binary else ESCAPED))

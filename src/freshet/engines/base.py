@@ -163,7 +163,7 @@ class Engine(ABC):
     async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
         """Let leases last for `ttl` seconds from now; which of them `owner` still has, with the fence that it knows.
 
-        leases: fences by their names.
+        One that has ended may be among them, where the engine knows that nobody has taken it. leases: fences by names.
         """
 
     @abstractmethod

@@ -23,6 +23,7 @@ log = logging.getLogger("freshet.engines.memory")
 
 IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds
+LEASE_KEPT = 60.0  # seconds behind its end, in which its owner may renew one that nobody has taken
 AT_ONCE = 64  # logs that give way for one publication, at most
 
 
@@ -230,8 +231,8 @@ class MemoryEngine(Engine):
     async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
         now, renewed = self._clock(), set()
         for name, fence in leases.items():
-            until, lease = self._leases.get(name, (0.0, None))
-            if until > now and lease == (owner, fence):
+            _, lease = self._leases.get(name, (0.0, None))
+            if lease == (owner, fence):  # also one that has ended, if nobody has taken it
                 self._leases[name] = (now + ttl, lease)
                 renewed.add(name)
         return renewed
@@ -343,7 +344,7 @@ class MemoryEngine(Engine):
         while self._idempotency and next(iter(self._idempotency.values()))[0] <= now:
             self._idempotency.popitem(last=False)
         self._expire_presence()
-        for name in [name for name, (until, _) in self._leases.items() if until <= now]:
+        for name in [name for name, (until, _) in self._leases.items() if until + LEASE_KEPT <= now]:
             del self._leases[name]
 
     def _expire_presence(self) -> None:

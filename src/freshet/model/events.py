@@ -40,6 +40,7 @@ class Subscribed(Event, frozen=True):
     entries: the channel's state, for a client that takes it so; None: it does not, or has it already. cursor: the last
         of their keys when there are more: the subscription has not begun.
     summed_up: `publications` is one that stands for all up to it: without it the client is nowhere.
+    debounce: seconds in which the client is to publish once at most.
     """
 
     channel: str
@@ -54,6 +55,7 @@ class Subscribed(Event, frozen=True):
     entries: list[StateEntry] | None = None
     cursor: str = ""
     summed_up: bool = False
+    debounce: float = 0
 
 
 class Connected(Event, frozen=True):

@@ -36,13 +36,17 @@ class Kind(Enum):
     BYTES = "bytes"
 
 
+NOTHING = msgspec.Raw()
+"""No JSON at all: one for all clients of which nothing is known."""
+
+
 class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who a client is, as others in a channel see it. `conn_info` and `chan_info` are JSON."""
 
     user: str
     client: str
-    conn_info: msgspec.Raw = msgspec.Raw()
-    chan_info: msgspec.Raw = msgspec.Raw()
+    conn_info: msgspec.Raw = NOTHING
+    chan_info: msgspec.Raw = NOTHING
 
     @property
     def size(self) -> int:

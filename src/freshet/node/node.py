@@ -74,7 +74,7 @@ class Node:
         self.hub = Hub(engine, self.turn, self.counts, node=self.id, wall=clock.wall)
         self.catch_up = CatchUp(engine)
         self.registry = Registry()
-        self.passed_on = Waiting(limits.waiting_requests, limits.waiting_per_address)  # requests, to other nodes
+        self.passed_on = Waiting(limits.waiting_requests, limits.waiting_per_address, self.counts)  # to other nodes
         self.presence = NodePresence(engine, self.wheel, self.tasks, timing.presence_ttl)
         self.who = Who(engine)
         self.invoking = Invoking(self.wheel, timing)

@@ -7,7 +7,7 @@ from freshet.config import Config
 from freshet.engines.base import Engine
 from freshet.hub.catch_up import CatchUp
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
-from freshet.model.log import Position, Publication, PublishOptions
+from freshet.model.log import Position, Publication, PublishOptions, Stamp
 from freshet.node.bus import Bus
 from freshet.node.invoking import Invoking
 from freshet.observe.counts import Counts
@@ -112,3 +112,6 @@ class Site(Protocol):
 
     @property
     def state(self) -> str: ...
+
+    def stamp(self, trace: str = "") -> Stamp:
+        """For what is published now, by whoever publishes in a channel of clients."""

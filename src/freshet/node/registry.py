@@ -23,7 +23,7 @@ class Registry:
         self._closed = False
         self._open: set[Session] = set()
         self._connecting: set[Session] = set()
-        self._by_user: dict[str, tuple[Session, ...]] = {}  # most have one, for which a set would be large
+        self._by_user: dict[str, Session | tuple[Session, ...]] = {}  # most have one
         self._by_post: dict[str, Session] = {}
         self._by_address: Counter[str] = Counter()
 
@@ -43,9 +43,13 @@ class Registry:
         """A user's connected sessions, or only the one with the id `client`, or that of `posting`."""
         return [
             session
-            for session in self._by_user.get(user, ())
+            for session in self._of_user(user)
             if (not client or session.id == client) and (not post or session.post == post)
         ]
+
+    def _of_user(self, user: str) -> tuple[Session, ...]:
+        found = self._by_user.get(user, ())
+        return found if isinstance(found, tuple) else (found,)
 
     def of_address(self, address: str) -> int:
         """How many are open of those that come from there. address: as `network_of` has it."""
@@ -77,7 +81,8 @@ class Registry:
     def connected(self, session: Session) -> None:
         self._connecting.discard(session)
         if session.user:
-            self._by_user[session.user] = (*self._by_user.get(session.user, ()), session)
+            others = self._of_user(session.user)
+            self._by_user[session.user] = (*others, session) if others else session
 
     def ended(self, session: Session) -> None:
         self._open.discard(session)
@@ -88,9 +93,10 @@ class Registry:
             if not self._by_address[session.address]:
                 del self._by_address[session.address]
         if session.connected:
-            others = tuple(each for each in self._by_user.pop(session.user, ()) if each is not session)
+            others = tuple(each for each in self._of_user(session.user) if each is not session)
+            self._by_user.pop(session.user, None)
             if others:
-                self._by_user[session.user] = others
+                self._by_user[session.user] = others if len(others) > 1 else others[0]
 
     def disconnect_all(self) -> None:
         """Disconnect all clients with 3001, until `reopen` also those that come: they reconnect, elsewhere or later."""

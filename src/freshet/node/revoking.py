@@ -237,7 +237,7 @@ def _channels(it: Revocation, session: Session) -> list[str]:
     entering = {channel: entry.subscription for channel, entry in (session.reservations or {}).items()}
     return [
         channel
-        for channel, subscription in (session.subscriptions | entering).items()
+        for channel, subscription in {**session.subscriptions, **entering}.items()
         if subscription.issued is not None and _covers(it, subscription.issued, session.user)
     ]
 

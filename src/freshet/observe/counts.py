@@ -48,7 +48,7 @@ class Counts(msgspec.Struct):
     By dialect and transport: connected, clients; returned, those of them that showed that they had been here before.
     By dialect: delivered, publications and who joined or left, each time one was put in a client's outbox. By code:
     ended, clients that had connected; refusals, of commands. By command: commands, how long each took. By operation:
-    engine_errors. By policy: refused, what did not pass it.
+    engine_errors. By policy: refused, requests and commands that did not pass it.
 
     received, sent: messages of clients, and to them. published: what clients and the application published, accepted
     by the engine; unpublished: not accepted, as the engine was away. fanned_out: publications and who joined or left,
@@ -96,6 +96,10 @@ class Counts(msgspec.Struct):
         if histogram is None:
             histogram = self.commands[command] = Histogram()
         histogram.observe(seconds)
+
+    def refuse(self, policy: str) -> None:
+        """A request or a command did not pass a policy. policy: as the code calls it."""
+        add(self.refused, policy)
 
 
 def add(counts: dict[K, int], key: K, number: int = 1) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
+from freshet.model.log import NOTHING
 from freshet.policy.claims import ConnectionClaims
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import in_task
@@ -22,7 +23,7 @@ class Grant(NamedTuple):
     info: JSON that others in the channel see. expires: epoch seconds, or 0. issued: of the token.
     """
 
-    info: msgspec.Raw = msgspec.Raw()
+    info: msgspec.Raw = NOTHING
     expires: float = 0.0
     issued: Issued | None = None
 

@@ -9,7 +9,7 @@ import msgspec
 
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model.json_text import Reader, one_line
-from freshet.model.log import Claims
+from freshet.model.log import NOTHING, Claims
 from freshet.observe.logs import BoundedLog
 from freshet.policy.revocations import Revocations
 from freshet.rules.capabilities import Capabilities, Capability
@@ -46,7 +46,7 @@ class KnownClaims(msgspec.Struct):
 
     sub: str = ""
     exp: float | None = None
-    info: msgspec.Raw = msgspec.Raw()
+    info: msgspec.Raw = NOTHING
     channels: list[str] = []
     channel: str | None = None
     nbf: float = 0
@@ -183,7 +183,7 @@ class ClaimChecks:
 def given(info: msgspec.Raw) -> msgspec.Raw:
     """A claim that may be null, on one line."""
     text = bytes(info).strip()
-    return msgspec.Raw() if text == b"null" else msgspec.Raw(one_line(text))
+    return NOTHING if text in (b"", b"null") else msgspec.Raw(one_line(text))
 
 
 def all_claims(

@@ -9,12 +9,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
+
+import msgspec
 
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy
 from freshet.rules.rules import ChannelRule
@@ -34,7 +38,7 @@ def of_this_process(option: str, rate: Rate) -> Buckets[str]:
     return Buckets(rate)
 
 
-class Spent:
+class Spent(msgspec.Struct, gc=False, eq=False):  # one for each client, in which nothing can refer to it
     """What one client took of its rates.
 
     commands, bytes, publications: taken already, and not used yet; the last of these in `channel`. How much is taken at
@@ -42,25 +46,17 @@ class Spent:
     `Meter`.
     """
 
-    __slots__ = (
-        "bytes",
-        "bytes_bucket",
-        "channel",
-        "commands",
-        "commands_bucket",
-        "commands_lease",
-        "history",
-        "presence",
-        "publications",
-        "publications_lease",
-        "refusals",
-    )
-
-    def __init__(self) -> None:
-        self.commands = self.bytes = self.publications = 0
-        self.commands_lease = self.publications_lease = 1
-        self.channel = ""
-        self.commands_bucket = self.bytes_bucket = self.history = self.presence = self.refusals = 0.0
+    commands: int = 0
+    commands_lease: int = 1
+    commands_bucket: float = 0.0
+    bytes: int = 0
+    bytes_bucket: float = 0.0
+    publications: int = 0
+    publications_lease: int = 1
+    channel: str = ""
+    history: float = 0.0
+    presence: float = 0.0
+    refusals: float = 0.0
 
 
 def _lease(rate: Rate, most: int) -> int:
@@ -183,10 +179,13 @@ def _meter(rate: Rate) -> Meter | None:
 class Waiting:
     """Requests that wait. most: of all clients together. each: of one address, as `network_of` has it.
 
+    counts: what refusals are added to.
+
     Those of nobody in particular count among all alone.
     """
 
-    def __init__(self, most: int, each: int) -> None:
+    def __init__(self, most: int, each: int, counts: Counts) -> None:
+        self._counts = counts
         self._most = most
         self._each = each
         self._count = 0
@@ -199,9 +198,11 @@ class Waiting:
     def refusal(self, client: str) -> int:
         """The status with which a request from there is refused; 0: it may wait. client: as in a handshake."""
         if self._count >= self._most:
+            self._counts.refuse("waiting")
             self._log.warning("all", "%d requests wait, more are refused: see limits.waiting_requests", self._most)
             return 503
         if self._by_address[network_of(client)] >= self._each:
+            self._counts.refuse("waiting")
             self._log.warning(
                 "address",
                 "%d requests from %s wait, more are refused: see limits.waiting_per_address",
@@ -287,8 +288,13 @@ class AddressLimits:
 
 def network_of(client: str) -> str:
     """What stands for one household, of `address:port`; empty: it may be anybody."""
+    return _network(client.rpartition(":")[0])
+
+
+@lru_cache(4096)  # each client is looked at several times, and many come from behind one proxy
+def _network(host: str) -> str:
     try:
-        address = ip_address(client.rpartition(":")[0].strip("[]"))
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None)

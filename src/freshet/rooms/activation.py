@@ -99,8 +99,15 @@ class Activation:
 
     def visit(self, now: float) -> float:
         """See `wheel.Member`: nothing has happened for a while."""
-        if self._working is None and not self._over:
+        if self._working is not None or self._over:
+            return 0
+        shared = self._step.shared
+        if self._room is not None and ("on_stop" in self._rule.hooks or not (shared is None or shared.is_out)):
             self.stop()
+        else:  # without a task: of those that woke up together, thousands may leave together
+            self._over, self._room = True, None
+            self._ticks.set(0)
+            self._closed(self)
         return 0
 
     def stop(self) -> "asyncio.Future[RoomReply]":
@@ -161,7 +168,7 @@ class Activation:
         try:
             reply = await self._carry_out(it)
         except (StaleOwner, NotOwner) as why:
-            log.warning("rooms: %r was taken over by another node: %s", self.channel, why)
+            bounded_log.warning("lost", "rooms: %r is no longer this node's, its clients stay: %s", self.channel, why)
             self._over = True
             self._settle(it, NotOwner(self.channel))
             self._lost(self.channel)

@@ -300,7 +300,7 @@ class NodeRooms:
         """It has left memory: another node may have it."""
         if self._active.get(activation.channel) is activation:
             del self._active[activation.channel]
-            self._errands.start(self._leases.release(activation.channel), "rooms: release a lease")
+            self._leases.release_soon(activation.channel)
 
     def _on_lost(self, channel: str) -> None:
         if (activation := self._active.pop(channel, None)) is not None:

@@ -138,7 +138,8 @@ class RoomStep:
 
     def broadcast(self, data: bytes, kind: Kind, tags: Mapping[str, str] | None) -> None:
         self._check()
-        options = PublishOptions(kind, self._outside.rule.history, dict(tags) if tags else None)
+        stamp = self._outside.node.stamp()
+        options = PublishOptions(kind, self._outside.rule.history, dict(tags) if tags else None, stamp=stamp)
         self._outgoing.append((data, options))
 
     def send(self, visitor: RoomVisitor, it: Direct) -> None:
@@ -218,10 +219,12 @@ class RoomStep:
         shared = self.shared
         if shared is None or shared.is_out:
             return
-        history = self._outside.rule.history
+        node, history = self._outside.node, self._outside.rule.history
         for publication, key in shared.unsent():
-            options = PublishOptions(publication.kind, history, publication.tags, idempotency_key=key)
-            await self._outside.node.engine.publish(self.channel, publication.data, options)
+            options = PublishOptions(
+                publication.kind, history, publication.tags, idempotency_key=key, stamp=node.stamp()
+            )
+            await node.engine.publish(self.channel, publication.data, options)
         shared.sent()
 
     async def _let_out(self, outgoing: list[Outgoing]) -> None:

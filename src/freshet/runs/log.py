@@ -11,7 +11,6 @@ wrote, and what that one tries to append afterwards is refused by the log itself
 import asyncio
 from collections.abc import Callable
 
-from freshet.engines.base import Engine
 from freshet.errors import EngineUnavailable, PositionConflict, StaleOwner
 from freshet.model.log import OLDEST, History, Position, PublishOptions
 from freshet.model.run_messages import (
@@ -25,6 +24,7 @@ from freshet.model.run_messages import (
     encode,
     event_of,
 )
+from freshet.node.owners import Site
 
 SNAPSHOTS = 3
 EVERY = 200  # events between two snapshots
@@ -36,8 +36,9 @@ TRIES = 3
 class RunLog:
     """The log of one channel. keep: what the channel's rule says. messages: how long runs that are over are kept."""
 
-    def __init__(self, engine: Engine, channel: str, keep: History, messages: History) -> None:
-        self._engine = engine
+    def __init__(self, node: Site, channel: str, keep: History, messages: History) -> None:
+        self._engine = node.engine
+        self._stamp = node.stamp
         self._channel = channel
         self._keep = keep
         self._messages = messages
@@ -85,9 +86,8 @@ class RunLog:
             number = fence()
             tags = {TAG: event.run, FENCE: str(number)}
             try:
-                position = await self._engine.publish(
-                    self._channel, data, PublishOptions(history=self._keep, tags=tags, after=state.position)
-                )
+                options = PublishOptions(history=self._keep, tags=tags, after=state.position, stamp=self._stamp())
+                position = await self._engine.publish(self._channel, data, options)
             except PositionConflict:
                 if await self._rebase(state, event, number):
                     return state.position

@@ -198,7 +198,7 @@ class NodeRuns:
 
     def _log(self, channel: str, rule: RunRule) -> RunLog:
         assert rule.history is not None  # see `RunRule.of_runs`
-        return RunLog(self._node.engine, channel, rule.history, rule.messages)
+        return RunLog(self._node, channel, rule.history, rule.messages)
 
     def _chat(self, channel: str) -> Chat:
         chat = self._chats.get(channel)

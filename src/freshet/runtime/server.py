@@ -4,17 +4,28 @@
 Under another server there is none.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope
 
 from freshet.runtime.rates import Meter
 
 KIB = 1024
 
 Drain = Callable[[], Awaitable[None]]
+
+
+class Shortcut(Protocol):
+    """An application as one calls it where ASGI can be spared. Nothing has happened when it says that it cannot."""
+
+    def accept(self, scope: Scope) -> Response | bool:
+        """What becomes of a request for a WebSocket. True: it has been taken over; False: it has to go through ASGI."""
+
+    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+        """What a request is answered. None: it has to go through ASGI; as a result: its client went away."""
 
 
 class HttpBounds(NamedTuple):
@@ -52,20 +63,38 @@ class RunningServer:
 
     drains: called before the server ends, so that clients reconnect elsewhere at a pace. http: the bounds of
     requests; an application with options of its own sets them. is_full: whether there is no room for clients that stay.
+    refused: called with the policy that a request did not pass, before any application saw it.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
+    app: the application that is served; it knows by this that nothing is around it. direct: by the beginning of a path,
+    without a slash at its end, what is asked without ASGI of what comes below it.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
     """
 
-    __slots__ = ("compression", "drains", "frames", "http", "hubs", "internal", "is_full", "tls")
+    __slots__ = (
+        "app",
+        "compression",
+        "direct",
+        "drains",
+        "frames",
+        "http",
+        "hubs",
+        "internal",
+        "is_full",
+        "refused",
+        "tls",
+    )
 
     def __init__(self, hubs: Sequence[str] = ()) -> None:
         self.hubs = hubs
+        self.app: object = None
+        self.direct: dict[str, Shortcut] = {}
         self.drains: list[Drain] = []
         self.http = HttpBounds()
         self.tls: TlsFiles | None = None
         self.internal: InternalListener | None = None
         self.is_full: Callable[[], bool] = lambda: False
+        self.refused: Callable[[str], None] = lambda policy: None
         self.compression = False
         self.frames: Meter | None = None
 

@@ -20,6 +20,7 @@ from freshet.runtime.server import SERVER, RunningServer
 from freshet.runtime.tasks import Tasks
 from freshet.serving.process import collect_less_often, log_to_stderr
 from freshet.serving.supervisor import Inherited, listening
+from freshet.transports.entrance import Entrance
 from freshet.transports.hosting import HostedWebSocket
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
@@ -51,6 +52,7 @@ def serve(
     running = announce(inherited)
     lobby = Lobby(lambda: len(server.server_state.connections))
     running.is_full = lambda: lobby.full
+    running.app = app
     config = _configured(app, lobby, running, host=host, port=port)
     collect_less_often()
     # uvicorn stops gracefully on these and then raises them again; to be asked to end is no failure.
@@ -155,8 +157,10 @@ class _Server(uvicorn.Server):
 
     async def _listen(self, config: uvicorn.Config, host: str, port: int, certificates: Certificates | None) -> None:
         """Raises OSError."""
-        http = cast(Callable[..., asyncio.Protocol], config.http_protocol_class)
+        http = cast(Callable[..., Any], config.http_protocol_class)
         serve = partial(http, config, self.server_state, self.lifespan.state)
+        if config is self.config:  # where clients come
+            serve = partial(Entrance, serve, self.server_state, self._lobby, self._running)
         made: Callable[[], asyncio.Protocol] = serve
         if certificates is not None:
             connections = cast("set[asyncio.Protocol]", self.server_state.connections)

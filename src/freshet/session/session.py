@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Coroutine, Iterable
+from random import random
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ from freshet.model.commands import Command, Pong
 from freshet.model.events import Event, Heartbeat, Published, Subscribed, begun_by
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import decode
-from freshet.model.log import Claims, ClientInfo
+from freshet.model.log import NOTHING, Claims, ClientInfo
 from freshet.observe.counts import Counts, Way
 from freshet.rules.capabilities import Capabilities
 from freshet.rules.hooks import Hook
@@ -29,7 +30,7 @@ from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Outbox
-from freshet.session.subscription import Reservation, Subscription
+from freshet.session.subscription import Reservation, Subscriptions
 from freshet.session.undecoded import Undecoded
 
 log = logging.getLogger("freshet.session")
@@ -164,13 +165,13 @@ class Session:
         self.caps: Capabilities | None = None
         self.post = ""
         self.address = ""
-        self.info = msgspec.Raw()
+        self.info = NOTHING
         self.expires = 0.0
         self.connected = False
         self.may_return = True
         self.round_trip: float | None = None
         self.ended: Disconnect | None = None
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions = Subscriptions()
         self.reservations: dict[str, Reservation] | None = None  # of the channels that it is about to enter, if any
         self.slot = -1
         self.spent: Any = None
@@ -438,7 +439,7 @@ class Session:
         claims: Claims = decode(self.token_claims) if self.token_claims else {}
         return claims
 
-    def client_info(self, channel_info: msgspec.Raw = msgspec.Raw()) -> ClientInfo:  # noqa: B008 - it is immutable
+    def client_info(self, channel_info: msgspec.Raw = NOTHING) -> ClientInfo:
         """How others in a channel see it."""
         return ClientInfo(self.user, self.id, self.info, channel_info)
 
@@ -458,7 +459,7 @@ class Session:
         self.handshake = None
         now = self.host.wheel.clock.monotonic()
         # The first heartbeat comes at a place in the interval that differs from client to client.
-        delay = self.host.timing.ping_interval * (0.5 + secrets.randbelow(512) / 1024)
+        delay = self.host.timing.ping_interval * (0.5 + random() / 2)  # noqa: S311 - it hides nothing
         self._next_ping = now + delay
         due = self.host.visited(self)
         self.host.wheel.schedule(self, min(delay, due) if self.dialect.has_heartbeat else due)

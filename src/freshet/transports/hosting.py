@@ -23,8 +23,8 @@ from freshet.runtime.rates import ReadingPace
 from freshet.runtime.server import SERVER
 from freshet.session.session import Carried
 from freshet.transports.lobby import Lobby
-from freshet.transports.native import ALLOWANCE, EXTENSION, SessionSocket
-from freshet.websocket import deflate, handshake
+from freshet.transports.native import ALLOWANCE, EXTENSION, SessionSocket, Takeover
+from freshet.websocket import handshake
 from freshet.websocket.frames import (
     CloseFrame,
     Decoder,
@@ -50,6 +50,35 @@ TOO_MANY = 1008, "too many messages, see rates.frames"
 def _address(name: Any) -> tuple[str, int] | None:
     """A socket's name as ASGI has it; a Unix socket has none."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+
+def request_scope(
+    target: bytes, headers: handshake.Headers, transport: asyncio.Transport, root_path: str = ""
+) -> Message:
+    """What ASGI says of any request, but for what the server is."""
+    raw_path, _, query = target.partition(b"?")
+    return {
+        "http_version": "1.1",
+        "client": _address(transport.get_extra_info("peername")),
+        "root_path": root_path,
+        "path": unquote(raw_path.decode("ascii", "replace")),
+        "raw_path": raw_path,
+        "query_string": query,
+        "headers": headers,
+    }
+
+
+def websocket_scope(
+    target: bytes, headers: handshake.Headers, transport: asyncio.Transport, take_over: Takeover, root_path: str = ""
+) -> Message:
+    """The same of a request for a WebSocket. Raises HandshakeError."""
+    return {
+        **request_scope(target, headers, transport, root_path),
+        "type": "websocket",
+        "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
+        "subprotocols": handshake.subprotocols(headers),
+        "extensions": {"websocket.http.response": {}, EXTENSION: take_over},
+    }
 
 
 class HostedWebSocket(asyncio.Protocol):
@@ -129,23 +158,13 @@ class HostedWebSocket(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     def _scope(self, request: handshake.UpgradeRequest) -> Message:
-        target, _, query = request.target.partition(b"?")
-        path = self._root_path + unquote(target.decode("ascii", "replace"))
+        scope = websocket_scope(request.target, request.headers, self._transport, self.take_over, self._root_path)
         return {
-            "type": "websocket",
+            **scope,
+            "path": self._root_path + scope["path"],
             "asgi": {"version": self._asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "wss" if self._transport.get_extra_info("sslcontext") else "ws",
             "server": _address(self._transport.get_extra_info("sockname")),
-            "client": _address(self._transport.get_extra_info("peername")),
-            "root_path": self._root_path,
-            "path": path,
-            "raw_path": target,
-            "query_string": query,
-            "headers": request.headers,
-            "subprotocols": handshake.subprotocols(request.headers),
             "state": self._state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: self.take_over},
         }
 
     async def _run(self, scope: Message) -> None:
@@ -180,8 +199,7 @@ class HostedWebSocket(asyncio.Protocol):
 
     def _negotiate(self) -> bytes | None:
         assert self._request is not None
-        offers = b", ".join(value for name, value in self._request.headers if name == b"sec-websocket-extensions")
-        return deflate.negotiate(offers) if offers else None
+        return handshake.extensions(self._request.headers)
 
     def _accept(
         self, subprotocol: str | None, headers: list[tuple[bytes, bytes]], extensions: bytes | None = None

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.server import RunningServer
 from freshet.transports.lobby import Lobby
+from freshet.transports.unsent import Unsent
 from freshet.websocket.handshake import refuse
 
 log = logging.getLogger("freshet.http")
@@ -47,6 +48,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._lobby = lobby
         self._bounds = server.http
+        self._refused = server.refused
         self.timeout_keep_alive = server.http.keep_alive  # type: ignore[assignment] # a timer's, any number
         self.url = b""  # which uvicorn has from the first byte of a request line on
         self._refusal: tuple[int, str] | None = None
@@ -57,6 +59,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._fed = 0  # bytes of a head that is not complete, or in a body since the last that were of it
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
+        self._awaited = True  # the request that is there, or the next one, has not arrived
+        self._unsent: Unsent | None = None  # None: it takes what comes
 
     # ------------------------------------------------------------------------------------------------- the connection
 
@@ -64,7 +68,27 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._deadline = self.loop.time() + self._bounds.head_timeout
         if not self._lobby.enter(self):
+            self._refused("connections")
             transport.abort()
+
+    def go_on(self, transport: asyncio.Transport, data: bytes, deadline: float) -> None:
+        """With what `Entrance` did not take. See `entrance.Successor`."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._deadline = deadline
+        self.data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent = Unsent(self.transport, self._bounds.body_timeout)
+        if not self._lobby.enter(self):
+            self._refused("connections")
+            self.transport.abort()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = None
+        self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
@@ -106,11 +130,11 @@ class BoundedHttp(HttpToolsProtocol):
         if self._refusal is None:
             self._refusal = 400, "not an HTTP request"
         status, text = self._refusal
+        self._refused("http")
         client = self.client[0] if self.client else "a client"
         _log.warning(
             str(status), "http: a request from %s was refused with %d: %s (options: [http])", client, status, text
         )
-        self._lobby.leave(self)
         if not self._responding:
             self.transport.write(refuse(status, f"{text}\n".encode(), []))
             self.transport.close()
@@ -169,13 +193,17 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head, self._in_body, self._fed = True, False, 0
-        self._lobby.leave(self)
+        self._awaited = False
+        self._leave()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._responding = bool(self.pipeline) or not self.cycle.response_complete
-        if not self.transport.is_closing() and self.timeout_keep_alive_task is not None:
+        if self.transport.is_closing():
+            self._lobby.enter(self)  # until it has taken the last of it
+        elif self.timeout_keep_alive_task is not None:
             self._deadline = inf  # uvicorn ends it when it is idle for too long
+            self._awaited = True
             if not self._lobby.enter(self):
                 self.transport.close()
 
@@ -189,20 +217,34 @@ class BoundedHttp(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self._upgraded = True
 
+    def _leave(self) -> None:
+        """The lobby, unless something is still awaited of it."""
+        if not self._awaited and self._unsent is None:
+            self._lobby.leave(self)
+
     # -------------------------------------------------------------------------------------------------- see `Guest`
 
     def deadline(self) -> float | None:
+        if self._unsent is None and self.transport.is_closing():
+            self._unsent = Unsent(self.transport, self._bounds.body_timeout)
+        if self._unsent is not None:
+            return self._unsent.deadline()
         if self._in_body and self.flow.read_paused:  # the application does not read, which is not the client's fault
             return inf
         return self._deadline
 
     def overdue(self) -> bool:
-        if self._fed and not self._responding:
+        takes_nothing = self._unsent is not None and self._unsent.size > 0
+        sent_something = self._in_body or self._fed > 0 or takes_nothing
+        if sent_something:
+            self._refused("http")
+        if self._fed and not self._responding and not takes_nothing:
             self.transport.write(refuse(408, b"The request did not arrive in time.\n", []))
             self.transport.close()
         else:
             self.transport.abort()
-        return self._in_body or self._fed > 0
+        return sent_something
 
     def evict(self) -> None:
+        self._refused("connections")
         self.transport.abort()

@@ -108,7 +108,8 @@ class Lobby:
         if overdue:
             self._log.warning(
                 "overdue",
-                "connections: %d closed, their requests did not arrive in time (see the options of [http])",
+                "connections: %d closed, their requests did not arrive in time, or nothing of the responses was taken "
+                "(see the options of [http])",
                 overdue,
             )
         if silent:  # as browsers do, which open a connection ahead of need

@@ -8,8 +8,10 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from math import inf
+from typing import NamedTuple
 
 from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
@@ -40,6 +42,14 @@ ALLOWANCE = 64  # frames that a client may send before its rate is looked at; ea
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
+
+class AcceptedSocket(NamedTuple):
+    """What an endpoint makes of a request for a WebSocket. subprotocol: of those that the client offers."""
+
+    carried: Carried
+    subprotocol: str | None
+
+
 Takeover = Callable[[Carried, str | None], None]
 """What the scope holds: (session, subprotocol) -> the handshake is accepted, and the socket is the session's."""
 
@@ -67,6 +77,7 @@ class SessionSocket(asyncio.Protocol):
         "_paused",
         "_reading_paused",
         "_session",
+        "_shared",
         "_transport",
         "slot",
     )
@@ -84,9 +95,10 @@ class SessionSocket(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         self._deflate = deflate
-        self._decoder = Decoder(
-            _limits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
+        self._shared = _shared.of(
+            MessageLimits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
         )
+        self._decoder: Decoder | None = None  # of its own, as long as something is unfinished
         self._paused = False  # the transport takes no more for now
         self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
@@ -102,16 +114,20 @@ class SessionSocket(asyncio.Protocol):
         self._lobby = lobby
         if lobby is not None:
             lobby.enter(self)
-        session.outbox.attach(self.flush, "websocket")
+        session.outbox.attach(self, "websocket")
         session.open()
 
     # ----------------------------------------------------------------------------------------------------- bytes in
 
     def data_received(self, data: bytes) -> None:
         session = self._session
-        decoder = self._decoder
+        decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
         events = decoder.feed(data, AT_ONCE)
+        if not decoder.unfinished:
+            self._decoder = None
+        elif self._decoder is None:
+            self._decoder = self._shared.take()
         for event in events:
             if isinstance(event, Frame):
                 session.receive(event)
@@ -171,11 +187,12 @@ class SessionSocket(asyncio.Protocol):
 
         Bytes that are held are looked at in the next turn, in which other clients have theirs.
         """
-        decoder, may = self._decoder, self._closing or not (self._session.backlog_full or self._is_paced)
-        if decoder.held and may and not self._goes_on:
+        held = self._decoder is not None and bool(self._decoder.held)
+        may = self._closing or not (self._session.backlog_full or self._is_paced)
+        if held and may and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
-        if (may and not decoder.held) is self._reading_paused:
+        if (may and not held) is self._reading_paused:
             self._reading_paused = not self._reading_paused
             if self._reading_paused:
                 self._transport.pause_reading()
@@ -192,8 +209,8 @@ class SessionSocket(asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------- bytes out
 
-    def flush(self) -> None:
-        """One write of all that is queued. What the outbox calls.
+    def __call__(self) -> None:
+        """One write of all that is queued. What the outbox calls: a bound method would be 64 bytes for each client.
 
         The kernel is given what it takes at once, the transport only the rest: it would keep all until the loop comes
         by, and by that second visit its memory is out of the processor's cache. That was a fifth of the user-space
@@ -244,7 +261,7 @@ class SessionSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self.flush()
+        self()
 
     # -------------------------------------------------------------------------------------------------------- the end
 
@@ -345,10 +362,33 @@ def _detached() -> None:
     """There is no transport any more."""
 
 
-_shared: dict[tuple[int, int, int], MessageLimits] = {}
+class SharedDecoder:
+    """The decoder of all clients that have the same limits, and nothing unfinished: then it holds nothing of anyone."""
+
+    __slots__ = ("_deflate", "_limits", "decoder")
+
+    def __init__(self, limits: MessageLimits, *, deflate: bool) -> None:
+        self._limits = limits
+        self._deflate = deflate
+        self.decoder = Decoder(limits, deflate=deflate)
+
+    def take(self) -> Decoder:
+        """What it was fed last is unfinished: it belongs to that client, and the others have another."""
+        taken, self.decoder = self.decoder, Decoder(self._limits, deflate=self._deflate)
+        return taken
 
 
-def _limits(frame: int, message: int, fragments: int) -> MessageLimits:
-    """One object for all clients of a configuration."""
-    limits = MessageLimits(frame=frame, message=message, fragments=fragments)
-    return _shared.setdefault((frame, message, fragments), limits)
+class _SharedDecoders(threading.local):
+    """Those of an event loop: it has a thread for itself."""
+
+    def __init__(self) -> None:
+        self._by_limits: dict[tuple[MessageLimits, bool], SharedDecoder] = {}
+
+    def of(self, limits: MessageLimits, *, deflate: bool) -> SharedDecoder:
+        key = (limits, deflate)
+        if key not in self._by_limits:
+            self._by_limits[key] = SharedDecoder(limits, deflate=deflate)
+        return self._by_limits[key]
+
+
+_shared = _SharedDecoders()

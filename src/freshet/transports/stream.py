@@ -7,12 +7,13 @@ to write: one is made when the outbox has something, and ends when it is empty.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
 from freshet.model.frame import Frame
-from freshet.runtime.tasks import begin
+from freshet.runtime.tasks import Tasks, begin
 from freshet.session.session import Session
 
 Message = MutableMapping[str, Any]
@@ -71,9 +72,9 @@ async def converse(session: Session, form: Form, headers: Headers, receive: Rece
 
 
 class _Writer:
-    """began: the head of the response is sent. ended: this side is done."""
+    """began: the head of the response is sent. ended: this side is done. slot: in the wheel."""
 
-    __slots__ = ("_form", "_headers", "_reader", "_send", "_session", "_task", "began", "ended")
+    __slots__ = ("_form", "_headers", "_reader", "_send", "_session", "_task", "began", "ended", "slot")
 
     def __init__(self, session: Session, form: Form, headers: Headers, send: Send, reader: asyncio.Task[Any]) -> None:
         self._session = session
@@ -84,11 +85,21 @@ class _Writer:
         self._task: asyncio.Task[None] | None = None
         self.began = False
         self.ended = False
+        self.slot = -1
 
     def wake(self) -> None:
+        host = self._session.host
         if self._task is None and not self.ended:
             self._task = begin(self._write())
-            self._session.host.tasks.hold(self._task)
+            host.tasks.hold(self._task)
+        elif self._session.outbox.closed and self.slot < 0:  # a client that does not read: it may never hear of it
+            host.wheel.schedule(self, host.timing.close_timeout)
+
+    def visit(self, now: float) -> float:
+        """The wheel: the client has not read the end in time. The response is the server's to cut."""
+        if self._session.outbox.closed and not self.ended:
+            self._session.end(self._session.outbox.closed)
+        return 0
 
     async def _write(self) -> None:
         outbox = self._session.outbox
@@ -126,6 +137,7 @@ class _Writer:
             self._task.cancel()
             self._release()  # it may not have begun
         self.ended = True
+        self._session.host.wheel.cancel(self)
 
     def _release(self) -> None:
         if self._task is not None:
@@ -149,16 +161,56 @@ async def collect(
             _resolve(done, None)
 
     session.outbox.attach(wake, "http")
-    watch = session.host.tasks.start(resolve_when_gone(receive, done, None), "request: disconnect")
+    ignore = resolve_when_gone(receive, done, None, session.host.tasks)
     timer = asyncio.get_running_loop().call_later(wait, _resolve, done, None)
     try:
         await done
     finally:
         timer.cancel()
-        watch.cancel()
+        ignore()
         closed = session.outbox.closed
         session.end(Disconnect.normal())
     return frames or closed or Disconnect.normal()
+
+
+class Incoming:
+    """`receive` of a request that is here as a whole: what ASGI asks for, without a task that waits for its end."""
+
+    __slots__ = ("_body", "_gone", "_notify")
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+        self._gone = False
+        self._notify: Callable[[], None] | None = None
+
+    async def __call__(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.notify(partial(_resolve, gone, None))
+        await gone
+        return {"type": "http.disconnect"}
+
+    def notify(self, notify: Callable[[], None] | None) -> None:
+        """What is called when the client goes, or has gone; None: nothing is, any more."""
+        self._notify = notify
+        if self._gone and notify is not None:
+            notify()
+
+    def gone(self) -> None:
+        """The client is no longer there."""
+        self._gone = True
+        if self._notify is not None:
+            self._notify()
+
+
+def resolve_when_gone(receive: Receive, answer: asyncio.Future[T], gone: T, tasks: Tasks) -> Callable[[], object]:
+    """Let whoever awaits `answer` have `gone`, if the client of a request goes first. Gives what ends that."""
+    if isinstance(receive, Incoming):
+        receive.notify(partial(_resolve, answer, gone))
+        return partial(receive.notify, None)
+    return tasks.start(_resolve_when_gone(receive, answer, gone), "request: disconnect").cancel
 
 
 async def client_gone(receive: Receive) -> None:
@@ -167,8 +219,7 @@ async def client_gone(receive: Receive) -> None:
         pass
 
 
-async def resolve_when_gone(receive: Receive, answer: asyncio.Future[T], gone: T) -> None:
-    """Let whoever awaits `answer` have `gone`, if the client of a request goes first."""
+async def _resolve_when_gone(receive: Receive, answer: asyncio.Future[T], gone: T) -> None:
     try:
         await client_gone(receive)
     finally:

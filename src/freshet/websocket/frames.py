@@ -160,8 +160,9 @@ class Decoder:
     server: this is the server's side, whose peer masks. deflate: permessage-deflate was negotiated.
     error: what the peer broke, once it did. `feed` does not raise: it gives the events that came before, and the caller
     looks at `error` after it has dealt with them. From an error or a CloseFrame on, whatever comes is ignored.
-    held: bytes that were not looked at yet, from some place on. cost: frames, or pieces of them, that completed no
-    event, and KiB that came out of compressed messages; whoever reckons with that sets it back to 0.
+    held: bytes that were not looked at yet, from some place on. unfinished: what comes next depends on what came; if it
+    does not, this is as a new one, and may be any peer's. cost: frames, or pieces of them, that completed no event, and
+    KiB that came out of compressed messages; whoever reckons with that sets it back to 0.
     """
 
     __slots__ = (
@@ -176,6 +177,7 @@ class Decoder:
         "cost",
         "error",
         "held",
+        "unfinished",
     )
 
     def __init__(self, limits: MessageLimits, *, server: bool = True, deflate: bool = False) -> None:
@@ -230,13 +232,13 @@ class Decoder:
                 self._done = True
             self._settle()
             if at < len(data) and not self._done:
-                self.held, self._at = data, at
+                self.held, self._at, self.unfinished = data, at, True
         return events
 
     def _resume(self, data: bytes) -> tuple[bytes, int, int]:
         """What is to be looked at, from where, to where."""
         held, at = self.held, self._at
-        self.held = b""
+        self.held, self.unfinished = b"", self._short < 0
         if data:
             held, at = held[at:] + data, 0
         return held, at, len(held)
@@ -246,9 +248,9 @@ class Decoder:
         if self._done:
             self._start, self._message = b"", None
         if self._done or not self._server or self._start or self._message is not None:
-            self._short = -1
+            self._short, self.unfinished = -1, True
         else:
-            self._short = min(0xFFFF, self._limits.frame, self._limits.message)
+            self._short, self.unfinished = min(0xFFFF, self._limits.frame, self._limits.message), False
 
     def _read(self, data: bytes, at: int, events: list[Event], most: int) -> tuple[bytes, int]:
         """What was looked at, and up to where."""

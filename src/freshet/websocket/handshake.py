@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from freshet.websocket.deflate import NAME as DEFLATE
+from freshet.websocket.deflate import negotiate
 
 KIB = 1024
 HEAD_SIZE = 64 * KIB  # bytes
@@ -115,6 +116,12 @@ def subprotocols(headers: Headers) -> list[str]:
     return [name.decode() for name in offered]
 
 
+def extensions(headers: Headers) -> bytes | None:
+    """The answer to the extensions that the client offers; None: there are to be none."""
+    offers = b", ".join(_values(headers, b"sec-websocket-extensions"))
+    return negotiate(offers) if offers else None
+
+
 def response(key: bytes, subprotocol: str | None, extensions: bytes | None, headers: Headers) -> bytes:
     """101: the connection is a WebSocket now. Raises ValueError for a header that is not one."""
     lines = [
@@ -141,6 +148,13 @@ def refuse(status: int, body: bytes, headers: Headers) -> bytes:
     if b"content-type" not in own:
         lines.append(b"content-type: text/plain; charset=utf-8")
     lines += [b"content-length: %d" % len(body), b"connection: close"]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def http_response(status: int, headers: Headers, body: bytes) -> bytes:
+    """A response behind which another may come. Raises ValueError for a header that is not one."""
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    lines = [f"HTTP/1.1 {status} {phrase}".encode(), *_lines(headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 

@@ -1,10 +1,12 @@
 """What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
-from starlette.routing import BaseRoute, Router
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.api.gateway_management import GatewayManagement
@@ -32,6 +34,7 @@ from freshet.policy.origin import Hosts, Origins
 from freshet.policy.sigv4 import verifier_of
 from freshet.runtime.admission import Admission
 from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
+from freshet.transports.native import AcceptedSocket
 
 Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 
@@ -47,6 +50,25 @@ class _Router(Router):
             await answer(plain(404, "Not Found"), scope, receive, send)
         else:
             await super().not_found(scope, receive, send)
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
+        """See `opening.Router`."""
+        accept = getattr(self._endpoint(scope), "accept", None)
+        return accept(scope) if accept is not None else None
+
+    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+        """See `opening.Router`."""
+        reply = getattr(self._endpoint(scope), "reply", None)
+        return reply(scope, receive) if reply is not None else None
+
+    def _endpoint(self, scope: Scope) -> object:
+        """By the same routes as a call, and with the same scope."""
+        for route in self.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                return getattr(route, "app", None)
+        return None
 
 
 class Routes:
@@ -76,20 +98,21 @@ class Routes:
         self._dev = dev
         self.gateway = gateway_of(dispatcher, environment, dev=dev)
 
-    def app(self, before: Answer) -> ASGIApp:
+    def app(self, before: Answer) -> HostGuard:
         """What answers all that comes where clients come. before: stands before whatever comes elsewhere."""
         dispatcher, environment, dev, node = self._dispatcher, self._environment, self._dev, self._dispatcher.node
         config = node.config
         origins = Origins(config.origins, dev=dev)
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
+        server.refused = node.counts.refuse
         most, here = config.limits.sessions_per_address, node.registry.of_address
         rates, buckets = config.rates, node.sharing.buckets
         addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(
             origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
         )
-        api = ApiEndpoint(self._operations, config.api, origins, self._api_key)
+        api = ApiEndpoint(self._operations, config.api, origins, self._api_key, node.counts)
         metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
         internal = config.internal
         health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
@@ -106,11 +129,12 @@ class Routes:
         if internal.port:
             # Where no key is asked for, a page of a stranger must not get there by a name of its own.
             hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
-            app = HostGuard(_Router([*health_routes(health), *operators]), hosts)
+            app = HostGuard(_Router([*health_routes(health), *operators]), hosts, node.counts)
             server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(before, app))
             operators = []
         clients += root_routes(dev=dev)
-        return HostGuard(_Router([*clients, *health_routes(health), *operators]), Hosts(config.hosts, dev=dev))
+        routes = _Router([*clients, *health_routes(health), *operators])
+        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts)
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""

@@ -33,6 +33,15 @@ state = {}
 history = { size = 2, ttl = 60 }
 publish = "subscriber"
 [[channels]]
+match = "debounced:*"
+state = { mode = "ephemeral", ttl = 60 }
+debounce = 0.1
+publish = "subscriber"
+[[channels]]
+match = "paced:*"
+debounce = 0.1
+publish = "subscriber"
+[[channels]]
 match = "own:*"
 state = { mode = "ephemeral", ttl = 60, key = "client" }
 publish = "subscriber"
@@ -68,7 +77,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 WAYS = [("websocket", "json"), ("http_stream", "json"), ("sse", "json"), ("websocket", "protobuf")]
 
 
-SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "rights", "others"]
+SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "debounce", "rights", "others"]
 
 
 def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:

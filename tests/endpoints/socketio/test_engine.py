@@ -211,7 +211,7 @@ async def test_the_end_of_the_server_answers_a_poll_on_which_nobody_has_connecte
         async with called(live, request("GET", OPEN)) as call:
             sid = json.loads((await call.response())[2][1:])["sid"]
         async with called(live, request("GET", f"{OPEN}&sid={sid}")) as poll:
-            await eventually(lambda: any(task.get_name() == "poll: disconnect" for task in asyncio.all_tasks()))
+            await eventually(lambda: any(task.get_name() == "request: disconnect" for task in asyncio.all_tasks()))
             await live.drain()
             status, _, body = await poll.response()
             assert (status, json.loads(body)["code"]) == (400, 1)

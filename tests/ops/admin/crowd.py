@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 import jwt
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.tools.patience import seconds
 from tests.tools.serving import Server
@@ -79,7 +80,8 @@ class Crowd:
             answered += sum("id" in json.loads(line) for line in str(await client.recv()).split("\n"))
 
     async def _read(self, client: ClientConnection, user: str) -> None:
-        async for frame in client:
-            if frame == "{}":
-                await client.send("{}")
+        with suppress(ConnectionClosed):
+            async for frame in client:
+                if frame == "{}":
+                    await client.send("{}")
         self.closed[user] = client.close_code or 0

@@ -369,6 +369,8 @@ def _subscribed(event: Subscribed, payload: Payload) -> Fields:
         fields |= {"was_recovering": True, "recovered": event.recovered}
     if event.delta:
         fields["delta"] = True
+    if event.debounce:
+        fields["publish_debounce"] = max(1, round(event.debounce * 1000))
     publications = event.publications
     if event.entries is not None:
         return fields | _map(event, payload)

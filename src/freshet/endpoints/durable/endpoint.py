@@ -98,7 +98,7 @@ class DurableEndpoint:
         self._logs = StreamLogs(dispatcher.node, partial(publish, dispatcher.node))
         self._streams = Streams(dispatcher.node, self._logs)
         self._reader = StreamReader(dispatcher, self._logs)
-        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address)
+        self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address, dispatcher.counts)
         dispatcher.register(StreamCommand, self._run)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

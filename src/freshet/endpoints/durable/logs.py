@@ -123,6 +123,7 @@ class StreamLogs:
     async def append(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         """Raises as `Engine.publish`, and `Refusal`."""
         rule, _ = self._node.rules.find(channel)
+        options = msgspec.structs.replace(options, stamp=self._node.stamp())
         return await self._append(rule, channel, data, options)
 
     # -------------------------------------------------------------------------------------------------------- notices

@@ -27,6 +27,7 @@ from freshet.node.owners import Site
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context
 from freshet.rules.hooks import HookLimits
+from freshet.transports.native import AcceptedSocket
 
 log = logging.getLogger("freshet.gateway")
 bounded_log = BoundedLog(log)
@@ -83,7 +84,7 @@ class GatewayEndpoint:
         except BaseException:
             session.end(Disconnect.normal())
             raise
-        await carry_websocket(session, subprotocol or None, scope, receive, send)
+        await carry_websocket(AcceptedSocket(session, subprotocol or None), scope, receive, send)
 
     def _open(self, scope: Scope, request: Handshake) -> GatewaySession:
         gateway = self._gateway

@@ -21,6 +21,7 @@ from freshet.endpoints.socketio.sessions import NamespaceOutbox, NamespaceSessio
 from freshet.errors import EngineUnavailable
 from freshet.model.frame import Handshake
 from freshet.transports import stream
+from freshet.transports.native import AcceptedSocket
 
 UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION = range(6)
 TOO_MANY = "Too many requests are waiting: try again"
@@ -79,14 +80,18 @@ class EngineEndpoint:
         self._node.registry.closers.append(self._sessions.close_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
-        if request is None:
-            return
-        wrong = self._wrong(scope, request)
         if scope["type"] == "websocket":
-            await self._websocket(wrong, request, scope, receive, send)
-        else:
-            await self._http(wrong, request, scope, receive, send)
+            await self._websocket(scope, receive, send)
+        elif (response := await self.reply(scope, receive)) is not None:
+            await response(scope, receive, send)
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
+        """What becomes of a request for a WebSocket; None: its session may be another node's, which has to be asked."""
+        request = self._opening.examine(scope, admit=False, refuse=_forbidden)
+        if isinstance(request, Response):
+            return request
+        wrong = self._wrong(scope, request)
+        return None if self._may_be_elsewhere(wrong, request) else self._accept(wrong, request, scope)
 
     def _wrong(self, scope: Scope, request: Handshake) -> int | None:
         """Why a request is refused, by Engine.IO's numbers."""
@@ -107,55 +112,61 @@ class EngineEndpoint:
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 
-    async def _websocket(
-        self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        sid = request.query.get("sid", "")
-        if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
-            if status := self._node.passed_on.refusal(request.client):
-                await answer(plain(status, TOO_MANY), scope, receive, send)
-                return
-            proxy = WebSocketProxy(self._dispatcher, self._node.bus, self._socket, sid, self._sessions.outbox())
-            with self._node.passed_on.one(request.client):
-                found = await proxy.find()
-            if found:
-                await carry_websocket(proxy, None, scope, receive, send)
-                return
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
+        if request is None:
+            return
+        wrong = self._wrong(scope, request)
+        found = await self._proxied(request) if self._may_be_elsewhere(wrong, request) else None
+        accepted = found or self._accept(wrong, request, scope)
+        if isinstance(accepted, Response):
+            await answer(accepted, scope, receive, send)
+        else:
+            await carry_websocket(accepted, scope, receive, send)
+
+    def _may_be_elsewhere(self, wrong: int | None, request: Handshake) -> bool:
+        """Whether it asks for a session that another node may have."""
+        return wrong == UNKNOWN_SID and self._node.bus.may_reach(request.query["sid"].partition(".")[0])
+
+    async def _proxied(self, request: Handshake) -> AcceptedSocket | Response | None:
+        """By the node that has the session; None: there is no such session."""
+        if status := self._node.passed_on.refusal(request.client):
+            return plain(status, TOO_MANY)
+        sid, bus = request.query["sid"], self._node.bus
+        proxy = WebSocketProxy(self._dispatcher, bus, self._socket, sid, self._sessions.outbox())
+        with self._node.passed_on.one(request.client):
+            return AcceptedSocket(proxy, None) if await proxy.find() else None
+
+    def _accept(self, wrong: int | None, request: Handshake, scope: Scope) -> AcceptedSocket | Response:
         if wrong is not None:
-            await answer(plain(400, MESSAGES[wrong]), scope, receive, send)
-            return
-        session = self._sessions.find(sid)
-        if session is None and not await self._opening.admit(request, scope, receive, send):
-            return
-        socket = EngineWebSocket(session or self._open(request), self._sessions, probes=session is not None)
-        await carry_websocket(socket, None, scope, receive, send)
+            return plain(400, MESSAGES[wrong])
+        session = self._sessions.find(request.query.get("sid", ""))
+        if session is None and (refusal := self._opening.refusal(request, scope)) is not None:
+            return refusal
+        probes = session is not None
+        return AcceptedSocket(EngineWebSocket(session or self._open(request), self._sessions, probes=probes), None)
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
-    async def _http(self, wrong: int | None, request: Handshake, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = cors(request)
-        sid = request.query.get("sid", "")
-        if wrong == UNKNOWN_SID and self._node.bus.may_reach(sid.partition(".")[0]):
-            response: polling.PollResponse | None
+    async def reply(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer to a request, whoever carries it; None: nobody is there to answer."""
+        request = self._opening.examine(scope, admit=False, refuse=_forbidden)
+        if isinstance(request, Response):
+            return request
+        wrong, headers, sid = self._wrong(scope, request), cors(request), request.query.get("sid", "")
+        if self._may_be_elsewhere(wrong, request):
             if status := self._node.passed_on.refusal(request.client):
-                response = polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST)
-            else:
-                with self._node.passed_on.one(request.client):
-                    response = await self._pass_on(sid, scope["method"], receive)
-            await self._respond(response, headers)(scope, receive, send)
-            return
+                return self._respond(polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST), headers)
+            with self._node.passed_on.one(request.client):
+                return self._respond(await self._pass_on(sid, scope["method"], receive), headers)
         if wrong is not None:
-            await _refusal(400, wrong, MESSAGES[wrong], headers)(scope, receive, send)
-            return
+            return _refusal(400, wrong, MESSAGES[wrong], headers)
         session = self._sessions.find(sid)
         if session is None:
-            if await self._opening.admit(request, scope, receive, send):
-                opening = self._open(request).opening(["websocket"])
-                await _text(opening.data, headers)(scope, receive, send)
-            return
+            opened = self._opening.refusal(request, scope)
+            return opened or _text(self._open(request).opening(["websocket"]).data, headers)
         response = await self._answer(scope["method"], session, receive)
-        if response is not None:  # otherwise nobody is there to answer
-            await self._respond(response, headers)(scope, receive, send)
+        return self._respond(response, headers) if response is not None else None
 
     def _respond(self, response: polling.PollResponse, headers: Mapping[str, str]) -> Response:
         if response.status == TOO_BIG:

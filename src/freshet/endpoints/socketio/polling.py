@@ -48,12 +48,12 @@ async def poll(session: EngineSession, receive: Receive) -> PollResponse | None:
         if session.probing:
             return PollResponse(200, engineio.body([engineio.NOOP]))
         waiting = session.poll = asyncio.get_running_loop().create_future()
-        watch = session.host.tasks.start(stream.resolve_when_gone(receive, waiting, GONE), "poll: disconnect")
+        ignore = stream.resolve_when_gone(receive, waiting, GONE, session.host.tasks)
         try:
             last = await waiting
         finally:
             session.poll = None
-            watch.cancel()
+            ignore()
         if last is GONE:
             session.end(Disconnect.normal())
             return None

@@ -4,6 +4,7 @@ A key-value bucket of nats-server 2.9 has one time to live for all its keys. So 
 and whoever finds one compares that with the time at which the server stored it.
 """
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -17,7 +18,7 @@ from freshet.errors import EngineUnavailable
 
 TRIES = 5
 AGES = 60.0  # seconds for which entries are kept, at least
-PORTION = 256  # leases that are renewed at once
+PORTION = 1000  # leases that are renewed at once
 
 
 class LeaseEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -81,9 +82,9 @@ class NatsLeases:
         afters = {name: seq for name, fence in leases.items() if (seq := self._seqs.get((name, fence), 0))}
         renewed = await self._append(owner, leases, afters, ttl)
         # What was renewed without a reply, and so is behind another entry than this node knows.
-        afters = {}
-        for name in leases.keys() - renewed:
-            last = await self.stream.last(self._names.channel("lease", name))
+        afters, missed = {}, list(leases.keys() - renewed)
+        found = await asyncio.gather(*(self.stream.last(self._names.channel("lease", name)) for name in missed))
+        for name, last in zip(missed, found, strict=True):
             entry = _entry(last)
             if (
                 last is not None

@@ -38,6 +38,7 @@ from freshet.engines.redis.messages import (
     read_lease,
     read_position,
     read_presence,
+    read_renewed,
     read_stream,
 )
 from freshet.errors import ConfigError, EngineUnavailable, PositionConflict
@@ -56,6 +57,7 @@ IDEMPOTENCY_TIME = 300_000  # ms
 META_TIME = 3_600_000 + 300_000  # ms for which an epoch outlives the publications: a subscriber reads within an hour
 FENCE_TIME = 86_400_000  # ms for which the last fence of a name that nobody has is kept
 HIGHEST = 2**63 - 1
+LEASES_AT_ONCE = 500  # in one script
 RENEWED_AT_ONCE = 200  # clients in one script, which nothing else runs beside
 
 _HERE = files("freshet.engines.redis") / "lua"
@@ -70,6 +72,7 @@ SCRIPTS = {
     "history": _script("log", "history"),
     "presence": _script("presence"),
     "lease": _script("lease"),
+    "renew_leases": _script("renew_leases"),
 }
 
 
@@ -238,9 +241,23 @@ class RedisEngine(Engine):
         return lease
 
     async def renew_leases(self, owner: str, leases: Mapping[str, int], ttl: float) -> set[str]:
-        scripts = [self._lease_script(b"renew", name, owner, ttl, fence) for name, fence in leases.items()]
-        replies = [read_lease(reply) for reply in await self._servers.run_all(scripts)]
-        return {name for name, lease in zip(leases, replies, strict=True) if lease == (owner, leases[name])}
+        by_slot: dict[int, list[tuple[str, ChannelNames]]] = {}
+        for name in leases:
+            names = self._names(name)
+            by_slot.setdefault(names.slot if self._servers.sharded else 0, []).append((name, names))
+        parts = [
+            them[start : start + LEASES_AT_ONCE]
+            for them in by_slot.values()
+            for start in range(0, len(them), LEASES_AT_ONCE)
+        ]
+        scripts: list[tuple[int, ScriptCall]] = []
+        for part in parts:
+            keys = [key for _, names in part for key in names.keys("lease", "fence")]
+            arguments: tuple[Part, ...] = (owner, _milliseconds(ttl), *(leases[name] for name, _ in part))
+            scripts.append((part[0][1].slot, ScriptCall("renew_leases", keys, arguments)))
+        replies = await self._servers.run_all(scripts)
+        pairs = zip(parts, replies, strict=True)
+        return {name for part, reply in pairs for (name, _), it in zip(part, read_renewed(reply), strict=True) if it}
 
     async def release_lease(self, name: str, lease: Lease) -> None:
         slot, script = self._lease_script(b"release", name, lease.owner, 0, lease.fence)

@@ -185,6 +185,13 @@ def read_lease(reply: Any) -> Lease | None:
         raise _unexpected("a lease", reply) from None
 
 
+def read_renewed(reply: Any) -> list[bool]:
+    """Of the script `renew_leases`, for each lease. Raises EngineUnavailable for a reply that it never gives."""
+    if not isinstance(reply, list):
+        raise _unexpected("leases", reply)
+    return [it == 1 for it in reply]
+
+
 def _unexpected(what: str, reply: Any) -> EngineUnavailable:
     return EngineUnavailable(
         f"Redis replied something unexpected ({type(reply).__name__}) for {what}; does another program use its keys?"

@@ -2,7 +2,7 @@ const e=`// The lab: three ways to subscribe to one channel, side by side. A fou
 // differs between the two clocks is not taken for latency.
 
 import { Centrifuge } from "centrifuge";
-import { codePanel } from "../../src/code";
+import { beside } from "../../src/beside";
 import { ServerClock } from "../../src/latency";
 import { address, element } from "../../src/page";
 import { Card } from "./card";
@@ -77,7 +77,7 @@ for (const choice of document.querySelectorAll<HTMLInputElement>("input[name=rat
 element("cut").addEventListener("click", () => cut([0, 1, 2]));
 client.on("connected", () => void measureClock());
 client.connect();
-codePanel();
+beside();
 setInterval(show, 500);
 setInterval(() => void measureClock(), AGAIN);
 setInterval(draw, still.matches ? 1_000 : 50);
