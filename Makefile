@@ -45,6 +45,7 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken connections (ARGS=--write)
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
+	$(BIN)/python -m bench.loads $(ARGS)
 	$(BIN)/python -m bench.memory $(ARGS)
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.tls $(ARGS)

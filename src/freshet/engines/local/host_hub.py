@@ -39,7 +39,6 @@ from freshet.engines.local.messages import (
 )
 from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.events import Delivery
-from freshet.model.log import PublishOptions
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.local")
@@ -119,7 +118,7 @@ class HostHub:
         for message in messages:
             if isinstance(message, HubHello):
                 worker = self._welcome(connection, message)
-            elif worker is not None:
+            elif worker is not None and not (type(message) is HubPublish and self._publish_now(worker, message)):
                 self._tasks.start_now(self._answer(worker, message), "workers: request")
 
     def _welcome(self, connection: HubConnection, hello: HubHello) -> ConnectedWorker:
@@ -136,6 +135,21 @@ class HostHub:
             self._places.append("")
         self._places[self._places.index("")] = node
 
+    def _publish_now(self, worker: ConnectedWorker, it: HubPublish) -> bool:
+        """Most of what a hub is asked; False: it has to wait, and is not done."""
+        if self._engine is None or self._starting is not None:
+            return False
+        answer: HubAnswer
+        try:
+            position = self._engine.publish_now(it.channel, it.item.data, it.options())
+            if position is None:
+                return False
+            answer = HubReply(it.correlation_id, position)
+        except Exception as why:
+            answer = _failure(worker, it, why)
+        worker.connection.send(answer)
+        return True
+
     async def _answer(self, worker: ConnectedWorker, request: HubRequest) -> None:
         engine = self._engine
         assert engine is not None
@@ -145,13 +159,8 @@ class HostHub:
                 await asyncio.shield(self._starting)
                 self._starting = None
             answer = await self._handlers[type(request)](engine, worker, request)
-        except PositionConflict as conflict:
-            answer = HubFailure(request.correlation_id, str(conflict), conflict=True)
-        except EngineUnavailable as why:
-            answer = HubFailure(request.correlation_id, str(why) or "unavailable")
-        except Exception:
-            log.exception("workers: %s of %s failed, which it is told", type(request).__name__, worker.node)
-            answer = HubFailure(request.correlation_id, "internal error of the hub")
+        except Exception as why:
+            answer = _failure(worker, request, why)
         worker.connection.send(answer)
 
     def _deliver(self, event: Delivery) -> None:
@@ -187,10 +196,7 @@ class HostHub:
     # ---------------------------------------------------------------------------------------------------- the requests
 
     async def _publish(self, engine: Engine, worker: ConnectedWorker, it: HubPublish) -> HubReply:
-        item = it.item
-        sender = item.sender.info() if item.sender else None
-        options = PublishOptions(item.kind, it.keep, item.tags, sender, it.key, item.stamp, it.after)
-        return HubReply(it.correlation_id, await engine.publish(it.channel, item.data, options))
+        return HubReply(it.correlation_id, await engine.publish(it.channel, it.item.data, it.options()))
 
     async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
         worker.channels.add(it.channel)
@@ -254,3 +260,12 @@ class HostHub:
             if each is not worker and it.node in (None, each.node):
                 each.connection.send(notification)
         return HubReply(it.correlation_id)
+
+
+def _failure(worker: ConnectedWorker, request: HubRequest, why: Exception) -> HubFailure:
+    if isinstance(why, PositionConflict):
+        return HubFailure(request.correlation_id, str(why), conflict=True)
+    if isinstance(why, EngineUnavailable):
+        return HubFailure(request.correlation_id, str(why) or "unavailable")
+    log.error("workers: %s of %s failed, which it is told", type(request).__name__, worker.node, exc_info=why)
+    return HubFailure(request.correlation_id, "internal error of the hub")

@@ -14,7 +14,7 @@ import msgspec
 from freshet.engines.base import Lease
 from freshet.engines.codec import Info, Offset
 from freshet.model.events import Delivery, Joined, Left, Published
-from freshet.model.log import History, Kind, Position, Publication, Stamp
+from freshet.model.log import History, Kind, Position, Publication, PublishOptions, Stamp
 
 log = logging.getLogger("freshet.engines.local")
 
@@ -83,6 +83,11 @@ class HubPublish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
     keep: History | None
     key: str | None
     after: Position | None = None
+
+    def options(self) -> PublishOptions:
+        item = self.item
+        sender = item.sender.info() if item.sender else None
+        return PublishOptions(item.kind, self.keep, item.tags, sender, self.key, item.stamp, self.after)
 
 
 class HubRead(msgspec.Struct, array_like=True, tag="read", frozen=True):
