@@ -45,6 +45,7 @@ format: $(VENV)/dev ## format the code and repair what ruff can repair
 bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken connections (ARGS=--write)
 	$(BIN)/python -m bench.fanout $(ARGS)
 	$(BIN)/python -m bench.clients $(ARGS)
+	$(BIN)/python -m bench.loads $(ARGS)
 	$(BIN)/python -m bench.memory $(ARGS)
 	$(BIN)/python -m bench.engines $(ARGS)
 	$(BIN)/python -m bench.tls $(ARGS)
@@ -52,6 +53,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.runs $(ARGS)
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
+	$(BIN)/python -m bench.observing $(ARGS)
 
 .PHONY: peers
 peers: $(VENV)/dev $(VENV)/peers/made ## Freshet beside uWebSockets, ws, Go, NATS and others, four minutes (ARGS="--write", "--only Freshet,npm")

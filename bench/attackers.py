@@ -47,8 +47,7 @@ class Attacker:
         self._dropping: set[asyncio.Task[None]] = set()
 
     def connect(self) -> bytes:
-        self._users += 1
-        return command(id=1, connect={"token": issue(self._secret, f"mallory{self._users}", expires_in=600)})
+        return command(id=1, connect={"token": self.token()})
 
     async def socket(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
@@ -78,6 +77,26 @@ class Attacker:
                 await asyncio.sleep(PAUSE)
 
         await asyncio.gather(*(one() for _ in range(count)))
+
+    async def ask(self, *requests: bytes, count: int = 8, reads: bool = True) -> None:
+        """The same requests again and again on connections that stay, each by so many. reads: it takes the answers."""
+
+        async def one() -> None:
+            reader, writer = await self.socket()
+            if reads:
+                task = asyncio.get_running_loop().create_task(_drop(reader))
+                self._dropping.add(task)
+                task.add_done_callback(self._dropping.discard)
+            while not writer.is_closing() and (reads or not reader.at_eof()):
+                writer.write(b"".join(requests) * 8)
+                await writer.drain()
+                await asyncio.sleep(0 if reads else 0.2)
+
+        await self.churn(one, count)
+
+    def token(self) -> str:
+        self._users += 1
+        return issue(self._secret, f"mallory{self._users}", expires_in=600)
 
     async def churn(self, one: Callable[[], Awaitable[None]], count: int = 8) -> None:
         """The same way in and out, by so many at a time."""
@@ -268,6 +287,101 @@ async def slow_readers(it: Attacker) -> None:
     await it.flood(command(id=3, publish={"channel": "room:busy", "data": "x" * 10_000}), it.connect(), count=1)
 
 
+# ----------------------------------------------------------------------------------------- streams, requests and polls
+
+
+def request(method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {it}" for name, it in headers.items())]
+    if method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def slow_bodies(it: Attacker) -> None:
+    """A thousand requests whose bodies come a byte a second."""
+
+    async def one() -> None:
+        reader, writer = await it.socket()
+        writer.write(request("POST", "/emulation").replace(b"Content-Length: 0", b"Content-Length: 100000"))
+        while not reader.at_eof():
+            writer.write(b"x")
+            await asyncio.sleep(1)
+
+    await it.churn(one, 1000)
+
+
+async def posted_publications(it: Attacker) -> None:
+    await it.ask(request("POST", "/channels/log:posted", b"1", Authorization=f"Bearer {it.token()}"))
+
+
+async def pages_unread(it: Attacker) -> None:
+    """Sixty that ask for a page of megabytes, and do not read it."""
+    writer = await it.websocket(it.connect())
+    for _ in range(200):
+        writer.write(command(id=2, publish={"channel": "log:pages", "data": "x" * 50_000}))
+    await writer.drain()
+    page = request("GET", "/channels/log:pages?since=oldest", Authorization=f"Bearer {it.token()}")
+    await it.ask(page, count=60, reads=False)
+
+
+async def long_polls(it: Attacker) -> None:
+    """A thousand that wait, and come again."""
+    poll = request("GET", "/channels/log:polled?wait=60&since=oldest", Authorization=f"Bearer {it.token()}")
+
+    async def one() -> None:
+        reader, writer = await it.socket()
+        writer.write(poll)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    await it.churn(one, 1000)
+
+
+async def socketio_polls(it: Attacker) -> None:
+    """Sessions that are opened, and never used."""
+    await it.ask(request("GET", "/socket.io/?EIO=4&transport=polling"))
+
+
+async def streams_opened(it: Attacker) -> None:
+    """Streams that are opened and cut."""
+    connect = json.dumps({"id": 1, "connect": {"token": it.token()}}).encode()
+
+    async def one() -> None:
+        reader, writer = await it.socket()
+        writer.write(request("POST", "/connection/http_stream", connect))
+        await reader.readuntil(b"\n")
+        writer.transport.abort()
+
+    await it.churn(one)
+
+
+async def emulation_floods(it: Attacker) -> None:
+    """A stream, and what its client says by requests of `{}` lines."""
+    connect = json.dumps({"id": 1, "connect": {"token": it.token()}}).encode()
+    reader, writer = await it.socket()
+    writer.write(request("POST", "/connection/http_stream", connect))
+    answer = (await reader.readuntil(b"}}\r\n")).rpartition(b"\r\n{")[2]
+    opened = json.loads(b"{" + answer.strip())["connect"]
+    said = {"session": opened["session"], "node": opened["node"], "data": "\n".join(["{}"] * 5000)}
+    await it.ask(request("POST", "/emulation", json.dumps(said).encode()))
+
+
+async def unread_streams(it: Attacker) -> None:
+    """A thousand event streams of a busy channel that nobody reads."""
+
+    async def one() -> None:
+        reader, writer = await it.socket()
+        target = f"/channels/room:streamed?token={it.token()}"
+        writer.write(request("GET", target, Accept="text/event-stream"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(60)
+
+    silent = asyncio.ensure_future(it.churn(one, 1000))
+    await it.flood(command(id=3, publish={"channel": "room:streamed", "data": "x" * 10_000}), it.connect(), count=1)
+    await silent
+
+
 ATTACKS: dict[str, Attack] = {
     "slow heads": slow_heads,
     "header floods": header_floods,
@@ -288,6 +402,14 @@ ATTACKS: dict[str, Attack] = {
     "history loops": history_loops,
     "presence loops": presence_loops,
     "slow readers": slow_readers,
+    "slow bodies": slow_bodies,
+    "publications by POST": posted_publications,
+    "pages that nobody reads": pages_unread,
+    "long polls": long_polls,
+    "polls of Socket.IO": socketio_polls,
+    "streams opened and cut": streams_opened,
+    "commands of a stream": emulation_floods,
+    "streams that nobody reads": unread_streams,
 }
 
 

@@ -101,12 +101,12 @@ def loaded(server: Process, speech: Speech, work: Path) -> Iterator[Bed]:
 def bed(name: str, work: Path, *, config: Path = CONFIG, env: Mapping[str, str] | None = None) -> Iterator[Bed]:
     """Start the limit, or Freshet, and its load; end both. env: added to the server's."""
     port = free_port()
-    command = [str(work / "limit"), str(port)] if name == "limit" else freshet(port, config)
+    command = [str(work / "limit"), str(port)] if name == "limit" else freshet_command(port, config)
     with served(command, port, env=env) as server, loaded(server, centrifuge(), work) as it:
         yield it
 
 
-def freshet(port: int, config: Path = CONFIG) -> list[str]:
+def freshet_command(port: int, config: Path = CONFIG) -> list[str]:
     return [sys.executable, "-m", "freshet", "serve", "--config", str(config), "--port", str(port)]
 
 

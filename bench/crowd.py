@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bench.arguments import benchmark_parser, numbers
-from bench.beds import HERE, MICROSECONDS, Load, build, freshet, raise_open_files
+from bench.beds import HERE, MICROSECONDS, Load, build, freshet_command, raise_open_files
 from bench.process import KIB, Process, free_port, served
 from bench.results import write
 from bench.speeches import centrifuge
@@ -195,7 +195,7 @@ def step(server: Process, loads: Loads, clients: int, before: tuple[int, int, in
 def serving(workers: int) -> Iterator[Process]:
     """With all its workers, which are gone afterwards, whatever happens."""
     port = free_port()
-    command = [*freshet(port, HERE / "crowd.toml"), "--workers", str(workers)]
+    command = [*freshet_command(port, HERE / "crowd.toml"), "--workers", str(workers)]
     children: list[int] = []
     try:
         with served(command, port, core=ALL) as server:
@@ -237,7 +237,7 @@ def table(steps: list[Step]) -> list[str]:
     )
     lines = [f"| {columns} | CPU us a delivery | cut and recovered in, s | CPU us each |", "|" + "---|" * 11]
     for each in steps:
-        size = f"{each.memory / each.clients / KIB:.2f} | {each.machine / GIB:.2f}"
+        size = f"{each.memory / each.clients / KIB:.2f} | {max(0, each.machine) / GIB:.2f}"
         late = f"{each.p50:.0f} | {each.p99:.0f} | {each.last:.0f} | {each.delivery_cpu:.2f}"
         ways = f"{each.connecting:.1f} | {each.connect_cpu:.0f}", f"{each.recovering:.1f} | {each.recover_cpu:.0f}"
         lines.append(f"| {each.clients:,} | {ways[0]} | {size} | {late} | {ways[1]} |")
@@ -249,29 +249,19 @@ def on_paper(step: Step, cores: int = 64, machines: int = 4) -> list[str]:
     million = 1_000_000
     memory = step.memory / step.clients * million
     files = math.ceil(million / 50_000)
+    used = {
+        "CPU for one publication to all": step.delivery_cpu,
+        "CPU until all are connected": step.connect_cpu,
+        "CPU until all are back, with what they missed": step.recover_cpu,
+    }
+    sockets = "memory of the machine: Freshet, the kernel's sockets, and here the load and its sockets"
     rows = [
         ("memory of Freshet", f"{step.memory / GIB:.2f} GiB", f"{memory / GIB:.1f} GiB"),
-        (
-            "memory of the machine: Freshet, the kernel's sockets, and here the load and its sockets",
-            f"{step.machine / GIB:.1f} GiB",
-            f"at most {step.machine / step.clients * million / GIB:.0f} GiB",
-        ),
-        (
-            "CPU for one publication to all",
-            f"{step.delivery_cpu * step.clients / MICROSECONDS:.2f} s",
-            f"{step.delivery_cpu * million / MICROSECONDS:.1f} s: {_on(step.delivery_cpu * million, cores)}",
-        ),
-        (
-            "CPU until all are connected",
-            f"{step.connect_cpu * step.clients / MICROSECONDS:.0f} s",
-            f"{step.connect_cpu * million / MICROSECONDS:.0f} s: {_on(step.connect_cpu * million, cores)}",
-        ),
-        (
-            "CPU until all are back, with what they missed",
-            f"{step.recover_cpu * step.clients / MICROSECONDS:.0f} s",
-            f"{step.recover_cpu * million / MICROSECONDS:.0f} s: {_on(step.recover_cpu * million, cores)}",
-        ),
+        *(_cpu(what, each, step.clients, cores) for what, each in used.items()),
     ]
+    if step.machine > step.memory:  # otherwise something else ended meanwhile
+        most = step.machine / step.clients * million
+        rows.insert(1, (sockets, f"{step.machine / GIB:.1f} GiB", f"at most {most / GIB:.0f} GiB"))
     return [
         f"Measured with {step.clients:,} clients on one machine; the last column is multiplication; nobody has seen",
         f"it: {machines} machines with {cores // machines} cores each, on Redis or NATS, half of each core left free.",
@@ -285,9 +275,11 @@ def on_paper(step: Step, cores: int = 64, machines: int = 4) -> list[str]:
     ]
 
 
-def _on(microseconds: float, cores: int) -> str:
-    """Half of each core."""
-    return f"{microseconds / MICROSECONDS / (cores / 2):.2g} s on {cores} cores"
+def _cpu(what: str, each: float, clients: int, cores: int) -> tuple[str, str, str]:
+    """A row: what it takes here, and for a million on half of each core. each: microseconds."""
+    seconds = each * 1_000_000 / MICROSECONDS
+    measured = f"{each * clients / MICROSECONDS:.2g} s"
+    return what, measured, f"{seconds:.3g} s: {seconds / (cores / 2):.2g} s on {cores} cores"
 
 
 def main() -> None:

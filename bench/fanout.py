@@ -10,13 +10,15 @@ out. With --write the tables go to bench/RESULTS.md.
 import argparse
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 from bench.arguments import benchmark_parser, numbers
-from bench.beds import MICROSECONDS, bed, build, raise_open_files
-from bench.process import KIB
+from bench.beds import MICROSECONDS, bed, build, freshet_command, loaded, raise_open_files
+from bench.process import KIB, free_port, served
 from bench.results import write
+from bench.speeches import centrifuge, with_channels
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
@@ -109,6 +111,24 @@ def scale(options: argparse.Namespace, work: Path) -> list[str]:
     ]
 
 
+def many_channels(options: argparse.Namespace, work: Path) -> list[str]:
+    """What a delivery costs as the channels become more in which the same subscribers are."""
+    lines = ["| channels | user us | whole us | of one channel |", "|---|---|---|---|"]
+    command = f"closed 1 {options.payload} {options.seconds}"
+    with ExitStack() as stack:
+        beds = {}
+        for each in (0, 1, 10, 100):
+            server = stack.enter_context(served(freshet_command(port := free_port()), port))
+            beds[each] = stack.enter_context(loaded(server, with_channels(centrifuge(), each), work))
+            beds[each].do(f"connect {options.subscribers}")
+        rounds = [{each: it.round(command) for each, it in beds.items()} for _ in range(options.rounds)]
+    for each in beds:
+        user, total, *_ = (median(column) for column in zip(*(costs[each] for costs in rounds), strict=True))
+        ratio = median(costs[each].total / costs[0].total for costs in rounds)
+        lines.append(f"| {each * options.subscribers or 1:,} | {user:.3f} | {total:.2f} | {ratio:.2f} |")
+    return lines
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__, subscribers=1000, payload=128, windows=[1, 8], seconds=3, rounds=5)
     parser.add_argument("--idle", type=int, default=10_000, help="clients of the memory row; 0: none")
@@ -131,6 +151,8 @@ def main() -> None:
             lines += ["", "## Clients", "", *clients(options, work)]
         if options.scale:
             lines += ["", "## One publication in flight, by subscribers", "", *scale(options, work)]
+            title = f"## By channels: {options.subscribers:,} subscribers of one, which are in all the others, too"
+            lines += ["", title, "", *many_channels(options, work)]
     print("\n".join(lines))
     if options.write:
         write("fanout", lines)

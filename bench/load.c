@@ -15,7 +15,7 @@
 // SPEECH, written by speeches.py: what the clients of a protocol say, in lines of a word and hexadecimal bytes.
 //   open HEAD                     the request; everybody waits for an empty line behind it
 //   opcode N                      of the messages: 1 text, 2 binary
-//   say MESSAGE ANSWER            what a subscriber says, and what it waits for; $TOKEN becomes its token
+//   say MESSAGE ANSWER            what a subscriber says, and what it waits for; $TOKEN and $NUMBER are its own
 //   introduce MESSAGE ANSWER      the same of the publisher
 //   publish BEFORE AFTER BETWEEN  what stands around the data; between two in one message, or nothing: a message for each
 //   heartbeat MESSAGE ANSWER      a message that is answered, besides the pings of WebSocket
@@ -130,16 +130,19 @@ static int dial(int index) {
     return fd;
 }
 
+// With the client's own token and number in their places.
 static void say(int fd, int index, const struct step *step) {
-    char text[16384];
-    const char *message = step->message.bytes, *hole = memmem(message, step->message.length, "$TOKEN", 6);
-    size_t length = step->message.length;
-    if (!length) return;  // it only waits
-    if (hole) {
-        length = (size_t)snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - message), message, tokens[(size_t)index % token_count], hole + 6);
-        message = text;
+    static char text[READ];
+    const char *at = step->message.bytes, *end = at + step->message.length;
+    size_t length = 0;
+    if (at == end) return;  // it only waits
+    while (at < end) {
+        size_t left = (size_t)(end - at);
+        if (left >= 6 && !memcmp(at, "$TOKEN", 6)) { length += (size_t)sprintf(text + length, "%s", tokens[(size_t)index % token_count]); at += 6; }
+        else if (left >= 7 && !memcmp(at, "$NUMBER", 7)) { length += (size_t)sprintf(text + length, "%d", index); at += 7; }
+        else text[length++] = *at++;
     }
-    send_frame(fd, opcode, message, length);
+    send_frame(fd, opcode, text, length);
 }
 
 // Some clients at once, as they come after a restart.

@@ -13,7 +13,7 @@ from freshet.dialects.centrifuge.protobuf import varint
 
 TEXT, BINARY = 1, 2
 CHANNEL = "bench"
-TOKEN = "$TOKEN"  # where a client's own goes
+TOKEN, NUMBER = "$TOKEN", "$NUMBER"  # where a client's own go
 
 
 class Speech(NamedTuple):
@@ -58,6 +58,15 @@ def centrifuge(place: str = "", answer: bytes = b'"id":2') -> Speech:
         introduces=((connect.encode(), b'"id":1'),),
         heartbeat=(b"{}", b"{}"),
     )
+
+
+def with_channels(speech: Speech, count: int) -> Speech:
+    """Each subscriber is, in the same message, subscribed to so many channels that nobody else has."""
+    (message, answer), *rest = speech.says
+    names = (f"{CHANNEL}:{NUMBER}:{each}" for each in range(count))
+    more = (f'\n{{"id":{10 + each},"subscribe":{{"channel":"{name}"}}}}' for each, name in enumerate(names))
+    last = f'"id":{9 + count}'.encode() if count else answer
+    return speech._replace(says=((message + "".join(more).encode(), last), *rest))
 
 
 def centrifuge_protobuf(payload: int) -> Speech:

@@ -8,6 +8,7 @@ Run: make peers, or python -m bench.versus --help. With --write the table and it
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.arguments import benchmark_parser
-from bench.beds import HERE, Bed, Cost, build, freshet, loaded, raise_open_files
+from bench.beds import HERE, Bed, Cost, build, freshet_command, loaded, raise_open_files
 from bench.plots import bars
 from bench.process import free_port, served
 from bench.results import write
@@ -79,7 +80,7 @@ def peers(payload: int) -> list[Peer]:
 
 
 def _freshet(port: int, _: Path) -> list[str]:
-    return freshet(port)
+    return freshet_command(port)
 
 
 def _python(file: str, package: str) -> Callable[[int, Path], list[str]]:
@@ -176,9 +177,8 @@ def measure(beds: dict[str, Bed], options: argparse.Namespace) -> Costs:
 
 def of_the_loop(costs: Costs, name: str, window: int) -> float:
     """How many times the C loop's whole CPU, in the median of the rounds."""
-    return median(
-        ours.total / theirs.total for ours, theirs in zip(costs[name, window], costs[LIMIT, window], strict=True)
-    )
+    pairs = zip(costs[name, window], costs[LIMIT, window], strict=True)
+    return median(ours.total / theirs.total if theirs.total else math.inf for ours, theirs in pairs)
 
 
 def table(costs: Costs, windows: list[int]) -> list[str]:

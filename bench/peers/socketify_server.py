@@ -18,4 +18,5 @@ def say(_: Any, message: str, opcode: int) -> None:
 
 app.ws("/*", {"compression": 0, "max_backpressure": 1 << 26, "idle_timeout": 0, "open": enter, "message": say})
 app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"))
-app.run()
+# Its own `run` asks asyncio and libuv in turn, without a rest; this is uWebSockets alone.
+app.loop.uv_loop.run()

@@ -113,9 +113,25 @@ def test_boto3_raises_the_errors_that_the_model_names(server: Server) -> None:
 
 
 def test_the_client_for_javascript_does_all_calls_and_names_all_errors(server: Server, node: Path) -> None:
-    with connected(server) as (socket, id):
+    by_javascript(server, server, node)
+
+
+def test_the_client_for_javascript_does_them_to_a_client_on_another_node(
+    tmp_path: Path, serve: Serve, node: Path
+) -> None:
+    with redis_server() as redis:
+        top = f'engine = "{redis.url}"\n'
+        one, two = (application(tmp_path / name, serve, top=top) for name in ("one", "two"))
+        with connected(one) as (_, id):
+            wait_until(lambda: _reached(client_of(two), id), 10, "the nodes to know one another")
+        by_javascript(one, two, node)
+
+
+def by_javascript(home: Server, asked: Server, node: Path) -> None:
+    """All calls and all errors, by a node that may be another than the client's."""
+    with connected(home) as (socket, id):
         done = subprocess.run(
-            ["node", "management.mjs", server.http("/dev"), id, UNKNOWN],
+            ["node", "management.mjs", asked.http("/dev"), id, UNKNOWN],
             cwd=node,
             capture_output=True,
             text=True,

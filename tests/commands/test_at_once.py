@@ -16,11 +16,13 @@ from freshet.config import parse
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
+from freshet.dialects.channel_url import ChannelUrl
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect, Ping, Publish, ReadHistory, ReadPresence, Subscribe, Unsubscribe
 from freshet.model.frame import Frame
 from freshet.model.log import OLDEST
-from freshet.session.session import AT_ONCE, Session
+from freshet.session.outbox import AT_ONCE
+from freshet.session.session import Session
 from tests.tools.nats import nats
 from tests.tools.patience import eventually
 from tests.tools.redis import redis
@@ -279,6 +281,22 @@ async def test_a_client_that_sends_much_in_one_turn_does_not_keep_the_others_wai
     assert sum(done.counts) == 2
 
 
+async def test_nor_does_one_that_gets_no_replies(alone: Freshet) -> None:
+    greedy = opened(alone, ChannelUrl("said:a"))
+    await from_loop(greedy.open)
+    await eventually(lambda: greedy.connected and not greedy._busy)
+    greedy.outbox.take()
+
+    def flood() -> None:
+        for number in range(1000):
+            greedy.receive(Frame(b"%d" % number))
+
+    await from_loop(flood)
+    assert alone._node.counts.published <= 2 * AT_ONCE
+    await eventually(lambda: not greedy._busy)
+    assert alone._node.counts.published == 1000
+
+
 async def test_a_command_that_ends_its_session_at_once_is_the_last_one(alone: Freshet) -> None:
     session = opened(alone)
     assert await say(session, {"id": 1, "ping": {}}, {"id": 2, "connect": {}}) == []
@@ -297,3 +315,25 @@ async def test_each_command_is_counted_with_its_refusal_wherever_it_ran(alone: F
     assert (counts.refusals, counts.published) == ({102: 1, 108: 1}, 1)
     assert {name: sum(it.counts) for name, it in counts.commands.items()} == {"connect": 1, "publish": 2, "call": 1}
     assert sum(counts.publishing.counts) == 1
+
+
+async def test_a_transport_that_waits_for_a_full_backlog_is_woken_whenever_that_filled_up() -> None:
+    """Also while the client's commands paused for the others: what is read next depends on it."""
+    channels, quiet = [{"match": "said:*", "publish": "client"}], Publish("said:a", b"1")  # there is no reply to it
+    config = parse({"tokens": {"anonymous": True}, "limits": {"backlog": 2 * AT_ONCE}, "channels": channels})
+    live = Freshet(config=config, environment={})
+    async with live.lifespan():
+        for number in range(2, 2 * AT_ONCE + 2):
+            session = await came(dispatcher_of(live), "alice")
+            live._node.turn.end()
+            taken(session)
+            woken: list[bool] = []
+            session.outbox.attach(lambda session=session, woken=woken: woken.append(session.backlog_full))  # type: ignore[misc]
+            session.do([quiet] * number)
+            await asyncio.sleep(0)
+            filled = session._busy
+            while session._busy and not session.backlog_full:
+                session.do([quiet])
+            await eventually(lambda session=session: not session._busy)  # type: ignore[misc]
+            assert not filled or woken[-1:] == [False]
+            session.end(Disconnect.normal())

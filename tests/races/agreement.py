@@ -47,10 +47,11 @@ def _of_registry(node: Node, sessions: list[Session]) -> list[str]:
     registry = node.registry
     if (open_here := set(registry)) != set(sessions):
         found.append(f"registry: open {open_here}, clients have {sessions}")
-    by_user = Counter(session for several in registry._by_user.values() for session in several)
+    sessions_of = {user: registry._of_user(user) for user in registry._by_user}
+    by_user = Counter(session for several in sessions_of.values() for session in several)
     if by_user != Counter(session for session in sessions if session.connected and session.user):
         found.append(f"registry: by user {by_user}")
-    if wrong := [user for user, several in registry._by_user.items() if any(it.user != user for it in several)]:
+    if wrong := [user for user, several in sessions_of.items() if any(it.user != user for it in several)]:
         found.append(f"registry: not of the user {wrong}")
     if lost := registry._connecting - set(sessions):
         found.append(f"registry: about to connect, and gone: {lost}")

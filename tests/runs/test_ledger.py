@@ -19,7 +19,7 @@ from tests.runs.ledger import KINDS, SocketIoClients, Watcher, begin, kept, sock
 from tests.tools.nats import nats
 from tests.tools.patience import seconds
 from tests.tools.redis import redis
-from tests.tools.serving import Server, serving
+from tests.tools.serving import Server, serving, workers_of
 
 APP = "tests.runs.chat_app:live"
 RUNS = int(os.environ.get("FRESHET_TEST_RUNS", "6"))
@@ -44,8 +44,7 @@ class Cluster:
         """Those that own runs."""
         if self.another is not None:
             return [server.pid for server in self.servers]
-        pid = self.servers[0].pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return workers_of(self.servers[0].pid)  # not the hubs: they hold the logs, which are gone with them
 
 
 @pytest.fixture(params=["workers", "redis", "nats"])

@@ -10,7 +10,20 @@ import pytest
 from bench.arguments import SHARED, benchmark_parser
 from tests.tools.need import ROOT
 
-BENCHES = ["clients", "crowd", "engines", "fanout", "gateway", "jitter", "memory", "rooms", "runs", "storm", "versus"]
+BENCHES = [
+    "clients",
+    "crowd",
+    "engines",
+    "fanout",
+    "gateway",
+    "jitter",
+    "loads",
+    "memory",
+    "rooms",
+    "runs",
+    "storm",
+    "versus",
+]
 PROGRAMS = [*(ROOT / "bench" / f"{name}.py" for name in BENCHES), ROOT / "tests" / "chaos" / "__main__.py"]
 
 

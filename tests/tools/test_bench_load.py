@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.beds import CONFIG, HERE, Load, build
-from bench.speeches import Speech, centrifuge, centrifuge_protobuf, plain, socketio_channel
+from bench.speeches import Speech, centrifuge, centrifuge_protobuf, plain, socketio_channel, with_channels
 from tests.tools.need import require
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server, serving
@@ -140,6 +140,7 @@ SPEECHES = {
     "centrifuge protobuf": centrifuge_protobuf(PAYLOAD),
     "a channel's URL": plain("/channels/bench"),
     "socket.io": socketio_channel(),
+    "many channels": with_channels(centrifuge(), 20),
 }
 
 

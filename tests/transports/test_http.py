@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -235,7 +236,7 @@ def test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while
 ) -> None:
     config = tmp_path / "freshet.toml"
     config.write_text(
-        "[tokens]\nanonymous = true\n[api]\nanonymous = true\n[http]\nbody_timeout = 1\n"
+        "[tokens]\nanonymous = true\n[api]\nanonymous = true\n[http]\nbody_timeout = 1\nkeep_alive = 1\n"
         '[[channels]]\nmatch = "log"\nread = "client"\nhistory = { size = 30, ttl = 600 }\n'
     )
     server = serve("--config", str(config))
@@ -255,14 +256,29 @@ def test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while
         wait_until(lambda: connections(server) == 1, 10, "the connection")
         publish(120)
         wait_until(lambda: not connections(server), 20, "its end")
-    with line(server) as end:  # one that reads, however slowly, is not cut
+    with socket.socket() as end:  # one that reads, however slowly, is not cut
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         end.settimeout(seconds(20))
-        send(end, PAGE % b"Connection: close\r\n")
+        end.connect((server.host, server.port))
+        send(end, PAGE % b"" * 15 + PAGE % b"Connection: close\r\n")
         got = b""
-        while chunk := end.recv(100_000):
+        while chunk := end.recv(300_000):
             got += chunk
-            time.sleep(0.01)
-        assert len(got) > 200_000
+            time.sleep(0.03)
+        assert got.count(b"HTTP/1.1 200") == 16
+
+
+def test_who_leaves_while_it_waits_for_several_answers_leaves_no_traceback(serve: Serve) -> None:
+    server = serve("--dev")
+    poll = b"GET /channels/log?wait=60 HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n"
+    for _ in range(20):
+        with socket.create_connection((server.host, server.port), seconds(5)) as end:
+            send(end, poll + PAGE % b"X-Not: plain\r\n" * 10)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+    wait_until(lambda: not connections(server), 10, "their end")
+    assert httpx.post(server.http("/api/publish"), json={"channel": "log", "data": 1}).status_code == 200
+    assert httpx.get(server.http("/channels/log"), timeout=seconds(5)).status_code == 200
+    assert "Traceback" not in server.log()
 
 
 def connections(server: Server) -> int:

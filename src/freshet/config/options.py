@@ -419,9 +419,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     direct: Annotated[
         str,
         Meta(
-            description="Where an application around Freshet has mounted it, `/live`: `freshet serve` accepts plain "
-            "WebSockets below that at once, and no middleware of the application sees them. Empty: it does so only "
-            "where it serves Freshet itself.",
+            description="Where an application around Freshet has mounted it, `/live`: `freshet serve` answers plain "
+            "requests below that at once, WebSockets, polls and posts, and no middleware of the application sees "
+            "them. Empty: it does so only where it serves Freshet itself.",
             pattern="^(/[^?#%]*)?$",
         ),
     ] = ""

@@ -16,6 +16,7 @@ from freshet.load.tally import Tally
 SECOND = 1_000_000_000  # nanoseconds
 PATIENCE = 5 * SECOND  # until a publication in flight is given up
 OVERTIME = 10 * SECOND  # for what was due in time, to be sent, and then to arrive
+RETURNING = 256  # clients of a process that are on their way back at the same time: more wait for the load itself
 TRIES = 60  # of a client that is turned away, or whose way back is closed
 SETTLE = 1.0  # seconds, where the protocol does not say when a client is subscribed
 ADDRESSES = 20_000  # connections from one address of 127.0.0.0/8 to one port
@@ -85,14 +86,16 @@ class Crowd:
         for client in self.clients:
             client.close()
 
-        async def return_(client: LoadClient) -> None:
-            await asyncio.sleep(random.random() * 0.5)  # noqa: S311
-            await self._open_patiently(client, insists=True)
-            back.append(monotonic_ns() - began)
+        waiting = iter(self.clients)
+
+        async def one_after_the_other() -> None:
+            for client in waiting:
+                await self._open_patiently(client, insists=True)
+                back.append(monotonic_ns() - began)
 
         async with asyncio.TaskGroup() as tasks:
-            for client in self.clients:
-                tasks.create_task(return_(client))
+            for _ in range(RETURNING):
+                tasks.create_task(one_after_the_other())
 
     async def _open_patiently(self, client: LoadClient, *, insists: bool = False) -> None:
         """Who is turned away waits as long as the server says, and up to a second more."""

@@ -48,8 +48,8 @@ def latencies(title: str, series: Mapping[str, Sequence[int]]) -> str:
     for power in range(low, high + 1):
         at = y(10.0**power)
         lines.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-        lines.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{10.0**power:g} ms</text>')
-    for share in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999):
+        lines.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_time(10.0**power)}</text>')
+    for share in (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999):
         if share < 1 - 10**-nines:
             lines.append(f'<path class="grid" d="M{x(share):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
             lines.append(f'<text x="{x(share):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{share * 100:g} %</text>')
@@ -62,3 +62,9 @@ def latencies(title: str, series: Mapping[str, Sequence[int]]) -> str:
         lines.append(f'<rect x="{place}" y="13" width="10" height="10" fill="{colour}"/>')
         lines.append(f'<text x="{place + 16}" y="22">{escape(name)}</text>')
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _time(milliseconds: float) -> str:
+    if milliseconds >= 1000:
+        return f"{milliseconds / 1000:g} s"
+    return f"{milliseconds:g} ms" if milliseconds >= 1 else f"{milliseconds * 1000:g} us"

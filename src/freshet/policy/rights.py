@@ -32,6 +32,13 @@ from freshet.session.session import Session
 Pending = Awaitable[None] | None
 
 
+_WORDS: dict[Deed, str] = {
+    "publish": "publish in",
+    "manage": "create, close or delete the stream",
+    "history": "read",
+    "presence": "read",
+}
+
 # What a client may still do whose token has expired, until it has a new one.
 AFTER_EXPIRY = frozenset({Connect, Refresh, Ping, Unsubscribe})
 
@@ -168,20 +175,17 @@ class Rights(Policy):
 
     def _allowed(self, session: Session, who: str, deed: Deed, channel: str) -> None:
         """By the rule, and then by what the client's token says. Raises `Refusal` 103."""
-        words = {"publish": "publish in", "manage": "create, close or delete the stream"}.get(deed, "read")
         if who == "nobody":
-            raise Refusal.permission_denied(f"clients may not {words} {channel!r}")
-        if who == "subscriber" and not self._inside(session, channel):
-            raise Refusal.permission_denied(f"only subscribers may {words} {channel!r}")
+            raise Refusal.permission_denied(f"clients may not {_WORDS[deed]} {channel!r}")
+        if who == "subscriber":
+            subscription = session.subscriptions.get(channel)
+            # Nor may one whose subscription rests on a token that has expired.
+            if subscription is None or 0 < subscription.expires <= self._wall():
+                raise Refusal.permission_denied(f"only subscribers may {_WORDS[deed]} {channel!r}")
         if session.caps is not None:
             _capable(session.caps, deed, channel)
         elif who == "token":
-            raise Refusal.permission_denied(f"only a token whose caps say so may {words} {channel!r}")
-
-    def _inside(self, session: Session, channel: str) -> bool:
-        """Whether it is subscribed, by a token that has not expired if it was by one."""
-        subscription = session.subscriptions.get(channel)
-        return subscription is not None and not (subscription.expires and subscription.expires <= self._wall())
+            raise Refusal.permission_denied(f"only a token whose caps say so may {_WORDS[deed]} {channel!r}")
 
 
 def _capable(caps: Capabilities, deed: Deed, channel: str) -> None:

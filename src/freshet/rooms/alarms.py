@@ -1,5 +1,6 @@
 """When alarms are due. Those of rooms that are, or were, on this node by its own clock; all others are looked for."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
@@ -19,9 +20,9 @@ AT_ONCE = 100
 
 
 class Alarms:
-    """fire: called with a room whose alarm is due, or was; whoever fires it looks again."""
+    """fire: begins to fire a room's alarm that is due, or was; whoever does so looks again."""
 
-    def __init__(self, node: Site, store: Store, fire: Callable[[str], None]) -> None:
+    def __init__(self, node: Site, store: Store, fire: "Callable[[str], asyncio.Future[None]]") -> None:
         self._node = node
         self._store = store
         self._fire = fire
@@ -78,13 +79,18 @@ class Alarms:
         self._timer = clock.call_later(delay, self._tick)
 
     async def _search(self) -> None:
+        """Fire what is due, so many at a time: after a long standstill that may be most of all rooms."""
         late = RESCUE if self._node.engine.shared else 0.0
+        found: set[str] = set()
         try:
-            due = await self._store.due(self._node.clock.wall() - late, AT_ONCE)
+            while True:
+                due = {it.room for it in await self._store.due(self._node.clock.wall() - late, AT_ONCE)}
+                firing = [self._fire(room) for room in due]
+                if len(due) < AT_ONCE or due <= found:  # else what could not be fired would be found for ever
+                    return
+                found |= due
+                await asyncio.wait(firing)
         except FreshetError as why:
             bounded_log.warning(
                 "alarms", "rooms: alarms could not be looked for, trying again in %g s: %s", SEARCH, why
             )
-            return
-        for room, _ in due:
-            self._fire(room)

@@ -306,8 +306,8 @@ class NodeRooms:
         if (activation := self._active.pop(channel, None)) is not None:
             activation.abandon()
 
-    def _fire(self, channel: str) -> None:
-        self._errands.start(self._ring(channel), "rooms: an alarm")
+    def _fire(self, channel: str) -> asyncio.Task[None]:
+        return self._errands.start(self._ring(channel), "rooms: an alarm")
 
     async def _ring(self, channel: str) -> None:
         try:

@@ -7,7 +7,7 @@ A hook may be `async def` or `def`. Its first parameters are given by position, 
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from types import CoroutineType, SimpleNamespace
 from typing import Any, NamedTuple, Self, get_type_hints
 
 import msgspec
@@ -47,7 +47,7 @@ class Hook:
     Raises TypeError at once, with what is allowed, when the function asks for something else.
     """
 
-    __slots__ = ("_data", "_function", "_named", "_positional", "limits", "name")
+    __slots__ = ("_data", "_data_at", "_function", "_named", "_positional", "limits", "name")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Hook:
         self.limits = limits.checked(self.name)
         self._function = function
         self._positional = positional
+        self._data_at = positional.index("data") if "data" in positional else -1
         parameters = inspect.signature(function).parameters
         first, asked = list(parameters)[: len(positional)], list(parameters)[len(positional) :]
         by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
@@ -102,15 +103,16 @@ class Hook:
 
         Raises what the function raises, and `Refusal` 107 when the data does not fit its type.
         """
-        given = [*arguments, *(named[name] for name in self._positional[len(arguments) :])]
-        if "data" in self._positional:
-            at = self._positional.index("data")
-            given[at] = self._convert(given[at])
+        given = list(arguments)
+        if len(given) < len(self._positional):
+            given += [named[name] for name in self._positional[len(given) :]]
+        if self._data_at >= 0:
+            given[self._data_at] = self._convert(given[self._data_at])
         asked = {name: named[name] for name in self._named if name in named}
         if "data" in asked:
             asked["data"] = self._convert(asked["data"])
         result = self._function(*given, **asked)
-        return await result if inspect.isawaitable(result) else result
+        return await result if type(result) is CoroutineType or inspect.isawaitable(result) else result
 
     def _convert(self, data: Any) -> Any:
         if not isinstance(data, bytes):

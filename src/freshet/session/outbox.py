@@ -16,6 +16,8 @@ from freshet.websocket.frames import rest, wire
 
 log = logging.getLogger("freshet.outbox")
 
+AT_ONCE = 64  # commands of one client before others have their turn
+
 
 class Turn:
     """The end of one turn of the event loop: first `flush` (the hub fans out), then every outbox that got something.
@@ -26,7 +28,7 @@ class Turn:
     had their turn. dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
 
-    __slots__ = ("_here", "conflated", "dropped", "flush", "scheduled", "touched", "written")
+    __slots__ = ("_client", "_here", "_left", "conflated", "dropped", "flush", "scheduled", "touched", "written")
 
     def __init__(self, here: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop) -> None:
         self._here = here
@@ -35,13 +37,23 @@ class Turn:
         self.touched: list[Outbox] = []
         self.scheduled = False
         self.dropped = self.conflated = 0
+        self._client = ""  # who was served last
+        self._left = 0
 
     def schedule(self) -> None:
         if not self.scheduled:
             self._here().call_soon(self.end)
             self.scheduled = True
 
+    def serves(self, client: str) -> bool:
+        """Whether one more command of a client is run in this turn, or others have theirs first. client: its id."""
+        if client is not self._client:
+            self._client, self._left = client, AT_ONCE
+        self._left -= 1
+        return self._left >= 0
+
     def end(self) -> None:
+        self._client = ""
         try:
             self.flush()
         finally:

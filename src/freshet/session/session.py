@@ -29,14 +29,13 @@ from freshet.runtime.portal import Portal, from_anywhere
 from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
-from freshet.session.outbox import Outbox
+from freshet.session.outbox import AT_ONCE, Outbox
 from freshet.session.subscription import Reservation, Subscriptions
 from freshet.session.undecoded import Undecoded
 
 log = logging.getLogger("freshet.session")
 
 _HEARTBEAT = Heartbeat()
-AT_ONCE = 64  # commands of one client before others have their turn
 
 
 class Host(Protocol):
@@ -240,7 +239,8 @@ class Session:
         asked, self._pong_received = not self._pong_received, True
         if type(commands) is not list or self._undecoded is not None:
             commands = self._first_of(commands)
-        at_once = not (self._busy or heavy or self.outbox.first)  # otherwise it had its turn, or has to read first
+        outbox = self.outbox  # where something waits, the client had its turn, or has to read first
+        at_once = not (self._busy or heavy or outbox.first) and outbox.turn.serves(self.id)
         if at_once and len(commands) == 1 and type(commands[0]) is not Pong and self._undecoded is None:
             self._run(commands[0])
             return
@@ -313,11 +313,11 @@ class Session:
                     await asyncio.sleep(0)  # other clients have their turn between two portions of a large frame
                     self._backlog = deque(self._decoded())
                     continue
-                if len(self._backlog) >= limit or self._undecoded:  # it may fill up behind any of them
-                    was_full = True
                 done += 1
                 if not done % AT_ONCE:
                     await asyncio.sleep(0)  # other clients have their turn
+                if len(self._backlog) >= limit or self._undecoded:  # it may fill up whenever this waits
+                    was_full = True
                 if (rest := self.host.run(self, self._backlog.popleft())) is not None:
                     await rest
         except Exception as why:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from freshet.observe.logs import BoundedLog
@@ -60,6 +60,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
         self._awaited = True  # the request that is there, or the next one, has not arrived
+        self._cycles: list[RequestResponseCycle] = []  # the requests that have no whole response yet
         self._unsent: Unsent | None = None  # None: it takes what comes
 
     # ------------------------------------------------------------------------------------------------- the connection
@@ -93,6 +94,9 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lobby.leave(self)
         super().connection_lost(exc)
+        for cycle in self._cycles:  # uvicorn tells the last alone, and the others write to a socket that is gone
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head and not self._fed:  # the first bytes, or the first behind a response
@@ -180,6 +184,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._refusal = 429, f"at most {most} requests may be sent ahead"
             raise _Refused
         super().on_headers_complete()
+        self._cycles = [each for each in self._cycles if not each.response_complete]
+        self._cycles.append(self.cycle)
         self._in_head, self._in_body, self._fed = False, True, 0
         self._responding = True
         self._deadline = self.loop.time() + self._bounds.body_timeout

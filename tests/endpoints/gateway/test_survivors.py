@@ -1,22 +1,28 @@
 """`$disconnect` once for each connection, though its client, or its whole node, is killed."""
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from freshet.config import Config
 from freshet.endpoints.gateway.events import Facts
-from freshet.endpoints.gateway.survivors import Survivors
+from freshet.endpoints.gateway.survivors import OPENED, OpenedMessage, Survivors
 from freshet.engines.base import Lease
 from freshet.engines.memory import MemoryEngine
 from freshet.node.node import Node
-from tests.tools.patience import seconds, wait_until
+from tests.tools.nats import nats
+from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.redis import redis
 from tests.tools.serving import Server
 
@@ -76,9 +82,9 @@ class Place:
         return Counter(id for id, _ in self.noted("disconnect"))
 
 
-@pytest.fixture
-def place(tmp_path: Path, serve: Serve) -> Iterator[Place]:
-    with redis() as server:
+@pytest.fixture(params=[redis, nats], ids=["redis", "nats"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, serve: Serve) -> Iterator[Place]:
+    with request.param() as server:
         yield Place(tmp_path, serve, server.url)
 
 
@@ -150,6 +156,26 @@ def test_a_node_that_stops_tells_for_all_its_clients_itself(place: Place) -> Non
         end(started)
 
 
+def test_a_node_that_stood_still_does_not_tell_again_and_its_clients_come_back(place: Place) -> None:
+    """The others told meanwhile, as nobody could know that it would wake."""
+    still, _other = place.node(), place.node()
+    with connect(still.ws("/dev")) as socket:
+        socket.send('{"action":"id"}')
+        known = str(socket.recv(timeout=seconds(5)))
+        os.kill(still.pid, signal.SIGSTOP)
+        try:
+            assert place.gone(1) == {known: 1}
+        finally:
+            os.kill(still.pid, signal.SIGCONT)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=seconds(10))
+    still.wait_for_log("stood still", 10)
+    with connect(still.ws("/dev")) as again:
+        again.send('{"action":"id"}')
+        late = str(again.recv(timeout=seconds(5)))
+    assert place.gone(2) == {known: 1, late: 1}
+
+
 class LeasedEngine(MemoryEngine):
     """One that nodes share, and that notes who asks for which lease."""
 
@@ -176,3 +202,29 @@ async def test_only_a_node_with_a_websocket_api_takes_part(enabled: bool) -> Non
     await node.start()
     await node.stop()
     assert engine.asked == [f"gateway:{node.id}"] * enabled
+
+
+@pytest.mark.parametrize("first", ["its own client", "a client of another node"])
+async def test_a_node_whose_first_route_comes_after_its_start_takes_part_from_then_on(first: str) -> None:
+    engine = LeasedEngine()
+    node = Node(Config(), engine)
+    routes: list[str] = []
+    told: list[Facts] = []
+
+    async def tell(facts: Facts) -> None:
+        told.append(facts)
+
+    survivors = Survivors(node, 1.5, lambda: bool(routes), list, tell, lambda: None)
+    await node.start()
+    assert engine.asked == []
+    routes.append("chat")
+    facts = Facts("connection", 0, "example.org", "10.0.0.1")
+    if first == "its own client":
+        await survivors.opened(facts)
+    else:
+        message = OpenedMessage("another", [facts])
+        await node.bus.handlers[OPENED](msgspec.msgpack.encode(message), asyncio.Event())
+        await eventually(lambda: told, 5, "the other, which holds no lease, to be found dead")
+        assert told == [facts]
+    assert engine.asked[0] == f"gateway:{node.id}"
+    await node.stop()

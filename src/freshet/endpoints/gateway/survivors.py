@@ -42,7 +42,7 @@ class EndedMessage(msgspec.Struct, frozen=True):
 class Survivors:
     """Implements `Part`. ttl: of the leases, seconds. here: the connections of this node.
 
-    enabled: whether there is a WebSocket API, asked at the start; a node without one watches nobody.
+    enabled: whether there is a WebSocket API; a node without one watches nobody, until it has one.
     tell: runs `$disconnect` for one of another node. lost: another node has told for all of this node's.
     """
 
@@ -63,6 +63,7 @@ class Survivors:
         self._lost = lost
         self._of: dict[str, dict[str, Facts]] = {}  # by node
         self._lease: Lease | None = None
+        self._running = False
         self._takes_part = False
         self._log = BoundedLog(log)
         self._tasks = Tasks()
@@ -72,15 +73,36 @@ class Survivors:
     # ------------------------------------------------------------------------------------------------------ node's part
 
     async def start(self) -> None:
-        self._takes_part = self._node.engine.shared and self._enabled()
-        if not self._takes_part:
+        self._running = True
+        await self._join()
+
+    @property
+    def _wanted(self) -> bool:
+        """Not yet, though there is a WebSocket API: its first route came after the start."""
+        return self._running and not self._takes_part and self._node.engine.shared and self._enabled()
+
+    async def _join(self) -> None:
+        """Take part from now on. Raises EngineUnavailable; then it does not."""
+        if not self._wanted:
             return
-        await self._hold()
+        self._takes_part = True
+        try:
+            await self._hold()
+        except EngineUnavailable:
+            self._takes_part = False
+            raise
         for reply in await self._node.bus.request_all(TABLE, b"", TIMEOUT):
             self._note(msgspec.msgpack.decode(reply, type=OpenedMessage))
         self._tasks.start(self._watch(), "gateway: watch over the other nodes")
 
+    async def _join_late(self) -> None:
+        try:
+            await self._join()
+        except EngineUnavailable as why:
+            self._log.warning("join", "gateway: nobody watches over this node, until the engine is back: %s", why)
+
     async def stop(self) -> None:
+        self._running = False
         await self._tasks.stop()
         if not self._takes_part:
             return
@@ -94,6 +116,7 @@ class Survivors:
 
     async def opened(self, facts: Facts) -> None:
         """A client is about to be in."""
+        await self._join_late()
         if self._takes_part:
             await self._send(OPENED, OpenedMessage(self._node.id, [facts]))
 
@@ -109,11 +132,13 @@ class Survivors:
             self._log.warning("tell", "gateway: the other nodes were not told of a connection: %s", why)
 
     async def _opened(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        if self._wanted:  # beside it: the other node waits for this answer
+            self._tasks.start(self._join_late(), "gateway: begin to watch over the other nodes")
         self._note(msgspec.msgpack.decode(body, type=OpenedMessage))
         return b""
 
     def _note(self, message: OpenedMessage) -> None:
-        if self._takes_part and message.node != self._node.id:
+        if (self._takes_part or self._wanted) and message.node != self._node.id:
             self._of.setdefault(message.node, {}).update((facts.id, facts) for facts in message.connections)
 
     async def _ended(self, body: bytes, cancelled: asyncio.Event) -> bytes:

@@ -1,0 +1,88 @@
+"""What counting costs a fan-out, in this process: without what is counted for metrics, and with it, interleaved.
+
+Sessions that no transport carries get publications of a channel, turn by turn. One hub counts as it does; of the other
+one, what counts is left out. The figures are CPU of this process.
+
+Run: python -m bench.observing, less than a minute. With --write the table goes to bench/RESULTS.md.
+"""
+
+import asyncio
+import time
+from statistics import median
+
+from bench.arguments import benchmark_parser, numbers
+from bench.results import write
+from freshet import Freshet
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.hub.hub import Hub
+from freshet.model.events import Published
+from freshet.model.frame import Handshake
+from freshet.model.log import Kind, Publication, Stamp
+from freshet.rules.rules import ChannelRule
+from freshet.session.outbox import Outbox, Turn
+from freshet.session.session import Session
+
+CHANNEL = "bench"
+MICROSECONDS = 1e6
+
+
+class Uncounted(Hub):
+    """As it would be if nobody wanted to know."""
+
+    def _count(self, *arguments: object) -> None:  # type: ignore[override]
+        pass
+
+
+async def made(live: Freshet, kind: type[Hub], subscribers: int) -> Hub:
+    """A hub with so many, whose transports take at once what they get."""
+    node, turn = live._node, Turn()
+    hub = kind(node.engine, turn, node=node.id)
+    rule = ChannelRule(CHANNEL)
+    for _ in range(subscribers):
+        outbox = Outbox(turn, 1 << 20)
+        session = Session(live._dispatcher, Centrifuge(), outbox, Handshake("/"), None)
+        outbox.attach(outbox.take)
+        hub.settle(await hub.join(session, CHANNEL, rule), None, None)
+    return hub
+
+
+def measured(hub: Hub, stamp: bool, publications: int) -> float:
+    """Seconds of CPU for each publication. stamp: it travels with the time at which it was accepted."""
+    began = time.process_time()
+    for _ in range(publications):
+        it = Publication(b'{"price":1}', 0, Kind.JSON, None, None, Stamp(time.time(), "here") if stamp else None)
+        hub.deliver(Published(CHANNEL, it))
+        hub._turn.end()
+    return (time.process_time() - began) / publications
+
+
+async def compared(subscribers: int, rounds: int) -> str:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        plain, counted = await made(live, Uncounted, subscribers), await made(live, Hub, subscribers)
+        publications = max(20, 20_000 // subscribers)
+        pairs = [(measured(plain, False, publications), measured(counted, True, publications)) for _ in range(rounds)]
+        before, after = (median(side) * MICROSECONDS for side in zip(*pairs, strict=True))
+        ratio = median(ours / theirs for theirs, ours in pairs)
+    return f"| {subscribers:,} | {before:.2f} | {after:.2f} | {after - before:.2f} | {ratio:.3f} |"
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__, rounds=60)
+    parser.add_argument("--scale", type=numbers, default=[10, 100, 1000], help="subscribers")
+    options = parser.parse_args()
+    lines = [
+        "## What counting costs a fan-out, without sockets",
+        "",
+        "| subscribers | us for each publication, uncounted | counted | more | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [asyncio.run(compared(subscribers, options.rounds)) for subscribers in options.scale]
+    lines += ["", "With sockets, and what comes before, a publication costs what the fan-out's table says for as many."]
+    print("\n".join(lines))
+    if options.write:
+        write("observing", lines)
+
+
+if __name__ == "__main__":
+    main()
