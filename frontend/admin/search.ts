@@ -3,7 +3,7 @@
 import { make } from "../src/page";
 import type { ClientItem, Feed, Problem } from "./feed";
 import { count, rate, time } from "./format";
-import { bar, card, clientRow, CLIENT_COLUMNS, el, empty, link, Table } from "./parts";
+import { bar, card, clientRow, CLIENT_COLUMNS, el, link, Table } from "./parts";
 import type { View } from "./view";
 
 const AGAIN = 3_000; // milliseconds
@@ -125,6 +125,6 @@ export class LogView implements View {
     const { problems } = this.feed.lists;
     const line = (it: Problem): HTMLElement =>
       el("li", it.level, make("time", "", time(it.at)), make("span", "badge", it.source.replace("freshet.", "")), make("span", "", it.text));
-    this.lines.replaceChildren(...(problems.length ? problems.map(line) : [empty("No warning, no error.")]));
+    this.lines.replaceChildren(...(problems.length ? problems.map(line) : [make("li", "empty", "No warning, no error.")]));
   }
 }

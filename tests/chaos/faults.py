@@ -205,10 +205,12 @@ async def worker_is_killed(it: World) -> None:
 
 
 async def hub_is_killed(it: World) -> None:
-    """And with it the logs of the channels that it had."""
+    """And with it the logs of the channels that it had; and a worker, whose clients come back to other logs."""
     [hub] = await eventually(lambda: hubs_of(it.servers[0].pid), 10, "the second hub")
-    os.kill(hub, signal.SIGKILL)
+    for process in (workers_of(it.servers[0].pid)[0], hub):
+        os.kill(process, signal.SIGKILL)
     await eventually(lambda: hubs_of(it.servers[0].pid) not in ([], [hub]), 10, "another in its place")
+    await eventually(lambda: len(workers_of(it.servers[0].pid)) == it.place.workers, 10, "another worker")
 
 
 # ---------------------------------------------------------------------------------------------------------- the clients

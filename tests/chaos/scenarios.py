@@ -17,17 +17,20 @@ LEAD = 1.0  # seconds of quiet before a fault and after it
 
 
 class Scenario(NamedTuple):
-    """keeps: nothing is lost, so that no subscriber is notified of a gap. short: a part of the tests, too."""
+    """keeps: nothing is lost, so that no subscriber is notified of a gap; None: it depends on who had what by then.
+
+    short: a part of the tests, too.
+    """
 
     name: str
     fault: Fault
     place: Place
-    keeps: bool = True
+    keeps: bool | None = True
     short: bool = True
 
 
 def _at(
-    name: str, fault: Fault, *places: Place | str, relay: str = "", keeps: bool = True, short: bool = True
+    name: str, fault: Fault, *places: Place | str, relay: str = "", keeps: bool | None = True, short: bool = True
 ) -> list[Scenario]:
     """places: an engine's name is two nodes on it, or one if it is only for one."""
     return [
@@ -74,7 +77,7 @@ SCENARIOS = [
     *_at("clock of a node turned", faults.clock_is_turned, Place("redis", clock=True)),
     *_at("clock of a node turned", faults.clock_is_turned, Place("nats", clock=True), short=False),
     *_at("worker killed, twice", faults.worker_is_killed, WORKERS),
-    *_at("hub killed, forgets", faults.hub_is_killed, WORKERS, keeps=False),
+    *_at("hub and worker killed, forgets", faults.hub_is_killed, WORKERS, keeps=None),
     *_at("all clients cut, three times", faults.all_are_cut, "memory"),
     *_at("all clients cut, three times", faults.all_are_cut, *BOTH, WORKERS, short=False),
     *_at("clients cut all the time", faults.some_are_cut_all_the_time, "redis", WORKERS),

@@ -16,7 +16,9 @@ from freshet.node.bus import Bus
 from freshet.node.registry import Registry
 from freshet.node.revoking import Revoking
 from freshet.policy.revocations import Revocation, Revocations
+from freshet.runtime.tasks import Tasks
 from tests.tools.patience import eventually
+from tests.tools.sessions import from_loop
 
 KEEP = History(size=5, ttl=60)
 LOGGED = PublishOptions(history=KEEP)
@@ -101,6 +103,43 @@ async def test_publications_are_delivered_in_the_order_of_their_offsets(engine: 
     await asyncio.gather(*(engine.publish("a", b"%d" % index, LOGGED) for index in range(50)))
     offsets = [event.publication.offset for event in await delivered.count(50) if isinstance(event, Published)]
     assert offsets == list(range(1, 51))
+
+
+@pytest.mark.parametrize("keep", [KEEP, None], ids=["with a log", "without"])
+async def test_what_can_be_published_without_waiting_is_and_otherwise_nothing_is_done(
+    engine: Engine, delivered: Delivered, keep: History | None
+) -> None:
+    before = await engine.subscribe("a", keep)
+    options = PublishOptions(history=keep, stamp=Stamp(0.5, "node"))
+    position = engine.publish_now("a", b"1", options)
+    if position is None:
+        position = await engine.publish("a", b"1", options)
+    assert position == ((before.epoch, 1) if keep is not None else NOWHERE)
+    [event] = await delivered.count(1)
+    assert isinstance(event, Published)
+    assert (event.publication.data, event.publication.offset) == (b"1", position.offset)
+    if keep is not None:
+        assert [it.data for it in (await engine.history("a", keep)).publications] == [b"1"]
+
+
+async def test_it_may_be_asked_where_there_is_no_task_yet(engine: Engine, delivered: Delivered) -> None:
+    """As a client's command that was begun at once does."""
+    tasks, asked = Tasks(), []
+
+    async def ask() -> None:
+        asked.append((await engine.subscribe("a", KEEP)).offset)
+        asked.append((await engine.publish("a", b"1", LOGGED)).offset)
+        asked.append((await engine.history("a", KEEP)).position.offset)
+        await engine.set_presence("a", "a1", ALICE)
+        asked.append(len(await engine.presence("a")))
+        asked.append((await engine.take_lease("room", "node", 60)).owner)
+        await engine.unsubscribe("a")
+
+    for step in (ask, lambda: engine.set_presence("a", "a1", None), lambda: engine.remove_history("a")):
+        await from_loop(tasks.start_now, step(), "ask")
+        await eventually(lambda: not len(tasks))
+    assert asked == [0, 1, 1, 1, "node"]
+    assert await engine.presence("a") == {}
 
 
 async def test_data_kind_tags_and_sender_pass_through(engine: Engine, delivered: Delivered) -> None:

@@ -161,7 +161,7 @@ def run_handshake(data: bytes) -> Hashable:
         outcome: Hashable = (error.status, error.message)
         answer = handshake.refuse(error.status, error.message, error.headers)
     else:
-        may_be_recognised = recognised is not None and recognised == (*request, b"", key)
+        may_be_recognised = recognised is not None and recognised == (*request, b"", key, False)
         outcome = (len(offered), len(request.headers), recognised is not None)
         answer = handshake.response(key, offered[0] if offered else None, None, [])
     assert recognised is None or may_be_recognised, "not what the parser reads"

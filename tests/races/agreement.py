@@ -47,10 +47,10 @@ def _of_registry(node: Node, sessions: list[Session]) -> list[str]:
     registry = node.registry
     if (open_here := set(registry)) != set(sessions):
         found.append(f"registry: open {open_here}, clients have {sessions}")
-    by_user = Counter(session for several in registry._by_user.values() for session in several)
+    by_user = Counter(session for user in registry._by_user for session in registry.of(user))
     if by_user != Counter(session for session in sessions if session.connected and session.user):
         found.append(f"registry: by user {by_user}")
-    if wrong := [user for user, several in registry._by_user.items() if any(it.user != user for it in several)]:
+    if wrong := [user for user in registry._by_user if any(it.user != user for it in registry.of(user))]:
         found.append(f"registry: not of the user {wrong}")
     if lost := registry._connecting - set(sessions):
         found.append(f"registry: about to connect, and gone: {lost}")

@@ -272,6 +272,21 @@ async def begin(chat: str, text: str, servers: Servers) -> str:
         await asyncio.sleep(PAUSE)
 
 
+async def stop(chat: str, servers: Servers) -> None:
+    """Stop what runs there, tried until it is known that it was done."""
+    while True:
+        with suppress(*GONE):
+            async with httpx.AsyncClient(timeout=seconds(3), verify=False) as http:
+                (await http.post(servers().http(f"/ai/chat/{chat}/stop"))).raise_for_status()
+                return
+        await asyncio.sleep(PAUSE)
+
+
+async def stop_after(delay: float, chat: str, servers: Servers) -> None:
+    await asyncio.sleep(delay)
+    await stop(chat, servers)
+
+
 async def kept(chat: str, servers: Servers) -> dict[str, Any]:
     """The answer as the server keeps it."""
     while True:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs.ledger import KINDS, SocketIoClients, Watcher, begin, kept, socketio_clients
+from tests.runs.ledger import KINDS, SocketIoClients, Watcher, begin, kept, socketio_clients, stop_after
 from tests.tools.nats import nats
 from tests.tools.patience import seconds
 from tests.tools.redis import redis
@@ -26,6 +26,7 @@ RUNS = int(os.environ.get("FRESHET_TEST_RUNS", "6"))
 AT_ONCE = 5
 VIEWERS = 5
 WORDS = 120
+STOPPED, STOP_AFTER = 5, 0.4  # one run of so many is stopped, after seconds in which it is written
 
 
 class Cluster:
@@ -103,7 +104,8 @@ async def one_run(cluster: Cluster, number: int, seen: Counter[str], socketio: S
     ]
     try:
         async with asyncio.timeout(seconds(30)):
-            await asyncio.gather(*(watcher.watch(run) for watcher in watchers))
+            stopped = [stop_after(STOP_AFTER, chat, cluster.any)] if number % STOPPED == 0 else []
+            await asyncio.gather(*stopped, *(watcher.watch(run) for watcher in watchers))
     except TimeoutError:
         late = [(type(it).__name__, it.cuts, it.viewer.states) for it in watchers if not it.viewer.has_ended(run)]
         pytest.fail(f"{chat}: these have not seen its end: {late}; {await kept(chat, cluster.any)}")
@@ -111,7 +113,7 @@ async def one_run(cluster: Cluster, number: int, seen: Counter[str], socketio: S
     text = "".join(part["text"] for part in message["parts"] if part["type"] == "text")
     state = message["metadata"]["run"]["state"]
     whole = "".join(f"{word} " for word in range(WORDS))
-    assert text == whole if state == "finished" else state == "failed"
+    assert text == whole if state == "finished" else state in ("failed", "stopped")
     assert whole.startswith(text)
     for watcher in watchers:
         assert watcher.viewer.states[run] == state
@@ -135,7 +137,8 @@ async def run_all(cluster: Cluster, node: Path) -> Counter[str]:
 
 
 def check(seen: Counter[str], **more: Any) -> None:
-    assert seen["finished"] + seen["failed"] == RUNS
+    assert seen["finished"] + seen["failed"] + seen["stopped"] == RUNS
+    assert seen["stopped"] > 0
     assert seen["cuts"] > RUNS
 
 

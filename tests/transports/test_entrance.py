@@ -311,6 +311,14 @@ async def test_the_end_of_a_client_that_waits_is_noticed() -> None:
     await eventually(lambda: not served.state.tasks and not served.connections)
 
 
+async def test_a_connection_for_one_request_ends_with_its_answer(live: Freshet) -> None:
+    served = Served(live)
+    async with served.come() as peer:
+        await peer.write(GET.replace(b"Host:", b"Connection: close\r\nHost:"))
+        status, head, _ = await peer.response()
+    assert (status, b"connection: close" in head, served.long_way.got) == (200, True, [])
+
+
 async def test_when_the_server_ends_a_request_is_answered_and_its_connection_closed() -> None:
     served, application = answering()
     async with served.come() as peer:
@@ -434,6 +442,7 @@ OTHERS = {
     "a page of a channel": GET.replace(b"/a", b"/log:a?limit=1"),
     "a page for a script": GET.replace(b"/a", b"/log:a").replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost\r\n\r\n"),
     "a page for a foreign script": GET.replace(b"\r\n\r\n", b"\r\nOrigin: https://evil.example\r\n\r\n"),
+    "a page, and nothing more": GET.replace(b"Host:", b"Connection: close\r\nHost:"),
     "a link": GET.replace(b"\r\n\r\n", b"\r\nSec-Fetch-Mode: navigate\r\n\r\n"),
     "a publication": POST,
     "a publication that is no JSON": POST.replace(b"\r\n\r\n1", b"\r\n\r\n}"),

@@ -133,6 +133,7 @@ class Entrance(asyncio.Protocol):
             return False
         self._lobby.leave(self)
         self._replied = True
+        self._is_ending |= request.last
         if isinstance(reply, Response):
             self._respond(reply)
         else:

@@ -23,21 +23,22 @@ _UNUSUAL = frozenset(  # by which a body has no length, another answer is asked 
     | {b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip"}
 )
 _UPGRADES = frozenset({b"upgrade", b"keep-alive, upgrade"})  # the second is Firefox's
-_STAYS = frozenset({b"", b"keep-alive"})
+_CONNECTIONS = frozenset({b"", b"keep-alive", b"close"})
 BODY = 64 * 1024  # bytes that may come with the head
 
 
 class PlainRequest(NamedTuple):
     """A whole request. target: as on the wire. headers: names in lower case, each once.
 
-    key: of one for a WebSocket; empty: it is to have a response, behind which another may come.
+    key: of one for a WebSocket; empty: it is to have a response. last: the connection is for no more than this one.
     """
 
     method: bytes
     target: bytes
     headers: Headers
     body: bytes
-    key: bytes
+    key: bytes = b""
+    last: bool = False
 
 
 def plain_request(data: bytes, bounds: HttpBounds) -> PlainRequest | None:
@@ -56,9 +57,14 @@ def plain_request(data: bytes, bounds: HttpBounds) -> PlainRequest | None:
         or not _UNUSUAL.isdisjoint(fields)
     ):
         return None
-    body, key = data[head.end() :], fields.get(b"sec-websocket-key", b"")
-    usual = _is_upgrade(method, fields, key) and not body if b"upgrade" in fields else _has_all(method, fields, body)
-    return PlainRequest(method, target, headers, body, key if b"upgrade" in fields else b"") if usual else None
+    body = data[head.end() :]
+    if b"upgrade" in fields:
+        key = fields.get(b"sec-websocket-key", b"")
+        usual = _is_upgrade(method, fields, key) and not body
+        return PlainRequest(method, target, headers, body, key) if usual else None
+    connection = fields.get(b"connection", b"").lower()
+    usual = connection in _CONNECTIONS and _is_all(method, fields.get(b"content-length"), body)
+    return PlainRequest(method, target, headers, body, last=connection == b"close") if usual else None
 
 
 def _is_upgrade(method: bytes, fields: dict[bytes, bytes], key: bytes) -> bool:
@@ -72,9 +78,8 @@ def _is_upgrade(method: bytes, fields: dict[bytes, bytes], key: bytes) -> bool:
     )
 
 
-def _has_all(method: bytes, fields: dict[bytes, bytes], body: bytes) -> bool:
-    """Whether its whole body is here, and the connection is for more than this one."""
-    if fields.get(b"connection", b"").lower() not in _STAYS or len(body) > BODY:
-        return False
-    length = fields.get(b"content-length")
-    return length == b"%d" % len(body) if method == b"POST" else length is None and not body
+def _is_all(method: bytes, length: bytes | None, body: bytes) -> bool:
+    """Whether the whole body is here, and nothing else."""
+    if method == b"POST":
+        return length == b"%d" % len(body) and len(body) <= BODY
+    return length is None and not body
