@@ -16,7 +16,7 @@ export class Meter {
 
   constructor(protected readonly client: Centrifuge) {
     client.on("connecting", ({ reason }) => {
-      if (this.connected) this.say("lost", "Connection lost. Retrying…", reason);
+      if (this.connected) this.say("lost", "Lost. Retrying…", reason);
       else this.say("connecting", "Connecting…");
     });
     client.on("disconnected", ({ reason }) => this.say("lost", "Disconnected", reason));
