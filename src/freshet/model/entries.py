@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from freshet.errors import Refusal
-from freshet.model.log import Kind, Publication
+from freshet.model.log import ClientInfo, Kind, Publication
 
 CHANGE, SNAPSHOT = "state", "snapshot"
 """The tag `event` of a change, and of all entries as they are when a client comes in."""
@@ -32,17 +32,21 @@ _text = msgspec.json.Encoder().encode
 
 
 class StateEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One entry. value: JSON on one line; empty: it was removed. tags: what subscribers may filter by."""
+    """One entry. value: JSON on one line; empty: it was removed. tags: what subscribers may filter by.
+
+    info: the client that it is about.
+    """
 
     key: str
     value: bytes
     tags: dict[str, str] | None = None
+    info: ClientInfo | None = None
 
     def publication(self) -> Publication:
         """The change as it goes out, without an offset."""
         key = _text(self.key)
         data = b'{"key":%b,"value":%b}' % (key, self.value) if self.value else b'{"key":%b,"removed":true}' % key
-        return Publication(data, 0, Kind.JSON, {**(self.tags or {}), "event": CHANGE, "key": self.key})
+        return Publication(data, 0, Kind.JSON, {**(self.tags or {}), "event": CHANGE, "key": self.key}, self.info)
 
 
 def entry_of(publication: Publication) -> StateEntry | None:
@@ -53,7 +57,10 @@ def entry_of(publication: Publication) -> StateEntry | None:
     begin = b'{"key":%b,"value":' % _text(key)
     own = {name: value for name, value in tags.items() if name not in RESERVED}
     return StateEntry(
-        key, publication.data[len(begin) : -1] if publication.data.startswith(begin) else b"", own or None
+        key,
+        publication.data[len(begin) : -1] if publication.data.startswith(begin) else b"",
+        own or None,
+        publication.info,
     )
 
 

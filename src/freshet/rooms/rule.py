@@ -68,6 +68,8 @@ class RoomRule(ChannelRule, eq=False):
         if config.delta:
             raise ConfigError("delta", f"the rule {config.match!r} is of rooms, which also send to one client alone")
         state = config.state
+        if state is not None and state.of:
+            raise ConfigError("state.of", f"the rule {config.match!r} needs no room: expected live.channel")
         if state is not None and state.mode != "ephemeral" and config.history is None:
             config = msgspec.structs.replace(config, history=CHANGES)
         rule = cls.of(config)

@@ -324,6 +324,8 @@ def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0) -> Fields
         fields["offset"] = offset
     if entry.tags:
         fields["tags"] = entry.tags
+    if entry.info is not None:
+        fields["info"] = _info(entry.info, payload)
     return fields
 
 
