@@ -184,6 +184,8 @@ class Rosters:
         await self._correct(it)
 
     def _tell(self, it: _Following, changes: list[StateEntry]) -> None:
+        if it.begun is None or not it.begun.done():
+            return  # those who wait for that get all entries
         for change in changes:
             self._hub.deliver(Published(it.channel, change.publication()))
 
