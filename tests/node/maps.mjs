@@ -216,7 +216,7 @@ const SCENARIOS = {
     assert.deepEqual(await map.next(), { key: first, data: { user: "alice" } });
     assert.deepEqual([map.infos[0].client, map.infos[0].user], [first, "alice"]);
     assert.deepEqual(await users.next(), { key: "alice", data: {} });
-    two.newSubscription(shown).subscribe();
+    two.newMapSubscription(shown).subscribe();
     assert.deepEqual(await map.next(), { key: second, data: { user: "alice" } });
     const late = watch("clients", connect());
     const both = { [first]: { user: "alice" }, [second]: { user: "alice" } };

@@ -57,6 +57,7 @@ async def test_who_is_in_a_channel_is_not_notified_of_others_for_that(live: Fres
         await alice.subscribe("here:1")
         await bob.subscribe("here:1")
         await alice.expect_nothing()
+        assert not alice._events
 
 
 async def test_a_channel_is_followed_as_long_as_somebody_wants_to_know(live: Freshet) -> None:

@@ -56,6 +56,7 @@ match = "plain:*"
 history = { size = 10, ttl = 60 }
 [[channels]]
 match = "here:*"
+state = { mode = "ephemeral", ttl = 60 }
 presence = true
 read = "client"
 [[channels]]
