@@ -177,8 +177,8 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     state: Annotated[
         State | None,
         Meta(
-            description="The channel has a map of keys, the same for all its subscribers: `{ mode, ttl, key, size, of }`, "
-            "or `{}`. Clients set keys as `publish` says."
+            description="The channel has a map of keys, the same for all its subscribers: "
+            "`{ mode, ttl, key, size, of }`, or `{}`. Clients set keys as `publish` says."
         ),
     ] = None
     slow: Annotated[
