@@ -41,6 +41,8 @@ class Refusal(FreshetError):
     temporary: the client may try the same again later.
     """
 
+    by_application = False  # True: a hook has raised it, of which no option of the server is the cause
+
     def __init__(self, code: int, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
         self.code = code

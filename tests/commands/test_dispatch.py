@@ -1,7 +1,9 @@
 """The dispatcher: a command passes the policies, then its function; the answer or the refusal is the reply."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from freshet.model.events import Answer, Event
 from freshet.model.frame import Frame
 from freshet.node.node import Node
 from freshet.policy.base import Context, Policy
+from freshet.rules.hooks import Hook
 from freshet.rules.rules import ChannelRule
 from freshet.session.outbox import Outbox
 from freshet.session.session import Session
@@ -139,6 +142,25 @@ async def test_a_command_that_is_too_large_is_refused_and_an_operator_hears_of_i
     assert "error" not in await ask(session, "ping")
     assert [record.getMessage() for record in caplog.records] == [
         f"a command of {session!r} was refused: a command of 70000 bytes, see limits.message_size"
+    ]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("code", [102, 111, 4000])
+async def test_what_a_hook_refuses_is_no_warning_and_names_no_option_whatever_its_code(
+    code: int, waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(session: Session, data: Any) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise Refusal(code, "not now")
+
+    caplog.set_level(logging.INFO, "freshet.commands")
+    async with running(ChannelRule("*", publish="client", on_publish=Hook(check, ("session", "data")))) as dispatcher:
+        session = await connected(dispatcher)
+        assert (await ask(session, "publish", channel="a", data=1))["error"]["code"] == code
+    assert [(it.levelname, it.getMessage()) for it in caplog.records if "refused" in it.getMessage()] == [
+        ("INFO", f"Publish of {session!r} was refused: not now")
     ]
 
 

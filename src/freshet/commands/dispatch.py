@@ -191,7 +191,8 @@ class Dispatcher:
                 self.counts.ran(_name(type(command)), perf_counter() - began)
                 raise why
             case Refusal():
-                return self._refused(session, command, why, by_hook=passed and why.code not in _OF_OURS)
+                by_hook = why.by_application or (passed and why.code not in _OF_OURS)
+                return self._refused(session, command, why, by_hook=by_hook)
             case TooLargeForEngine():
                 return self._refused(session, command, Refusal.limit_exceeded(str(why)))
             case EngineUnavailable():

@@ -111,8 +111,12 @@ class Hook:
         asked = {name: named[name] for name in self._named if name in named}
         if "data" in asked:
             asked["data"] = self._convert(asked["data"])
-        result = self._function(*given, **asked)
-        return await result if type(result) is CoroutineType or inspect.isawaitable(result) else result
+        try:
+            result = self._function(*given, **asked)
+            return await result if type(result) is CoroutineType or inspect.isawaitable(result) else result
+        except Refusal as why:
+            why.by_application = True
+            raise
 
     def _convert(self, data: Any) -> Any:
         if not isinstance(data, bytes):

@@ -200,7 +200,7 @@ class Handlers:
         return Acknowledged(command.id, values) if command.id and values is not None else None
 
     def _error(self, session: SocketSession, why: Refusal) -> list[Any]:
-        by_hook = why.code not in (102, 103, 106, 108, 111)
+        by_hook = why.by_application or why.code not in (102, 103, 106, 108, 111)
         self._dispatcher.refused(session, Emit.__name__, why, by_hook=by_hook)
         return [{"error": {"code": why.code, "message": why.message}}]
 
