@@ -25,9 +25,7 @@ def test_the_suite_of_the_javascript_client_passes(engine: str, tmp_path: Path) 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_suite_of_maps_passes_but_for_deltas(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_suite_of_maps_passes_but_for_deltas(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("node")
     suite = require_suite("centrifuge-js")
     monkeypatch.setenv("DEBOUNCE", "1")
