@@ -90,16 +90,42 @@ const SCENARIOS = {
   },
 
   async pages() {
-    const channel = `persistent:${name}`;
-    const expected = {};
-    for (let number = 0; number < 25; number++) {
-      expected[`k${number}`] = number;
-      await api("map_publish", { channel, key: `k${number}`, data: number });
+    for (const mode of ["persistent", "ephemeral"]) {
+      const channel = `${mode}:${name}`;
+      const expected = {};
+      for (let number = 0; number < 25; number++) {
+        expected[`k${number}`] = number;
+        await api("map_publish", { channel, key: `k${number}`, data: number });
+      }
+      const map = listen(connect(), channel, { pageSize: 4 });
+      assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: expected }]);
+      await map.publish("more", pack(1));
+      assert.deepEqual(await map.next(), { key: "more", data: 1 });
     }
-    const map = listen(connect(), channel, { pageSize: 4 });
-    assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: expected }]);
-    await map.publish("more", pack(1));
-    assert.deepEqual(await map.next(), { key: "more", data: 1 });
+  },
+
+  async meanwhile() {
+    for (const mode of ["persistent", "ephemeral"]) {
+      const channel = `${mode}:${name}`;
+      for (let number = 10; number < 40; number++) await api("map_publish", { channel, key: `k${number}`, data: number });
+      const map = listen(connect(), channel, { pageSize: 1 });
+      for (let number = 10; number < 20; number++) {
+        await api("map_publish", { channel, key: `k${number}`, data: "again" });
+        await api("map_remove", { channel, key: `k${number + 10}` });
+        await api("map_publish", { channel, key: `n${number}`, data: number });
+      }
+      await api("map_publish", { channel, key: "last", data: 1 });
+      const { entries } = await api("map_read_state", { channel });
+      let got = {};
+      while (!("last" in got)) {
+        const it = await map.next();
+        if (it.sync) got = it.sync;
+        else if (it.removed) delete got[it.key];
+        else if (it.key) got[it.key] = it.data;
+      }
+      assert.deepEqual(got, byKey(entries.map(({ key, data }) => ({ key, data }))));
+      assert.deepEqual(Object.keys(got).length, 31);
+    }
   },
 
   async recovery() {

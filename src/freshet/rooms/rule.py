@@ -59,7 +59,7 @@ class RoomRule(ChannelRule, eq=False):
         """Whether a client may get the state in several pages: then it comes in with each, and goes again."""
         state = self.state
         quiet = not self.hooks.keys() & {"on_join", "on_leave"}
-        return quiet and self.history is not None and state is not None and state.key != "client"
+        return quiet and state is not None and state.key != "client"
 
     @classmethod
     def of_room(cls, config: ChannelConfig, room: type[Room]) -> "RoomRule":

@@ -94,7 +94,18 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 WAYS = [("websocket", "json"), ("http_stream", "json"), ("sse", "json"), ("websocket", "protobuf")]
 
 
-SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "debounce", "rights", "presence", "others"]
+SCENARIOS = [
+    "changes",
+    "pages",
+    "meanwhile",
+    "recovery",
+    "expiry",
+    "filter",
+    "debounce",
+    "rights",
+    "presence",
+    "others",
+]
 
 
 def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
