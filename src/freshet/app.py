@@ -39,6 +39,7 @@ from freshet.errors import ConfigError
 from freshet.model.log import Position, Publication
 from freshet.node.holding import statistics_of
 from freshet.node.node import Node
+from freshet.node.rosters import Rosters
 from freshet.observe.counts import Statistics
 from freshet.policy.authentication import Authentication
 from freshet.policy.limits import RateLimits
@@ -49,7 +50,6 @@ from freshet.rooms.rooms import NodeRooms
 from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits
-from freshet.rules.rules import ChannelRule
 from freshet.runs.runs import NodeRuns
 from freshet.runtime import siblings
 from freshet.runtime.clock import SYSTEM, Clock
@@ -131,6 +131,7 @@ class Freshet(LiveCalls):
         rights = Rights(tokens, personal_channels=personal, carried=tokens.carried, clock=clock)
         self._dispatcher = dispatcher = _dispatcher(node, rights)
         self._rooms.offer_calls(dispatcher.policies)
+        Rosters(node, node.hub, dispatcher.policies)
         super().__init__(ServerOperations(node, dispatcher.policies), node.portal)
         run, server = self._run, self._server
         self._namespaces = Namespaces(lambda *publication: run(server.publish(*publication)), node.rules)
@@ -170,9 +171,10 @@ class Freshet(LiveCalls):
 
         Raises ConfigError, which names the option, what is wrong and what is allowed.
         """
-        rule = ChannelRule.of(channel_config(match, options))
-        if rule.state is not None:
+        config = channel_config(match, options)
+        if config.state is not None and not config.state.of:
             raise ConfigError("state", f"the rule {match!r}: expected live.state, or live.room with a class")
+        rule = self._rules.make(config)
         self._rules.add(rule)
         return Channel(rule)
 

@@ -1,11 +1,11 @@
-// The official client with maps: node maps.mjs URL TRANSPORT ENCODING SCENARIO KEY
-// KEY: of the server API. Exits with 1 when something is not as it should be.
+// The official client with maps: node maps.mjs URL TRANSPORT ENCODING SCENARIO KEY TOKEN
+// KEY: of the server API. TOKEN: of alice. Exits with 1 when something is not as it should be.
 import assert from "node:assert/strict";
 import { Centrifuge as Json } from "centrifuge";
 import { Centrifuge as Protobuf } from "centrifuge/build/protobuf";
 import { EventSource, WebSocket } from "./patient.mjs";
 
-const [url, transport, encoding, scenario, key] = process.argv.slice(2);
+const [url, transport, encoding, scenario, key, token] = process.argv.slice(2);
 const PATHS = { websocket: "connection/websocket", http_stream: "connection/http_stream", sse: "connection/sse" };
 const name = `${scenario}-${transport}-${encoding}-${process.pid}`;
 const pack = (data) => (encoding === "json" ? data : new TextEncoder().encode(JSON.stringify(data)));
@@ -20,7 +20,7 @@ async function api(method, request) {
   return result;
 }
 
-function connect() {
+function connect(options = {}) {
   const base = transport === "websocket" ? url.replace("http", "ws") : url;
   const client = new (encoding === "json" ? Json : Protobuf)([{ transport, endpoint: `${base}/${PATHS[transport]}` }], {
     emulationEndpoint: `${url}/emulation`,
@@ -30,14 +30,16 @@ function connect() {
     readableStream: ReadableStream,
     minReconnectDelay: 10,
     maxReconnectDelay: 50,
+    ...options,
   });
+  client.on("connected", (context) => (client.id = context.client));
   client.connect();
   return client;
 }
 
 /** A map and all that it said: sync and update, in order. */
-function listen(client, channel, options = {}) {
-  const subscription = client.newMapSubscription(channel, { minResubscribeDelay: 10, maxResubscribeDelay: 50, ...options });
+function listen(client, channel, options = {}, make = "newMapSubscription") {
+  const subscription = client[make](channel, { minResubscribeDelay: 10, maxResubscribeDelay: 50, ...options });
   const said = [];
   subscription.on("sync", ({ entries }) => said.push({ sync: byKey(entries) }));
   subscription.on("update", ({ key, data, removed }) => said.push(removed ? { key, removed } : { key, data: unpack(data) }));
@@ -88,16 +90,42 @@ const SCENARIOS = {
   },
 
   async pages() {
-    const channel = `persistent:${name}`;
-    const expected = {};
-    for (let number = 0; number < 25; number++) {
-      expected[`k${number}`] = number;
-      await api("map_publish", { channel, key: `k${number}`, data: number });
+    for (const mode of ["persistent", "ephemeral"]) {
+      const channel = `${mode}:${name}`;
+      const expected = {};
+      for (let number = 0; number < 25; number++) {
+        expected[`k${number}`] = number;
+        await api("map_publish", { channel, key: `k${number}`, data: number });
+      }
+      const map = listen(connect(), channel, { pageSize: 4 });
+      assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: expected }]);
+      await map.publish("more", pack(1));
+      assert.deepEqual(await map.next(), { key: "more", data: 1 });
     }
-    const map = listen(connect(), channel, { pageSize: 4 });
-    assert.deepEqual([await map.next(), await map.next()], [BEGUN, { sync: expected }]);
-    await map.publish("more", pack(1));
-    assert.deepEqual(await map.next(), { key: "more", data: 1 });
+  },
+
+  async meanwhile() {
+    for (const mode of ["persistent", "ephemeral"]) {
+      const channel = `${mode}:${name}`;
+      for (let number = 10; number < 40; number++) await api("map_publish", { channel, key: `k${number}`, data: number });
+      const map = listen(connect(), channel, { pageSize: 1 });
+      for (let number = 10; number < 20; number++) {
+        await api("map_publish", { channel, key: `k${number}`, data: "again" });
+        await api("map_remove", { channel, key: `k${number + 10}` });
+        await api("map_publish", { channel, key: `n${number}`, data: number });
+      }
+      await api("map_publish", { channel, key: "last", data: 1 });
+      const { entries } = await api("map_read_state", { channel });
+      let got = {};
+      while (!("last" in got)) {
+        const it = await map.next();
+        if (it.sync) got = it.sync;
+        else if (it.removed) delete got[it.key];
+        else if (it.key) got[it.key] = it.data;
+      }
+      assert.deepEqual(got, byKey(entries.map(({ key, data }) => ({ key, data }))));
+      assert.deepEqual(Object.keys(got).length, 31);
+    }
   },
 
   async recovery() {
@@ -192,6 +220,47 @@ const SCENARIOS = {
     const why = await ended;
     assert.equal(why.code, 108);
     assert.match(why.reason, /state/);
+  },
+
+  async presence() {
+    const [watching, one, two] = [connect(), connect({ token }), connect({ token })];
+    for (const each of [watching, one, two]) await each.ready(5000);
+    const [first, second] = [one.id, two.id];
+    const shown = `here:${name}`;
+    const watch = (kind, client) => {
+      const make = { clients: "newMapClientsSubscription", users: "newMapUsersSubscription" }[kind];
+      const map = listen(client, `${kind}:${shown}`, { pageSize: 1 }, make);
+      map.infos = [];
+      map.on("update", ({ info }) => info && map.infos.push(info));
+      return map;
+    };
+    const map = watch("clients", watching);
+    const users = watch("users", watching);
+    for (const each of [map, users]) assert.deepEqual([await each.next(), await each.next()], [BEGUN, { sync: {} }]);
+    const here = one.newSubscription(shown);
+    here.subscribe();
+    assert.deepEqual(await map.next(), { key: first, data: { user: "alice" } });
+    assert.deepEqual([map.infos[0].client, map.infos[0].user], [first, "alice"]);
+    assert.deepEqual(await users.next(), { key: "alice", data: {} });
+    two.newMapSubscription(shown).subscribe();
+    assert.deepEqual(await map.next(), { key: second, data: { user: "alice" } });
+    const late = watch("clients", connect());
+    const both = { [first]: { user: "alice" }, [second]: { user: "alice" } };
+    assert.deepEqual([await late.next(), await late.next()], [BEGUN, { sync: both }]);
+    const { entries } = await api("map_read_state", { channel: `users:${shown}` });
+    assert.deepEqual(entries, [{ key: "alice", data: {} }]);
+    here.unsubscribe();
+    for (const each of [map, late]) assert.deepEqual(await each.next(), { key: first, removed: true });
+    two.disconnect();
+    for (const each of [map, late]) assert.deepEqual(await each.next(), { key: second, removed: true });
+    assert.deepEqual(await users.next(), { key: "alice", removed: true });
+    for (const [channel, code] of [["clients:closed:1", 103], ["clients:plain:1", 108], ["users:nothing", 102]]) {
+      const refused = watching.newMapClientsSubscription(channel);
+      const ended = new Promise((resolve) => refused.once("unsubscribed", resolve));
+      refused.subscribe();
+      assert.equal((await ended).code, code);
+    }
+    await assert.rejects(watching.mapPublish(`clients:${shown}`, "me", pack(1)), { code: 103 });
   },
 
   async others() {

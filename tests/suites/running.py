@@ -50,6 +50,14 @@ state = {}
 history = { size = 2, ttl = 60 }
 publish = "client"
 [[channels]]
+match = "prestest:*"
+state = { mode = "ephemeral", ttl = 60 }
+presence = true
+read = "client"
+[[channels]]
+match = "prescli:*"
+state = { of = "clients" }
+[[channels]]
 match = "smallhistory:*"
 history = { size = 2, ttl = 300 }
 publish = "subscriber"

@@ -25,17 +25,15 @@ def test_the_suite_of_the_javascript_client_passes(engine: str, tmp_path: Path) 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_suite_of_maps_passes_but_for_presence_and_deltas(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_suite_of_maps_passes_but_for_deltas(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("node")
     suite = require_suite("centrifuge-js")
     monkeypatch.setenv("DEBOUNCE", "1")
     files = ["src/map.test.ts", "src/map.protobuf.test.ts", "src/debounce.test.ts"]
-    left_out = "presence|map delta"  # a map of who is in another channel; differences between values of a key
+    left_out = "map delta"  # differences between values of a key
     with for_centrifuge(engine, tmp_path) as server:
         copy = copied(suite, tmp_path, server, 8000)
         jest = ["node_modules/.bin/jest", "--runInBand", "--forceExit", "--testNamePattern", f"^((?!{left_out}).)*$"]
         outcome = run([*jest, *files], copy, 120)
     assert outcome.code == 0, outcome.output
-    assert outcome.number(r"Tests:.* (\d+) passed") >= 22, outcome.output
+    assert outcome.number(r"Tests:.* (\d+) passed") >= 23, outcome.output

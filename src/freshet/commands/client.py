@@ -189,12 +189,13 @@ async def subscribe(node: Node, context: Context, command: Subscribe) -> Event |
     session, rule = _session(context), _rule(context)
     if command.entries is not None and rule.state is None:
         raise Refusal.not_available(f"map: not available, the rule of {command.channel!r} has no option `state`")
+    pages_alone = command.entries is not None and rule.history is None and command.entries.limit != 0
     entry = await enter(
         node,
         session,
         command.channel,
         rule,
-        command.recover,
+        None if pages_alone else command.recover,
         grant=context.grant,
         asked=Asked(context.parameters, command.data),
         delta=command.delta,

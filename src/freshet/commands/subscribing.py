@@ -19,7 +19,7 @@ from freshet.errors import Disconnect, Refusal
 from freshet.hub.subscribers import Joining
 from freshet.model.entries import EntryPage, EntryResult, StateEntry
 from freshet.model.events import Subscribed
-from freshet.model.log import OLDEST, Position, Publication, Stream
+from freshet.model.log import NOWHERE, OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
 from freshet.observe.counts import add
@@ -308,7 +308,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         ttl=ttl_of(subscription.expires, node.clock.wall()),
         data=data,
         delta=joining.delta,
-        entries=_chosen(joining, entry.page) if entry.page is not None else None,
+        entries=_chosen(joining, entry.page.entries) if entry.page is not None else None,
         summed_up=entry.summary is not None,
         debounce=subscription.rule.debounce,
     )
@@ -322,19 +322,24 @@ def settle_mapped(node: Node, entry: Entry, id: int, page: EntryPage) -> Subscri
     """
     assert entry.page is not None  # the rule has a state
     assert entry.joining is not None
-    if entry.page.more and page.limit and entry.stream is not None:
-        entries, cursor = _chosen(entry.joining, entry.page), entry.page.entries[-1].key
-        position = entry.since or entry.stream.position
+    if entry.page.more and page.limit:
+        entries, cursor = _chosen(entry.joining, entry.page.entries), entry.page.entries[-1].key
+        position = entry.since or (
+            entry.stream.position if entry.stream is not None else entry.page.position or NOWHERE
+        )
         abandon(node, entry)
         return Subscribed(entry.channel, id, position, recoverable=True, entries=entries, cursor=cursor)
     subscribed = settle(node, entry, id)
+    if entry.page.later:
+        later = [each.publication() for each in _chosen(entry.joining, entry.page.later)]
+        return structs.replace(subscribed, publications=later)
     # Between its pages a client has not been away.
     return structs.replace(subscribed, recovered=None) if page.limit and subscribed.recovered else subscribed
 
 
-def _chosen(joining: Joining, page: EntryResult) -> list[StateEntry]:
+def _chosen(joining: Joining, entries: list[StateEntry]) -> list[StateEntry]:
     tag_filter = joining.tag_filter
-    return [each for each in page.entries if tag_filter is None or tag_filter(each.tags)]
+    return [each for each in entries if tag_filter is None or tag_filter(each.tags)]
 
 
 def _summed_up(

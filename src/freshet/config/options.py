@@ -144,6 +144,13 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "leaves; or its user's."
         ),
     ] = "any"
+    of: Annotated[
+        Literal["", "clients", "users"],
+        Meta(
+            description="For a rule such as `clients:*`: the entries are the clients, or the users, in the channel for "
+            "which `*` stands. It needs `presence`, and who subscribes must be allowed to read that."
+        ),
+    ] = ""
     size: Annotated[
         int,
         Meta(ge=1 * KIB, description="Keys, values and tags of all entries; beyond: refused (106).", extra=SIZE),
@@ -170,8 +177,8 @@ class ChannelOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     state: Annotated[
         State | None,
         Meta(
-            description="The channel has a map of keys, the same for all its subscribers: `{ mode, ttl, key, size }`, "
-            "or `{}`. Clients set keys as `publish` says."
+            description="The channel has a map of keys, the same for all its subscribers: "
+            "`{ mode, ttl, key, size, of }`, or `{}`. Clients set keys as `publish` says."
         ),
     ] = None
     slow: Annotated[
@@ -229,6 +236,8 @@ def check_options(match: str, options: ChannelOptions) -> None:
 
 
 def _check_state(match: str, options: ChannelOptions, state: State) -> None:
+    if state.of:
+        _check_roster(match, options, state)
     if state.mode == "persistent" and state.ttl:
         raise ConfigError("state.ttl", f"the rule {match!r} is persistent: expected mode recoverable or ephemeral")
     if state.mode == "persistent" and state.key == "client":
@@ -241,6 +250,17 @@ def _check_state(match: str, options: ChannelOptions, state: State) -> None:
         raise ConfigError("webhooks", f"the rule {match!r} has a state, whose changes only the hook on_change sees")
     if options.delta:
         raise ConfigError("delta", f"the rule {match!r} has a state, whose changes are of several keys")
+
+
+def _check_roster(match: str, options: ChannelOptions, state: State) -> None:
+    if not match.endswith("*") or "*" in match[:-1] or "{" in match or len(match) == 1:
+        raise ConfigError("state.of", f"the rule {match!r}: expected a pattern such as 'clients:*'")
+    if state != State(of=state.of):
+        raise ConfigError("state", f"the rule {match!r} shows who is in a channel: expected nothing beside `of`")
+    if options.publish != "nobody":
+        raise ConfigError("publish", f"the rule {match!r} shows who is in a channel: expected 'nobody'")
+    if options.history is not None:
+        raise ConfigError("history", f"the rule {match!r} shows who is in a channel, of which there is no log")
 
 
 class ChannelConfig(ChannelOptions, forbid_unknown_fields=True, kw_only=True):

@@ -15,7 +15,7 @@ from functools import partial
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.subscribers import Delta, Encoded, Group, Joining, Subscribers, Tap
+from freshet.hub.subscribers import Delta, Encoded, Follow, Group, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
 from freshet.model.frame import Frame, batched
 from freshet.model.log import NOWHERE, Position, Publication, Stamp, Stream
@@ -124,6 +124,21 @@ class Hub:
 
     def _untap(self, subscribers: Subscribers, take: Tap) -> None:
         subscribers.taps = tuple(each for each in subscribers.taps if each is not take)
+        self._forget_if_empty(subscribers)
+
+    async def follow(self, channel: str, rule: ChannelRule, take: Follow) -> Callable[[], None]:
+        """As `tap`, for who comes and goes there, as soon as the engine says so."""
+        subscribers = self._known(channel, rule)
+        subscribers.follows = (*subscribers.follows, take)
+        try:
+            await self._subscribed(subscribers)
+        except BaseException:
+            self._unfollow(subscribers, take)
+            raise
+        return partial(self._unfollow, subscribers, take)
+
+    def _unfollow(self, subscribers: Subscribers, take: Follow) -> None:
+        subscribers.follows = tuple(each for each in subscribers.follows if each is not take)
         self._forget_if_empty(subscribers)
 
     def _known(self, channel: str, rule: ChannelRule) -> Subscribers:
@@ -251,7 +266,7 @@ class Hub:
             subscribers.occupied = False
             if self.occupancy is not None:
                 self.occupancy(channel, False)
-        if subscribers.taps:
+        if subscribers.taps or subscribers.follows:
             return
         del self._channels[channel]
         work = self._unsubscribe(subscribers)
@@ -273,8 +288,13 @@ class Hub:
     def deliver(self, event: Delivery) -> None:
         """What the engine calls, once per node. It is collected, and leaves at the end of the loop's turn."""
         subscribers = self._channels.get(event.channel)
-        if subscribers is None or (type(event) is not Published and not subscribers.join_leave):
+        if subscribers is None:
             return
+        if not isinstance(event, Published):
+            for take in subscribers.follows:
+                take(event)
+            if not subscribers.join_leave:
+                return
         if type(event) is Published and not subscribers.continuity.passes(event):
             if subscribers.continuity.hold(event):
                 self._begin_check(subscribers)

@@ -35,6 +35,9 @@ Encoded = dict[str, list[Frame | None]]
 Tap = Callable[[list[Delivery]], None]
 """Takes what is fanned out in a channel, for an operator who looks on. It is nobody's subscription."""
 
+Follow = Callable[[Joined | Left], None]
+"""Takes who comes and goes in a channel, whether or not its subscribers are notified. No subscription either."""
+
 
 class Group:
     """Those subscribers of a channel who get the same bytes: their outboxes by session. label: see `Dialect`."""
@@ -112,7 +115,7 @@ class Subscribers:
     behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
     the difference to it. occupied: somebody was subscribed. engine_subscription: the engine knows that this node wants
     the channel; None: not yet, or that failed. gap_check: the log is being read. fanned_out_total: events so far.
-    taps: who looks on.
+    taps: who looks on. follows: who looks who comes and goes.
     """
 
     __slots__ = (
@@ -122,6 +125,7 @@ class Subscribers:
         "engine_subscription",
         "fanned_out_total",
         "filtered",
+        "follows",
         "gap_check",
         "groups",
         "join_leave",
@@ -153,6 +157,7 @@ class Subscribers:
         self.pending: list[Delivery] = []
         self.fanned_out_total = 0
         self.taps: tuple[Tap, ...] = ()
+        self.follows: tuple[Follow, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.joining)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from freshet.errors import Refusal
-from freshet.model.log import Kind, Publication
+from freshet.model.log import ClientInfo, Kind, Position, Publication
 
 CHANGE, SNAPSHOT = "state", "snapshot"
 """The tag `event` of a change, and of all entries as they are when a client comes in."""
@@ -32,17 +32,21 @@ _text = msgspec.json.Encoder().encode
 
 
 class StateEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One entry. value: JSON on one line; empty: it was removed. tags: what subscribers may filter by."""
+    """One entry. value: JSON on one line; empty: it was removed. tags: what subscribers may filter by.
+
+    info: the client that it is about.
+    """
 
     key: str
     value: bytes
     tags: dict[str, str] | None = None
+    info: ClientInfo | None = None
 
     def publication(self) -> Publication:
         """The change as it goes out, without an offset."""
         key = _text(self.key)
         data = b'{"key":%b,"value":%b}' % (key, self.value) if self.value else b'{"key":%b,"removed":true}' % key
-        return Publication(data, 0, Kind.JSON, {**(self.tags or {}), "event": CHANGE, "key": self.key})
+        return Publication(data, 0, Kind.JSON, {**(self.tags or {}), "event": CHANGE, "key": self.key}, self.info)
 
 
 def entry_of(publication: Publication) -> StateEntry | None:
@@ -53,7 +57,10 @@ def entry_of(publication: Publication) -> StateEntry | None:
     begin = b'{"key":%b,"value":' % _text(key)
     own = {name: value for name, value in tags.items() if name not in RESERVED}
     return StateEntry(
-        key, publication.data[len(begin) : -1] if publication.data.startswith(begin) else b"", own or None
+        key,
+        publication.data[len(begin) : -1] if publication.data.startswith(begin) else b"",
+        own or None,
+        publication.info,
     )
 
 
@@ -69,7 +76,7 @@ class EntryChange(msgspec.Struct, array_like=True, frozen=True):
     what: `set`, `remove`, `add` (a number to the entry's), `clear`, or `read`. value: JSON; to add: a number.
     ttl: seconds after which the entry expires; None: as the state's option says. expect: the value that the entry must
     have now, as JSON; empty: there must be none; None: any. exists: it must, or must not, be there. after, limit: of
-    the keys that are read; below 0: all.
+    the keys that are read; below 0: all. since: where the first page was, if this is a later one.
     """
 
     what: Literal["set", "remove", "add", "clear", "read"]
@@ -81,12 +88,14 @@ class EntryChange(msgspec.Struct, array_like=True, frozen=True):
     exists: bool | None = None
     after: str = ""
     limit: int = -1
+    since: Position | None = None
 
 
 class EntryResult(msgspec.Struct, array_like=True, frozen=True):
     """changed: it was done, and was not as it should be already. why: what it was not done for; empty: it was.
 
     value: that of the entry now, as JSON; empty: there is none. entries, more: what was read, and whether more follow.
+    position, later: of a state without a log: where the first page was; with the last page: what was changed since.
     """
 
     changed: bool = False
@@ -94,6 +103,8 @@ class EntryResult(msgspec.Struct, array_like=True, frozen=True):
     value: bytes = b""
     entries: list[StateEntry] = []
     more: bool = False
+    position: Position | None = None
+    later: list[StateEntry] = []
 
     def check(self) -> None:
         """Raises `Refusal` if it was not done."""
@@ -102,7 +113,11 @@ class EntryResult(msgspec.Struct, array_like=True, frozen=True):
 
 
 class EntryPage(NamedTuple):
-    """Which entries a client gets as it comes in. after: the last key that it has. limit: below 0: all."""
+    """Which entries a client gets as it comes in. after: the last key that it has. limit: below 0: all.
+
+    since: where its first page was; None: this is the first.
+    """
 
     after: str = ""
     limit: int = -1
+    since: Position | None = None

@@ -184,8 +184,9 @@ class NodeRooms:
         self._occupants.setdefault(channel, {})[session.id] = occupant
         read = None
         if rule.state is not None and (page is not None or not is_complete):
-            after, limit = page or EntryPage()
-            read = EntryChange("read", after=after, limit=limit if rule.takes_pages or limit == 0 else -1)
+            after, limit, since = page or EntryPage()
+            limit = limit if rule.takes_pages or limit == 0 else -1
+            read = EntryChange("read", after=after, limit=limit, since=since)
         try:
             visitor = self._visitor(session.client_info(), occupant)
             reply = await self._ask(channel, RoomRequest("join", visitor, data, change=read))

@@ -59,7 +59,7 @@ class RoomRule(ChannelRule, eq=False):
         """Whether a client may get the state in several pages: then it comes in with each, and goes again."""
         state = self.state
         quiet = not self.hooks.keys() & {"on_join", "on_leave"}
-        return quiet and self.history is not None and state is not None and state.key != "client"
+        return quiet and state is not None and state.key != "client"
 
     @classmethod
     def of_room(cls, config: ChannelConfig, room: type[Room]) -> "RoomRule":
@@ -68,6 +68,8 @@ class RoomRule(ChannelRule, eq=False):
         if config.delta:
             raise ConfigError("delta", f"the rule {config.match!r} is of rooms, which also send to one client alone")
         state = config.state
+        if state is not None and state.of:
+            raise ConfigError("state.of", f"the rule {config.match!r} needs no room: expected live.channel")
         if state is not None and state.mode != "ephemeral" and config.history is None:
             config = msgspec.structs.replace(config, history=CHANGES)
         rule = cls.of(config)

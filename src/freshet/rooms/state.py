@@ -12,12 +12,14 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from freshet.config import State
 from freshet.errors import Refusal
 from freshet.model.entries import ANY, RESERVED, EntryChange, EntryResult, StateEntry
 from freshet.model.json_text import decode, one_line
-from freshet.model.log import Publication
+from freshet.model.log import Position, Publication
+from freshet.rooms.paging import Changes
 from freshet.rules.hooks import as_expected, to_json
 
 INTERNAL, INTERNAL_END = "\1", "\1\U0010ffff"
@@ -79,6 +81,7 @@ class RoomState(Mapping[str, Any]):
         self._unsent = _Unsent()  # of the last transaction that changed something, as it is kept
         self._staged: dict[str, StateEntry] = {}  # changes of the transaction that is open, the last of each key
         self._all_out = True
+        self._changes = Changes() if options.mode == "ephemeral" else None  # otherwise the log has them
 
     # -------------------------------------------------------------------------------------------------- what hooks do
 
@@ -176,6 +179,8 @@ class RoomState(Mapping[str, Any]):
         if kept is not None:
             self._entries[key] = kept
         tags = kept.tags if kept is not None else before.tags if before is not None else None
+        if self._changes is not None:
+            self._changes.note(key, tags)
         self._staged[key] = StateEntry(key, kept.value if kept is not None else b"", tags)
 
     def preview(self, change: EntryChange) -> bytes:
@@ -200,7 +205,22 @@ class RoomState(Mapping[str, Any]):
         there = (it for it in self._entries.items() if it[0] > change.after and not 0 < it[1].until <= now)
         entries = [StateEntry(key, kept.value, kept.tags) for key, kept in sorted(there, key=itemgetter(0))]
         more = 0 <= change.limit < len(entries)
-        return EntryResult(entries=entries[: change.limit] if more else entries, more=more)
+        result = EntryResult(entries=entries[: change.limit] if more else entries, more=more)
+        return result if self._changes is None else self._of_flow(result, self._changes, change.since)
+
+    def _of_flow(self, page: EntryResult, changes: Changes, since: Position | None) -> EntryResult:
+        """A page with what makes all of them one state. since: where the first was. Raises `Refusal` 112."""
+        if since is None:
+            return replace(page, position=changes.position)
+        changed = changes.since(since)
+        if page.more:
+            return replace(page, position=since)
+        kept = {key: self._find(key) for key in changed}
+        later = [
+            StateEntry(key, it.value, it.tags) if (it := kept[key]) is not None else StateEntry(key, b"", tags)
+            for key, tags in changed.items()
+        ]
+        return replace(page, position=since, later=later)
 
     # -------------------------------------------------------------------------------------------------- the room's step
 

@@ -10,7 +10,7 @@ from freshet.errors import ConfigError, Refusal
 from freshet.rules.hooks import Hook
 from freshet.rules.patterns import Match, compile_pattern, parse
 
-Owner = Literal["log", "room", "run"]
+Owner = Literal["log", "room", "run", "roster"]
 """Who takes what is published in a channel, and gives it its place."""
 
 

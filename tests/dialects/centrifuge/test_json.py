@@ -312,6 +312,6 @@ def test_a_map_is_asked_for_in_pages_and_then_for_what_came_since() -> None:
     [second] = receive(
         b'{"id":2,"subscribe":{"channel":"a","type":1,"phase":2,"cursor":"k","offset":5,"epoch":"e","limit":10}}'
     )
-    assert second == Subscribe("a", 2, recover=Position("e", 5), entries=EntryPage("k", 10))
+    assert second == Subscribe("a", 2, recover=Position("e", 5), entries=EntryPage("k", 10, Position("e", 5)))
     [since] = receive(b'{"id":3,"subscribe":{"channel":"a","type":1,"phase":1,"recover":true,"offset":5,"epoch":"e"}}')
     assert since == Subscribe("a", 3, recover=Position("e", 5), or_refuse=True, entries=EntryPage(limit=0))

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.suites.running import ENGINES, on_engine
+from tests.tools.clients import SECRET, token
 from tests.tools.need import require
 from tests.tools.patience import seconds
 from tests.tools.serving import UNLIMITED, Server, serving
 
+ALICE = token("alice")
 KEY = "a key of the server API"
 CONFIG = """
 [tokens]
 anonymous = true
+secret = "SECRET"
 [[channels]]
 match = "ephemeral:*"
 state = { mode = "ephemeral", ttl = 60 }
@@ -51,7 +54,21 @@ state = {}
 [[channels]]
 match = "plain:*"
 history = { size = 10, ttl = 60 }
-"""
+[[channels]]
+match = "here:*"
+state = { mode = "ephemeral", ttl = 60 }
+presence = true
+read = "client"
+[[channels]]
+match = "closed:*"
+presence = true
+[[channels]]
+match = "clients:*"
+state = { of = "clients" }
+[[channels]]
+match = "users:*"
+state = { of = "users" }
+""".replace("SECRET", SECRET)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +94,22 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 WAYS = [("websocket", "json"), ("http_stream", "json"), ("sse", "json"), ("websocket", "protobuf")]
 
 
-SCENARIOS = ["changes", "pages", "recovery", "expiry", "filter", "debounce", "rights", "others"]
+SCENARIOS = [
+    "changes",
+    "pages",
+    "meanwhile",
+    "recovery",
+    "expiry",
+    "filter",
+    "debounce",
+    "rights",
+    "presence",
+    "others",
+]
 
 
 def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
-    command = [require("node"), "maps.mjs", server.http("").rstrip("/"), transport, encoding, scenario, KEY]
+    command = [require("node"), "maps.mjs", server.http("").rstrip("/"), transport, encoding, scenario, KEY, ALICE]
     done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False)
     assert done.returncode == 0, done.stderr
 

@@ -127,7 +127,7 @@ def encoding(request: pytest.FixtureRequest) -> Any:
 # ---------------------------------------------------------------------------------------------------- the messages
 
 
-OF_MAPS = {"type", "phase", "cursor", "limit", "key", "removed", "state"}
+OF_MAPS = {"type", "phase", "cursor", "limit", "key", "removed", "state", "publish_debounce"}
 """Fields that only the JavaScript client knows: see test_js.py and test_maps.py."""
 
 

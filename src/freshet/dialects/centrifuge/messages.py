@@ -206,9 +206,10 @@ def subscribe(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
 
 def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
     """A page of the state, where the first page tells the others since when; or what came since."""
-    page, since = EntryPage(it.cursor, it.limit or -1), Position(it.epoch, it.offset)
+    since = Position(it.epoch, it.offset)
     if it.phase == STATE_PHASE:
         recover = since if it.cursor else None
+        page = EntryPage(it.cursor, it.limit or -1, recover)
         return Subscribe(it.channel, id, it.token, bytes(it.data), recover, filter=tf, entries=page)
     nothing = EntryPage(limit=0)
     return Subscribe(it.channel, id, it.token, bytes(it.data), since, or_refuse=True, filter=tf, entries=nothing)
@@ -324,6 +325,8 @@ def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0) -> Fields
         fields["offset"] = offset
     if entry.tags:
         fields["tags"] = entry.tags
+    if entry.info is not None:
+        fields["info"] = _info(entry.info, payload)
     return fields
 
 
