@@ -25,6 +25,7 @@ IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds
 LEASE_KEPT = 60.0  # seconds behind its end, in which its owner may renew one that nobody has taken
 AT_ONCE = 64  # logs that give way for one publication, at most
+SHORT = 16  # publications of a log, up to which a list holds them: an empty deque alone has 760 bytes
 
 
 class Log:
@@ -39,7 +40,7 @@ class Log:
         self.channel = channel
         self.epoch = epoch or new_epoch()
         self.offset = offset
-        self.entries: deque[Publication] = deque()
+        self.entries: list[Publication] | deque[Publication] = []
         self.ttl = 0.0
         self.entries_until = 0.0
         self.until = 0.0
@@ -57,17 +58,19 @@ class Log:
             quota.grown(self, size)
 
     def append(self, publication: Publication, size: int) -> None:
-        self.load(publication)
-        while len(self.entries) > size:
-            self.drop_oldest()
-        self.entries_until = self.until
-
-    def load(self, publication: Publication) -> None:
-        self.entries.append(publication)
+        """size: how many it keeps."""
+        entries = self.entries
+        entries.append(publication)
         self._grow(publication.size)
+        while len(entries) > size:
+            self.drop_oldest()
+        if len(entries) == SHORT + 1 and type(entries) is list:
+            self.entries = deque(entries)
 
     def drop_oldest(self) -> None:
-        size = self.entries.popleft().size
+        entries = self.entries
+        size = entries[0].size
+        del entries[0]
         self.size -= size
         for quota in self._quotas:
             quota.shrunk(size)
@@ -77,7 +80,7 @@ class Log:
         for quota in self._quotas:
             quota.shrunk(self.size - LOG - len(self.channel))
         self.size = LOG + len(self.channel)
-        self.entries.clear()
+        self.entries = []
 
     def pass_over(self) -> None:
         """Others are to give way first."""
@@ -186,6 +189,7 @@ class MemoryEngine(Engine):
         if it is not None and keep is not None:
             position = it.position
             it.append(publication, keep.size)
+            it.entries_until = it.until
             self._make_room(it, keep)
         if key is not None:
             self._idempotency[channel, key] = (self._clock() + IDEMPOTENCY_TIME, position)
