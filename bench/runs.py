@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 from fastapi import FastAPI
@@ -207,19 +206,18 @@ async def fan_out(live: Freshet) -> str:
 
 async def memory_of_finished() -> str:
     """What finished runs leave, on the memory engine, once their channels are quiet. The row."""
-    live = Freshet(config=Config(tokens=Tokens(anonymous=True), runs=Runs(lease=0.5)))
+    live = Freshet(config=Config(tokens=Tokens(anonymous=True), runs=Runs(lease=0.5, idle=0)))
     answers(live)
-    with patch("freshet.runs.runs.IDLE", 0.0):
-        async with live.lifespan():
-            await live.start("chat:warm", {"text": "1"})
-            gc.collect()
-            tracemalloc.start()
-            for number in range(FINISHED):
-                await live.start(f"chat:done{number}", {"text": "0", "size": LENGTH})
-            await eventually(lambda: not live._runs.statistics()[0], 60)
-            gc.collect()
-            held = tracemalloc.get_traced_memory()[0]
-            tracemalloc.stop()
+    async with live.lifespan():
+        await live.start("chat:warm", {"text": "1"})
+        gc.collect()
+        tracemalloc.start()
+        for number in range(FINISHED):
+            await live.start(f"chat:done{number}", {"text": "0", "size": LENGTH})
+        await eventually(lambda: not live._runs.statistics()[0], 60)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
     return f"- a finished run of {LENGTH:,} characters, alone in its channel: {held / FINISHED:,.0f} bytes"
 
 

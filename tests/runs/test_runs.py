@@ -29,7 +29,12 @@ async def follow(client: Client, run: str, viewer: Viewer | None = None) -> View
 
 @pytest.fixture
 def live() -> Freshet:
-    live = made()
+    return talking()
+
+
+def talking(**options: Any) -> Freshet:
+    """One whose runs say what they hear, until that is `end`."""
+    live = made(**options)
 
     @live.run("chat:{chat}")
     async def answer(run: Run, message: Any, chat: str) -> None:
@@ -273,10 +278,8 @@ async def test_a_long_run_is_summed_up_for_who_comes_late_and_its_log_does_not_g
         assert (await follow(client, "r1", viewer)).text("r1") == expected
 
 
-async def test_a_quiet_channel_leaves_only_its_messages_in_memory(
-    live: Freshet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("freshet.runs.runs.IDLE", 0.1)
+async def test_a_quiet_channel_leaves_only_its_messages_in_memory() -> None:
+    live = talking(idle=0.1)
     async with live.test_client() as client:
         await client.subscribe(CHANNEL)
         await live.start(CHANNEL, "x", id="r1")

@@ -31,6 +31,16 @@ class Runs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             extra=TIME,
         ),
     ] = 10 * SECONDS
+    idle: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="After which the events of a channel in which nothing runs give way to the messages that they"
+            " add up to; who returns later gets those.",
+            extra=TIME,
+        ),
+    ] = 30 * SECONDS
     size: Annotated[
         int, Meta(ge=1 * KIB, le=4 * MIB, description="That a run writes; it ends when it is longer.", extra=SIZE)
     ] = 256 * KIB

@@ -362,8 +362,9 @@ class Chat:
             producer.abandon("the channel is another node's")
 
     async def close(self) -> None:
-        """Nothing runs: leave memory, and the logs as small as they can be. Raises EngineUnavailable."""
+        """Nothing runs: leave memory, and the logs as small as they can be. Raises EngineUnavailable, `NotOwner`."""
         async with self._lock:
+            self._outside.fence(self.channel)  # what another has written since would be lost
             await self._log.trim(self.state)
 
     async def drain(self, grace: float) -> None:

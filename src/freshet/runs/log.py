@@ -131,14 +131,17 @@ class RunLog:
 
     async def keep(self, state: ChatState) -> None:
         """Write a snapshot. Raises EngineUnavailable."""
+        await self._write_snapshot(state, self._snapshots)
+
+    async def _write_snapshot(self, state: ChatState, snapshots: History) -> None:
         self._since_snapshot = 0
-        await self._engine.publish(f"\0runs:{self._channel}", encode(state), PublishOptions(history=self._snapshots))
+        await self._engine.publish(f"\0runs:{self._channel}", _exact(encode(state)), PublishOptions(history=snapshots))
 
     async def file(self, record: RunRecord) -> None:
         """Put a run that is over among the messages. Raises EngineUnavailable."""
         key = f"{record.id}:{record.seq}:{record.ended}"  # one that was resumed ends once more
         options = PublishOptions(history=self._messages, idempotency_key=key)
-        await self._engine.publish(f"\0messages:{self._channel}", encode(record), options)
+        await self._engine.publish(f"\0messages:{self._channel}", _exact(encode(record)), options)
 
     async def filed(self) -> list[RunRecord]:
         """The runs that are over, each once, the oldest first."""
@@ -147,6 +150,11 @@ class RunLog:
         return list(records.values())
 
     async def trim(self, state: ChatState) -> None:
-        """Nothing runs: forget the events, what they add up to is kept elsewhere."""
-        await self.keep(state)
+        """Nothing runs: forget the events, and the snapshots before this one, which have what is filed by now."""
+        await self._write_snapshot(state, History(1, self._snapshots.ttl))
         await self._engine.remove_history(self._channel)
+
+
+def _exact(data: bytes) -> bytes:
+    """The same, without the room that its encoder has left behind it, which is up to half as much."""
+    return bytes(memoryview(data))

@@ -39,7 +39,6 @@ from freshet.session.session import Session
 log = logging.getLogger("freshet.runs")
 
 REQUEST, WATCHED = "run", "run:watched"
-IDLE = 30.0  # seconds without anything, after which a channel leaves memory
 
 
 class LogFence:
@@ -239,7 +238,11 @@ class NodeRuns:
     # ------------------------------------------------------------------------------------------------------- the others
 
     def _mine(self) -> Iterable[str]:
-        return [channel for channel, chat in self._chats.items() if chat.producers]
+        return [channel for channel in self._chats if self._runs_in(channel)]
+
+    def _runs_in(self, channel: str) -> bool:
+        chat = self._chats.get(channel)
+        return chat is not None and bool(chat.producers)
 
     async def _adopt(self, channel: str) -> bool:
         """Take a channel over whose owner may be gone. Whether that is settled."""
@@ -250,9 +253,12 @@ class NodeRuns:
         return True
 
     def _tick(self) -> None:
-        now = self._node.clock.monotonic()
+        now, idle = self._node.clock.monotonic(), self._options.idle
+        self._viewing.forget(now - idle)
+        for channel in [channel for channel in self._alone if not self._runs_in(channel)]:
+            del self._alone[channel]  # the next one that runs there is left alone anew
         for channel, chat in list(self._chats.items()):
-            if not chat.is_busy and (now - chat.quiet_since > IDLE or self._node.state == "draining"):
+            if not chat.is_busy and (now - chat.quiet_since > idle or self._node.state == "draining"):
                 self._tasks.start(self._close(channel, chat), "runs: a channel leaves memory")
             elif chat.rule.stop_when_alone is not None and chat.producers:
                 self._tasks.start(self._look_who_is_there(channel, chat), "runs: is anybody there?")

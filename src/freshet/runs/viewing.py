@@ -38,13 +38,14 @@ class Digest:
 
 
 class _View:
-    __slots__ = ("digest", "filed", "lock", "state")
+    __slots__ = ("digest", "filed", "lock", "state", "used")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.state: ChatState | None = None
         self.filed: list[RunRecord] = []
         self.digest: Digest | None = None
+        self.used = 0.0  # monotonic seconds
 
 
 class Viewing:
@@ -58,6 +59,7 @@ class Viewing:
         """Read after this was called; and the runs that are not over. Raises `Disconnect`, `EngineUnavailable`."""
         view = self._views.setdefault(channel, _View())
         self._views.move_to_end(channel)
+        view.used = self._node.clock.monotonic()
         if len(self._views) > VIEWS:
             self._views.popitem(last=False)
         async with view.lock:
@@ -68,6 +70,11 @@ class Viewing:
                     view.state.position, view.state.summary(view.filed), encode(view.state), list(view.filed)
                 )
             return view.digest, [record for record in view.state.runs.values() if record.state not in ENDED]
+
+    def forget(self, before: float) -> None:
+        """Leave what nobody has asked for since then, monotonic seconds: it is read again by who asks next."""
+        while self._views and next(iter(self._views.values())).used < before:
+            self._views.popitem(last=False)
 
     async def _follow(self, view: _View, channel: str, rule: RunRule, journal: RunLog) -> None:
         assert rule.history is not None  # see `RunRule.of_runs`
