@@ -1,10 +1,12 @@
 """The memory engine: the contract, and how time goes there."""
 
+import tracemalloc
+
 import pytest
 
 from freshet.engines.memory import LEASE_KEPT, MemoryEngine
 from freshet.model.events import Left
-from freshet.model.log import Position, PublishOptions
+from freshet.model.log import History, Position, PublishOptions
 from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
@@ -196,3 +198,36 @@ async def test_a_log_that_was_used_again_outlives_one_sweep_and_goes_with_a_late
     clock.now += KEEP.ttl
     engine.sweep()
     assert held(engine) == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+async def test_a_log_that_dropped_many_reads_as_if_it_had_never_had_them(
+    engine: MemoryEngine, delivered: Delivered, size: int
+) -> None:
+    keep = History(size=size, ttl=60)
+    published: list[bytes] = []
+    for number in range(150):
+        published.append(b"%d" % number)
+        end = await engine.publish("a", published[-1], PublishOptions(history=keep))
+        first = max(0, len(published) - size)
+        forward = [it.data for it in (await engine.history("a", keep)).publications]
+        assert forward == published[first:]
+        backward = [it.data for it in (await engine.history("a", keep, None, 3, reverse=True)).publications]
+        assert backward == published[first:][::-1][:3]
+        middle = Position(end.epoch, max(1, end.offset - size // 2))
+        since = [it.data for it in (await engine.history("a", keep, middle, 5)).publications]
+        assert since == published[middle.offset :][:5]
+        before = [it.data for it in (await engine.history("a", keep, middle, 5, reverse=True)).publications]
+        assert before == published[first : middle.offset - 1][::-1][:5]
+
+
+async def test_a_short_log_holds_no_more_memory_than_it_counts_for(engine: MemoryEngine, delivered: Delivered) -> None:
+    await engine.publish("warm", b"1", LOGGED)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            await engine.publish(f"channel-{number}", b"1", LOGGED)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken <= engine._quota.size

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from freshet import Freshet
 from freshet.config import Config, Runs, Timing, Tokens
 from freshet.engines.base import Engine
@@ -69,14 +71,17 @@ class Nodes:
 
 
 @asynccontextmanager
-async def nodes(kind: str, path: Path, register: Register, *, paused: bool = False) -> AsyncIterator[Nodes]:
-    """paused: the clock of a stands."""
+async def nodes(
+    kind: str, path: Path, register: Register, *, paused: bool = False, idle: float = CONFIG.runs.idle
+) -> AsyncIterator[Nodes]:
+    """paused: the clock of a stands. idle: the option."""
+    config = replace(CONFIG, runs=replace(CONFIG.runs, idle=idle))
     async with Engines(kind, path) as make, AsyncExitStack() as stack:
         clock = ManualClock()
         lives: list[Freshet] = []
         for each in (clock, None) if paused else (None, None):
             with patch("freshet.app.engine_of", lambda config, clock: make()):
-                live = Freshet(secret="s" * 32, config=CONFIG, **({"clock": each} if each else {}))
+                live = Freshet(secret="s" * 32, config=config, **({"clock": each} if each else {}))
             register(live)
             lives.append(live)
         for live in lives:

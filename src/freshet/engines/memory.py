@@ -7,10 +7,10 @@ subscribers goes on without its publications. Either way who returns to it learn
 """
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 
 from freshet.engines.base import Engine, Lease, Receiver, check_position, new_epoch
 from freshet.engines.quota import LOG, Quota
@@ -25,36 +25,28 @@ IDEMPOTENCY_TIME = 300.0  # seconds
 SWEEP = 1.0  # seconds
 LEASE_KEPT = 60.0  # seconds behind its end, in which its owner may renew one that nobody has taken
 AT_ONCE = 64  # logs that give way for one publication, at most
-SPARE = 16  # places of dropped publications that a log may have before it closes up
-GONE = Publication(b"")
+SHORT = 16  # publications of a log, up to which a list holds them: an empty deque alone has 760 bytes
 
 
 class Log:
-    """One channel's log. Its publications have offsets without a gap, the last of them `offset`.
+    """One channel's log. `entries` hold offsets without a gap, the last of them `offset`.
 
-    quotas: of the pools that it belongs to. size: bytes that it holds. They are in a list whose first places may be
-    `GONE`: most logs are short, and an empty deque alone has 760 bytes.
+    quotas: of the pools that it belongs to. size: bytes that it holds.
     """
 
-    __slots__ = ("_entries", "_gone", "_quotas", "channel", "entries_until", "epoch", "offset", "size", "ttl", "until")
+    __slots__ = ("_quotas", "channel", "entries", "entries_until", "epoch", "offset", "size", "ttl", "until")
 
     def __init__(self, channel: str, quotas: tuple[Quota, ...], epoch: str = "", offset: int = 0) -> None:
         self.channel = channel
         self.epoch = epoch or new_epoch()
         self.offset = offset
-        self._entries: list[Publication] = []
-        self._gone = 0
+        self.entries: list[Publication] | deque[Publication] = []
         self.ttl = 0.0
         self.entries_until = 0.0
         self.until = 0.0
         self.size = 0
         self._quotas = quotas
         self._grow(LOG + len(channel))
-
-    @property
-    def length(self) -> int:
-        """How many publications it keeps."""
-        return len(self._entries) - self._gone
 
     @property
     def position(self) -> Position:
@@ -66,22 +58,19 @@ class Log:
             quota.grown(self, size)
 
     def append(self, publication: Publication, size: int) -> None:
-        self.load(publication)
-        while len(self._entries) - self._gone > size:
-            self.drop_oldest()
-        self.entries_until = self.until
-
-    def load(self, publication: Publication) -> None:
-        self._entries.append(publication)
+        """size: how many it keeps."""
+        entries = self.entries
+        entries.append(publication)
         self._grow(publication.size)
+        while len(entries) > size:
+            self.drop_oldest()
+        if len(entries) == SHORT + 1 and type(entries) is list:
+            self.entries = deque(entries)
 
     def drop_oldest(self) -> None:
-        size = self._entries[self._gone].size
-        self._entries[self._gone] = GONE
-        self._gone += 1
-        if self._gone > SPARE and 2 * self._gone > len(self._entries):
-            del self._entries[: self._gone]
-            self._gone = 0
+        entries = self.entries
+        size = entries[0].size
+        del entries[0]
         self.size -= size
         for quota in self._quotas:
             quota.shrunk(size)
@@ -91,8 +80,7 @@ class Log:
         for quota in self._quotas:
             quota.shrunk(self.size - LOG - len(self.channel))
         self.size = LOG + len(self.channel)
-        self._entries.clear()
-        self._gone = 0
+        self.entries = []
 
     def pass_over(self) -> None:
         """Others are to give way first."""
@@ -105,16 +93,13 @@ class Log:
 
     def read(self, since: Position | None, limit: int, reverse: bool) -> list[Publication]:
         """See `Engine.history`."""
-        kept = self.length
+        kept = len(self.entries)
         before = 0  # how many are passed over
         if since is not None:
             before = self.offset - since.offset + 1 if reverse else since.offset - (self.offset - kept)
         start = min(max(0, before), kept)
         stop = kept if limit < 0 else min(start + limit, kept)
-        if not reverse:
-            return self._entries[self._gone + start : self._gone + stop]
-        end = len(self._entries)
-        return self._entries[end - stop : end - start][::-1]
+        return list(islice(reversed(self.entries) if reverse else self.entries, start, stop))
 
 
 class MemoryEngine(Engine):
@@ -204,6 +189,7 @@ class MemoryEngine(Engine):
         if it is not None and keep is not None:
             position = it.position
             it.append(publication, keep.size)
+            it.entries_until = it.until
             self._make_room(it, keep)
         if key is not None:
             self._idempotency[channel, key] = (self._clock() + IDEMPOTENCY_TIME, position)
@@ -274,7 +260,7 @@ class MemoryEngine(Engine):
             it = self._logs[channel] = self._new_log(channel, keep)
             self._make_room(it, keep)
             heappush(self._expiry, (now + keep.ttl, channel))
-        elif it.length and it.entries_until <= now:
+        elif it.entries and it.entries_until <= now:
             it.clear()
         it.ttl = keep.ttl
         self._touch(channel, it)
@@ -308,7 +294,7 @@ class MemoryEngine(Engine):
                 option,
             )
             oldest = self._logs[it.channel]
-            if oldest is wrote and wrote.length:
+            if oldest is wrote and wrote.entries:
                 wrote.drop_oldest()
             else:
                 self._evict(oldest)
@@ -350,7 +336,7 @@ class MemoryEngine(Engine):
             it = self._logs.get(channel)
             if it is None:
                 continue  # it had to give way
-            if it.length and it.entries_until <= now:
+            if it.entries and it.entries_until <= now:
                 it.clear()
             if channel in self._subscribed:
                 heappush(self._expiry, (now + it.ttl, channel))

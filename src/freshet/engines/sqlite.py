@@ -200,7 +200,7 @@ class SqliteEngine(MemoryEngine):
             heappush(self._expiry, (it.until, channel))
         for channel, offset, kind, data, tags, info in entries:
             publication = Publication(data, offset, Kind(kind), json.loads(tags) if tags else None, _info(info))
-            self._logs[channel].load(publication)
+            self._logs[channel].append(publication, offset)
         for channel, key, epoch, offset, until in once:
             self._idempotency[channel, key] = (until + ahead, Position(epoch, offset))
 
