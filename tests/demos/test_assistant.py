@@ -1,13 +1,17 @@
 """The assistant: an answer that goes on whoever watches, and what visitors may do with it."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from freshet.demos.model import RUNS
+from tests.demos.clients import subscribed, visiting
 from tests.demos.pages import Page
-from tests.tools.patience import wait_until
+from tests.tools.patience import eventually, wait_until
+from tests.tools.serving import Server, serving, workers_of
 
+TALK = "0123456789abcdef" * 2
 LAST = "Closing a tab stops nothing."
 
 
@@ -17,6 +21,18 @@ def begin(page: Page, question: str) -> Page:
     page.open("/assistant/")
     ask(page, question)
     return page
+
+
+def writers(server: Server) -> set[int]:
+    return set(workers_of(server.pid))
+
+
+def is_there(process: int) -> bool:
+    """Whether it has not ended, though nobody may have asked how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def ask(page: Page, question: str) -> None:
@@ -96,13 +112,19 @@ def test_a_question_that_is_edited_begins_a_branch_beside_the_old_one(page: Page
 
 
 @pytest.mark.timeout(90)
-def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(page: Page, other: Page) -> None:
+@pytest.mark.parametrize(
+    ("button", "reason"),
+    [("break", "the connection to the model broke"), ("kill", "the process that wrote it was killed")],
+)
+def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(
+    page: Page, other: Page, button: str, reason: str
+) -> None:
     begin(page, "Explain runs")
     wait_until(lambda: "reload" in answer(page), 10, "a part of the answer")
     other.browser.get(page.browser.current_url)
     wait_until(lambda: "reload" in answer(other), 10, "the same in the second window")
-    page.element("break").click()
-    failed = "Failed: the connection to the model broke. What was written is kept, and it can go on."
+    page.element(button).click()
+    failed = f"Failed: {reason}. What was written is kept, and it can go on."
     for each in (page, other):
         wait_until(lambda each=each: each.texts(".fate") == [failed], 5, "the failure")
     kept = answer(page)
@@ -114,6 +136,34 @@ def test_an_answer_that_breaks_says_so_in_every_window_and_goes_on_from_any(page
         wait_until(lambda each=each: LAST in answer(each), 30, "the rest of the answer")
         assert plain(answer(each)).replace("pythonCopy", "python") == plain(RUNS).replace("```", "")
         assert each.texts(".fate") == [""]
+
+
+@pytest.mark.timeout(60)
+def test_an_answer_is_written_by_a_process_of_its_own_that_ends_with_it(gallery: Server, page: Page) -> None:
+    before = writers(gallery)
+    begin(page, "Explain runs")
+    wait_until(lambda: "reload" in answer(page), 10, "a part of the answer")
+    (first,) = writers(gallery) - before
+    page.element("kill").click()
+    wait_until(lambda: first not in writers(gallery), 5, "that it is gone")
+    page.browser.find_element("css selector", ".again").click()
+    wait_until(lambda: writers(gallery) - before, 5, "another process")
+    assert first not in writers(gallery)
+    page.element("stop").click()
+    wait_until(lambda: writers(gallery) == before, 5, "that none is left")
+
+
+@pytest.mark.timeout(60)
+async def test_a_process_that_writes_an_answer_ends_with_a_server_that_is_killed() -> None:
+    with serving(command="demo") as server:
+        assert writers(server) == set()
+        async with visiting(server, "assistant") as client:
+            await subscribed(client, f"talk:{TALK}")
+            await client.rpc("ask", {"talk": TALK, "ask": {"text": "Explain runs"}})
+            await eventually(lambda: len(writers(server)) == 1, 10)
+            (writer,) = writers(server)
+            server.process.kill()
+        await eventually(lambda: not is_there(writer), 10)
 
 
 @pytest.mark.timeout(90)

@@ -12,6 +12,7 @@ const STATES = { connecting: "Connecting…", connected: "Live", disconnected: "
 const text = element<HTMLTextAreaElement>("text");
 const [send, stop] = [element<HTMLButtonElement>("send"), element<HTMLButtonElement>("stop")];
 const breaks = element<HTMLButtonElement>("break");
+const kills = element<HTMLButtonElement>("kill");
 const client = new Centrifuge(address("assistant"), { maxReconnectDelay: 3_000 });
 const name = /^#([0-9a-f]{32})$/.exec(location.hash)?.[1] ?? newName();
 history.replaceState(null, "", `#${name}`);
@@ -57,7 +58,7 @@ function show(follow = false): void {
   const running = talk.running !== undefined;
   send.hidden = running;
   stop.hidden = !running;
-  breaks.disabled = !running;
+  breaks.disabled = kills.disabled = !running;
   element("begin").hidden = talk.runs.size > 0;
 }
 
@@ -86,6 +87,7 @@ text.addEventListener("keydown", (event) => {
 });
 stop.addEventListener("click", () => void call("stop", {}));
 breaks.addEventListener("click", () => void call("break", {}));
+kills.addEventListener("click", () => void call("kill", {}));
 for (const button of element("begin").querySelectorAll("button")) {
   button.addEventListener("click", () => void ask(button.textContent ?? ""));
 }

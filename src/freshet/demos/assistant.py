@@ -1,9 +1,8 @@
-"""A chat with a model whose answers live on the server: reload, watch it twice, stop, break, approve, branch.
+"""A chat with a model whose answers live on the server: reload, watch it twice, stop, break, kill, approve, branch.
 
 With `OPENAI_API_KEY` (and `OPENAI_BASE_URL`) set, and the package `openai`, a real model answers; else a stand-in.
 """
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
@@ -12,10 +11,11 @@ from msgspec import Meta
 from freshet import Freshet, Refusal, Run, Session, Welcome
 from freshet.demos import model
 from freshet.demos.pace import Pace
+from freshet.demos.worker import Worker, worker
 
 live = Freshet()
 asking = Pace(rate=0.5, burst=4)
-writing: dict[str, bool] = {}  # talks in which an answer is written: whether it is to break
+writing: dict[str, Worker] = {}  # by talk in which an answer is written
 
 
 class Ask(msgspec.Struct):
@@ -51,18 +51,16 @@ async def answer(run: Run, message: Ask, talk: str) -> None:
         call = await run.tool("book_table", {"place": "Freshet", "people": 2, "time": "19:30"})
         await run.ask(call, reason="Books a table in your name.")
         return  # with the decision, `decided` goes on: in a second or in a week
-    await write(run, talk, model.reply(await run.history(), message.text))
+    await write(run, message, talk)
 
 
-async def write(run: Run, talk: str, answered: AsyncIterator[str]) -> None:
-    writing[talk] = False
-    try:
-        async for text in answered:
-            if writing[talk]:
-                raise Refusal.not_available("the connection to the model broke")
-            await run.write(text)
-    finally:
-        del writing[talk]
+async def write(run: Run, message: Ask, talk: str) -> None:
+    async with worker(await run.history(), message.text, behind=run.text) as writing[talk]:
+        try:
+            async for text in writing[talk].pieces():
+                await run.write(text)
+        finally:
+            del writing[talk]
 
 
 @answer.on_approval
@@ -76,8 +74,8 @@ async def decided(run: Run, message: Ask, talk: str) -> None:
 
 @answer.resume
 async def go_on(run: Run, message: Ask, talk: str) -> None:
-    """It broke, or the node that had it is gone: what it wrote is there."""
-    await write(run, talk, model.reply(await run.history(), message.text, behind=run.text))
+    """It broke, or what wrote it is gone, worker or node: what it wrote is there."""
+    await write(run, message, talk)
 
 
 def _of(session: Session, data: Talk) -> str:
@@ -104,7 +102,14 @@ async def stop(session: Session, data: Talk) -> Any:
 async def break_off(session: Session, data: Talk) -> None:
     """As a model's connection does: the function that writes raises, and the run has failed."""
     if _of(session, data) and data.talk in writing:
-        writing[data.talk] = True
+        writing[data.talk].breaks = True
+
+
+@live.rpc("kill")
+async def kill(session: Session, data: Talk) -> None:
+    """The process that writes is killed, and the run has failed; who goes on with it gets a new one."""
+    if _of(session, data) and data.talk in writing:
+        writing[data.talk].kill()
 
 
 @live.rpc("resume")

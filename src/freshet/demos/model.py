@@ -1,8 +1,13 @@
-"""What answers in the demo of runs: a real model if there is a key for one, else a stand-in that says so."""
+"""What answers in the demo of runs: a real model if there is a key for one, else a stand-in that says so.
+
+It runs as a process of its own, see `worker`: `[history, text, behind]` comes in, pieces go out, a line of JSON each.
+"""
 
 import asyncio
+import json
 import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -79,3 +84,16 @@ async def _asked(history: list[dict[str, Any]], text: str) -> AsyncIterator[str]
 
 def _text(message: dict[str, Any]) -> str:
     return "".join(part.get("text", "") for part in message["parts"] if part["type"] == "text")
+
+
+async def _main() -> None:
+    async for piece in reply(*json.load(sys.stdin)):
+        sys.stdout.write(f"{json.dumps(piece)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_main())
+    except BrokenPipeError:  # nobody reads it any more
+        os._exit(1)
