@@ -307,10 +307,10 @@ async def test_what_waits_when_freshet_stops_is_not_left_waiting(
 async def test_an_engine_that_is_away_is_the_same_error_everywhere(
     way: Callable[[Freshet], Call], live: Freshet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*arguments: Any) -> Any:
+    def away(*arguments: Any) -> Any:
         raise EngineUnavailable("gone")
 
-    monkeypatch.setitem(live._node.owners, "log", away)
+    monkeypatch.setattr(live._node.engine, "publish_now", away)
     with pytest.raises(EngineUnavailable, match="gone"):
         await way(live)("publish", "a", 1)
 

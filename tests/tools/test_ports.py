@@ -49,7 +49,7 @@ def test_a_port_is_below_those_that_the_kernel_gives_to_connections() -> None:
 def test_a_port_that_a_server_has_is_not_given(block: PortBlock) -> None:
     taken = block.take() + 1
     with socket.create_server((HOST, taken)):
-        assert block.take() == taken + 1
+        assert block.take() > taken  # the next, unless another process of this machine has it
 
 
 def test_a_port_is_not_given_again_before_all_others_were(block: PortBlock) -> None:
