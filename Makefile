@@ -68,7 +68,7 @@ chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were 
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: suites
-suites: tools ## the public suites of other projects, on every engine, minutes (make test runs the long ones on two)
+suites: tools ## the public suites of other projects, on every engine, minutes (make test runs the longest on one)
 	TEST_SUITES=all FRESHET_TEST_SCALE=$(SCALE) $(BIN)/pytest --numprocesses $(WORKERS) tests/suites $(ARGS)
 
 .PHONY: attack
