@@ -11,7 +11,7 @@ WIDTHS = [360, 1440]
 FLOW = {  # what says that data flows on a page: an element, and its figure by then
     "/": ("received", 30),
     "/ticker/": ("total", 300),
-    "/auction/": ("total", 5),
+    "/auction/": ("total", 2),
     "/ships/": ("total", 60),
     "/cursors/": ("total", 60),
 }

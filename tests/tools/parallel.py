@@ -13,7 +13,7 @@ APART = ("tests/chaos/test_short.py", "tests/docs/test_pages.py")  # files whose
 
 def workers(cores: int) -> int:
     """How many there are with `-n auto`: more than cores, because tests wait for processes and timers, too."""
-    return max(2, cores * 3 // 2)
+    return max(2, cores * 2)
 
 
 def chosen_workers() -> int | None:

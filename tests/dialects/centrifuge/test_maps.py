@@ -12,7 +12,6 @@ from tests.tools.need import require
 from tests.tools.patience import seconds
 from tests.tools.serving import UNLIMITED, Server, serving
 
-ALICE = token("alice")
 KEY = "a key of the server API"
 CONFIG = """
 [tokens]
@@ -109,7 +108,16 @@ SCENARIOS = [
 
 
 def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
-    command = [require("node"), "maps.mjs", server.http("").rstrip("/"), transport, encoding, scenario, KEY, ALICE]
+    command = [
+        require("node"),
+        "maps.mjs",
+        server.http("").rstrip("/"),
+        transport,
+        encoding,
+        scenario,
+        KEY,
+        token("alice"),
+    ]
     done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False)
     assert done.returncode == 0, done.stderr
 

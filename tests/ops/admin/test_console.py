@@ -142,6 +142,16 @@ async def test_a_user_is_traced_on_all_nodes_and_no_secret_is_shown(serve: Serve
     server = serve("--config", str(config), "--workers", "2", env=ENV)
     async with operating(server, KEY) as operator:
         await operator.ask("subscribe", {"channel": "tail:user:carol"})
+
+        async def is_traced_on_both() -> bool:
+            """The other node is asked a moment later, and what happens there before that is not seen."""
+            async with connect(server.ws("/connection/websocket")) as client:
+                await client.send(json.dumps({"id": 1, "connect": {"token": token("carol")}}))
+                await client.recv()
+            await operator.call("client", text="nobody")
+            return len({item["node"] for item in operator.items}) == 2
+
+        await eventually(is_traced_on_both, 10)
         for _ in range(4):
             async with connect(server.ws("/connection/websocket")) as client:
 
