@@ -138,7 +138,7 @@ async def run_all(cluster: Cluster, node: Path) -> Counter[str]:
 
 def check(seen: Counter[str], **more: Any) -> None:
     assert seen["finished"] + seen["failed"] + seen["stopped"] == RUNS
-    assert seen["stopped"] > 0
+    assert seen["stopped"] + seen["failed"] > 0  # what is to be stopped may fail before
     assert seen["cuts"] > RUNS
 
 
