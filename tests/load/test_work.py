@@ -76,8 +76,9 @@ async def test_the_samples_of_all_processes_are_merged(server: Server) -> None:
 
 async def test_a_closed_loop_has_no_more_in_flight_than_it_may(server: Server) -> None:
     measured = await conduct([plan(server, rate=0, in_flight=3)], WORKER)
-    assert measured.counts["published"] > 3
-    assert measured.counts["deliveries"] == 6 * measured.counts["published"]
+    counts = measured.counts
+    assert counts["published"] > 3
+    assert counts["deliveries"] == 6 * (counts["published"] - counts["refused"]), counts  # a quick one meets its rate
 
 
 async def test_rooms_are_counted_by_their_members(server: Server) -> None:

@@ -164,7 +164,7 @@ class Crowd:
             if not is_over and not self.is_stopped.is_set():
                 send(monotonic_ns())
 
-        self.tally.landed = next_  # type: ignore[method-assign]
+        self.tally.landed = next_
         for _ in range(self.plan.in_flight):
             next_()
         end = monotonic_ns() + int(self.plan.seconds * SECOND)

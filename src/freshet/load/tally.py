@@ -7,6 +7,7 @@ was due, not when it was sent: a server that keeps the publisher waiting does no
 
 import re
 from array import array
+from collections.abc import Callable
 from time import monotonic_ns
 
 STAMP = re.compile(rb"~(\d+):(\d+):(\d+)~")
@@ -86,6 +87,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
+        self.landed: Callable[[], None] = lambda: None  # when one has come to all: a closed loop sends the next
         self.series = {name: array("q") for name in ("delivery", "connect", "back", "lag")}
         self.delivery = self.series["delivery"]
         self.published = 0
@@ -114,9 +116,6 @@ class Tally:
             if self.flights and self.flights.arrived(publisher, number):
                 self.landed()
         return end
-
-    def landed(self) -> None:
-        """Called when a publication has come to all; a closed loop sends the next."""
 
     def counts(self) -> dict[str, int]:
         names = "published deliveries due repeated turned_away closed refused unrecovered"
