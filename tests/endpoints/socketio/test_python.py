@@ -154,7 +154,9 @@ async def test_a_session_that_ends_while_its_client_upgrades_keeps_it_away_from_
         socket = await upgrade(http, url, **options)
         if not ended:
             ended.append(url)
-            await http.post(url.replace("ws://", "http://").replace("transport=websocket", "transport=polling"), data="1")
+            await http.post(
+                url.replace("ws://", "http://").replace("transport=websocket", "transport=polling"), data="1"
+            )
         return socket
 
     with shell(host, "tests.endpoints.socketio.kept_app:live", tmp_path) as server:
