@@ -17,9 +17,10 @@ import freshet
 import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
+from freshet.endpoints.gateway.gateway import SyncGateway
 from freshet.endpoints.socketio.namespaces import Namespace
-from freshet.testing import gateway
 from freshet.runs.run import SyncRun
+from freshet.testing import gateway
 from freshet.wiring.sync_calls import SyncCalls
 
 LINE = 88  # characters of a signature before it gets a line for each parameter

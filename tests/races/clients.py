@@ -28,8 +28,8 @@ class Doors:
 
 class RacingClient(ABC):
     """known: the channels in which it believes to be. unknown: those in which it believes not to be. got: the data of
-    what was published in each channel, in the order in which it came. closed: the server ended it. for_good: what it was
-    told by which an official client stays away, or out of a channel.
+    what was published in each channel, in the order in which it came. closed: the server ended it. for_good: by what an
+    official client would stay away, or out of a channel.
 
     sees_joins: it is told when the server subscribes it.
     """
