@@ -225,6 +225,8 @@ class Chat:
 
     def _begin(self, record: RunRecord, hook: Hook | None, approval: Approval | None = None) -> None:
         assert hook is not None  # by its rule
+        if self.state.runs.get(record.id) is not record or record.state != "running":
+            return  # it was stopped while that was written
         outside = self._outside
         producer = Producer(
             record, self.channel, self, outside.limits, outside.node.clock, self._counts, outside.draining
