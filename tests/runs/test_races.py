@@ -1,7 +1,7 @@
-"""Each call of the engine, and each wait of a run's function, is held while each other thing happens to a channel's runs.
+"""Each call of the engine, and each wait of a run's function, is held while each other thing happens to its channel.
 
-Afterwards what runs is what its log says: nothing runs that was stopped or has ended, nothing is left in the queue while
-nothing runs, and whoever asks gets the same from this node as from the log.
+Afterwards what runs is what its log says: nothing runs that was stopped or has ended, nothing is left in the queue
+while nothing runs, and whoever asks gets the same from this node as from the log.
 """
 
 import asyncio

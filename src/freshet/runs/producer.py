@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.model.json_text import whole_text
 from freshet.model.run_aggregate import Aggregate, Part, coalesced
 from freshet.model.run_messages import RunRecord, State
 from freshet.observe.counts import RunCounts
@@ -117,7 +118,7 @@ class Producer:
             self._open = f"{kind}:{id}"
         id = self._open.partition(":")[2]
         if text:
-            await self._put({"type": f"{kind}-delta", "id": id, "delta": text}, len(text))
+            await self._put({"type": f"{kind}-delta", "id": id, "delta": whole_text(text)}, len(text))
 
     def _close_text(self) -> None:
         kind, _, id = self._open.partition(":")
@@ -143,8 +144,8 @@ class Producer:
     def _take(self, part: Part) -> None:
         if self._over:
             raise asyncio.CancelledError  # a function that goes on after it was stopped
-        self.aggregate.apply(part)
         size = _size_of(part)
+        self.aggregate.apply(part)
         self._size += size
         self._backlog.append(part)
         self._backlog_bytes += size

@@ -18,6 +18,7 @@ from freshet.endpoints.ai.ai_sdk import UiMessageStream, dialect_for
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, command, end_soon
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import whole
 from freshet.runtime.tasks import begin
 from freshet.session.session import Session
 
@@ -77,7 +78,7 @@ class ChatSocket:
 
     def _take(self, text: str) -> None:
         try:
-            frame = msgspec.json.decode(text, type=dict[str, Any])
+            frame = msgspec.json.decode(whole(text.encode()), type=dict[str, Any])
             request = str(frame["requestId"])
             kind = frame["type"]
         except (msgspec.MsgspecError, KeyError, RecursionError):
