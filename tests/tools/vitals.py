@@ -20,19 +20,20 @@ requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done([]
 NOTE = """
 window.written = new Set();
 const observer = new MutationObserver((records) => {
-    for (const { target } of records) window.written.add(target.nodeType === Node.TEXT_NODE ? target.parentElement : target);
+    for (const { target: it } of records) window.written.add(it.nodeType === Node.TEXT_NODE ? it.parentElement : it);
 });
 const observe = () => observer.observe(document, { subtree: true, childList: true, characterData: true });
 // What the parser writes is no change.
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", observe);
 else observe();
 """
-LENGTHEN = """
+LENGTHEN = r"""
 const seen = [...document.querySelectorAll("body *")].filter((it) => it.checkVisibility());
 const places = () => seen.map((it) => { const { x, y } = it.getBoundingClientRect(); return [x, y]; });
 const name = (it) => `${it.tagName.toLowerCase()}#${it.id}.${it.className}`;
-const longer = (text) => /^([0-9,]+|–)$/.test(text) ? "888,888" : text.replace(/[0-9,]+|–/, (some) => "88" + some);
-const figures = seen.filter((it) => window.written.has(it) && !it.children.length && /[0-9–]/.test(it.textContent));
+const number = /[0-9,]+|\u2013/;
+const longer = (text) => number.exec(text)[0] === text ? "888,888" : text.replace(number, "88$&");
+const figures = seen.filter((it) => window.written.has(it) && !it.children.length && number.test(it.textContent));
 return figures.flatMap((figure) => {
     const [before, text] = [places(), figure.textContent];
     figure.textContent = longer(text);
@@ -76,7 +77,7 @@ def note_figures(browser: webdriver.Chrome) -> None:
 
 
 def moved_by_longer_figures(browser: webdriver.Chrome) -> list[str]:
-    """What would leave its place if a figure that the page has written anew were longer: each figure, and what it moves.
+    """What would leave its place if a figure that the page has written anew were longer: each, and what it moves.
 
     This sees today what `layout_shifts` would see on the day on which a counter gets another digit.
     """
