@@ -205,7 +205,7 @@ class Session:
         # Where something waits, the client had its turn, or has to read first.
         at_once = backlog is None and not (heavy or outbox.first) and outbox.turn.serves(self.id)
         if type(commands) is list and not (backlog is not None and backlog.holds_bytes):
-            if at_once and len(commands) == 1 and type(commands[0]) is not Pong:
+            if at_once and len(commands) == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
                 self._run(commands[0])
                 return
             count = len(commands)
@@ -258,7 +258,7 @@ class Session:
 
     def push(self, event: Event, *, volatile: bool = False) -> None:
         """Let this client alone have an event. volatile: it may be dropped for want of room."""
-        begun = begun_by(event)
+        begun = begun_by(event) if event.begins else None
         if self.dialect.in_order and not begun:  # what was published before these waits behind them, see `Hub.settle`
             self.outbox.turn.flush()
         try:
