@@ -14,11 +14,12 @@ from functools import partial
 
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect
+from freshet.hub.counting import FannedOut, count
 from freshet.hub.gaps import GapChecks, evict
-from freshet.hub.subscribers import Delta, Encoded, Follow, Group, Joining, Subscribers, Tap
+from freshet.hub.subscribers import Delta, Encoded, Follow, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import Frame, batched
-from freshet.model.log import NOWHERE, Position, Publication, Stamp, Stream
+from freshet.model.frame import batched
+from freshet.model.log import NOWHERE, Position, Publication, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.tracing import FanOut
 from freshet.rules.filters import CompiledFilter
@@ -50,7 +51,7 @@ class Hub:
         self.counts = counts or Counts()
         self._node = node
         self._wall = wall
-        self._unwritten: list[tuple[Stamp, int]] = []  # publications of this turn, and how many get each
+        self._unwritten: list[FannedOut] = []  # of this turn
         self._engine = engine
         self._turn = turn
         self._channels: dict[str, Subscribers] = {}
@@ -197,7 +198,8 @@ class Hub:
         greeting = [Published(joining.channel, publication) for publication in (*joining.greeting, *behind)]
         if joining.welcome or greeting:  # at the turn's end, behind the reply, before all that comes in this channel
             subscribers.welcomes[joining.session] = [*joining.welcome, *greeting]
-            self._schedule(subscribers)
+            self._turn.schedule()
+            self._pending.append(subscribers)
         return replay, recovered
 
     @staticmethod
@@ -285,22 +287,21 @@ class Hub:
         subscribers = self._channels.get(event.channel)
         if subscribers is None:
             return
-        if not isinstance(event, Published):
+        if isinstance(event, Published):
+            if event.publication.offset and not subscribers.continuity.passes(event):
+                if subscribers.continuity.hold(event):
+                    self._gaps.begin_check(subscribers)
+                return
+        else:
             for take in subscribers.follows:
                 take(event)
             if not subscribers.join_leave:
                 return
-        if type(event) is Published and not subscribers.continuity.passes(event):
-            if subscribers.continuity.hold(event):
-                self._gaps.begin_check(subscribers)
-            return
         if not subscribers.pending:
-            self._schedule(subscribers)
+            if not self._turn.scheduled:
+                self._turn.schedule()
+            self._pending.append(subscribers)
         subscribers.pending.append(event)
-
-    def _schedule(self, subscribers: Subscribers) -> None:
-        self._turn.schedule()
-        self._pending.append(subscribers)
 
     def suspect(self, channel: str) -> None:
         """What the engine calls when publications may have been lost on the way here; "": in any channel."""
@@ -339,12 +340,12 @@ class Hub:
         for group in subscribers.groups.values():
             if subscribers.slow != "disconnect":
                 offered = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
-                self._count(group, events, offered, offered)
+                self._unwritten.append((group.label, len(group.outboxes), events, offered, offered))
                 continue
             each = group.encode(events, subscribers.last, whole)
             frames = each if len(each) < 2 else group.dialect.join(each)
             shared = frames if len(frames) < 2 or group.dialect.stamps else batched(frames)
-            self._count(group, events, each, frames)
+            self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:
                 broadcast(group.outboxes.values(), shared[0])
@@ -354,30 +355,6 @@ class Hub:
                         outbox.push(frame)
         if subscribers.delta:
             subscribers.fanned_out(events)
-
-    def _count(self, group: Group, events: list[Delivery], each: list[Frame], frames: list[Frame]) -> None:
-        """each: what every subscriber of the group gets of these events, before they were joined to `frames`."""
-        counts, number, label = self.counts, len(group.outboxes), group.label
-        if len(events) == 1 == len(each):  # as mostly; what is below comes to the same, and costs three times as much
-            counts.delivered[label] = counts.delivered.get(label, 0) + number
-            counts.sent += number
-            counts.sent_bytes += frames[0].size * number
-            event = events[0]
-            if type(event) is Published and (only := event.publication.stamp) is not None:
-                self._unwritten.append((only, number))
-            return
-        add(counts.delivered, label, len(each) * number)
-        counts.sent += len(frames) * number
-        for frame in frames:
-            counts.sent_bytes += frame.size * number
-        left_out = len(events) - len(each)  # by a filter: which ones does not matter within one turn
-        for event in reversed(events):
-            if type(event) is not Published:
-                continue
-            if left_out > 0:
-                left_out -= 1
-            elif (stamp := event.publication.stamp) is not None:
-                self._unwritten.append((stamp, number))
 
     def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:
         """A fan-out begins, which is traced if what it has is."""
@@ -392,12 +369,9 @@ class Hub:
             fan_outs, self._fan_outs = self._fan_outs, []
             for fan_out in fan_outs:
                 self.traced(fan_out)
-        if not self._unwritten:
-            return
-        unwritten, self._unwritten = self._unwritten, []
-        now, here, elsewhere = self._wall(), self.counts.here, self.counts.elsewhere
-        for stamp, number in unwritten:
-            (here if stamp.node == self._node else elsewhere).observe_since(stamp.at, now, number)
+        if self._unwritten:
+            unwritten, self._unwritten = self._unwritten, []
+            count(self.counts, unwritten, self._wall(), self._node)
 
     def _welcome(self, subscribers: Subscribers) -> None:
         welcomes, subscribers.welcomes = subscribers.welcomes, {}
