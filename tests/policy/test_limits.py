@@ -72,14 +72,17 @@ async def test_a_client_that_only_subscribes_counts_as_one_that_does_more() -> N
 
 
 async def test_a_user_whose_clients_only_subscribe_has_one_rate_all_the_same() -> None:
-    async with serving(user=Rate(2, 3)) as (live, clock):
-        async with live.test_client(user="ada") as one, live.test_client(user="ada") as other:
-            await one.subscribe("log:a")
-            await other.subscribe("log:a")
-            await one.subscribe("log:b")
-            assert "try again in 0.5 s" in await refused(111, other.subscribe("log:b"))
-            await clock.advance(0.6)
-            await other.subscribe("log:b")
+    async with (
+        serving(user=Rate(2, 3)) as (live, clock),
+        live.test_client("u") as one,
+        live.test_client("u") as other,
+    ):
+        await one.subscribe("log:a")
+        await other.subscribe("log:a")
+        await one.subscribe("log:b")
+        assert "try again in 0.5 s" in await refused(111, other.subscribe("log:b"))
+        await clock.advance(0.6)
+        await other.subscribe("log:b")
 
 
 async def test_one_client_is_not_refused_for_another() -> None:
