@@ -14,7 +14,7 @@ from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
-from freshet.session.session import Carried
+from freshet.session.carried import Carried
 
 KIB = 1024
 AT_ONCE = 64  # messages of one client before others have their turn
