@@ -275,9 +275,9 @@ class Page(msgspec.Struct):
 class ChannelPage(Dialect):
     """One request and its response: a part of a channel's log, or something to publish.
 
-    A reader gets one frame, a `Page` of at most `limit` publications and, nearly, `size` bytes; one that `waits` and
-    got an empty page then gets what is published, a frame each (long polling). body: what to publish; None: it is a
-    reader. page: what it got.
+    A reader gets one frame, a `Page` of at most `limit` publications and, nearly, `size` bytes; one that `waits` gets
+    instead of an empty page what is published then, a frame each (long polling). body: what to publish; None: it is a
+    reader. page: what there was for it.
     """
 
     __slots__ = ("_newest", "body", "channel", "limit", "page", "size", "waits")
@@ -322,7 +322,7 @@ class ChannelPage(Dialect):
             raise _disconnect_for(event)
         for begun in begun_by(event):
             self.page = self._page(begun)
-            return Frame(msgspec.json.encode(self.page))
+            return None if self.waits and self.page.is_empty else Frame(msgspec.json.encode(self.page))
         return None
 
     def _page(self, begun: Subscribed) -> Page:
