@@ -298,14 +298,15 @@ class ChannelPage(Dialect):
         self._newest = False
 
     def opened(self, request: Handshake) -> list[Command]:
-        connect = Connect(id=1, token=request.token, only=(self.channel,))
+        only = (self.channel,)
         if self.body is not None:
+            connect = Connect(id=1, token=request.token, only=only)
             return [connect, *ChannelUrl(self.channel).receive(self.body)]
         since = position(_since(request))
         if since is None and not self.waits:
             since, self._newest = OLDEST, True
-        recover = {self.channel: since} if since else {}
-        return [msgspec.structs.replace(connect, recover=recover), Subscribe(self.channel, id=2, recover=since)]
+        connect = Connect(id=1, token=request.token, recover={self.channel: since} if since else {}, only=only)
+        return [connect, Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("a request holds one command")
