@@ -135,17 +135,11 @@ class ChannelEndpoint:
         timeout = wait or self._dispatcher.timing.connect_timeout
         reader = ChannelPage(channel, limit=limit, size=self._limits.page_size, waits=wait > 0)
         session = self._open(reader, request)
-
-        def enough(frames: list[Frame]) -> bool:
-            return not wait or len(frames) > 1 or not (reader.page and reader.page.is_empty)
-
         with self._waiting.one(request.client) if wait else nullcontext():
-            frames = await stream.collect(session, receive, timeout, enough)
-        if isinstance(frames, Disconnect):
-            return refusal(frames, allow)
-        first, *live = frames
-        page = reader.page
-        return _json(page.filled(live[:limit]) if page and live and page.is_empty else first.data, allow)
+            frames = await stream.collect(session, receive, timeout, bool)
+        if wait and (page := reader.page) is not None and page.is_empty:
+            return _json(page.filled(frames[:limit] if isinstance(frames, list) else []), allow)
+        return refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
 
     async def _publish(
         self,
