@@ -232,15 +232,20 @@ class Outbox:
 
     def take(self) -> list[Frame]:
         """All that is queued, oldest first, each by itself."""
+        frames = self.take_joined()
+        if Batch not in map(type, frames):
+            return frames
+        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+
+    def take_joined(self) -> list[Frame]:
+        """The same, for a transport that puts together what a `Batch` holds once for all who get it."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
         if self._drained is not None:
             self._release()
-        if Batch not in map(type, frames):
-            return frames
-        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+        return frames
 
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
