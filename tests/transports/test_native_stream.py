@@ -8,7 +8,8 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
-from starlette.types import Receive, Scope
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from freshet import Freshet, History, Refusal
 from freshet.config import parse
@@ -18,12 +19,12 @@ from freshet.model.frame import Batch, Frame, Handshake
 from freshet.runtime.server import HttpBounds
 from freshet.session.session import Session
 from freshet.testing import ManualClock
-from freshet.transports.native import EXTENSION
+from freshet.transports.http import BoundedHttp
 from freshet.transports.native_stream import SessionStream
-from freshet.transports.stream import LINES, MESSAGES, AcceptedStream, Form
+from freshet.transports.stream import LINES, MESSAGES, STREAM, AcceptedStream, Form
 from tests.tools.patience import eventually
 from tests.transports.calls import called, request
-from tests.transports.sockets import Peer
+from tests.transports.sockets import Peer, joined
 from tests.transports.test_entrance import Served
 
 EVENTS = b"GET /channels/%b HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
@@ -89,11 +90,12 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(served: Served, asked: bytes) -> AsyncIterator[Reader]:
+async def reading(served: Served, asked: bytes, way: bytes = b"") -> AsyncIterator[Reader]:
+    """way: that of `asked`, if it is not just as there."""
     async with served.come() as peer:
         reader = Reader(peer)
         await reader.opened(asked)
-        await reader.until(SUBSCRIBED.get(asked, b"\n"))
+        await reader.until(SUBSCRIBED.get(way or asked, b"\n"))
         yield reader
 
 
@@ -258,7 +260,7 @@ class Decides:
 
     async def reply(self, scope: Scope, receive: Receive) -> None:
         await self.may.wait()
-        scope["extensions"][EXTENSION](AcceptedStream(self.session, LINES, []))
+        scope["extensions"][STREAM](AcceptedStream(self.session, LINES, []))
 
 
 async def test_who_goes_or_speaks_before_a_stream_begins_has_none(live: Freshet) -> None:
@@ -342,3 +344,63 @@ async def test_who_does_not_read_makes_room_for_others(live: Freshet) -> None:
         assert stream in served.lobby._guests
         stream.evict()
         await eventually(lambda: not served.connections and not live._node.registry)
+
+
+# --------------------------------------------------------------------------------------------------- by way of uvicorn
+
+
+class Behind(Served):
+    """A server whose requests all go by uvicorn, as those that come through a proxy do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(None)
+        config = uvicorn.Config(app, interface="asgi3", log_config=None, lifespan="off")
+        config.load()
+        self.made = lambda: BoundedHttp(config, self.state, {}, lobby=self.lobby, server=self.server)
+
+    @asynccontextmanager
+    async def come(self, deflate: bool = False) -> AsyncIterator[Peer]:
+        async with joined(self.made(), deflate=deflate) as (_, peer):
+            yield peer
+
+
+@WAYS
+async def test_a_stream_that_came_through_a_proxy_has_the_socket_too(live: Freshet, asked: bytes) -> None:
+    served = Behind(live)
+    forwarded = asked.replace(b"Host:", b"X-Forwarded-For: 192.0.2.1\r\nHost:")
+    async with reading(served, forwarded, asked) as reader:
+        assert [type(each) for each in served.connections] == [SessionStream]
+        await eventually(lambda: not served.state.tasks)
+        await live.publish("news", "one")
+        await reader.until(b"one")
+    await eventually(lambda: not served.connections and not live._node.registry)
+
+
+def wrapped(app: ASGIApp) -> ASGIApp:
+    """With something around it that looks at what is sent."""
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        async def look(message: Message) -> None:
+            await send(message)
+
+        await app(scope, receive, look)
+
+    return around
+
+
+@pytest.mark.parametrize("why", ["middleware", "HTTP/1.0", "HEAD", "more behind it"])
+async def test_a_stream_that_cannot_have_the_socket_goes_by_asgi(live: Freshet, why: str) -> None:
+    served = Behind(wrapped(live) if why == "middleware" else live)
+    asked = EVENTS % b"news"
+    if why == "HTTP/1.0":
+        asked = asked.replace(b"HTTP/1.1", b"HTTP/1.0")
+    elif why == "HEAD":
+        asked = asked.replace(b"GET", b"HEAD")
+    elif why == "more behind it":
+        asked += b"GET /health/live HTTP/1.1\r\n"
+    async with served.come() as peer:
+        await peer.write(asked)
+        head = await peer.head()
+        assert head.startswith(b"HTTP/1.1 405" if why == "HEAD" else b"HTTP/1.1 200")
+        assert [type(each) for each in served.connections] == [BoundedHttp]
+    await eventually(lambda: not served.connections and not live._node.registry)

@@ -19,10 +19,10 @@ from freshet.runtime.server import RunningServer, Shortcut
 from freshet.session.session import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
-from freshet.transports.native import EXTENSION, SessionSocket
+from freshet.transports.native import SessionSocket
 from freshet.transports.native_stream import SessionStream
 from freshet.transports.plain import PlainRequest, plain_request
-from freshet.transports.stream import AcceptedStream, Incoming
+from freshet.transports.stream import STREAM, AcceptedStream, Incoming
 from freshet.transports.unsent import Unsent
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
@@ -129,7 +129,7 @@ class Entrance(asyncio.Protocol):
     def _reply(self, way: Shortcut, prefix: str, request: PlainRequest) -> bool:
         scope = request_scope(request.target, request.headers, self._transport, prefix)
         scope["type"], scope["method"] = "http", request.method.decode()
-        scope["extensions"] = {EXTENSION: self._stream}
+        scope["extensions"] = {STREAM: self._stream}
         incoming = Incoming(request.body)
         reply = way.reply(scope, incoming)
         if reply is None:

@@ -25,6 +25,9 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+STREAM = "freshet.stream"
+"""The key in an ASGI scope's extensions of what lets a session have the socket, where Freshet serves."""
+
 SMALL_BODY = 64 * 1024  # bytes of a body that any number of clients may send at a time
 
 
@@ -92,7 +95,10 @@ class AcceptedStream(NamedTuple):
 
 
 async def carry_stream(accepted: AcceptedStream, scope: Message, receive: Receive, send: Send) -> None:
-    """Carry a session by ASGI messages until one of the two ends it."""
+    """Let a session have the socket where Freshet serves, or carry it by ASGI messages until one of the two ends it."""
+    take_over = scope.get("extensions", {}).get(STREAM)
+    if take_over is not None and take_over(accepted, send):
+        return
     session, form, headers, refuse = accepted
     why = await converse(session, form, headers, receive, send)
     if why is not None and refuse is not None:

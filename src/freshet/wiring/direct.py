@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 from freshet.endpoints.opening import HostGuard, Reply
 from freshet.runtime.server import RunningServer
 from freshet.transports.native import EXTENSION, AcceptedSocket
-from freshet.transports.stream import AcceptedStream
+from freshet.transports.stream import STREAM, AcceptedStream
 
 
 class DirectWay:
@@ -60,5 +60,5 @@ class DirectWay:
             answer = await reply
             if not isinstance(answer, AcceptedStream):
                 return answer
-            scope["extensions"][EXTENSION](answer)
+            scope["extensions"][STREAM](answer)
             return None
