@@ -59,11 +59,7 @@ class Turn:
         finally:
             self.scheduled = False
         touched, self.touched = self.touched, []
-        for outbox in touched:
-            try:
-                outbox.wake()
-            except Exception:  # one transport's mistake: the others have clients too
-                log.exception("outbox: a transport failed to write, its client may miss what was sent")
+        _leave(touched)
         self.written()
 
 
@@ -204,6 +200,10 @@ class Outbox:
             self._push_more(frame)
             return
         self.first = frame
+        self.leave()
+
+    def leave(self) -> None:
+        """Let the transport write what is queued. Its mistake is its own: others have clients too."""
         try:
             self.wake()
         except Exception:
@@ -259,6 +259,28 @@ class Outbox:
     def _touch(self) -> None:
         self.turn.schedule()
         self.turn.touched.append(self)
+
+
+def _leave(touched: list[Outbox]) -> None:
+    """Let each have what a turn had for it, by one write: here where that goes past its transport, as in `broadcast`."""
+    write = os.write
+    for outbox in touched:
+        direct, frame = outbox.direct, outbox.first
+        if direct < 0 or frame is None:
+            outbox.leave()
+            continue
+        if outbox.more is None:
+            outbox.first = None
+            data = frame.wire or wire(frame)
+        else:
+            data = b"".join([each.wire or wire(each) for each in outbox.take_joined()])
+        try:
+            sent = write(direct, data)
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            outbox.direct = -1
+            outbox.send(rest(data, sent))
 
 
 def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
