@@ -17,7 +17,7 @@ from freshet.engines.base import Engine
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.hub.subscribers import Delta, Encoded, Follow, Group, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import Frame, batched
+from freshet.model.frame import Frame
 from freshet.model.log import NOWHERE, Position, Publication, Stamp, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.logs import BoundedLog
@@ -424,7 +424,7 @@ class Hub:
                 continue
             each = group.encode(events, subscribers.last, whole)
             frames = each if len(each) < 2 else group.dialect.join(each)
-            shared = frames if len(frames) < 2 or group.dialect.stamps else batched(frames)
+            shared = group.dialect.batch(frames)
             self._count(group, events, each, frames)
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:

@@ -262,7 +262,7 @@ class Outbox:
 
 
 def _leave(touched: list[Outbox]) -> None:
-    """Let each have what a turn had for it, by one write: here where that goes past its transport, as in `broadcast`."""
+    """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too."""
     write = os.write
     for outbox in touched:
         direct, frame = outbox.direct, outbox.first
