@@ -319,7 +319,7 @@ class StampedBatch(Batch):
         self._by_stamp: dict[bytes, Frame] = {}
 
     def stamped(self, places: dict[str, bytes]) -> Frame:
-        """As of each event. Who has the same stamp behind the last one has the same behind each: it differs in one place."""
+        """As of each event. Stamps that are the same behind the last are so behind each: they move in one place."""
         stamp = self._events[-1].move(places)
         batch = self._by_stamp.get(stamp)
         if batch is None:
