@@ -264,16 +264,19 @@ class Decides:
 
 
 async def test_who_goes_or_speaks_before_a_stream_begins_has_none(live: Freshet) -> None:
-    for speaks in (True, False):
+    for said in (POSTED, b"", b"\r\n"):
         served = Served(None)
         application = served.server.direct[""] = Decides(live)
         async with served.come() as peer:
             await peer.write(POSTED)
             await eventually(lambda served=served: bool(served.state.tasks))  # type: ignore[misc]
-            if speaks:
-                await peer.write(POSTED)
-                await asyncio.sleep(0)
+            if said:
+                (entrance,) = served.connections
+                await peer.write(said)
+                await eventually(lambda entrance=entrance: bool(entrance._held))  # type: ignore[misc]
                 application.may.set()
+                await eventually(lambda served=served: not served.state.tasks)  # type: ignore[misc]
+            if said == POSTED:
                 assert await peer.ended()
         await eventually(lambda served=served: not served.connections)  # type: ignore[misc]
         application.may.set()

@@ -154,16 +154,15 @@ class Entrance(asyncio.Protocol):
         self._leave()
         self._state.total_requests += 1
         headers, server = self._state.default_headers, self._server
-        SessionStream(accepted, headers, self._transport, self._connections, self._lobby, server)
+        stream = SessionStream(accepted, headers, self._transport, self._connections, self._lobby, server)
+        if self._held:
+            self._transport.resume_reading()
+            stream.data_received(self._held)
 
     def _done(self, task: asyncio.Task[Response | None]) -> None:
         self._tasks.discard(task)
         self._incoming = None
-        if self._transport.is_closing():
-            return
-        if (protocol := self._transport.get_protocol()) is not self:  # it is a stream
-            if self._held:
-                cast(SessionStream, protocol).data_received(self._held)
+        if self._transport.is_closing() or self._transport.get_protocol() is not self:
             return
         try:
             response = task.result()
