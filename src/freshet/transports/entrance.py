@@ -14,13 +14,15 @@ from typing import Protocol, cast
 from starlette.responses import Response
 from uvicorn.server import ServerState
 
+from freshet.errors import Disconnect
 from freshet.runtime.server import RunningServer, Shortcut
 from freshet.session.carried import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket
+from freshet.transports.native_stream import SessionStream
 from freshet.transports.plain import PlainRequest, plain_request
-from freshet.transports.stream import Incoming
+from freshet.transports.stream import STREAM, AcceptedStream, Incoming
 from freshet.transports.unsent import Unsent
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
@@ -127,6 +129,7 @@ class Entrance(asyncio.Protocol):
     def _reply(self, way: Shortcut, prefix: str, request: PlainRequest) -> bool:
         scope = request_scope(request.target, request.headers, self._transport, prefix)
         scope["type"], scope["method"] = "http", request.method.decode()
+        scope["extensions"] = {STREAM: self._stream}
         incoming = Incoming(request.body)
         reply = way.reply(scope, incoming)
         if reply is None:
@@ -143,10 +146,23 @@ class Entrance(asyncio.Protocol):
             task.add_done_callback(self._done)
         return True
 
+    def _stream(self, accepted: AcceptedStream) -> None:
+        """The response is one that does not end, and the socket its session's from now on."""
+        if self._transport.is_closing():  # its client went away meanwhile
+            accepted.session.end(Disconnect.normal())
+            return
+        self._leave()
+        self._state.total_requests += 1
+        headers, server = self._state.default_headers, self._server
+        stream = SessionStream(accepted, headers, self._transport, self._connections, self._lobby, server)
+        if self._held:
+            self._transport.resume_reading()
+            stream.data_received(self._held)
+
     def _done(self, task: asyncio.Task[Response | None]) -> None:
         self._tasks.discard(task)
         self._incoming = None
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._transport.get_protocol() is not self:
             return
         try:
             response = task.result()
