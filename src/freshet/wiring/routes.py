@@ -134,7 +134,10 @@ class Routes:
             operators = []
         clients += root_routes(dev=dev)
         routes = _Router([*clients, *health_routes(health), *operators])
-        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts)
+        options = {"/api": config.api, "/metrics": config.metrics, "/admin": config.admin}
+        without_key = [path for path, option in options.items() if option.anonymous]
+        open_hosts = Hosts(config.hosts, dev=True)  # as above
+        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts, without_key, open_hosts)
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""

@@ -130,10 +130,10 @@ async def test_to_who_may_not_read_a_stream_it_looks_like_any_other(http: httpx.
     url = stream("token")
     token = issue(SECRET, "u", claims={"caps": [{"channels": ["*"], "allow": ["manage", "publish"]}]})
     await http.put(url, headers={**JSON, "Authorization": f"Bearer {token}"}, content="1")
-    for offset in ("-1", "now", "nonsense", "0000000000000001_x", "9999999999999999_x"):
-        for live in ("", "&live=long-poll", "&live=sse"):
-            there, nowhere = [await http.get(f"{each}?offset={offset}{live}") for each in (url, stream("token"))]
-            assert (there.status_code, there.text) == (nowhere.status_code, nowhere.text)
+    for query in ("offset=-1", "offset=nonsense", "offset=9999999999999999_x&live=sse", "offset=-&live=long-poll"):
+        answers = [await http.get(f"{each}?{query}") for each in (url, stream("token"))]
+        there, nowhere = [(each.status_code, each.text.partition("' ")[2]) for each in answers]
+        assert there == nowhere
 
 
 async def test_a_stream_of_html_runs_no_scripts_in_a_browser_that_opens_it(http: httpx.AsyncClient) -> None:
