@@ -207,7 +207,7 @@ def without_chance(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_short_way_and_the_long_one_read_the_same_bytes_alike(ways: tuple[Server, Server], seed: int) -> None:
-    chance = Random(seed)  # noqa: S311 - so that what was found is found again
+    chance = Random(seed)
     for _ in range(EACH):
         requests = [request(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
         together = chance.random() < 0.5
