@@ -137,7 +137,8 @@ def _gateway(options: GatewayOptions, environment: Mapping[str, str]) -> Iterato
         why = "Whoever reaches the server connects to the gateway, without a token. Set it to token, or an authorizer."
         yield Finding("open", "gateway.auth", '"none"', why)
     for index, key in enumerate(options.keys):
-        if _is_weak(key.secret or environment.get(key.secret_env) or KEY_LENGTH * "0"):
+        secret = key.secret or environment.get(key.secret_env or "")
+        if secret and _is_weak(secret):
             why = "Who guesses it sends to any connection, and ends it. Set one of `openssl rand -hex 32`."
             yield Finding("open", f"gateway.keys[{index}].secret", "weak", why)
         if key.secret:

@@ -134,8 +134,12 @@ class Routes:
             operators = []
         clients += root_routes(dev=dev)
         routes = _Router([*clients, *health_routes(health), *operators])
-        options = {"/api": config.api, "/metrics": config.metrics, "/admin": config.admin}
-        without_key = [path for path, option in options.items() if option.anonymous]
+        is_open = {
+            "/api": config.api.anonymous,
+            "/metrics": config.metrics.anonymous,
+            "/admin": config.admin.anonymous,
+        }
+        without_key = [path for path, anybody in is_open.items() if anybody]
         open_hosts = Hosts(config.hosts, dev=True)  # as above
         return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts, without_key, open_hosts)
 
