@@ -1,6 +1,7 @@
 """The short way in of WebSockets: when it is taken, and that nothing is different behind it."""
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -286,6 +287,23 @@ async def test_one_plain_request_after_the_other_is_answered_on_a_connection(liv
         await peer.write(odd)
         assert await peer.ended()
     assert served.long_way.got == [odd]
+
+
+async def test_a_request_that_is_sent_again_is_answered_anew_and_one_that_differs_by_a_byte_is_another(
+    live: Freshet,
+) -> None:
+    served = Served(live)
+    other = GET.replace(b"/a", b"/b")
+    async with served.come() as peer:
+        answers = []
+        for request in (GET, GET, POST, POST, GET, other, GET, GET):
+            await peer.write(request)
+            _, _, body = await peer.response()
+            answers.append(json.loads(body))
+        await peer.write(GET + b"G")
+        assert await peer.ended()
+    assert [answer["offset"] for answer in answers] == [0, 0, 1, 2, 2, 0, 2, 2]
+    assert served.long_way.got == [GET + b"G"]
 
 
 async def test_a_request_that_comes_while_one_is_answered_waits() -> None:
