@@ -105,6 +105,11 @@ class ChannelUrl(Dialect):
 RETRY = 2000  # milliseconds after which an EventSource reconnects
 
 
+def end_of_stream(code: int, reason: str) -> bytes:
+    """The last event, which says why the server ends it."""
+    return stream_event(msgspec.json.encode({"code": code, "reason": reason}), name="disconnected")
+
+
 def _text(publication: Publication) -> bytes:
     """A payload as text: bytes become base64."""
     return b64encode(publication.data) if publication.kind is Kind.BYTES else publication.data
@@ -170,8 +175,7 @@ class ChannelEvents(Dialect):
         if type(event) is Unsubscribed:
             return self._ended(event)
         if type(event) is Disconnected:
-            why = msgspec.json.encode({"code": event.code, "reason": event.reason})
-            return Frame(self._release() + stream_event(why, name="disconnected"))
+            return Frame(self._release() + end_of_stream(event.code, event.reason))
         for subscribed in begun_by(event):
             self._begin(subscribed)
         return self._release_in_time()

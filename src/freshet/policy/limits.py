@@ -16,7 +16,7 @@ import msgspec
 
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
-from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.model.commands import Command, Connect, Publish, ReadHistory, ReadPresence, ReadPresenceStats, Subscribe
 from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy
@@ -35,6 +35,9 @@ MakeBuckets = Callable[[str, Rate], Buckets[str]]
 def of_this_process(option: str, rate: Rate) -> Buckets[str]:
     """Buckets that nobody else takes of."""
     return Buckets(rate)
+
+
+_OF_QUIET = frozenset({Connect, Subscribe})
 
 
 class Spent(msgspec.Struct, gc=False, eq=False):  # one for each client, in which nothing can refer to it
@@ -90,8 +93,10 @@ class RateLimits(Policy):
         if session is None:
             return
         spent = session.spent
-        if spent is None:
-            spent = session.spent = Spent()
+        if type(spent) is not Spent:
+            if self._is_of_few(session, command, spent or 0.0):
+                return
+            spent = session.spent = Spent(commands_bucket=spent or 0.0)
         if spent.commands:
             spent.commands -= 1
         else:
@@ -110,6 +115,20 @@ class RateLimits(Policy):
                 spent.bytes -= size
             else:
                 self._take_bytes(session, spent, size)
+
+    def _is_of_few(self, session: Session, command: Command, bucket: float) -> bool:
+        """Whether it is taken already: a client that connects, subscribes and is quiet has its bucket and nothing else.
+
+        bucket: as `Spent.commands_bucket`, which is all that `session.spent` is until then.
+        """
+        if type(command) not in _OF_QUIET or command.data:  # type: ignore[attr-defined]
+            return False
+        now = self._now()
+        after = self._client.take(bucket, now) if self._client is not None else 0.0
+        if after < 0 or (self._users is not None and session.user and self._users.take(session.user, now)):
+            return False
+        session.spent = after
+        return True
 
     def _take_commands(self, session: Session, spent: Spent) -> None:
         now, count = self._now(), spent.commands_lease
