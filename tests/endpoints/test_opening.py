@@ -2,18 +2,26 @@
 
 import ast
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from freshet import Freshet, History
-from freshet.config import Config, Limits, Rooms
+from freshet.config import Admin, Api, Config, Limits, Metrics, Rooms
+from freshet.endpoints.opening import Opening
 from freshet.model.frame import Handshake
+from freshet.policy.limits import UNLIMITED, AddressLimits
+from freshet.policy.origin import Origins
+from freshet.runtime.admission import Admission
+from freshet.runtime.clock import SYSTEM
 from freshet.testing import ManualClock
 from tests.endpoints.matrix import Open
 from tests.tools.asgi import Answered, directly, knock
@@ -320,6 +328,27 @@ async def test_in_dev_a_name_that_a_stranger_let_lead_here_is_not_answered(name:
         assert health.status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/info"), ("GET", "/metrics"), ("WEBSOCKET", "/admin/connection/websocket")]
+)
+async def test_where_no_key_is_asked_for_a_name_of_a_strangers_is_not_answered(method: str, path: str) -> None:
+    """DNS rebinding, without `dev` too: a page would reach what is open to this machine, or this network, alone."""
+    options = {"api": Api(anonymous=True), "metrics": Metrics(anonymous=True), "admin": Admin(anonymous=True)}
+    for hosts, host, status in (
+        ([], "evil.example:8000", 421),
+        ([], "127.0.0.1:8000", 200),
+        ([], "freshet:8000", 200),
+        (["live.example"], "live.example", 200),
+        (["live.example"], "127.0.0.1", 421),
+    ):
+        live = Freshet(environment={}, config=Config(hosts=hosts, **options))
+        async with live.lifespan():
+            signs = {"host": host, "Origin": f"http://{host}"}
+            found = (await knock(live, method, path, signs, b"{}")).status
+            assert (200 if found == 101 else found) == status
+            assert (await knock(live, "GET", "/channels/a", signs)).status != 421 or hosts
+
+
 async def test_a_redirect_does_not_repeat_the_host() -> None:
     live = Freshet(dev=True, environment={})
     async with live.lifespan():
@@ -403,6 +432,15 @@ async def test_what_is_wrong_anyway_is_not_counted_as_a_client() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- the handshake
+
+
+@given(query=st.text(st.sampled_from("ab=&%+;2C\xe9\x00")))
+def test_a_query_is_read_as_that_of_a_form(query: str) -> None:
+    unlimited = AddressLimits(UNLIMITED, time.monotonic)
+    opening = Opening(Origins([], dev=True), Admission(0, 0, SYSTEM), unlimited, lambda: False)
+    found = opening.examine({**a_request("GET", "/channels/a"), "query_string": query.encode("latin-1")}, admit=False)
+    assert isinstance(found, Handshake)
+    assert found.query == dict(parse_qsl(query, keep_blank_values=True))
 
 
 async def test_hooks_see_the_request_as_it_came(live: Freshet) -> None:

@@ -16,7 +16,7 @@ from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
-from freshet.session.session import Carried
+from freshet.session.carried import Carried
 
 KIB = 1024
 AT_ONCE = 64  # messages of one client before others have their turn

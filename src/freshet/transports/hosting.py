@@ -21,7 +21,7 @@ from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.server import SERVER
-from freshet.session.session import Carried
+from freshet.session.carried import Carried
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import ALLOWANCE, EXTENSION, SessionSocket, Takeover
 from freshet.websocket import handshake

@@ -1,8 +1,7 @@
 """What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 
 import msgspec
 from starlette.responses import Response
@@ -22,7 +21,7 @@ from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
-from freshet.endpoints.opening import HostGuard, Opening, answer, plain
+from freshet.endpoints.opening import HostGuard, Opening, Reply, answer, plain
 from freshet.ops.admin.console import Console, console_config
 from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health
@@ -36,6 +35,9 @@ from freshet.runtime.admission import Admission
 from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
 from freshet.transports.native import AcceptedSocket
 
+PATHS = 1024  # whose routes are kept
+LONGEST_KEPT = 300  # characters of one
+
 Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 
 
@@ -44,6 +46,7 @@ class _Router(Router):
 
     def __init__(self, routes: list[BaseRoute]) -> None:
         super().__init__(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
+        self._find = lru_cache(PATHS)(self._route)  # most requests are like the one before: a poll, a post
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -56,19 +59,27 @@ class _Router(Router):
         accept = getattr(self._endpoint(scope), "accept", None)
         return accept(scope) if accept is not None else None
 
-    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+    def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """See `opening.Router`."""
         reply = getattr(self._endpoint(scope), "reply", None)
         return reply(scope, receive) if reply is not None else None
 
     def _endpoint(self, scope: Scope) -> object:
         """By the same routes as a call, and with the same scope."""
+        path: str = scope["path"]
+        find = self._find if len(path) <= LONGEST_KEPT else self._find.__wrapped__
+        endpoint, found = find(scope["type"], scope.get("method", ""), scope.get("root_path", ""), path)
+        scope.update(found)
+        return endpoint
+
+    def _route(self, kind: str, method: str, root_path: str, path: str) -> tuple[object, Scope]:
+        """The endpoint of such a request, and what its scope has then."""
+        scope: Scope = {"type": kind, "method": method, "root_path": root_path, "path": path}
         for route in self.routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
-                scope.update(found)
-                return getattr(route, "app", None)
-        return None
+                return getattr(route, "app", None), found
+        return None, {}
 
 
 class Routes:
@@ -134,7 +145,14 @@ class Routes:
             operators = []
         clients += root_routes(dev=dev)
         routes = _Router([*clients, *health_routes(health), *operators])
-        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts)
+        is_open = {
+            "/api": config.api.anonymous,
+            "/metrics": config.metrics.anonymous,
+            "/admin": config.admin.anonymous,
+        }
+        without_key = [path for path, anybody in is_open.items() if anybody]
+        open_hosts = Hosts(config.hosts, dev=True)  # as above
+        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts, without_key, open_hosts)
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""

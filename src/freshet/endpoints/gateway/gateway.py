@@ -65,6 +65,7 @@ class Gateway:
         self._clock = node.clock
         self._outside = outside
         self._run = dispatcher.portal.run
+        self._running = False
         self.sync = SyncGateway(self, dispatcher.portal)
         self._started: list[Integration] = []
         self.configure(node.config.gateway)
@@ -83,10 +84,22 @@ class Gateway:
             if route.key.startswith("$") and route.key not in (*RESERVED, DEFAULT):
                 raise ConfigError(f"gateway.routes[{index}].key", f"{route.key!r}: only AWS's own keys begin with $")
             integration = self._integration(route, f"gateway.routes[{index}]")
-            self.routes.setdefault(route.key, Route(integration, route.response))
+            if route.key not in self.routes:
+                self._set(route.key, Route(integration, route.response))
         if options.authorizer is not None:
-            self._authorizer = self._integration(options.authorizer, "gateway.authorizer")
+            self._authorizer = self._begun(self._integration(options.authorizer, "gateway.authorizer"))
             self.identity = list(options.authorizer.identity)
+
+    def _set(self, key: str, route: Route) -> None:
+        self._begun(route.integration)
+        self.routes[key] = route
+
+    def _begun(self, integration: Integration) -> Integration:
+        """It is started with the node, or now, as the node runs already."""
+        if self._running:
+            integration.start()
+            self._started.append(integration)
+        return integration
 
     def _integration(self, options: GatewayIntegration, path: str) -> Integration:
         given = [bool(options.function), bool(options.url), options.mock is not None]
@@ -127,15 +140,17 @@ class Gateway:
     # ------------------------------------------------------------------------------------------------------ node's part
 
     async def start(self) -> None:
-        self._started = [route.integration for route in self.routes.values()]
+        self._running = True
+        for route in self.routes.values():
+            self._begun(route.integration)
         if self._authorizer is not None:
-            self._started.append(self._authorizer)
-        for integration in self._started:
-            await integration.start()
+            self._begun(self._authorizer)
 
     async def stop(self) -> None:
+        self._running = False
         for integration in self._started:
             await integration.stop()
+        self._started.clear()
 
     # ---------------------------------------------------------------------------------------------------------- routes
 
@@ -157,7 +172,7 @@ class Gateway:
         def register(function: F) -> F:
             integration = PythonFunction(function, positional, named)
             integration.limits = HookLimits(seconds).checked(integration.name)
-            self.routes[key] = Route(integration, key not in RESERVED)
+            self._set(key, Route(integration, key not in RESERVED))
             self.connections.open = True
             return function
 
@@ -179,7 +194,7 @@ class Gateway:
         name = getattr(function, "__qualname__", key)
         options = GatewayIntegration(function=name, timeout=timeout, concurrency=concurrency)
         outside = self._outside
-        self.routes[key] = Route(LambdaThreads(options, outside.environment, outside.scheme, function), response)
+        self._set(key, Route(LambdaThreads(options, outside.environment, outside.scheme, function), response))
         self.connections.open = True
 
     def authorizer(self, function: F) -> F:
