@@ -67,12 +67,24 @@ class Router(Protocol):
 
 
 class HostGuard:
-    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
+    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered.
 
-    def __init__(self, app: Router, hosts: Hosts, counts: Counts) -> None:
+    without_key: paths below which no key is asked for. open_hosts: the names for those.
+    """
+
+    def __init__(
+        self,
+        app: Router,
+        hosts: Hosts,
+        counts: Counts,
+        without_key: Sequence[str] = (),
+        open_hosts: Hosts | None = None,
+    ) -> None:
         self.app = app
         self._hosts = hosts
         self._counts = counts
+        self._without_key = tuple(f"{path}/" for path in without_key)
+        self._open_hosts = open_hosts or hosts
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +111,9 @@ class HostGuard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
-        if self._hosts.allow(host) or _path(scope).startswith("/health/"):
+        path = _path(scope)
+        is_open = bool(self._without_key) and f"{path}/".startswith(self._without_key)
+        if (self._open_hosts if is_open else self._hosts).allow(host) or path.startswith("/health/"):
             return None
         self._counts.refuse("host")
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)

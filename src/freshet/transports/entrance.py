@@ -29,6 +29,8 @@ from freshet.websocket.handshake import HandshakeError
 
 log = logging.getLogger("freshet.entrance")
 
+REPEATED = 2048  # bytes of a request that may be the same as the one before
+
 
 class Successor(Protocol):
     """What a connection is from then on."""
@@ -42,6 +44,7 @@ class Entrance(asyncio.Protocol):
     it has asked for nothing."""
 
     __slots__ = (
+        "_before",
         "_connections",
         "_deadline",
         "_held",
@@ -50,6 +53,7 @@ class Entrance(asyncio.Protocol):
         "_lobby",
         "_pass_on",
         "_replied",
+        "_request",
         "_server",
         "_state",
         "_tasks",
@@ -66,6 +70,8 @@ class Entrance(asyncio.Protocol):
         self._tasks = cast("set[asyncio.Task[Response | None]]", state.tasks)
         self._lobby = lobby
         self._server = server
+        self._before = b""  # the last request, if it is short, and what it was
+        self._request: PlainRequest | None = None
         self._incoming: Incoming | None = None  # the request that is being answered
         self._held = b""  # what came behind it
         self._replied = False
@@ -91,13 +97,22 @@ class Entrance(asyncio.Protocol):
     def _is_answered(self, data: bytes) -> bool:
         """Whether it is a plain request, and cared for."""
         direct = self._server.direct
-        request = plain_request(data, self._server.http) if direct else None
+        request = self._read(data) if direct else None
         if request is None or (request.key and self._lobby.full):
             return False
         for prefix, way in direct.items():
             if request.target.startswith(prefix.encode() + b"/"):
                 return self._accept(way, prefix, request) if request.key else self._reply(way, prefix, request)
         return False
+
+    def _read(self, data: bytes) -> PlainRequest | None:
+        """A plain request. Who polls sends the same again and again, which is read once."""
+        if data == self._before:
+            return self._request
+        request = plain_request(data, self._server.http)
+        if request is not None and not request.key and len(data) <= REPEATED:
+            self._before, self._request = data, request
+        return request
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 

@@ -187,9 +187,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._refusal = 429, f"at most {most} requests may be sent ahead"
             raise _Refused
         self.scope["extensions"] = {STREAM: self._take_over}  # type: ignore[dict-item] # for `carry_stream`
+        before = self.cycle
         super().on_headers_complete()
         self._cycles = [each for each in self._cycles if not each.response_complete]
-        self._cycles.append(self.cycle)
+        if self.cycle is not before:  # which it is for a WebSocket
+            self._cycles.append(self.cycle)
         self._in_head, self._in_body, self._fed = False, True, 0
         self._responding = True
         self._deadline = self.loop.time() + self._bounds.body_timeout
@@ -236,6 +238,13 @@ class BoundedHttp(HttpToolsProtocol):
         return True
 
     def handle_websocket_upgrade(self) -> None:
+        if any(not each.response_complete for each in self._cycles):
+            # RFC 9112, 9.3.2: "A server MAY process a sequence of pipelined requests in parallel if they all have safe
+            # methods, but it MUST send the corresponding responses in the same order": what is owed would come behind
+            # the 101, and be taken for frames.
+            self._refusal = 400, "a WebSocket was asked for while another response is owed"
+            self._answer()
+            return
         self._responding = False
         if self._lobby.full:
             self._refusal = 503, "too many clients: try again later"

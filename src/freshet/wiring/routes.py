@@ -145,7 +145,14 @@ class Routes:
             operators = []
         clients += root_routes(dev=dev)
         routes = _Router([*clients, *health_routes(health), *operators])
-        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts)
+        is_open = {
+            "/api": config.api.anonymous,
+            "/metrics": config.metrics.anonymous,
+            "/admin": config.admin.anonymous,
+        }
+        without_key = [path for path, anybody in is_open.items() if anybody]
+        open_hosts = Hosts(config.hosts, dev=True)  # as above
+        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts, without_key, open_hosts)
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
