@@ -75,8 +75,17 @@ async def nodes(
     kind: str, path: Path, register: Register, *, paused: bool = False, idle: float = CONFIG.runs.idle
 ) -> AsyncIterator[Nodes]:
     """paused: the clock of a stands. idle: the option."""
+    async with Engines(kind, path) as make, nodes_of(make, register, paused=paused, idle=idle) as here:
+        yield here
+
+
+@asynccontextmanager
+async def nodes_of(
+    make: Callable[[], Engine], register: Register, *, paused: bool = False, idle: float = CONFIG.runs.idle
+) -> AsyncIterator[Nodes]:
+    """make: their engines, whose place outlives them."""
     config = replace(CONFIG, runs=replace(CONFIG.runs, idle=idle))
-    async with Engines(kind, path) as make, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         clock = ManualClock()
         lives: list[Freshet] = []
         for each in (clock, None) if paused else (None, None):

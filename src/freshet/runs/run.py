@@ -109,6 +109,15 @@ class Run:
         """What it cost: `input_tokens`, `output_tokens` and so on. It is part of the message's metadata."""
         await self.write({"type": "message-metadata", "messageMetadata": {"usage": tokens}})
 
+    async def enter(self, name: str, info: Any = None) -> None:
+        """Say which agent writes this: it is `agent` in the message's metadata, and in the channel's presence.
+
+        It is there as long as its run runs: as the user `name`, the client's id is the run's. info: for those who look.
+        Raises `Refusal` 108 where the channel has no presence, and `EngineUnavailable`.
+        """
+        await self._producer.enter(name, msgspec.Raw(to_json(info)) if info is not None else msgspec.Raw())
+        await self.write({"type": "message-metadata", "messageMetadata": {"agent": name}})
+
     async def flush(self) -> None:
         """Until all that was written is in the log."""
         await self._producer.flush()

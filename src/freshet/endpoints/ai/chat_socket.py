@@ -32,7 +32,7 @@ class SocketChunks(UiMessageStream):
     kind = "ai_sdk_socket"
 
     def __init__(self, of: UiMessageStream, request: str, *, resumes: bool) -> None:
-        super().__init__(of.channel, of.run, of.ask, continues=of.continues)
+        super().__init__(of.channel, of.run, of.ask, of.approvals)
         self._request = request
         self._sequence = count()
         self.resumes = resumes
@@ -46,10 +46,6 @@ class SocketChunks(UiMessageStream):
 
     def cut(self, reason: str) -> Frame:
         return Frame(encode({"type": "error", "requestId": self._request, "errorText": f"{reason}: try again"}) + b"\n")
-
-    @property
-    def is_over(self) -> bool:
-        return self._over
 
 
 class ChatSocket:
@@ -69,6 +65,8 @@ class ChatSocket:
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 self._take(message.get("text") or "")
+                if self._task is not None and len(self._answers) > REQUESTS:
+                    await asyncio.wait([self._task])  # whoever does not read what is answered is not read
         finally:
             if self._task is not None:
                 self._task.cancel()

@@ -38,8 +38,15 @@ class _ModelRequest(NamedTuple):
     again: bool
 
     @property
+    def key(self) -> str:
+        """Which its client sends along, so that it is done once; empty: none."""
+        return self.request.headers.get("idempotency-key", "")
+
+    @property
     def digest(self) -> str:
-        given = [self.name, self.body, self.request.headers.get("authorization", "")]
+        """The same if it comes again; never that of another client."""
+        what = self.key or self.body
+        given = [self.name, what, self.request.headers.get("authorization", "")]
         return hashlib.sha256(msgspec.json.encode(given, order="deterministic")).hexdigest()
 
 
@@ -137,9 +144,8 @@ class OpenAiEndpoint:
 
     async def _run_of(self, asked: _ModelRequest, prefix: str) -> str:
         """The id of a new run, or of the one that the same request has begun before."""
-        key = asked.request.headers.get("idempotency-key", "")
-        place = f"\0asked:{key or asked.digest}"
-        if asked.again or key:
+        place = f"\0asked:{asked.digest}"
+        if asked.again or asked.key:
             known = (await self._node.engine.history(place, REPEATS)).publications
             if known:
                 return known[-1].data.decode()
