@@ -179,7 +179,7 @@ def branch(messages: list[Part], run: str = "") -> list[Part]:
     return path
 
 
-class Answer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class ApprovalAnswer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """What somebody said to what a run asked: whether it may. approval: the id of what it asked."""
 
     approval: str
@@ -200,7 +200,7 @@ class RunCommand(msgspec.Struct, omit_defaults=True):
     parent: str = ""
     input: msgspec.Raw = msgspec.Raw(b"null")
     reason: str = ""
-    answers: list[Answer] = []
+    answers: list[ApprovalAnswer] = []
 
 
 class RunReply(msgspec.Struct, omit_defaults=True):

@@ -15,7 +15,7 @@ from freshet.model.run_messages import (
     ENDED,
     NULL,
     ROOT,
-    Answer,
+    ApprovalAnswer,
     ChatState,
     RunCommand,
     RunEvent,
@@ -441,7 +441,7 @@ def _approval_of(part: Part) -> str | None:
     return approval["id"] if approval is not None else None
 
 
-def _said(it: RunCommand, answer: Answer, call: str) -> list[Part]:
+def _said(it: RunCommand, answer: ApprovalAnswer, call: str) -> list[Part]:
     """What is written when a tool's call was decided about."""
     about = {"reason": answer.reason, "user": it.user, "run": it.run}
     said: Part = {"type": "tool-approval-response", "approvalId": answer.approval, "approved": answer.approved}

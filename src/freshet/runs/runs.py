@@ -12,7 +12,7 @@ from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.log import ClientInfo, Kind, Position, PublishOptions
 from freshet.model.run_messages import (
-    Answer,
+    ApprovalAnswer,
     RunCommand,
     RunReply,
     RunState,
@@ -117,7 +117,7 @@ class NodeRuns:
 
     async def answer(self, channel: str, approval: str, approved: bool, reason: str, user: str) -> RunState:
         """See `Freshet.answer`."""
-        command = RunCommand("answer", user=user, answers=[Answer(approval, approved, reason)])
+        command = RunCommand("answer", user=user, answers=[ApprovalAnswer(approval, approved, reason)])
         return _run_of(await self.ask(channel, command))
 
     async def resume(self, channel: str, run: str) -> RunState:
@@ -315,7 +315,7 @@ class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
     start: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$start")
     stop: str | None = msgspec.field(default=None, name="$stop")
     answer: str | None = msgspec.field(default=None, name="$answer")
-    answers: list[Answer] | None = msgspec.field(default=None, name="$answers")
+    answers: list[ApprovalAnswer] | None = msgspec.field(default=None, name="$answers")
     steer: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$steer")
     resume: str | None = msgspec.field(default=None, name="$resume")
     run: str = ""
@@ -340,7 +340,7 @@ def client_command(data: bytes, info: ClientInfo) -> RunCommand:
     if it.stop is not None:
         return RunCommand("stop", it.stop, info.user, reason=it.reason or "user")
     if it.answer is not None:
-        return RunCommand("answer", it.run, info.user, answers=[Answer(it.answer, it.approved, it.reason)])
+        return RunCommand("answer", it.run, info.user, answers=[ApprovalAnswer(it.answer, it.approved, it.reason)])
     if it.answers is not None:
         return RunCommand("answer", it.run, info.user, answers=it.answers)
     if it.resume is not None:

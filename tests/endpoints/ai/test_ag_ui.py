@@ -103,7 +103,7 @@ async def test_the_part_of_a_run_that_comes_behind_an_answer_is_resumed_under_th
         body |= {"runId": "r2", "resume": resume}
         live = await events_of(http, "POST", server.http("/ag-ui/chat"), json=body)
         assert live[0][1] == {"type": "RUN_STARTED", "threadId": "parts", "runId": "r2"}
-        assert [kind for kind, _ in joined(live)][0] == "TOOL_CALL_RESULT"
+        assert next(kind for kind, _ in joined(live)) == "TOOL_CALL_RESULT"
         again = await events_of(http, "POST", server.http("/ag-ui/chat"), json=body)  # its answer was lost
         assert joined(again) == joined(live)
         for run in ("r1", "r2"):
