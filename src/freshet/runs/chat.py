@@ -187,6 +187,8 @@ class Chat:
             await self._whole(self._stop_without_task(each, reason))
             if (producer := self.producers.get(each)) is not None:
                 await producer.stop(reason)
+                # On its way to another node it has no end yet.
+                await self.put(each, [{"type": "abort", "reason": reason}], "stopped", reason)
         record = self._find(ids[-1] if ids else id)
         return record.status() if record is not None else None
 
@@ -230,10 +232,11 @@ class Chat:
 
     async def _steer(self, it: RunCommand, request: str) -> RunRecord:
         """request: its id, by which it is known if it comes again."""
-        running = [id for id in self.producers if it.run in ("", id)]
+        runs = self.state.runs  # without those of which the end is written, whose producers may still be there
+        running = [id for id in self.producers if it.run in ("", id) and id in runs and runs[id].state not in ENDED]
         if not running:
             raise Refusal.not_available("nothing runs here that could be steered")
-        producer, record = self.producers[running[-1]], self.state.runs[running[-1]]
+        producer, record = self.producers[running[-1]], runs[running[-1]]
         data = msgspec.json.decode(it.input)
         text = data.get("text", "") if isinstance(data, dict) else data
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
@@ -258,7 +261,7 @@ class Chat:
         )
         self.producers[record.id] = producer
         self._counts.begun += 1
-        run = Run(producer, self.channel, record.id, record.user)
+        run = Run(producer, outside.node.portal, self.channel, record.id, record.user)
         run.approval = approval
         run.kept = msgspec.json.decode(record.kept)
         about = {"channel": self.channel, **self._parameters}
@@ -356,8 +359,9 @@ class Chat:
     async def hand_over(self, id: str, kept: msgspec.Raw) -> None:
         """See `Journal`: what it keeps is in the snapshot that the next owner begins with."""
         async with self._lock:
-            self.state.runs[id].kept = kept
-            await self._log.keep(self.state)
+            if id in self.state.runs:  # it was not stopped meanwhile
+                self.state.runs[id].kept = kept
+                await self._log.keep(self.state)
 
     async def history(self, id: str) -> list[Part]:
         """See `Journal`: down the branch."""
