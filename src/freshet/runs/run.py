@@ -150,8 +150,8 @@ class SyncRun:
         await asyncio.to_thread(generate, run)  # which calls run.sync.write("...") for each piece
 
     They are `history`, `write`, `reasoning`, `tool`, `result`, `ask`, `source`, `data`, `usage`, `enter`, `flush`,
-    `steering` and `checkpoint`. Each blocks its thread meanwhile, and raises `asyncio.CancelledError` once the run has ended, so
-    that what writes in a thread ends too. Raises RuntimeError in the event loop itself.
+    `steering` and `checkpoint`. Each blocks its thread meanwhile, and raises `asyncio.CancelledError` once the run has
+    ended, so that what writes in a thread ends too. Raises RuntimeError in the event loop itself.
     """
 
     def __init__(self, run: Run, portal: Portal) -> None:
