@@ -219,6 +219,7 @@ async def collect(
     frames: list[Frame] = []
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
+    timer: asyncio.TimerHandle
 
     def wake() -> None:
         frames.extend(session.outbox.take())
