@@ -40,7 +40,7 @@ def pushed(session: Session) -> list[Wire]:
 async def say(session: Session, *commands: Wire) -> list[Wire]:
     """Give commands to a session, and what was pushed to it when all are done."""
     session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
-    await eventually(lambda: not session._busy)
+    await eventually(lambda: not session.busy)
     return pushed(session)
 
 

@@ -78,7 +78,7 @@ async def test_a_client_that_goes_while_the_function_for_connections_runs_is_hel
         await asyncio.sleep(0)
         session.end(Disconnect.normal())
         gate.set()
-        await eventually(lambda: not session._busy)
+        await eventually(lambda: not session.busy)
         assert live._node.registry.users == 0
         assert not any(live._node.wheel._slots)
 
@@ -159,7 +159,7 @@ async def test_a_client_with_a_huge_number_gets_no_internal_error(place: str) ->
         else:
             history["since"] = {"offset": 2**70, "epoch": "x"}
         session.receive(Frame(json.dumps({"id": 2, "history": history}).encode()))
-        await eventually(lambda: not session._busy)
+        await eventually(lambda: not session.busy)
         replies = pushed(session)
         assert session.outbox.closed or replies[-1].get("error", {}).get("code") != 100
 

@@ -105,10 +105,10 @@ async def test_commands_run_in_their_order_whether_the_engine_has_to_be_waited_f
             asyncio.get_running_loop().call_soon(session.do, [command])
         else:
             await from_loop(session.do, [command])
-            await eventually(lambda: not session._busy, 10)
+            await eventually(lambda: not session.busy, 10)
             ids += replied(session, dialect)
     await asyncio.sleep(0)
-    await eventually(lambda: not session._busy, 10)
+    await eventually(lambda: not session.busy, 10)
     ids += replied(session, dialect)
     assert ids == list(range(1, 10))
     assert code(session) is None
@@ -125,7 +125,7 @@ async def test_a_client_that_goes_while_the_engine_is_asked_leaves_nothing_behin
             session.end(Disconnect.normal())
 
         await from_loop(begin_and_go)
-        await eventually(lambda session=session: not session._busy, 10)  # type: ignore[misc]
+        await eventually(lambda session=session: not session.busy, 10)  # type: ignore[misc]
         assert (session.subscriptions, session.reservations) == ({}, None)
     await eventually(lambda: len(node.tasks) == before and not len(node.presence) and not node.hub.channels(), 10)
     assert await live.presence("log:b") == {}
@@ -139,7 +139,7 @@ async def test_on_the_engine_in_memory_a_journey_is_over_when_the_transport_has_
         for command in JOURNEY[:2]:
             session.do([command])
             replies.extend(taken(session))
-        replies.append({"busy": session._busy, "tasks": len(alone._node.tasks)})
+        replies.append({"busy": session.busy, "tasks": len(alone._node.tasks)})
 
     await from_loop(give)
     assert [reply.get("id") for reply in replies] == [1, 2, None]
@@ -276,7 +276,7 @@ async def test_a_client_that_sends_much_in_one_turn_does_not_keep_the_others_wai
     await from_loop(flood)
     assert [reply["id"] for reply in taken(other)] == [1]
     assert sum(alone._node.counts.commands["publish"].counts) <= 2 * AT_ONCE
-    await eventually(lambda: not greedy._busy)
+    await eventually(lambda: not greedy.busy)
     assert sum(alone._node.counts.commands["publish"].counts) == 20 * len(lines)
     assert sum(done.counts) == 2
 
@@ -284,7 +284,7 @@ async def test_a_client_that_sends_much_in_one_turn_does_not_keep_the_others_wai
 async def test_nor_does_one_that_gets_no_replies(alone: Freshet) -> None:
     greedy = opened(alone, ChannelUrl("said:a"))
     await from_loop(greedy.open)
-    await eventually(lambda: greedy.connected and not greedy._busy)
+    await eventually(lambda: greedy.connected and not greedy.busy)
     greedy.outbox.take()
 
     def flood() -> None:
@@ -293,14 +293,14 @@ async def test_nor_does_one_that_gets_no_replies(alone: Freshet) -> None:
 
     await from_loop(flood)
     assert alone._node.counts.published <= 2 * AT_ONCE
-    await eventually(lambda: not greedy._busy)
+    await eventually(lambda: not greedy.busy)
     assert alone._node.counts.published == 1000
 
 
 async def test_a_command_that_ends_its_session_at_once_is_the_last_one(alone: Freshet) -> None:
     session = opened(alone)
     assert await say(session, {"id": 1, "ping": {}}, {"id": 2, "connect": {}}) == []
-    assert (code(session), session.connected, session._busy) == (3501, False, False)
+    assert (code(session), session.connected, session.busy) == (3501, False, False)
 
 
 async def test_each_command_is_counted_with_its_refusal_wherever_it_ran(alone: Freshet) -> None:
@@ -331,9 +331,9 @@ async def test_a_transport_that_waits_for_a_full_backlog_is_woken_whenever_that_
             session.outbox.attach(lambda session=session, woken=woken: woken.append(session.backlog_full))  # type: ignore[misc]
             session.do([quiet] * number)
             await asyncio.sleep(0)
-            filled = session._busy
-            while session._busy and not session.backlog_full:
+            filled = session.busy
+            while session.busy and not session.backlog_full:
                 session.do([quiet])
-            await eventually(lambda session=session: not session._busy)  # type: ignore[misc]
+            await eventually(lambda session=session: not session.busy)  # type: ignore[misc]
             assert not filled or woken[-1:] == [False]
             session.end(Disconnect.normal())

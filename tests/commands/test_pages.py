@@ -82,10 +82,10 @@ async def test_history_readers_who_do_not_read_hold_no_more_than_their_outbox_an
         reader = await connected(live, token=live.token("mallory"))
         for number in range(100):  # 60 bytes each, for 16 KiB
             reader.receive(_frame({"id": number + 10, "history": {"channel": "log:a", "limit": -1}}))
-        await eventually(lambda reader=reader: reader._crowded_since > 0)
+        await eventually(lambda reader=reader: reader.crowded_since > 0)
         assert 0 < reader.outbox.waiting <= limits.outbox // 2 + limits.page_size
         reader.end(Disconnect.normal())
-        await eventually(lambda reader=reader: not reader._busy)
+        await eventually(lambda reader=reader: not reader.busy)
 
 
 def _frame(command: object) -> Frame:
@@ -148,7 +148,7 @@ async def test_those_who_ask_for_the_same_list_share_how_it_is_encoded(live: Fre
     encoded: set[int] = set()
     for id, reader in enumerate(readers, 2):
         reader.do([Connect(1, live.token("alice")), ReadPresence("log:a", id)])
-        await eventually(lambda reader=reader: not reader._busy)
+        await eventually(lambda reader=reader: not reader.busy)
         reply = reader.outbox.take()[-1].data
         if dialect.name == "centrifuge":
             wire = json.loads(reply)

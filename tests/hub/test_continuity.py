@@ -91,7 +91,7 @@ class Scene:
 
     async def quiet(self) -> None:
         """Until nothing is read any longer."""
-        await eventually(lambda: self.hub._checking_all is None)
+        await eventually(lambda: self.hub._gaps._checking_all is None)
         await eventually(lambda: all(it.gap_check is None for it in self.hub._channels.values()))
         self.turn.end()
 

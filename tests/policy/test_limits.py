@@ -59,6 +59,32 @@ async def test_a_client_gets_all_that_its_rate_allows_to_the_last_command() -> N
         await refused(111, client.rpc("echo", 1))
 
 
+async def test_a_client_that_only_subscribes_counts_as_one_that_does_more() -> None:
+    async with serving(Limits(channels_per_client=2), client=Rate(2, 6)) as (live, clock), live.test_client() as client:
+        for _ in range(2):
+            await client.subscribe("log:a")  # and the connect
+            await client.unsubscribe("log:a")
+        await client.subscribe("log:a")
+        assert "try again in 0.5 s" in await refused(111, client.subscribe("log:b"))
+        await clock.advance(0.6)
+        await client.subscribe("log:b")
+        await refused(111, client.rpc("echo", 1))
+
+
+async def test_a_user_whose_clients_only_subscribe_has_one_rate_all_the_same() -> None:
+    async with (
+        serving(user=Rate(2, 3)) as (live, clock),
+        live.test_client("u") as one,
+        live.test_client("u") as other,
+    ):
+        await one.subscribe("log:a")
+        await other.subscribe("log:a")
+        await one.subscribe("log:b")
+        assert "try again in 0.5 s" in await refused(111, other.subscribe("log:b"))
+        await clock.advance(0.6)
+        await other.subscribe("log:b")
+
+
 async def test_one_client_is_not_refused_for_another() -> None:
     async with (
         serving(Limits(channels_per_client=1), client=Rate(1, 2)) as (live, _),

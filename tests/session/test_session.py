@@ -39,7 +39,7 @@ class Scene:
     async def say(self, session: Session, *commands: dict[str, Any]) -> list[dict[str, Any]]:
         """Give commands to a session, and what was pushed to it when all are done."""
         session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
-        await eventually(lambda: not session._busy)
+        await eventually(lambda: not session.busy)
         return pushed(session)
 
     async def go(self, seconds: float, *answering: Session) -> None:
@@ -137,7 +137,7 @@ async def test_a_client_that_is_not_read_from_is_not_missed(scene: Scene) -> Non
     await scene.go(60)
     assert (session.backlog_full, code(session)) == (True, None)
     gate.set()
-    await eventually(lambda: not session._busy)
+    await eventually(lambda: not session.busy)
     assert len([reply for reply in pushed(session) if "rpc" in reply]) == len(calls)
     await scene.go(60)
     assert code(session) == 3012, "now it could have answered"
@@ -271,7 +271,7 @@ async def test_a_backlog_is_full_while_more_commands_wait_than_the_limit_and_the
     session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
     assert session.backlog_full
     gate.set()
-    await eventually(lambda: not session._busy)
+    await eventually(lambda: not session.busy)
     assert not session.backlog_full
     assert woken[-1] is False
 

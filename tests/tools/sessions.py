@@ -69,14 +69,14 @@ async def from_loop(call: Callable[..., None], *arguments: object) -> None:
 async def say(session: Session, *commands: Wire) -> list[Wire]:
     """Give commands to a session, and take what waits for its client when all are done."""
     await from_loop(session.receive, Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
-    await eventually(lambda: not session._busy)
+    await eventually(lambda: not session.busy)
     return taken(session)
 
 
 async def do(session: Session, *commands: Command) -> list[Wire]:
     """As `say`, past the dialect."""
     await from_loop(session.do, list(commands))
-    await eventually(lambda: not session._busy)
+    await eventually(lambda: not session.busy)
     return taken(session)
 
 

@@ -160,7 +160,7 @@ async def test_no_more_is_received_while_the_backlog_is_full(live: Freshet) -> N
             call.say(
                 type="websocket.receive", text=f'{{"id": {number}, "rpc": {{"method": "wait", "data": {number}}}}}'
             )
-        await eventually(lambda: call.asked.qsize() == 17 and session._busy)
+        await eventually(lambda: call.asked.qsize() == 17 and session.busy)
         await asyncio.sleep(0)
         assert call.asked.qsize() == 17  # one runs, and two wait, which is what may
         gate.set()

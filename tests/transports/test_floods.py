@@ -16,7 +16,7 @@ from freshet.model.frame import Frame, Handshake
 from freshet.runtime import rates
 from freshet.runtime.rates import Meter
 from freshet.runtime.server import SERVER, RunningServer
-from freshet.session import session as sessions
+from freshet.session.outbox import AT_ONCE
 from freshet.testing import ManualClock
 from freshet.transports import native
 from freshet.transports.native import SessionSocket
@@ -60,7 +60,7 @@ async def opened(config: Any = CONFIG, *, deflate: bool = False) -> AsyncIterato
 async def connected(scene: Scene, peer: Peer) -> None:
     await peer.send(CONNECT)
     await peer.next()
-    await eventually(lambda: not scene.session._busy)
+    await eventually(lambda: not scene.session.busy)
 
 
 def held(socket: SessionSocket) -> bytes:
@@ -92,7 +92,7 @@ async def test_a_flood_is_dealt_with_a_portion_a_turn_and_nobody_waits_behind_it
             await connected(scene, peer)
         scene.socket.data_received(FLOODS[flood] * count)
         turns = 0
-        while held(scene.socket) or scene.session._busy:
+        while held(scene.socket) or scene.session.busy:
             assert not scene.transport.is_reading()
             turns += 1
             await asyncio.sleep(0)
@@ -127,7 +127,7 @@ async def test_compressed_messages_become_so_many_bytes_a_turn_and_no_more() -> 
         scene.socket.data_received(bomb * 40)
         assert len(bomb) < 10_000
         turns = 0
-        while held(scene.socket) or scene.session._busy:
+        while held(scene.socket) or scene.session.busy:
             turns += 1
             await asyncio.sleep(0)
         assert turns >= 39
@@ -140,10 +140,10 @@ async def test_others_have_their_turn_between_the_commands_of_one_client() -> No
         lines = [b'{"id": %d, "ping": {}}' % number for number in range(2, 2002)]
         scene.session.receive(Frame(b"\n".join(lines[:1000])))
         turns = 0
-        while scene.session._busy:
+        while scene.session.busy:
             turns += 1
             await asyncio.sleep(0)
-        assert turns >= 1000 // sessions.AT_ONCE
+        assert turns >= 1000 // AT_ONCE
 
 
 # ---------------------------------------------------------------------------------------------------- what comes in all
@@ -220,7 +220,7 @@ async def test_commands_wait_while_their_client_does_not_read_the_replies_and_al
         await connected(scene, peer)
         for number in range(2, 42):  # two megabytes, which nobody reads for now
             await peer.send(b'{"id": %d, "rpc": {"method": "large", "data": %d}}' % (number, number))
-        await eventually(lambda: scene.session._crowded_since > 0)
+        await eventually(lambda: scene.session.crowded_since > 0)
         assert scene.outbox.waiting <= 200_000
         got = [json.loads(line) for line in await lines(peer, 40)]
         assert [reply["rpc"]["data"][0] for reply in got] == list(range(2, 42))
@@ -245,14 +245,14 @@ async def test_who_never_reads_what_it_asked_for_is_disconnected_as_slow() -> No
         await connected(scene, peer)
         for number in range(2, 42):
             await peer.send(b'{"id": %d, "rpc": {"method": "large", "data": 1}}' % number)
-        await eventually(lambda: scene.session._crowded_since > 0)
+        await eventually(lambda: scene.session.crowded_since > 0)
         timing = scene.live.config.timing
         for _ in range(3):
             await scene.clock.advance(timing.ping_interval + timing.pong_timeout)
         closed = scene.outbox.closed
         assert closed is not None
         assert closed.code == 3008
-        await eventually(lambda: not scene.session._busy)
+        await eventually(lambda: not scene.session.busy)
 
 
 # ------------------------------------------------------------------------------------------------------ other doors

@@ -231,7 +231,7 @@ async def test_reading_goes_on_after_a_full_backlog_of_commands_that_have_no_rep
         await peer.send(b'{"id": 1, "connect": {}}')
         await peer.next()
         await peer.send(b'{"send": {"data": 0}}')
-        await eventually(lambda: scene.session._busy)
+        await eventually(lambda: scene.session.busy)
         await asyncio.sleep(0)  # the first is under way, so that those behind it fill the backlog
         for number in range(1, BACKLOG + 1):
             await peer.send(b'{"send": {"data": %d}}' % number)

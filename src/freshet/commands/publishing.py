@@ -10,7 +10,7 @@ from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
 from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.events import Accepted
-from freshet.model.log import NOWHERE, Kind, Position, PublishOptions
+from freshet.model.log import NOWHERE, ClientInfo, Kind, Position, PublishOptions, Stamp
 from freshet.node.node import Node
 from freshet.observe.counts import add
 from freshet.policy.base import Context
@@ -27,7 +27,8 @@ def publish_of_client(node: Node, context: Context, command: Publish) -> Accepte
     assert rule is not None  # in a channel
     if command.change is not None or rule.on_publish is not None:
         return _ask_first(node, rule, session, command, context.parameters)
-    options = PublishOptions(command.kind, rule.history, info=session.client_info(), stamp=node.stamp())
+    info, stamp = ClientInfo(session.user, session.id, session.info), Stamp(node.clock.wall(), node.id)
+    options = PublishOptions(command.kind, rule.history, None, info, None, stamp)
     position = publish_now(node, rule, command.channel, command.data, options)
     if position is not None:
         return Accepted(command.id, position)

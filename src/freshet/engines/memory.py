@@ -167,19 +167,24 @@ class MemoryEngine(Engine):
         return position
 
     def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
-        key = (channel, options.idempotency_key) if options.idempotency_key is not None else None
-        if key is not None and key in self._idempotency:
-            until, position = self._idempotency[key]
+        history, key = options.history, options.idempotency_key
+        if history is None and key is None:  # it is kept by nobody
+            if channel in self._subscribed:
+                publication = Publication(data, 0, options.kind, options.tags, options.info, options.stamp)
+                self._deliver(Published(channel, publication))
+            return NOWHERE
+        if key is not None and (known := self._idempotency.get((channel, key))) is not None:
+            until, position = known
             if until > self._clock():
                 return position
-            del self._idempotency[key]
-        it = self._log(channel, options.history) if options.history is not None else None
+            del self._idempotency[channel, key]
+        it = self._log(channel, history) if history is not None else None
         if it is not None:
             check_position(options.after, it.position)
             it.offset += 1
         offset = it.offset if it is not None else 0
         publication = Publication(data, offset, options.kind, options.tags, options.info, options.stamp)
-        return self._append(channel, it, publication, options.history, options.idempotency_key)
+        return self._append(channel, it, publication, history, key)
 
     def _append(
         self, channel: str, it: Log | None, publication: Publication, keep: History | None, key: str | None

@@ -10,17 +10,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 
 from freshet.engines.base import Engine
-from freshet.errors import Disconnect, EngineUnavailable
-from freshet.hub.subscribers import Delta, Encoded, Follow, Group, Joining, Subscribers, Tap
+from freshet.errors import Disconnect
+from freshet.hub.counting import FannedOut, count
+from freshet.hub.gaps import GapChecks, evict
+from freshet.hub.subscribers import Delta, Encoded, Follow, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import Frame, batched
-from freshet.model.log import NOWHERE, Position, Publication, Stamp, Stream
+from freshet.model.frame import batched
+from freshet.model.log import NOWHERE, Position, Publication, Stream
 from freshet.observe.counts import Counts, add
-from freshet.observe.logs import BoundedLog
 from freshet.observe.tracing import FanOut
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
@@ -30,9 +30,7 @@ from freshet.session.session import Session
 
 log = logging.getLogger("freshet.hub")
 
-CHECKS_AT_ONCE = 32
 TRIES = 3
-LOG_INTERVAL = 1.0  # seconds between two log lines about publications that are lost
 
 
 class Hub:
@@ -53,16 +51,14 @@ class Hub:
         self.counts = counts or Counts()
         self._node = node
         self._wall = wall
-        self._unwritten: list[tuple[Stamp, int]] = []  # publications of this turn, and how many get each
+        self._unwritten: list[FannedOut] = []  # of this turn
         self._engine = engine
         self._turn = turn
         self._channels: dict[str, Subscribers] = {}
         self._pending: list[Subscribers] = []  # those with events of this turn
         self._unsubscribing: dict[str, asyncio.Task[None]] = {}  # channels without subscribers
-        self._checking_all: asyncio.Task[None] | None = None
-        self._suspicions = 0  # of all channels
-        self._bounded_log = BoundedLog(log, LOG_INTERVAL)
         self._tasks = Tasks()
+        self._gaps = GapChecks(engine, self._channels, self.deliver, self.counts, self._tasks)
         # Called when a channel got its first subscriber here (True), or lost its last one.
         self.occupancy: Callable[[str, bool], None] | None = None
         # Called when what is traced has been fanned out.
@@ -166,7 +162,7 @@ class Hub:
         except BaseException:
             subscribers.engine_subscription = None
             raise
-        self._release(subscribers)
+        self._gaps.release(subscribers)
 
     async def catch_up(self, joining: Joining, position: Position) -> None:
         """Until all up to `position` of the log has been delivered to this node, so that all behind it will be.
@@ -177,7 +173,7 @@ class Hub:
         for _ in range(TRIES):
             if not continuity.is_behind(position):
                 return
-            await self._check(joining.subscribers)
+            await self._gaps.check(joining.subscribers)
         if continuity.is_behind(position):
             raise Disconnect.insufficient_state()
 
@@ -202,7 +198,8 @@ class Hub:
         greeting = [Published(joining.channel, publication) for publication in (*joining.greeting, *behind)]
         if joining.welcome or greeting:  # at the turn's end, behind the reply, before all that comes in this channel
             subscribers.welcomes[joining.session] = [*joining.welcome, *greeting]
-            self._schedule(subscribers)
+            self._turn.schedule()
+            self._pending.append(subscribers)
         return replay, recovered
 
     @staticmethod
@@ -283,109 +280,32 @@ class Hub:
             if self._unsubscribing.get(channel) is asyncio.current_task():
                 del self._unsubscribing[channel]
 
-    # ----------------------------------------------------------------------------------------------------------- gaps
+    # ------------------------------------------------------------------------------------------------ from the engine
 
     def deliver(self, event: Delivery) -> None:
         """What the engine calls, once per node. It is collected, and leaves at the end of the loop's turn."""
         subscribers = self._channels.get(event.channel)
         if subscribers is None:
             return
-        if not isinstance(event, Published):
+        if isinstance(event, Published):
+            if event.publication.offset and not subscribers.continuity.passes(event):
+                if subscribers.continuity.hold(event):
+                    self._gaps.begin_check(subscribers)
+                return
+        else:
             for take in subscribers.follows:
                 take(event)
             if not subscribers.join_leave:
                 return
-        if type(event) is Published and not subscribers.continuity.passes(event):
-            if subscribers.continuity.hold(event):
-                self._begin_check(subscribers)
-            return
         if not subscribers.pending:
-            self._schedule(subscribers)
+            if not self._turn.scheduled:
+                self._turn.schedule()
+            self._pending.append(subscribers)
         subscribers.pending.append(event)
-
-    def _schedule(self, subscribers: Subscribers) -> None:
-        self._turn.schedule()
-        self._pending.append(subscribers)
 
     def suspect(self, channel: str) -> None:
         """What the engine calls when publications may have been lost on the way here; "": in any channel."""
-        if channel:
-            if (subscribers := self._channels.get(channel)) is not None:
-                self._begin_check(subscribers)
-            return
-        self._suspicions += 1
-        if self._checking_all is None:
-            self._checking_all = self._tasks.start(self._check_all(), "hub: gap check of all channels")
-
-    async def _check_all(self) -> None:
-        done = 0
-        try:
-            while done < self._suspicions:
-                done = self._suspicions
-                left = iter(list(self._channels.values()))
-                await asyncio.gather(*(self._check_each(left) for _ in range(CHECKS_AT_ONCE)))
-        finally:
-            self._checking_all = None
-
-    async def _check_each(self, left: Iterator[Subscribers]) -> None:
-        for subscribers in left:
-            with suppress(EngineUnavailable):  # all are suspected again when it is back
-                await self._check(subscribers)
-
-    def _begin_check(self, subscribers: Subscribers) -> asyncio.Task[None]:
-        if subscribers.gap_check is None:
-            work = self._fill_gap(subscribers)
-            subscribers.gap_check = self._tasks.start(work, f"hub: gap check of {subscribers.channel!r}")
-        return subscribers.gap_check
-
-    async def _check(self, subscribers: Subscribers) -> None:
-        await asyncio.shield(self._begin_check(subscribers))
-
-    async def _fill_gap(self, subscribers: Subscribers) -> None:
-        """Compare with the log. What did not pass is delivered now; or it is lost, and the subscribers are evicted."""
-        continuity = subscribers.continuity
-        try:
-            if continuity.keep is None or subscribers.engine_subscription is None:
-                return
-            await asyncio.shield(subscribers.engine_subscription)
-            stream = await self._engine.history(subscribers.channel, continuity.keep, continuity.position)
-            missing = continuity.missing(stream)
-            if missing is None:
-                self.counts.losses += 1
-                self._warn_of_loss(subscribers.channel)
-                self._evict(subscribers)
-                continuity.begin(stream.position)
-            else:
-                self.counts.gaps += bool(missing)
-                held, continuity.held = continuity.held, None
-                for publication in missing:
-                    self.deliver(Published(subscribers.channel, publication, stream.position.epoch))
-                continuity.held = held
-        finally:
-            subscribers.gap_check = None
-        self._release(subscribers)
-
-    def _release(self, subscribers: Subscribers) -> None:
-        for event in subscribers.continuity.release():
-            self.deliver(event)
-
-    def _warn_of_loss(self, channel: str) -> None:
-        """Not of each: when an engine has lost its logs, all are."""
-        self._bounded_log.warning(
-            "gap",
-            "gap in %r that its log cannot fill (history too short, or the engine lost it): its subscribers were "
-            "disconnected with 3010, and reconnect",
-            channel,
-        )
-
-    @staticmethod
-    def _evict(subscribers: Subscribers) -> None:
-        """What cannot be delivered is not kept quiet: these clients reconnect and ask what they missed."""
-        for group in subscribers.groups.values():
-            for outbox in group.outboxes.values():
-                outbox.close(Disconnect.insufficient_state())
-        for joining in subscribers.joining:
-            joining.session.outbox.close(Disconnect.insufficient_state())
+        self._gaps.suspect(channel)
 
     # -------------------------------------------------------------------------------------------------------- fan-out
 
@@ -399,7 +319,7 @@ class Hub:
                     "fan-out in %r failed: its subscribers were disconnected with 3010, and reconnect",
                     subscribers.channel,
                 )
-                self._evict(subscribers)
+                evict(subscribers)
 
     def _fan_out(self, subscribers: Subscribers, *, alone: bool = False) -> None:
         """alone: nothing else is fanned out in this turn."""
@@ -420,12 +340,12 @@ class Hub:
         for group in subscribers.groups.values():
             if subscribers.slow != "disconnect":
                 offered = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
-                self._count(group, events, offered, offered)
+                self._unwritten.append((group.label, len(group.outboxes), events, offered, offered))
                 continue
             each = group.encode(events, subscribers.last, whole)
             frames = each if len(each) < 2 else group.dialect.join(each)
             shared = frames if len(frames) < 2 or group.dialect.stamps else batched(frames)
-            self._count(group, events, each, frames)
+            self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:
                 broadcast(group.outboxes.values(), shared[0])
@@ -435,30 +355,6 @@ class Hub:
                         outbox.push(frame)
         if subscribers.delta:
             subscribers.fanned_out(events)
-
-    def _count(self, group: Group, events: list[Delivery], each: list[Frame], frames: list[Frame]) -> None:
-        """each: what every subscriber of the group gets of these events, before they were joined to `frames`."""
-        counts, number, label = self.counts, len(group.outboxes), group.label
-        if len(events) == 1 == len(each):  # as mostly; what is below comes to the same, and costs three times as much
-            counts.delivered[label] = counts.delivered.get(label, 0) + number
-            counts.sent += number
-            counts.sent_bytes += frames[0].size * number
-            event = events[0]
-            if type(event) is Published and (only := event.publication.stamp) is not None:
-                self._unwritten.append((only, number))
-            return
-        add(counts.delivered, label, len(each) * number)
-        counts.sent += len(frames) * number
-        for frame in frames:
-            counts.sent_bytes += frame.size * number
-        left_out = len(events) - len(each)  # by a filter: which ones does not matter within one turn
-        for event in reversed(events):
-            if type(event) is not Published:
-                continue
-            if left_out > 0:
-                left_out -= 1
-            elif (stamp := event.publication.stamp) is not None:
-                self._unwritten.append((stamp, number))
 
     def _note(self, subscribers: Subscribers, events: list[Delivery]) -> None:
         """A fan-out begins, which is traced if what it has is."""
@@ -473,12 +369,9 @@ class Hub:
             fan_outs, self._fan_outs = self._fan_outs, []
             for fan_out in fan_outs:
                 self.traced(fan_out)
-        if not self._unwritten:
-            return
-        unwritten, self._unwritten = self._unwritten, []
-        now, here, elsewhere = self._wall(), self.counts.here, self.counts.elsewhere
-        for stamp, number in unwritten:
-            (here if stamp.node == self._node else elsewhere).observe_since(stamp.at, now, number)
+        if self._unwritten:
+            unwritten, self._unwritten = self._unwritten, []
+            count(self.counts, unwritten, self._wall(), self._node)
 
     def _welcome(self, subscribers: Subscribers) -> None:
         welcomes, subscribers.welcomes = subscribers.welcomes, {}

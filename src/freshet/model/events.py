@@ -1,6 +1,6 @@
 """What goes to a client: frozen values that `commands/` and the hub make and every dialect encodes."""
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -9,7 +9,12 @@ from freshet.model.log import NOWHERE, ClientInfo, Position, Publication, Stream
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What goes to a client. An endpoint may bring events of its own, which its dialect alone can encode."""
+    """What goes to a client. An endpoint may bring events of its own, which its dialect alone can encode.
+
+    begins: subscriptions may begin with it: see `begun_by`.
+    """
+
+    begins: ClassVar[bool] = False
 
 
 class Published(Event, frozen=True):
@@ -43,6 +48,7 @@ class Subscribed(Event, frozen=True):
     debounce: seconds in which the client is to publish once at most.
     """
 
+    begins: ClassVar[bool] = True
     channel: str
     id: int = 0
     position: Position = NOWHERE
@@ -64,6 +70,7 @@ class Connected(Event, frozen=True):
     session, node: where requests of their own bring what the client says; empty: it says it on its own connection.
     """
 
+    begins: ClassVar[bool] = True
     id: int
     client: str
     ping: int

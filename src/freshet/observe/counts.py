@@ -1,11 +1,12 @@
 """What a node counts as it works: plain numbers, which become metrics only when somebody asks for them."""
 
+from bisect import bisect_left
 from collections.abc import Hashable
 from typing import TypeVar
 
 import msgspec
 
-from freshet.observe.histograms import Distribution, Histogram
+from freshet.observe.histograms import SECONDS, Distribution, Histogram
 
 K = TypeVar("K", bound=Hashable)
 
@@ -95,7 +96,10 @@ class Counts(msgspec.Struct):
         histogram = self.commands.get(command)
         if histogram is None:
             histogram = self.commands[command] = Histogram()
-        histogram.observe(seconds)
+        histogram.counts[bisect_left(SECONDS, seconds)] += (
+            1  # as `observe`: once per command, a call would cost as much
+        )
+        histogram.sum += seconds
 
     def refuse(self, policy: str) -> None:
         """A request or a command did not pass a policy. policy: as the code calls it."""

@@ -7,8 +7,7 @@ All is counted by this process; where `rates.scope` says so, it is charged for w
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
@@ -17,7 +16,7 @@ import msgspec
 
 from freshet.config import Rates
 from freshet.errors import Disconnect, Refusal
-from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, ReadPresenceStats
+from freshet.model.commands import Command, Connect, Publish, ReadHistory, ReadPresence, ReadPresenceStats, Subscribe
 from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Context, Policy
@@ -36,6 +35,9 @@ MakeBuckets = Callable[[str, Rate], Buckets[str]]
 def of_this_process(option: str, rate: Rate) -> Buckets[str]:
     """Buckets that nobody else takes of."""
     return Buckets(rate)
+
+
+_OF_QUIET = frozenset({Connect, Subscribe})
 
 
 class Spent(msgspec.Struct, gc=False, eq=False):  # one for each client, in which nothing can refer to it
@@ -91,8 +93,10 @@ class RateLimits(Policy):
         if session is None:
             return
         spent = session.spent
-        if spent is None:
-            spent = session.spent = Spent()
+        if type(spent) is not Spent:
+            if self._is_of_few(session, command, spent or 0.0):
+                return
+            spent = session.spent = Spent(commands_bucket=spent or 0.0)
         if spent.commands:
             spent.commands -= 1
         else:
@@ -111,6 +115,20 @@ class RateLimits(Policy):
                 spent.bytes -= size
             else:
                 self._take_bytes(session, spent, size)
+
+    def _is_of_few(self, session: Session, command: Command, bucket: float) -> bool:
+        """Whether it is taken already: a client that connects, subscribes and is quiet has its bucket and nothing else.
+
+        bucket: as `Spent.commands_bucket`, which is all that `session.spent` is until then.
+        """
+        if type(command) not in _OF_QUIET or command.data:  # type: ignore[attr-defined]
+            return False
+        now = self._now()
+        after = self._client.take(bucket, now) if self._client is not None else 0.0
+        if after < 0 or (self._users is not None and session.user and self._users.take(session.user, now)):
+            return False
+        session.spent = after
+        return True
 
     def _take_commands(self, session: Session, spent: Spent) -> None:
         now, count = self._now(), spent.commands_lease
@@ -212,21 +230,37 @@ class Waiting:
             return 429
         return 0
 
-    @contextmanager
-    def one(self, client: str) -> Iterator[None]:
-        """A request waits from here to the end of the block."""
-        address = network_of(client)
+    def one(self, client: str) -> "_Waits":
+        """A request waits from the beginning of this block to its end."""
+        return _Waits(self, network_of(client))
+
+    def begin(self, address: str) -> None:
         self._count += 1
         if address:
             self._by_address[address] += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if address:
-                self._by_address[address] -= 1
-                if not self._by_address[address]:
-                    del self._by_address[address]
+
+    def end(self, address: str) -> None:
+        self._count -= 1
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+class _Waits:
+    """One of them: a block of its own, as there is one for each poll and `contextmanager` costs more than all of it."""
+
+    __slots__ = ("_address", "_waiting")
+
+    def __init__(self, waiting: Waiting, address: str) -> None:
+        self._waiting = waiting
+        self._address = address
+
+    def __enter__(self) -> None:
+        self._waiting.begin(self._address)
+
+    def __exit__(self, *error: object) -> None:
+        self._waiting.end(self._address)
 
 
 class AddressLimits:

@@ -39,6 +39,15 @@ _WORDS: dict[Deed, str] = {
     "presence": "read",
 }
 
+_DEEDS: dict[type[Command], tuple[Deed, str]] = {
+    Manage: ("manage", "manage"),
+    Publish: ("publish", "publish"),
+    ReadHistory: ("history", "read"),
+    ReadPresence: ("presence", "read"),
+    ReadPresenceStats: ("presence", "read"),
+}
+"""What a command does to its channel, and the rule's option that says who may."""
+
 # What a client may still do whose token has expired, until it has a new one.
 AFTER_EXPIRY = frozenset({Connect, Refresh, Ping, Unsubscribe})
 
@@ -67,11 +76,6 @@ class Rights(Policy):
         self._checks: dict[type[Command], Any] = {
             AskRoom: self._ask,
             Connect: self._connect,
-            Manage: self._manage,
-            Publish: self._publish,
-            ReadHistory: self._read_history,
-            ReadPresence: self._read_presence,
-            ReadPresenceStats: self._read_presence,
             Refresh: self._connect,
             RefreshSubscription: self._refresh_subscription,
             Subscribe: self._subscribe,
@@ -85,7 +89,13 @@ class Rights(Policy):
             raise Refusal(110, "the connection's token has expired: refresh it", temporary=True)
         if self._personal_channels and rule is not None:
             _only_ones_own(session, getattr(command, "channel", ""))
-        check = self._checks.get(type(command))
+        kind = type(command)
+        if kind in _DEEDS:
+            deed, option = _DEEDS[kind]
+            if (who := getattr(rule, option)) != "client" or session.caps is not None:
+                self._allowed(session, who, deed, command.channel)  # type: ignore[attr-defined]
+            return None
+        check = self._checks.get(kind)
         pending: Pending = check(context, session, command) if check is not None else None
         return pending
 
@@ -151,26 +161,6 @@ class Rights(Policy):
             _capable(session.caps, "subscribe", command.channel)
         elif context.rule.subscribe == "token":
             raise Refusal.permission_denied(f"{command.channel!r} is for clients whose token names it in `caps`")
-        return None
-
-    def _publish(self, context: Context, session: Session, command: Publish) -> Pending:
-        assert context.rule is not None
-        self._allowed(session, context.rule.publish, "publish", command.channel)
-        return None
-
-    def _manage(self, context: Context, session: Session, command: Manage) -> Pending:
-        assert context.rule is not None
-        self._allowed(session, context.rule.manage, "manage", command.channel)
-        return None
-
-    def _read_history(self, context: Context, session: Session, command: ReadHistory) -> Pending:
-        assert context.rule is not None
-        self._allowed(session, context.rule.read, "history", command.channel)
-        return None
-
-    def _read_presence(self, context: Context, session: Session, command: ReadPresence | ReadPresenceStats) -> Pending:
-        assert context.rule is not None
-        self._allowed(session, context.rule.read, "presence", command.channel)
         return None
 
     def _allowed(self, session: Session, who: str, deed: Deed, channel: str) -> None:

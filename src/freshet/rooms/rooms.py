@@ -287,7 +287,7 @@ class NodeRooms:
         activation = self._active[channel] = Activation(
             channel,
             rule,
-            parameters,
+            dict(parameters),
             outside,
             self._work,
             limit=self._options.mailbox,

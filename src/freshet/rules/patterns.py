@@ -1,7 +1,7 @@
 """Which names a channel pattern matches, and the parameters that they hold.
 
 In a pattern `{name}` stands for one or more characters except `:`, and `*` for anything, also nothing. Names come from
-clients: matching one takes time in proportion to its length, whatever the pattern, and nothing about it is kept.
+clients: matching one takes time in proportion to its length, whatever the pattern, and nothing about it is kept here.
 """
 
 import re

@@ -10,6 +10,9 @@ from freshet.errors import ConfigError, Refusal
 from freshet.rules.hooks import Hook
 from freshet.rules.patterns import Match, compile_pattern, parse
 
+KNOWN = 1024
+"""Names of channels of which the rule is known; those that are used come back when they were forgotten."""
+
 Owner = Literal["log", "room", "run", "roster"]
 """Who takes what is published in a channel, and gives it its place."""
 
@@ -45,22 +48,28 @@ class ChannelRule(ChannelOptions, eq=False):
 
 
 class ChannelRules:
-    """All rules, in order. longest: bytes of a channel's name."""
+    """All rules, in order. longest: bytes of a channel's name.
+
+    Of so many names as `KNOWN` says it is known which rule they match, so that the expressions are seldom asked.
+    """
 
     def __init__(self, longest: int = 255) -> None:
         self.make: Callable[[ChannelConfig], ChannelRule] = ChannelRule.of  # of one in a configuration
         self._longest = longest
         self._rules: list[ChannelRule] = []
+        self._known: dict[str, tuple[ChannelRule, dict[str, str]]] = {}
 
     def __iter__(self) -> Iterator[ChannelRule]:
         return iter(self._rules)
 
     def add(self, rule: ChannelRule) -> None:
         self._rules.append(rule)
+        self._known.clear()
 
     def add_first(self, rule: ChannelRule) -> None:
         """Before all that there are: for channels of Freshet's own."""
         self._rules.insert(0, rule)
+        self._known.clear()
 
     def extend_from(self, config: Config) -> None:
         """The rules of a configuration, behind those that there are. Raises ConfigError with the rule's path."""
@@ -73,10 +82,14 @@ class ChannelRules:
             self.add(ChannelRule("#*", subscribe="nobody"))
 
     def find(self, channel: str) -> tuple[ChannelRule, dict[str, str]]:
-        """The first rule that a channel matches, and the parameters of its name.
+        """The first rule that a channel matches, and the parameters of its name, which are not to be changed.
 
         Raises `Refusal` 102 when there is none, 107 for what cannot be a channel's name.
         """
+        known = self._known.get(channel)
+        return known if known is not None else self._match(channel)
+
+    def _match(self, channel: str) -> tuple[ChannelRule, dict[str, str]]:
         if not channel:
             raise Refusal.bad_request("channel: expected a name")
         # Most names are as many bytes as characters, and short enough.
@@ -85,7 +98,10 @@ class ChannelRules:
         for rule in self._rules:
             parameters = rule.fit(channel)
             if parameters is not None:
-                return rule, parameters
+                if len(self._known) >= KNOWN:
+                    self._known.clear()
+                self._known[channel] = found = (rule, parameters)
+                return found
         raise Refusal.unknown_channel(f"no rule for channel {channel!r}")
 
     def owner(self, channel: str) -> str:

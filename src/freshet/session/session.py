@@ -4,11 +4,10 @@ Its commands run one after the other, as soon as they come; while one waits ther
 too. A client that is quiet has no task and no timer. All that depends on time happens when the wheel visits.
 """
 
-import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from random import random
 from typing import Any, Protocol
 
@@ -29,9 +28,9 @@ from freshet.runtime.portal import Portal, from_anywhere
 from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
-from freshet.session.outbox import AT_ONCE, Outbox
+from freshet.session.backlog import Backlog
+from freshet.session.outbox import Outbox
 from freshet.session.subscription import Reservation, Subscriptions
-from freshet.session.undecoded import Undecoded
 
 log = logging.getLogger("freshet.session")
 
@@ -69,42 +68,6 @@ class Host(Protocol):
         """The session is over: let go of all that is kept for it."""
 
 
-class Carried(Protocol):
-    """What a transport carries: a `Session`, or what several sessions share."""
-
-    outbox: Outbox
-
-    @property
-    def connected(self) -> bool:
-        """Whether it has shown who it is."""
-
-    @property
-    def host(self) -> Host: ...
-
-    @property
-    def largest(self) -> Bound:
-        """What the client may send at once."""
-
-    @property
-    def largest_frame(self) -> int:
-        """Bytes of one frame of it."""
-
-    @property
-    def backlog_full(self) -> bool: ...
-
-    def open(self) -> None: ...
-
-    def receive(self, frame: Frame) -> None: ...
-
-    def alive(self) -> None: ...
-
-    def answered(self) -> None: ...
-
-    def close(self, why: Disconnect) -> None: ...
-
-    def end(self, why: Disconnect) -> None: ...
-
-
 class Session:
     """One client, as hooks and handlers get it.
 
@@ -123,12 +86,8 @@ class Session:
     # its client was here before; not once it was seen, or has left.
     __slots__ = (
         "_backlog",
-        "_busy",
-        "_crowded_since",
-        "_heavy",
         "_next_ping",
         "_pong_received",
-        "_undecoded",
         "address",
         "caps",
         "connected",
@@ -174,10 +133,7 @@ class Session:
         self.reservations: dict[str, Reservation] | None = None  # of the channels that it is about to enter, if any
         self.slot = -1
         self.spent: Any = None
-        self._backlog: deque[Command] | None = None
-        self._undecoded: Undecoded | None = None
-        self._busy = self._heavy = False
-        self._crowded_since = 0.0  # since when its commands wait for it to read; 0: they do not
+        self._backlog: Backlog | None = None  # while something waits
         self._pong_received = True
         self._next_ping = host.wheel.clock.monotonic() + host.timing.connect_timeout  # until then it has to connect
         host.wheel.schedule(self, host.timing.connect_timeout)
@@ -222,9 +178,17 @@ class Session:
     @property
     def backlog_full(self) -> bool:
         """Backpressure: a transport stops reading, and looks again when the outbox wakes it."""
-        if self._undecoded is not None or self._heavy:
-            return True
-        return self._backlog is not None and len(self._backlog) >= self.host.limits.backlog
+        return self._backlog is not None and self._backlog.full
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is under way, or waits."""
+        return self._backlog is not None
+
+    @property
+    def crowded_since(self) -> float:
+        """Since when its commands wait for it to read; 0: they do not."""
+        return self._backlog.crowded_since if self._backlog is not None else 0.0
 
     @property
     def largest(self) -> Bound:
@@ -237,30 +201,30 @@ class Session:
     def do(self, commands: Iterable[Command], *, heavy: bool = False) -> None:
         """Run the commands of a frame, behind those that came before. heavy: too large for others to wait behind it."""
         asked, self._pong_received = not self._pong_received, True
-        if type(commands) is not list or self._undecoded is not None:
-            commands = self._first_of(commands)
-        outbox = self.outbox  # where something waits, the client had its turn, or has to read first
-        at_once = not (self._busy or heavy or outbox.first) and outbox.turn.serves(self.id)
-        if at_once and len(commands) == 1 and type(commands[0]) is not Pong and self._undecoded is None:
-            self._run(commands[0])
+        backlog, outbox = self._backlog, self.outbox
+        # Where something waits, the client had its turn, or has to read first.
+        at_once = backlog is None and not (heavy or outbox.first) and outbox.turn.serves(self.id)
+        if type(commands) is list and not (backlog is not None and backlog.holds_bytes):
+            if at_once and len(commands) == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
+                self._run(commands[0])
+                return
+            count = len(commands)
+            commands = [command for command in commands if type(command) is not Pong]
+            if asked and len(commands) < count:
+                self._pong_received = False
+                self.answered()
+        if backlog is not None:
+            backlog.put(commands, heavy=heavy)
             return
-        for command in commands:
-            if type(command) is Pong:
-                if asked:
-                    self._pong_received = asked = False
-                    self.answered()
-                continue
-            if self._backlog is None:
-                self._backlog = deque()
-            self._backlog.append(command)
-        if heavy and self._backlog:
-            self._heavy = True
-        if (self._backlog or self._undecoded) and not self._busy:
-            self._busy = True
-            if at_once:
-                self.host.tasks.start_now(self._work(), "session: commands")
-            else:
-                self.host.tasks.start(self._work(), "session: commands", may_fail=False)
+        backlog = self._new_backlog()
+        backlog.put(commands, heavy=heavy)
+        if not backlog:
+            return
+        self._backlog = backlog
+        if at_once:
+            self.host.tasks.start_now(backlog.work(), "session: commands")
+        else:
+            self.host.tasks.start(backlog.work(), "session: commands", may_fail=False)
 
     def _run(self, command: Command) -> None:
         """Run a command that comes by itself, as most do, and before which there is none."""
@@ -269,79 +233,32 @@ class Session:
         try:
             rest = self.host.run(self, command)
         except Exception as why:
-            self._failed(why)
+            self.failed(why)
             return
         if rest is not None:
-            self._busy = True
-            self.host.tasks.start_now(self._work(rest), "session: commands")
+            self._backlog = self._new_backlog()
+            self.host.tasks.start_now(self._backlog.work(rest), "session: commands")
 
-    def _failed(self, why: Exception) -> None:
+    def _new_backlog(self) -> Backlog:
+        host = self.host
+        return Backlog(self, partial(host.run, self), host.limits.backlog, host.wheel.clock.monotonic)
+
+    def failed(self, why: Exception) -> None:
+        """See `Behind`."""
         if not isinstance(why, Disconnect):
             log.error("a command of %r failed: it is disconnected with 3004, and reconnects", self, exc_info=why)
             why = Disconnect.server_error()
         self.close(why)
 
-    def _first_of(self, commands: Iterable[Command]) -> list[Command]:
-        """As many commands of a frame as may wait, if nothing is before them; the others stay undecoded."""
-        first = self._undecoded is None
-        undecoded = self._undecoded = self._undecoded or Undecoded(self.host.limits.backlog)
-        undecoded.put(commands)
-        return self._decoded() if first else []
-
-    def _decoded(self) -> list[Command]:
-        assert self._undecoded is not None
-        commands = self._undecoded.take()
-        if not self._undecoded:
-            self._undecoded = None
-        return commands
-
-    async def _work(self, rest: Coroutine[Any, Any, None] | None = None) -> None:
-        """Run all commands that wait. rest: of the one that was begun before."""
-        was_full, limit, outbox, done = False, self.host.limits.backlog, self.outbox, 0
-        crowded = outbox.limit // 2  # bytes that a client has to read before it gets more of what it asks for
-        try:
-            if rest is not None:
-                await rest
-            while (self._backlog or self._undecoded) and not self.ended and not outbox.closed:
-                first = outbox.first
-                if first is not None and (first.size if outbox.more is None else outbox.size) > crowded:
-                    was_full = True
-                    await self._drained()
-                    continue
-                if not self._backlog:
-                    was_full = True
-                    await asyncio.sleep(0)  # other clients have their turn between two portions of a large frame
-                    self._backlog = deque(self._decoded())
-                    continue
-                done += 1
-                if not done % AT_ONCE:
-                    await asyncio.sleep(0)  # other clients have their turn
-                if len(self._backlog) >= limit or self._undecoded:  # it may fill up whenever this waits
-                    was_full = True
-                if (rest := self.host.run(self, self._backlog.popleft())) is not None:
-                    await rest
-        except Exception as why:
-            self._failed(why)
-        finally:
-            was_full, self._heavy = was_full or self._heavy, False
-            self._backlog = self._undecoded = None
-            self._busy = False
-        if was_full:
-            self.outbox.wake()
-
-    async def _drained(self) -> None:
-        """Until the client has read most of what it asked for before: it gets no more any faster."""
-        self._crowded_since = self.host.wheel.clock.monotonic()
-        try:
-            await self.outbox.drained()
-        finally:
-            self._crowded_since = 0.0
+    def caught_up(self) -> None:
+        """See `Behind`."""
+        self._backlog = None
 
     # -------------------------------------------------------------------------------------------------- to the client
 
     def push(self, event: Event, *, volatile: bool = False) -> None:
         """Let this client alone have an event. volatile: it may be dropped for want of room."""
-        begun = begun_by(event)
+        begun = begun_by(event) if event.begins else None
         if self.dialect.in_order and not begun:  # what was published before these waits behind them, see `Hub.settle`
             self.outbox.turn.flush()
         try:
@@ -469,7 +386,7 @@ class Session:
         if self.ended or self.outbox.closed:
             return 0
         if not self.connected:
-            if self._busy:  # its client has asked to connect: what takes so long is a hook, which has its own limit
+            if self.busy:  # its client has asked to connect: what takes so long is a hook, which has its own limit
                 return self.host.timing.connect_timeout
             if now < self._next_ping:  # the wheel comes early where that is far away
                 return self._next_ping - now
@@ -477,10 +394,10 @@ class Session:
             return 0
         if not self.dialect.has_heartbeat:
             return self.host.visited(self)
-        if self.backlog_full or self._crowded_since:
+        if self.backlog_full or self.crowded_since:
             self._pong_received = True  # it is this side that does not read, or has much to send before a heartbeat
         timing = self.host.timing
-        if self._crowded_since and now - self._crowded_since > timing.ping_interval + timing.pong_timeout:
+        if self.crowded_since and now - self.crowded_since > timing.ping_interval + timing.pong_timeout:
             self.close(Disconnect.slow())
             return 0
         if not self._pong_received and now >= self._pong_by:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from uvicorn.server import ServerState
 
 from freshet.runtime.server import RunningServer, Shortcut
-from freshet.session.session import Carried
+from freshet.session.carried import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket

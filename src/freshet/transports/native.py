@@ -17,7 +17,7 @@ from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
-from freshet.session.session import Carried
+from freshet.session.carried import Carried
 from freshet.transports.lobby import Lobby
 from freshet.websocket.frames import (
     TOO_BIG,

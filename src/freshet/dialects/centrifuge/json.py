@@ -47,7 +47,7 @@ from freshet.model.commands import Command, Declined, Publish
 from freshet.model.events import Accepted, Event, Heartbeat, PresenceList, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import LF, TOO_DEEP, HalfInText, Reader, outline
-from freshet.model.log import Kind, Publication
+from freshet.model.log import NOTHING, Kind, Publication
 
 # ------------------------------------------------------------------------------------------------- from the client
 
@@ -205,6 +205,7 @@ def _data(publication: Publication) -> Raw:
     return Raw(_json(b64encode(publication.data).decode()))
 
 
+_JSON_DATA = Kind.JSON  # a look at an enumeration takes longer than at a name of this module
 _PAYLOAD = Payload(_data, bytes.decode, Raw)
 _HEARTBEAT = Frame(b"{}")
 
@@ -295,9 +296,15 @@ def _encode_presence(event: PresenceList) -> Frame:
 
 
 def _encode_published(channel: str, publication: Publication) -> Frame:
-    if publication.kind is Kind.JSON and not publication.tags:
+    if publication.kind is _JSON_DATA and not publication.tags:
         # The common case is put together from bytes: the payload is not looked at again.
-        info = b',"info":%b' % _json(info_of(publication.info)) if publication.info else b""
-        end = b',"offset":%d}}}' % publication.offset if publication.offset else b"}}}"
-        return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b%b' % (_json(channel), publication.data, info, end))
+        end, offset, who = b"}}}", publication.offset, publication.info
+        if offset:
+            end = b',"offset":%d}}}' % offset
+        if who is not None:
+            named = (
+                who.conn_info is NOTHING and who.chan_info is NOTHING
+            )  # and nothing else is known: it is as it goes out
+            end = b',"info":%b%b' % (_json(who if named else info_of(who)), end)
+        return Frame(b'{"push":{"channel":%b,"pub":{"data":%b%b' % (_json(channel), publication.data, end))
     return Frame(_json({"push": {"channel": channel, "pub": publication_fields(publication, _PAYLOAD)}}))

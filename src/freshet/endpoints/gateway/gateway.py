@@ -19,6 +19,7 @@ from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal
 from freshet.model.log import Position
 from freshet.policy.webhook_client import key_of
 from freshet.rules.hooks import HookLimits, as_payload
+from freshet.runtime.portal import Portal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,7 +52,7 @@ class Surroundings(NamedTuple):
 class Gateway:
     """A WebSocket API. Its routes are those of `[gateway]`, and those that are registered here, which come first.
 
-    Its methods may be awaited in any event loop.
+    Its methods may be awaited in any event loop. sync: the same for code without `await`, see `SyncGateway`.
     """
 
     def __init__(self, dispatcher: Dispatcher, connections: Connections, outside: Surroundings) -> None:
@@ -64,6 +65,7 @@ class Gateway:
         self._outside = outside
         self._run = dispatcher.portal.run
         self._running = False
+        self.sync = SyncGateway(self, dispatcher.portal)
         self._started: list[Integration] = []
         self.configure(node.config.gateway)
         node.parts.append(self)
@@ -257,6 +259,21 @@ class Gateway:
         """End that. Raises `Gone`."""
         request = ConnectionRequest("unsubscribe", [connection_id], channel=channel)
         _check((await self._run(self.connections.do_all(request)))[0])
+
+
+class SyncGateway:
+    """What `Gateway` does with connections, for code without `await`: a plain `def` endpoint, a Django view.
+
+    They are `post`, `post_all`, `get`, `delete`, `subscribe` and `unsubscribe`; see `SyncCalls`.
+    """
+
+    def __init__(self, gateway: Gateway, portal: Portal) -> None:
+        self.post = portal.blocking(gateway.post)
+        self.post_all = portal.blocking(gateway.post_all)
+        self.get = portal.blocking(gateway.get)
+        self.delete = portal.blocking(gateway.delete)
+        self.subscribe = portal.blocking(gateway.subscribe)
+        self.unsubscribe = portal.blocking(gateway.unsubscribe)
 
 
 def _payload(data: Any) -> bytes:
