@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 
 from freshet.app import Freshet
-from freshet.cli.application import application
+from freshet.cli.application import application, mounted
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.cli.ports import must_be_free, reserved
@@ -80,7 +81,9 @@ def serve(
         raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
     if target is not None:
         _refuse_options_with(target, config is not None or engine is not None or dev)
-        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, logs, inherited)
+        app = application(target)
+        where = escape(mounted(app)).replace("%", "%%")
+        _listen(app, f"Serving [bold]{target}[/bold] on http%s{where}", host, port, logs, inherited)
         return
     live = _standalone(config, engine, dev)
     if dev and inherited is None:
