@@ -116,7 +116,7 @@ def _port(host: str, port: int) -> Iterator[Symptom]:
 
 
 def _is_freshet(host: str, port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=1)
+    connection = HTTPConnection(host, port, timeout=1)
     with closing(connection), suppress(OSError, HTTPException):
         connection.request("GET", "/")
         return b"Freshet" in connection.getresponse().read(2048)

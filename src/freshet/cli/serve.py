@@ -81,9 +81,7 @@ def serve(
         raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
     if target is not None:
         _refuse_options_with(target, config is not None or engine is not None or dev)
-        app = application(target)
-        where = escape(mounted(app)).replace("%", "%%")
-        _listen(app, f"Serving [bold]{target}[/bold] on http%s{where}", host, port, logs, inherited)
+        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", host, port, logs, inherited)
         return
     live = _standalone(config, engine, dev)
     if dev and inherited is None:
@@ -93,7 +91,8 @@ def serve(
 
 def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
-        err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
+        said = says % f"{'s' if announce(None).tls else ''}://{where}"
+        err.print(f"{said}{escape(mounted(app))}", highlight=False)
 
     listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
 
