@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import NOTHING_RUNS, Progress, RunsDoor, RunStream, command
+from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
@@ -237,7 +237,8 @@ class AgUiEndpoint:
     async def stop(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._door.request(scope, receive, send)
         if request is not None:
-            why = await self._door.ask(_channel(scope), command(stop="", reason="user"), request, receive)
+            once = Once(_channel(scope), command(stop="", reason="user"))
+            why = await self._door.ask(once, request, receive)
             answer = Response(None, 204, cors(request)) if why is None else refusal(why, cors(request))
             await answer(scope, receive, send)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import Progress, RunsDoor, RunStream, command
+from freshet.endpoints.ai.streams import Once, Progress, RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame, Handshake
@@ -96,7 +96,7 @@ class AiSdkEndpoint:
             await (await self._answer(_channel(scope), asked, request, receive))(scope, receive, send)
 
     async def _answer(self, channel: str, asked: bytes, request: Handshake, receive: Receive) -> Response:
-        why = await self._door.ask(channel, asked, request, receive)
+        why = await self._door.ask(Once(channel, asked), request, receive)
         return Response(None, 204, cors(request)) if why is None else refusal(why, cors(request))
 
 
@@ -123,7 +123,8 @@ def dialect_for(name: str, body: dict[str, Any]) -> UiMessageStream:
     # An edited message keeps its id; a request that is sent again does too, and begins no second run.
     again = body.get("trigger") == "regenerate-message" or body.get("messageId") or not last.get("id")
     run = new_id() if again else f"{last['id']}:answer"
-    text = "".join(part.get("text", "") for part in last["parts"] if part.get("type") == "text")
+    parts = [part for part in last["parts"] if isinstance(part, dict) and part.get("type") == "text"]
+    text = "".join(str(part.get("text", "")) for part in parts)
     more = {key: value for key, value in body.items() if key not in OWN}
     asked = {**last, "text": text, **({"body": more} if more else {})}
     return UiMessageStream(channel, run, command(start=asked, run=run, parent=parent))

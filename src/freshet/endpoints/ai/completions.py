@@ -10,6 +10,7 @@ import msgspec
 from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.errors import Refusal
+from freshet.model.commands import Command
 from freshet.model.frame import Frame
 from freshet.model.run_aggregate import Aggregate, Part, tool_name
 
@@ -23,10 +24,8 @@ class Completion(RunStream):
     __slots__ = ("_aggregate", "_calls", "_created", "_error", "_finish", "_model", "_said", "_streams", "_usage")
     kind = "openai_chat"
 
-    def __init__(
-        self, channel: str, run: str, ask: bytes, *, model: str, created: int, streams: bool, usage: bool
-    ) -> None:
-        super().__init__(channel, run, ask)
+    def __init__(self, first: Command, *, model: str, created: int, streams: bool, usage: bool) -> None:
+        super().__init__("", first=first)
         self._model = model
         self._created = created
         self._streams = streams

@@ -43,30 +43,36 @@ class Progress(NamedTuple):
 class RunStream(Dialect):
     """The parts of one run for one session. run: which; empty: the one that runs. ask: published first; empty: nothing.
 
+    first: a command of the endpoint's own that subscribes and asks instead, as it depends on who the client is.
     waits: a run that is not there yet will begin. ended: called when the run is over, and all has been encoded.
     """
 
-    __slots__ = ("_begun", "_over", "_waits", "ask", "channel", "ended", "name", "run")
+    __slots__ = ("_begun", "_over", "_waits", "ask", "channel", "ended", "first", "name", "run")
     kind = "runs"
     replays_in_reply = False
     answers_heartbeat = False
 
-    def __init__(self, channel: str, run: str = "", ask: bytes = b"") -> None:
+    def __init__(self, channel: str, run: str = "", ask: bytes = b"", first: Command | None = None) -> None:
         self.channel = channel
         self.run = run
         self.name = f"{self.kind}:{id(self)}"
         self.ended: Callable[[], None] = lambda: None
         self.ask = ask
-        self._waits = bool(ask)
+        self.first = first
+        self._waits = bool(ask or first)
         self._begun = False
         self._over = False
 
     def opened(self, request: Handshake) -> list[Command]:
-        commands: list[Command] = [
-            Connect(id=1, token=request.token, only=(self.channel,)),
-            Subscribe(self.channel, id=2),
-        ]
+        connect = Connect(id=1, token=request.token, only=(self.channel,))
+        if self.first is not None:
+            return [connect, self.first]
+        commands: list[Command] = [connect, Subscribe(self.channel, id=2)]
         return [*commands, Publish(self.channel, self.ask, id=3)] if self.ask else commands
+
+    def choose(self, channel: str, run: str) -> None:
+        """What `first` has found."""
+        self.channel, self.run = channel, run
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("this stream takes no commands")
@@ -156,11 +162,18 @@ def _end_of(state: str, reason: str) -> list[Part]:
 
 
 class Once(RunStream):
-    """One thing that is asked of a channel's runs, and nothing else."""
+    """One thing that is asked of a channel's runs, and nothing else. begun: the run that `first` has found."""
 
-    __slots__ = ()
+    __slots__ = ("begun",)
     kind = "runs_once"
     has_presence = False
+
+    def __init__(self, channel: str, ask: bytes = b"", first: Command | None = None) -> None:
+        super().__init__(channel, "-", ask, first)
+        self.begun = ""
+
+    def choose(self, channel: str, run: str) -> None:
+        self.channel, self.begun = channel, run
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Accepted:
@@ -260,9 +273,9 @@ class RunsDoor:
             return refusal(frames, cors(request))
         return Response(frames[0].data, 200, cors(request), "application/json")
 
-    async def ask(self, channel: str, command: bytes, request: Handshake, receive: Receive) -> Disconnect | None:
+    async def ask(self, once: "Once", request: Handshake, receive: Receive) -> Disconnect | None:
         """Have something done to a channel's runs. None: it is done; otherwise why not."""
-        session = self.open(Once(channel, "-", command), request)
+        session = self.open(once, request)
         frames = await stream.collect(session, receive, self.dispatcher.timing.connect_timeout, bool)
         return frames if isinstance(frames, Disconnect) else None
 
