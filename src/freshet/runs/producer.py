@@ -118,7 +118,7 @@ class Producer:
             self._close_text()
             id = f"{kind[0]}{self._texts}"
             self._texts += 1
-            self._take({"type": f"{kind}-start", "id": id})
+            self._take({"type": f"{kind}-start", "id": id}, AROUND)
             self._open = f"{kind}:{id}"
         id = self._open.partition(":")[2]
         if text:
@@ -128,15 +128,15 @@ class Producer:
         kind, _, id = self._open.partition(":")
         self._open = ""
         if kind:
-            self._take({"type": f"{kind}-end", "id": id})
+            self._take({"type": f"{kind}-end", "id": id}, 0)
 
     async def _put(self, part: Part, characters: int = 0) -> None:
-        room = self._limits.size - self._size
-        if _size_of(part) > room:
+        room, size = self._limits.size - self._size, _size_of(part)
+        if size > room:
             if fitting := _fitting(part, room):
-                self._take(fitting)
+                self._take(fitting, _size_of(fitting))
             raise _TooLarge
-        self._take(part)
+        self._take(part, size)
         self._counts.parts += 1
         self._counts.characters += characters
         if self._limits.rate and characters:
@@ -148,11 +148,10 @@ class Producer:
             self._written.clear()
             await self._written.wait()
 
-    def _take(self, part: Part) -> None:
+    def _take(self, part: Part, size: int) -> None:
         if self._over or self._lost:
             raise asyncio.CancelledError  # a function that goes on after it was stopped
         self.aggregate.apply(part)
-        size = _size_of(part)
         self._size += size
         self._backlog.append(part)
         self._backlog_bytes += size + AROUND
@@ -326,7 +325,7 @@ def _last(how: str, reason: str) -> Part:
 
 
 def _size_of(part: Part) -> int:
-    """Bytes that it adds to the message."""
+    """Bytes that it adds to the message, nearly."""
     for name in TEXTS:
         if isinstance(text := part.get(name), str):
             return len(msgspec.json.encode(text)) - 2
