@@ -17,7 +17,9 @@ import freshet
 import freshet.cli
 from freshet import config, errors, testing
 from freshet.api import openapi
+from freshet.endpoints.gateway.gateway import SyncGateway
 from freshet.endpoints.socketio.namespaces import Namespace
+from freshet.runs.run import SyncRun
 from freshet.testing import gateway
 from freshet.wiring.sync_calls import SyncCalls
 
@@ -268,7 +270,8 @@ def python() -> str:
         value = getattr(freshet, name)
         about = _class(name, value) if inspect.isclass(value) else [_prose(type(value).__doc__ or "")]
         parts += [f"## {name}", *about]
-    parts += ["## live.sync", *_class("SyncCalls", SyncCalls), "## Namespace", *_class("Namespace", Namespace)]
+    parts += ["## live.sync", *_class("SyncCalls", SyncCalls), "## run.sync", *_class("SyncRun", SyncRun)]
+    parts += ["## gateway.sync", *_class("SyncGateway", SyncGateway), "## Namespace", *_class("Namespace", Namespace)]
     about, _, prose = (testing.__doc__ or "").partition("\n\n")
     parts += ["## freshet.testing", about, _prose(prose)]
     for kind in (testing.Client, testing.Received, testing.SubscribeResult, testing.ClientEvent, testing.ManualClock):

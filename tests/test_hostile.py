@@ -240,6 +240,7 @@ async def test_commands_without_end_from_one_client_keep_no_other_waiting(server
         flood.cancel()
         with suppress(asyncio.CancelledError):
             await flood
+        greedy.transport.abort()  # what it did not read keeps a polite end away
 
 
 async def _flood(client: ClientConnection, message: str) -> None:

@@ -6,12 +6,13 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Run, Session
+from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Room, RoomSession, Run, Session
 from freshet.config import Config, Rooms, Timing
 from tests.test_app import http
 from tests.tools.nats import Nats, nats
@@ -313,6 +314,118 @@ async def test_an_engine_that_is_away_is_the_same_error_everywhere(
     monkeypatch.setattr(live._node.engine, "publish_now", away)
     with pytest.raises(EngineUnavailable, match="gone"):
         await way(live)("publish", "a", 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ listening
+
+
+async def _three(live: Freshet, channel: str) -> list[bytes]:
+    """What comes first, and then who listened is gone."""
+    got: list[bytes] = []
+    async with aclosing(live.listen(channel)) as publications:
+        async for publication in publications:
+            got.append(publication.data)
+            if len(got) == 3:
+                break
+    return got
+
+
+def _three_without_await(live: Freshet, channel: str) -> list[bytes]:
+    with closing(live.sync.listen(channel)) as publications:
+        return [publication.data for publication, _ in zip(publications, range(3), strict=False)]
+
+
+def listens_here(live: Freshet, channel: str) -> Awaitable[list[bytes]]:
+    return _three(live, channel)
+
+
+def listens_in_a_loop_of_a_thread(live: Freshet, channel: str) -> Awaitable[list[bytes]]:
+    return in_a_thread(lambda: asyncio.run(_three(live, channel)))
+
+
+def listens_without_await(live: Freshet, channel: str) -> Awaitable[list[bytes]]:
+    return in_a_thread(lambda: _three_without_await(live, channel))
+
+
+LISTENS = [listens_here, listens_in_a_loop_of_a_thread, listens_without_await]
+Listens = Callable[[Freshet, str], Awaitable[list[bytes]]]
+
+
+async def test_an_application_listens_wherever_it_does(engine: str) -> None:
+    live = Freshet(dev=True, environment={}, config=Config(engine=engine))
+    async with live.lifespan():
+        listening = [asyncio.ensure_future(listens(live, "a")) for listens in LISTENS]
+        await eventually(lambda: live._node.hub.channels().get("a") == len(LISTENS))
+        for number in range(4):
+            await live.publish("a", number)
+        assert await asyncio.gather(*listening) == [[b"0", b"1", b"2"]] * len(LISTENS)
+        await eventually(lambda: "a" not in live._node.hub.channels(), 5, "who listened to be gone")
+
+
+@pytest.mark.parametrize("listens", LISTENS)
+async def test_who_listens_learns_that_the_node_ends_or_does_not_run(listens: Listens) -> None:
+    live = Freshet(dev=True, environment={})
+    async with live.lifespan():
+        listening = asyncio.ensure_future(listens(live, "a"))
+        await eventually(lambda: live._node.hub.channels().get("a"))
+    with pytest.raises((Disconnect, NotRunning)):
+        await listening
+    with pytest.raises(NotRunning):
+        await listens(live, "a")
+
+
+async def test_who_listens_in_another_loop_and_is_cancelled_leaves_nothing_behind(live: Freshet) -> None:
+    loop, hub = asyncio.get_running_loop(), live._node.hub
+
+    async def elsewhere() -> None:
+        listening = asyncio.create_task(_three(live, "a"))
+        there = asyncio.run_coroutine_threadsafe(eventually(lambda: hub.channels().get("a")), loop)
+        await asyncio.wrap_future(there)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+
+    await in_a_thread(lambda: asyncio.run(elsewhere()))
+    await eventually(lambda: "a" not in hub.channels(), 5, "who listened to be gone")
+
+
+async def test_what_a_node_holds_is_counted_in_its_loop_whoever_asks(
+    live: Freshet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[bool] = []
+    snapshot = live._node.snapshot
+    monkeypatch.setattr(live._node, "snapshot", lambda: loops.append(live._node.portal.is_here()) or snapshot())
+    async with live.test_client("alice"):
+        assert (await in_a_thread(live.statistics)).clients == live.statistics().clients == 1
+    assert loops == [True, True]
+
+
+async def test_a_room_is_not_used_in_a_thread_of_its_hook_and_says_so() -> None:
+    live, refused = Freshet(dev=True, environment={}), list[str]()
+
+    @live.room("room:{name}")
+    class Busy(Room):
+        async def on_message(self, session: RoomSession, data: Any) -> None:
+            uses: list[Callable[[], Any]] = [
+                lambda: self.store.get("key"),
+                lambda: self.store.put("key", 1),
+                lambda: self.broadcast("from a thread"),
+                lambda: session.send("from a thread"),
+                self.sessions,
+            ]
+            for use in uses:
+                try:
+                    await in_a_thread(lambda use=use: asyncio.run(use()))
+                except RuntimeError as why:
+                    refused.append(str(why))
+            await self.broadcast("from the hook")
+
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("room:a")
+        await alice.publish("room:a", "work")
+        assert (await alice.receive()).data == "from the hook"
+    assert len(refused) == 5
+    assert all("event loop" in each for each in refused)
 
 
 # ------------------------------------------------------------------------------------------------------------ sessions

@@ -9,7 +9,6 @@ export interface NodeNumbers {
   state: string;
   uptime: number;
   clients: number;
-  users: number;
   channels: number;
   subscriptions: number;
   outbox: number;
@@ -35,8 +34,11 @@ export interface NodeNumbers {
   ways: Record<string, number>;
 }
 
+/** users: of all nodes together. estimated: as far as that could be told without asking each node for all of them. */
 export interface Sample {
   at: number;
+  users: number;
+  estimated: boolean;
   nodes: NodeNumbers[];
 }
 

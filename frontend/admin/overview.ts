@@ -84,11 +84,11 @@ export class Overview implements View {
     const line = points(samples);
     const now = line.at(-1);
     const at = line.map((point) => point.at);
-    const sum = (of: "users" | "outbox" | "subscriptions"): number =>
+    const sum = (of: "outbox" | "subscriptions"): number =>
       last.nodes.reduce((all, node) => all + node[of], 0);
     const arriving = now?.arriving
       ? `+${rate(now.arriving)} / s, ${rate(now.returning)} came back`
-      : `${count(sum("users"))} users`;
+      : `${last.estimated ? "about " : ""}${count(last.users)} ${last.users === 1 ? "user" : "users"}`;
     this.figure("Connections", count(now?.connections), arriving);
     const channels = Math.max(...last.nodes.map((node) => node.channels), 0);
     this.figure("Subscriptions", count(sum("subscriptions")), `in ${count(channels)} channels`);

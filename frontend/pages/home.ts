@@ -3,7 +3,7 @@
 import { Centrifuge } from "centrifuge";
 import { highlight } from "../src/highlight";
 import { Meter } from "../src/meter";
-import { address, element } from "../src/page";
+import { address, count, element } from "../src/page";
 import { byCentrifuge, byCurl, bySocketIO, type Message } from "./home/clients";
 import { Pane } from "./home/pane";
 import "./home.css";
@@ -16,7 +16,6 @@ const WAYS = { centrifuge: byCentrifuge, socketio: bySocketIO, curl: byCurl };
 const websocket = address("home");
 const clock = new Centrifuge(websocket, { maxReconnectDelay: 3_000 }); // a fourth, that is never cut: for the time alone
 const meter = new Meter(clock);
-const count = new Intl.NumberFormat("en");
 let top = 0;
 
 const panes = Object.entries(WAYS).map(([name, begin]) => {
@@ -39,7 +38,7 @@ function published({ n, at }: Message, late: boolean): void {
 // ------------------------------------------------------------------------------------------- what the promises are in figures
 
 function sum(figure: "received" | "wrong" | "missed" | "recovered"): string {
-  return count.format(panes.reduce((all, pane) => all + pane[figure], 0));
+  return count(panes.reduce((all, pane) => all + pane[figure], 0));
 }
 
 setInterval(() => {

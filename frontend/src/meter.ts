@@ -2,11 +2,9 @@
 
 import type { Centrifuge } from "centrifuge";
 import { Latency, now, ServerClock } from "./latency";
-import { element } from "./page";
+import { count, element } from "./page";
 
 const AGAIN = 15_000; // milliseconds between two looks at the server's clock
-
-const count = new Intl.NumberFormat("en");
 
 /** The page has #state, #p50, #p95 and #rate. */
 export class Meter {
@@ -62,7 +60,7 @@ export class Meter {
       value === null ? "–" : value > error ? `${value.toFixed(1)} ms` : `< ${Math.max(0.1, error).toFixed(1)} ms`;
     element("p50").textContent = milliseconds(p50);
     element("p95").textContent = milliseconds(p95);
-    element("rate").textContent = count.format(Math.round(rate));
+    element("rate").textContent = count(rate);
   }
 
   private async measureClock(): Promise<void> {

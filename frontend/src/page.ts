@@ -23,6 +23,14 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+/** A number of things in at most seven characters, for which every place that shows one has room: 999,999 and then 1.00M. */
+export function count(value: number): string {
+  return (value < 999_999.5 ? whole : short).format(value);
+}
+
 /** Where a demo's connections are. */
 export function address(demo: string): string {
   const url = new URL(`${document.querySelector<HTMLAnchorElement>(".brand")?.href}live/${demo}/connection/websocket`);

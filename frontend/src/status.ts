@@ -3,15 +3,13 @@
 import type { Centrifuge, PublicationContext, Subscription } from "centrifuge";
 import { beside } from "./beside";
 import { Meter } from "./meter";
-import { element } from "./page";
+import { count, element } from "./page";
 
 const CUT = 5_000; // milliseconds
 const NOTICED = 300; // milliseconds away that are worth a word
 const TRANSPORTS: Record<string, string> = { websocket: "WebSocket", sse: "SSE", http_stream: "HTTP stream" };
 
 type Take<T> = (data: T, context: PublicationContext, recovered: boolean) => void;
-
-const count = new Intl.NumberFormat("en");
 
 /** The page has parts/demo.html. */
 export class Status extends Meter {
@@ -80,7 +78,7 @@ export class Status extends Meter {
 
   protected override show(): void {
     super.show();
-    element("total").textContent = count.format(this.total);
+    element("total").textContent = count(this.total);
   }
 
   private async cut(button: HTMLButtonElement): Promise<void> {
@@ -114,8 +112,8 @@ export class Status extends Meter {
   private report(): void {
     const { missed, recovered, forgotten } = this;
     if (this.away < NOTICED && !missed) return;
-    element("missed").textContent = count.format(missed);
-    element("recovered").textContent = count.format(recovered);
+    element("missed").textContent = count(missed);
+    element("recovered").textContent = count(recovered);
     const report = element("report");
     report.textContent = `You were away for ${(this.away / 1000).toFixed(1)} s. ${this.verdict()}`;
     report.dataset.verdict = forgotten ? "lost" : missed && recovered === missed ? "whole" : "";
@@ -129,7 +127,7 @@ export class Status extends Meter {
       return `${log} back to where you were, and the server says so (recovered: false), instead of passing off a part as the whole.`;
     }
     if (!missed) return `No ${things} were published meanwhile.`;
-    if (recovered < missed) return `${count.format(recovered)} of ${count.format(missed)} ${things} are here…`;
-    return `${count.format(missed)} ${things} were published meanwhile; all of them came from the log, in order.`;
+    if (recovered < missed) return `${count(recovered)} of ${count(missed)} ${things} are here…`;
+    return `${count(missed)} ${things} were published meanwhile; all of them came from the log, in order.`;
   }
 }

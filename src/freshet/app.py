@@ -338,14 +338,14 @@ class Freshet(LiveCalls):
     def listen(self, channel: str) -> AsyncGenerator[Publication, None]:
         """What is published in a channel from now on, on whatever node: `async for publication in live.listen("a"):`.
 
-        For the application itself: no right and no hook is asked. Not from any thread, but in the event loop in which
-        this runs. Raises Refusal 102 when no rule matches; Disconnect when it does not keep up, or the node ends.
+        For the application itself: no right and no hook is asked. Raises Refusal 102 when no rule matches; Disconnect
+        when it does not keep up, or the node ends.
         """
         return listen(self._dispatcher, channel)
 
     def statistics(self) -> Statistics:
         """What this node holds now."""
-        return statistics_of(self._node.snapshot())
+        return statistics_of(self._node.portal.read(self._node.snapshot))
 
     def test_client(
         self,

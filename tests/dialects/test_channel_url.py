@@ -283,6 +283,20 @@ def test_a_reader_that_waits_starts_at_the_end_of_the_log() -> None:
     assert commands == [Connect(1, recover={"a": OLDEST}, only=("a",)), Subscribe("a", 2, recover=OLDEST)]
 
 
+def test_a_reader_that_waits_gets_nothing_until_there_is_something() -> None:
+    for waits in (False, True):
+        page = ChannelPage("a", limit=5, waits=waits)
+        frame = page.encode(Subscribed("a", 2, Position("e", 4), recovered=True))
+        assert (frame is None) is waits
+        assert page.page is not None
+        assert page.page.is_empty
+    for news in (
+        Subscribed("a", 2, Position("e", 4), recovered=False),
+        Subscribed("a", 2, Position("e", 4), recovered=True, publications=[Publication(b"1", 4)]),
+    ):
+        assert ChannelPage("a", limit=5, waits=True).encode(news) is not None
+
+
 def test_a_request_with_a_body_publishes_it_and_is_answered_by_its_position() -> None:
     page = ChannelPage("a", Frame(b'{"a":1}'))
     assert page.opened(Handshake(""))[1:] == [Publish("a", b'{"a":1}', 3)]

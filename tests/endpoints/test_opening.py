@@ -2,18 +2,26 @@
 
 import ast
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from freshet import Freshet, History
 from freshet.config import Config, Limits, Rooms
+from freshet.endpoints.opening import Opening
 from freshet.model.frame import Handshake
+from freshet.policy.limits import UNLIMITED, AddressLimits
+from freshet.policy.origin import Origins
+from freshet.runtime.admission import Admission
+from freshet.runtime.clock import SYSTEM
 from freshet.testing import ManualClock
 from tests.endpoints.matrix import Open
 from tests.tools.asgi import Answered, directly, knock
@@ -403,6 +411,15 @@ async def test_what_is_wrong_anyway_is_not_counted_as_a_client() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- the handshake
+
+
+@given(query=st.text(st.sampled_from("ab=&%+;2C\xe9\x00")))
+def test_a_query_is_read_as_that_of_a_form(query: str) -> None:
+    unlimited = AddressLimits(UNLIMITED, time.monotonic)
+    opening = Opening(Origins([], dev=True), Admission(0, 0, SYSTEM), unlimited, lambda: False)
+    found = opening.examine({**a_request("GET", "/channels/a"), "query_string": query.encode("latin-1")}, admit=False)
+    assert isinstance(found, Handshake)
+    assert found.query == dict(parse_qsl(query, keep_blank_values=True))
 
 
 async def test_hooks_see_the_request_as_it_came(live: Freshet) -> None:

@@ -1,16 +1,18 @@
 """Which URL speaks which dialect, wherever the application is mounted."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from urllib.parse import quote
 
 import pytest
 from centrifuge.protocol.client_pb2 import Command
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import Mount
 
 from freshet import Freshet
 from freshet.model.frame import Frame
+from freshet.transports.stream import Incoming
 from tests.dialects.centrifuge import official
 from tests.tools.event_streams import events_of
 from tests.tools.patience import eventually
@@ -100,6 +102,38 @@ async def test_a_channels_name_is_the_rest_of_its_url(live: Freshet, name: str) 
             posting.body(b'"hello"')
             assert (await posting.response())[0] == 200
         assert await call.next() == {"type": "websocket.send", "text": '"hello"'}
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 255])
+async def test_a_url_that_was_asked_for_before_has_an_answer_of_its_own_to_each_method(
+    live: Freshet, name: str
+) -> None:
+    async def reply(method: str, url: str) -> tuple[int, bytes]:
+        answer = live._direct.reply(request(method, url), Incoming(b"1"))
+        assert answer is not None
+        answer = answer if isinstance(answer, Response) else await answer
+        assert answer is not None
+        return answer.status_code, bytes(answer.body)
+
+    path = f"/channels/{name}"
+    for offset in (1, 2):
+        assert live._direct.reply(request("GET", path, accept="text/event-stream"), Incoming(b"")) is None
+        assert json.loads((await reply("POST", path))[1])["offset"] == offset
+        assert json.loads((await reply("GET", path))[1])["offset"] == offset
+        assert (await reply("GET", "/socket.io/?EIO=4&transport=polling"))[1][:1] == b"0"
+        assert (await reply("PUT", path))[0] == 405
+        async with called(live, websocket(path)) as call:
+            assert await accepted(call) is None
+        assert live._direct.reply(request("GET", "/health/live"), Incoming(b"")) is None
+
+
+async def test_where_it_is_mounted_is_part_of_what_a_url_leads_to(live: Freshet) -> None:
+    for root in ("", "/live", ""):
+        scope = {**request("GET", f"{root}/channels/a"), "root_path": root}
+        reply = live._direct.reply(scope, Incoming(b""))
+        assert isinstance(reply, Coroutine)
+        assert (await reply).status_code == 200  # type: ignore[union-attr]
+        assert scope["path_params"] == {"channel": "a"}
 
 
 NAMES = [

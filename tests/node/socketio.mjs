@@ -149,6 +149,15 @@ const scenarios = {
     assert.equal(unknown.message, "Invalid namespace");
   },
 
+  /** To the client a connect_error is for good: who is refused for a moment must not get one. */
+  async later() {
+    const socket = await connected("/shop", { auth: { name: `later ${transports}` } });
+    socket.on("connect_error", (error) => assert.equal(error.data, undefined));
+    const back = next(socket, "connect");
+    socket.emit("come later");
+    await back;
+  },
+
   async disconnected() {
     const socket = await connected("/shop");
     const gone = next(socket, "disconnect");

@@ -14,6 +14,8 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
 
+ALREADY, RESUBSCRIBES = 105, 2500  # already subscribed; from this code on, a client subscribes again
+
 
 class Doors:
     """How clients reach an application: one way for each dialect."""
@@ -26,7 +28,8 @@ class Doors:
 
 class RacingClient(ABC):
     """known: the channels in which it believes to be. unknown: those in which it believes not to be. got: the data of
-    what was published in each channel, in the order in which it came. closed: the server ended it.
+    what was published in each channel, in the order in which it came. closed: the server ended it. for_good: by what an
+    official client would stay away, or out of a channel.
 
     sees_joins: it is told when the server subscribes it.
     """
@@ -38,6 +41,7 @@ class RacingClient(ABC):
         self.known: set[str] = set()
         self.got: dict[str, list[Any]] = {}
         self.faults: list[str] = []
+        self.for_good: list[str] = []
         self.connected = False
         self.closed = False
         self.gone = False
@@ -103,6 +107,8 @@ class Direct(RacingClient):
             self._take(frame)
         if session.outbox.closed and not session.ended:
             self.closed = True
+            if not session.outbox.closed.reconnect:
+                self.for_good.append(str(session.outbox.closed))
             session.end(session.outbox.closed)
 
     @abstractmethod
@@ -157,7 +163,12 @@ class CentrifugeClient(Direct):
     def _replied(self, reply: dict[str, Any]) -> None:
         method, channel = self._asked.pop(reply["id"])
         if "error" in reply:
-            self.refused.append((method, reply["error"]["code"]))
+            code = reply["error"]["code"]
+            self.refused.append((method, code))
+            if method in ("connect", "subscribe") and code != ALREADY and not reply["error"].get("temporary"):
+                self.for_good.append(f"{method}: {reply['error']}")
+            if method == "connect":
+                self.leave()  # to come again later
         elif method == "connect":
             self.connected = True
             for name, begun in reply["connect"].get("subs", {}).items():
@@ -175,6 +186,8 @@ class CentrifugeClient(Direct):
             if channel not in self.known:
                 self.faults.append(f"the end of a subscription in {channel!r} that it has not")
             self.known.discard(channel)
+            if push["unsubscribe"]["code"] < RESUBSCRIBES:
+                self.for_good.append(f"{channel}: {push['unsubscribe']}")
         elif "pub" in push:
             self._came(channel, push["pub"])
 
@@ -296,6 +309,7 @@ class SocketIOClient(RacingClient):
                 self.known.clear()
         elif kind in ("41", "44"):
             self.closed = True
+            self.for_good.append(packet)
         elif kind == "42":
             event, *arguments = json.loads(rest)
             if event == "unsubscribed":

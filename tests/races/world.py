@@ -96,6 +96,11 @@ class World:
                 assert client.got.get(channel, []).count(probe) == wanted, (channel, client, client.got)
         assert_agreement(self.node, self.engine, self.clients, failed=self.gates.fails)
 
+    def all_come_back(self, for_good: bool) -> None:
+        """Nobody was told to stay away, unless that was meant."""
+        told = [what for client in self.clients for what in client.for_good]
+        assert for_good or told == []
+
     async def end(self) -> None:
         """All leave, and nothing of them stays."""
         for client in self.clients:
@@ -392,13 +397,19 @@ OPERATIONS: dict[str, Step] = {
 }
 """What happens meanwhile."""
 
+MEANT = {"server disconnect", "server unsubscribe", "server moves", "leave by its hook"}
+"""What ends a session, or a subscription, for good. After anything else, an official client comes back by itself."""
+
 
 async def fail(dialect: str, failing: str, at: int) -> str:
     """As `race`, but the gate with the number `at` fails: the engine is away, or a hook refuses."""
-    return await fail_within(running(dialect), *HELD[failing], at)
+    return await fail_within(running(dialect), *HELD[failing], at, for_good=failing in MEANT)
 
 
-async def fail_within(running: AbstractAsyncContextManager[World], before: Step, act: Step, at: int) -> str:
+async def fail_within(
+    running: AbstractAsyncContextManager[World], before: Step, act: Step, at: int, *, for_good: bool = True
+) -> str:
+    """for_good: whether clients may be sent away so."""
     async with running as world:
         await before(world)
         world.gates.arm(at, fails=True)
@@ -410,6 +421,7 @@ async def fail_within(running: AbstractAsyncContextManager[World], before: Step,
         await world.clock.advance(TIMING.presence_ttl + 1)  # by which the engine forgets whom it was not told to forget
         await world.rest()
         await world.agree()
+        world.all_come_back(for_good)
         await world.end()
         return world.gates.held
 
@@ -419,12 +431,20 @@ async def race(dialect: str, held: str, operation: str, hold: int) -> str:
 
     The answer is the name of the gate; empty: there is none of that number any more.
     """
-    return await race_within(running(dialect), *HELD[held], OPERATIONS[operation], hold)
+    for_good = held in MEANT or operation in MEANT
+    return await race_within(running(dialect), *HELD[held], OPERATIONS[operation], hold, for_good=for_good)
 
 
 async def race_within(
-    running: AbstractAsyncContextManager[World], before: Step, act: Step, operate: Step, hold: int
+    running: AbstractAsyncContextManager[World],
+    before: Step,
+    act: Step,
+    operate: Step,
+    hold: int,
+    *,
+    for_good: bool = True,
 ) -> str:
+    """for_good: as of `fail_within`."""
     async with running as world:
         await before(world)
         world.gates.arm(hold)
@@ -443,6 +463,7 @@ async def race_within(
                 await task
         await world.rest()
         await world.agree()
+        world.all_come_back(for_good)
         await world.end()
         return world.gates.held
 

@@ -95,6 +95,7 @@ async def test_runs_of_a_channel_come_one_after_the_other_and_too_many_are_refus
             viewer.take((await client.receive(CHANNEL)).data)
         assert viewer.states["r1"] == "stopped"
         await live.stop(CHANNEL)
+        assert live._runs.statistics() == (1, 0), "one of them began though it was stopped while it waited"
 
 
 async def test_an_exception_ends_a_run_as_failed_and_says_nothing_of_itself() -> None:

@@ -17,6 +17,34 @@ observer.observe({ type: "layout-shift", buffered: true });
 requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done([]), 100)));
 """
 
+NOTE = """
+window.written = new Set();
+const observer = new MutationObserver((records) => {
+    for (const { target: it } of records) window.written.add(it.nodeType === Node.TEXT_NODE ? it.parentElement : it);
+});
+const observe = () => observer.observe(document, { subtree: true, childList: true, characterData: true });
+// What the parser writes is no change.
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", observe);
+else observe();
+"""
+LENGTHEN = r"""
+const seen = [...document.querySelectorAll("body *")].filter((it) => it.checkVisibility());
+const places = () => seen.map((it) => { const { x, y } = it.getBoundingClientRect(); return [x, y]; });
+const name = (it) => `${it.tagName.toLowerCase()}#${it.id}.${it.className}`;
+const number = /[0-9,]+|\u2013/;
+const longer = (text) => number.exec(text)[0] === text ? "888,888" : text.replace(number, "88$&");
+const figures = seen.filter((it) => window.written.has(it) && !it.children.length && number.test(it.textContent));
+return figures.flatMap((figure) => {
+    const [before, text] = [places(), figure.textContent];
+    figure.textContent = longer(text);
+    const after = places();
+    const far = seen.filter((_, i) => Math.hypot(before[i][0] - after[i][0], before[i][1] - after[i][1]) >= 1);
+    const said = figure.textContent;
+    figure.textContent = text;
+    return far.length ? [`"${said}" in ${name(figure)} moves ${far.map(name).join(" ")}`] : [];
+});
+"""
+
 
 def painted_within(browser: webdriver.Chrome, url: str, milliseconds: float, visits: int = 12) -> float:
     """The first contentful paint of the first visit that is quick enough, in milliseconds; the best of them if none is.
@@ -41,3 +69,18 @@ def layout_shifts(browser: webdriver.Chrome) -> list[str]:
     found = browser.execute_async_script(SHIFTS)
     assert isinstance(found, list)
     return [each for each in found if float(each.split()[0]) >= 0.0005]
+
+
+def note_figures(browser: webdriver.Chrome) -> None:
+    """From the next page on, have this window note which elements are written anew, for `moved_by_longer_figures`."""
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTE})
+
+
+def moved_by_longer_figures(browser: webdriver.Chrome) -> list[str]:
+    """What would leave its place if a figure that the page has written anew were longer: each, and what it moves.
+
+    This sees today what `layout_shifts` would see on the day on which a counter gets another digit.
+    """
+    moved = browser.execute_script(LENGTHEN)
+    assert isinstance(moved, list)
+    return moved

@@ -17,6 +17,7 @@ from freshet.websocket.handshake import (
     check,
     check_response,
     client_request,
+    http_response,
     parse_request,
     refuse,
     response,
@@ -280,6 +281,17 @@ def test_an_application_cannot_be_made_to_send_a_second_header(header: tuple[byt
         response(KEY, None, None, [header])
     with pytest.raises(ValueError, match="header"):
         refuse(403, b"", [header])
+    for name, value in [header, header, (header[0], header[1] + b"." * 1000)]:  # whatever was sent before it
+        with pytest.raises(ValueError, match="header"):
+            http_response(200, [(b"x", b"a"), (name, value)], b"")
+
+
+@pytest.mark.parametrize("length", [0, 1, 99, 100, 101, 10_000])
+def test_a_response_has_the_headers_of_its_own(length: int) -> None:
+    for number in (b"1", b"2", b"1"):
+        said = [(b"x", number * length), (b"y", b"z")]
+        answer = http_response(204, said, b"body")
+        assert answer == b"HTTP/1.1 204 No Content\r\nx: %b\r\ny: z\r\n\r\nbody" % (number * length)
 
 
 def test_a_subprotocol_cannot_be_made_a_second_header() -> None:

@@ -51,9 +51,14 @@ from freshet.transports.stream import Bodies
 
 log = logging.getLogger("freshet.commands")
 
-_MISTAKES = frozenset(  # ends of which an operator hears: a client, a token or a limit is not as it should be
-    {Disconnect.too_big().code, Disconnect.bad_request().code, Disconnect.invalid_token().code}
-)
+_ENDS = {  # of which an operator hears: a client, a token or a limit is not as it should be; and what to look at
+    Disconnect.too_big().code: "",  # its reason says so
+    Disconnect.bad_request().code: "",
+    Disconnect.invalid_token().code: "",
+    Disconnect.slow().code: "limits.outbox, and slow of the channel's rule",
+    Disconnect.stale().code: "timing.connect_timeout",
+    Disconnect.not_available().code: "Freshet.on_message, without which nothing takes what clients send",
+}
 
 _INTERNAL = Refusal.internal().code
 _OF_OURS = frozenset({101, 102, 106, 108, 109, 110, 111})  # what Freshet refuses, also behind the policies
@@ -196,9 +201,9 @@ class Dispatcher:
             case TooLargeForEngine():
                 return self._refused(session, command, Refusal.limit_exceeded(str(why)))
             case EngineUnavailable():
-                log.warning(
-                    "%s of %r: the engine is away (%s): the client may try again", type(command).__name__, session, why
-                )
+                what = type(command).__name__
+                message = "%s of %r: the engine is away (%s): the client may try again"
+                self._bounded_log.warning(f"{what}: engine", message, what, session, why)
                 add(self.node.counts.engine_errors, _name(type(command)))
             case _:
                 what = type(command).__name__
@@ -277,8 +282,9 @@ class Dispatcher:
 
     def ended(self, session: Session) -> None:
         why = session.ended
-        if why is not None and why.code in _MISTAKES:
-            self._bounded_log.warning(f"ended with {why.code}", "%r was disconnected: %s", session, why)
+        if why is not None and why.code in _ENDS:
+            look = f": see {_ENDS[why.code]}" if _ENDS[why.code] else ""
+            self._bounded_log.warning(f"ended with {why.code}", "%r was disconnected: %s%s", session, why, look)
         if self.watches and (watch := self.watches.get(session.user)) is not None:
             watch(session, None, None)
         self.node.leaving.ended(session)

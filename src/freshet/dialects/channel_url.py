@@ -105,6 +105,11 @@ class ChannelUrl(Dialect):
 RETRY = 2000  # milliseconds after which an EventSource reconnects
 
 
+def end_of_stream(code: int, reason: str) -> bytes:
+    """The last event, which says why the server ends it."""
+    return stream_event(msgspec.json.encode({"code": code, "reason": reason}), name="disconnected")
+
+
 def _text(publication: Publication) -> bytes:
     """A payload as text: bytes become base64."""
     return b64encode(publication.data) if publication.kind is Kind.BYTES else publication.data
@@ -170,8 +175,7 @@ class ChannelEvents(Dialect):
         if type(event) is Unsubscribed:
             return self._ended(event)
         if type(event) is Disconnected:
-            why = msgspec.json.encode({"code": event.code, "reason": event.reason})
-            return Frame(self._release() + stream_event(why, name="disconnected"))
+            return Frame(self._release() + end_of_stream(event.code, event.reason))
         for subscribed in begun_by(event):
             self._begin(subscribed)
         return self._release_in_time()
@@ -275,9 +279,9 @@ class Page(msgspec.Struct):
 class ChannelPage(Dialect):
     """One request and its response: a part of a channel's log, or something to publish.
 
-    A reader gets one frame, a `Page` of at most `limit` publications and, nearly, `size` bytes; one that `waits` and
-    got an empty page then gets what is published, a frame each (long polling). body: what to publish; None: it is a
-    reader. page: what it got.
+    A reader gets one frame, a `Page` of at most `limit` publications and, nearly, `size` bytes; one that `waits` gets
+    instead of an empty page what is published then, a frame each (long polling). body: what to publish; None: it is a
+    reader. page: what there was for it.
     """
 
     __slots__ = ("_newest", "body", "channel", "limit", "page", "size", "waits")
@@ -298,14 +302,15 @@ class ChannelPage(Dialect):
         self._newest = False
 
     def opened(self, request: Handshake) -> list[Command]:
-        connect = Connect(id=1, token=request.token, only=(self.channel,))
+        only = (self.channel,)
         if self.body is not None:
+            connect = Connect(id=1, token=request.token, only=only)
             return [connect, *ChannelUrl(self.channel).receive(self.body)]
         since = position(_since(request))
         if since is None and not self.waits:
             since, self._newest = OLDEST, True
-        recover = {self.channel: since} if since else {}
-        return [msgspec.structs.replace(connect, recover=recover), Subscribe(self.channel, id=2, recover=since)]
+        connect = Connect(id=1, token=request.token, recover={self.channel: since} if since else {}, only=only)
+        return [connect, Subscribe(self.channel, id=2, recover=since)]
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("a request holds one command")
@@ -322,7 +327,7 @@ class ChannelPage(Dialect):
             raise _disconnect_for(event)
         for begun in begun_by(event):
             self.page = self._page(begun)
-            return Frame(msgspec.json.encode(self.page))
+            return None if self.waits and self.page.is_empty else Frame(msgspec.json.encode(self.page))
         return None
 
     def _page(self, begun: Subscribed) -> Page:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect, kind_of
-from freshet.dialects.channel_url import ChannelEvents, ChannelPage
+from freshet.dialects.channel_url import RETRY, ChannelEvents, ChannelPage, end_of_stream
 from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
@@ -22,6 +22,7 @@ from freshet.policy.limits import Waiting
 from freshet.session.session import Session
 from freshet.transports import stream
 
+EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 60.0  # seconds
 PAGE = 100  # publications, unless the request says otherwise
 STATUS = {
@@ -59,10 +60,11 @@ class ChannelEndpoint:
         self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address, dispatcher.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._opening.examine(scope, admit=False)
+        streams = _streams(scope)
+        request = self._opening.examine(scope, admit=False, refuse=_retry if streams else plain)
         if isinstance(request, Response):
             answer: Response | None = request
-        elif _streams(scope):
+        elif streams:
             answer = await self._stream(scope, request, cors(request), receive, send)
         else:
             answer = await self._answer(scope, request, receive)
@@ -108,6 +110,9 @@ class ChannelEndpoint:
             # An EventSource comes back with the URL that it has, whose ticket is used. HTML, 9.2.1: "Clients can be
             # told to stop reconnecting using the HTTP 204 No Content response code": its page opens one with another.
             return Response(None, 204, allow)
+        if why is not None and why.reconnect:
+            # As above: it is to come back, with an empty stream; why, it is told as at the end of any other.
+            return Response(b"retry: %d\n%b" % (RETRY, end_of_stream(why.code, why.reason)), 200, allow, EVENT_STREAM)
         return refusal(why, allow) if why is not None else None
 
     async def _page(
@@ -130,17 +135,11 @@ class ChannelEndpoint:
         timeout = wait or self._dispatcher.timing.connect_timeout
         reader = ChannelPage(channel, limit=limit, size=self._limits.page_size, waits=wait > 0)
         session = self._open(reader, request)
-
-        def enough(frames: list[Frame]) -> bool:
-            return not wait or len(frames) > 1 or not (reader.page and reader.page.is_empty)
-
         with self._waiting.one(request.client) if wait else nullcontext():
-            frames = await stream.collect(session, receive, timeout, enough)
-        if isinstance(frames, Disconnect):
-            return refusal(frames, allow)
-        first, *live = frames
-        page = reader.page
-        return _json(page.filled(live[:limit]) if page and live and page.is_empty else first.data, allow)
+            frames = await stream.collect(session, receive, timeout, bool)
+        if wait and (page := reader.page) is not None and page.is_empty:
+            return _json(page.filled(frames[:limit] if isinstance(frames, list) else []), allow)
+        return refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)
 
     async def _publish(
         self,
@@ -193,7 +192,9 @@ def _retry(status: int, text: str, headers: Mapping[str, str]) -> Response:
 
     No empty line is behind it: that would be the end of an event, which some clients pass on without data.
     """
-    return Response(f"retry: {int(headers['Retry-After']) * 1000}\n", 200, headers, "text/event-stream")
+    if "Retry-After" not in headers:
+        return plain(status, text, headers)
+    return Response(f"retry: {int(headers['Retry-After']) * 1000}\n", 200, headers, EVENT_STREAM)
 
 
 def _resumes(request: Handshake) -> bool:

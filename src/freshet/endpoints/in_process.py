@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
-from freshet.errors import Disconnect, Refusal
+from freshet.errors import Disconnect, NotRunning, Refusal
 from freshet.model.commands import Command
 from freshet.model.events import Event, Published
 from freshet.model.frame import Frame, Handshake
@@ -336,21 +336,52 @@ class Listening(Dialect):
         return PublicationFrame(event.publication) if type(event) is Published else None
 
 
+class Subscriber:
+    """The application itself, in a channel. Belongs to the node's loop."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._news = asyncio.Event()
+        session.outbox.attach(self._news.set)
+
+    @classmethod
+    async def of(cls, dispatcher: Dispatcher, channel: str) -> Self:
+        """Raises as `Freshet.listen`."""
+        session = dispatcher.open(Listening(), Handshake("/"))
+        session.enter()
+        subscriber = cls(session)
+        try:
+            await dispatcher.join(session, channel)
+        except BaseException:
+            await subscriber.end()
+            raise
+        return subscriber
+
+    async def receive(self) -> list[Publication]:
+        """What came, once something has. Raises `Disconnect`."""
+        while not (frames := self._session.outbox.take()):
+            if self._session.outbox.closed:
+                raise self._session.outbox.closed
+            self._news.clear()
+            await self._news.wait()
+        return [frame.publication for frame in frames if isinstance(frame, PublicationFrame)]
+
+    async def end(self) -> None:
+        self._session.end(Disconnect.normal())
+
+
 async def listen(dispatcher: Dispatcher, channel: str) -> AsyncGenerator[Publication, None]:
     """See `Freshet.listen`."""
-    session = dispatcher.open(Listening(), Handshake("/"))
-    session.enter()
-    news = asyncio.Event()
-    session.outbox.attach(news.set)
+    run = dispatcher.portal.run
+    subscriber = await run(Subscriber.of(dispatcher, channel))
     try:
-        await dispatcher.join(session, channel)
         while True:
-            await news.wait()
-            news.clear()
-            for frame in session.outbox.take():
-                assert isinstance(frame, PublicationFrame)
-                yield frame.publication
-            if session.outbox.closed:
-                raise session.outbox.closed
+            try:
+                publications = await run(subscriber.receive())
+            except NotRunning:
+                raise Disconnect.shutdown() from None
+            for publication in publications:
+                yield publication
     finally:
-        session.end(Disconnect.normal())
+        with suppress(NotRunning):  # its session ended with the node
+            await run(subscriber.end())

@@ -252,12 +252,19 @@ def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handsh
     peer, query = scope.get("client"), scope["query_string"]
     return Handshake(
         path=_path(scope),
-        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        query=_query(query.decode("latin-1")) if query else {},
         headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
         shared=shared,
     )
+
+
+def _query(text: str) -> dict[str, str]:
+    """As `parse_qsl` has it, which takes six times as long where there is nothing to decode."""
+    if "%" in text or "+" in text:
+        return dict(parse_qsl(text, keep_blank_values=True))
+    return {name: value for name, _, value in [each.partition("=") for each in text.split("&") if each]}
 
 
 async def carry_websocket(accepted: AcceptedSocket, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ from freshet.observe.counts import Counts
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
 from freshet.runtime.clock import Clock
+from freshet.runtime.portal import Portal
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.outbox import Turn
@@ -98,6 +99,7 @@ class Site(Protocol):
     clock: Clock
     rules: ChannelRules
     tasks: Tasks
+    portal: Portal
     turn: Turn
     wheel: Wheel
     bus: Bus

@@ -39,6 +39,10 @@ class Registry:
         """How many users have a session here."""
         return len(self._by_user)
 
+    def names(self) -> list[str]:
+        """Of those users."""
+        return list(self._by_user)
+
     def of(self, user: str, client: str = "", post: str = "") -> list[Session]:
         """A user's connected sessions, or only the one with the id `client`, or that of `posting`."""
         return [

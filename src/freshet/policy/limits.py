@@ -7,8 +7,7 @@ All is counted by this process; where `rates.scope` says so, it is charged for w
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import NoReturn
@@ -231,21 +230,37 @@ class Waiting:
             return 429
         return 0
 
-    @contextmanager
-    def one(self, client: str) -> Iterator[None]:
-        """A request waits from here to the end of the block."""
-        address = network_of(client)
+    def one(self, client: str) -> "_Waits":
+        """A request waits from the beginning of this block to its end."""
+        return _Waits(self, network_of(client))
+
+    def begin(self, address: str) -> None:
         self._count += 1
         if address:
             self._by_address[address] += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if address:
-                self._by_address[address] -= 1
-                if not self._by_address[address]:
-                    del self._by_address[address]
+
+    def end(self, address: str) -> None:
+        self._count -= 1
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+class _Waits:
+    """One of them: a block of its own, as there is one for each poll and `contextmanager` costs more than all of it."""
+
+    __slots__ = ("_address", "_waiting")
+
+    def __init__(self, waiting: Waiting, address: str) -> None:
+        self._waiting = waiting
+        self._address = address
+
+    def __enter__(self) -> None:
+        self._waiting.begin(self._address)
+
+    def __exit__(self, *error: object) -> None:
+        self._waiting.end(self._address)
 
 
 class AddressLimits:

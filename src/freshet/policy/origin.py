@@ -8,6 +8,7 @@ Origins and hosts are compared as texts, never searched in, so that a look-alike
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ NAVIGATION = "This is for programs and for scripts of a page, not for an address
 
 # Names that nobody can register, so that no page of a stranger can be served under them.
 PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".test")
+
+LONGEST_ADDRESS = 64  # characters, with brackets and the name of an interface
 
 
 class Judged(NamedTuple):
@@ -137,6 +140,11 @@ def _names(name: str, allowed: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
+    return len(name) <= LONGEST_ADDRESS and _parses(name)
+
+
+@lru_cache(1024)  # a client asks for the same host again and again
+def _parses(name: str) -> bool:
     try:
         ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
     except ValueError:

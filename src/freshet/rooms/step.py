@@ -103,6 +103,10 @@ class RoomStep:
     def _check(self) -> None:
         if not self.open:
             raise RuntimeError("a room is used by its hooks alone, while they run; tasks that they begin cannot use it")
+        if not self._outside.node.portal.is_here():
+            raise RuntimeError(
+                "a room is used in its event loop alone: a thread returns to the hook what is to be done"
+            )
 
     async def read(self, key: str) -> bytes | None:
         self._check()

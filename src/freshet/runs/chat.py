@@ -175,7 +175,7 @@ class Chat:
             producer = self.producers.get(each)
             if producer is not None:
                 await producer.stop(reason)
-            elif self.state.runs[each].state not in ENDED:
+            if each in self.state.runs:  # it waits, or is on its way to another node
                 await self.put(each, [{"type": "abort", "reason": reason}], "stopped", reason)
         record = self._find(ids[-1] if ids else id)
         return record.status() if record is not None else None
@@ -208,10 +208,11 @@ class Chat:
         return record
 
     async def _steer(self, it: RunCommand) -> RunRecord:
-        running = [id for id in self.producers if it.run in ("", id)]
+        runs = self.state.runs  # without those of which the end is written, whose producers may still be there
+        running = [id for id in self.producers if it.run in ("", id) and id in runs and runs[id].state not in ENDED]
         if not running:
             raise Refusal.not_available("nothing runs here that could be steered")
-        producer, record = self.producers[running[-1]], self.state.runs[running[-1]]
+        producer, record = self.producers[running[-1]], runs[running[-1]]
         data = msgspec.json.decode(it.input)
         text = data.get("text", "") if isinstance(data, dict) else data
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
@@ -224,13 +225,15 @@ class Chat:
 
     def _begin(self, record: RunRecord, hook: Hook | None, approval: Approval | None = None) -> None:
         assert hook is not None  # by its rule
+        if self.state.runs.get(record.id) is not record or record.state != "running":
+            return  # it was stopped while that was written
         outside = self._outside
         producer = Producer(
             record, self.channel, self, outside.limits, outside.node.clock, self._counts, outside.draining
         )
         self.producers[record.id] = producer
         self._counts.begun += 1
-        run = Run(producer, self.channel, record.id, record.user)
+        run = Run(producer, outside.node.portal, self.channel, record.id, record.user)
         run.approval = approval
         run.kept = msgspec.json.decode(record.kept) if record.kept is not None else None
         about = {"channel": self.channel, **self._parameters}
@@ -317,8 +320,9 @@ class Chat:
     async def hand_over(self, id: str, kept: msgspec.Raw) -> None:
         """See `Journal`: what it keeps is in the snapshot that the next owner begins with."""
         async with self._lock:
-            self.state.runs[id].kept = kept
-            await self._log.keep(self.state)
+            if id in self.state.runs:  # it was not stopped meanwhile
+                self.state.runs[id].kept = kept
+                await self._log.keep(self.state)
 
     async def history(self, id: str) -> list[Part]:
         """See `Journal`: down the branch."""

@@ -8,6 +8,7 @@ import msgspec
 
 from freshet.model.run_aggregate import Part
 from freshet.rules.hooks import to_json
+from freshet.runtime.portal import Portal
 
 if TYPE_CHECKING:
     from freshet.runs.producer import Producer
@@ -24,16 +25,17 @@ class Approval(NamedTuple):
 
 
 class Run:
-    """One run, as its function gets it: see `Freshet.run`.
+    """One run, as its function gets it: see `Freshet.run`. Its methods may be awaited in any event loop.
 
     id: which is its message's, too. channel: where it is. user: who began it; empty: the server, or nobody known.
     kept: what it gave to `checkpoint`, once it goes on after that. approval: the answer that it goes on with.
     """
 
-    __slots__ = ("_producer", "approval", "channel", "id", "kept", "user")
+    __slots__ = ("_portal", "_producer", "approval", "channel", "id", "kept", "user")
 
-    def __init__(self, producer: "Producer", channel: str, id: str, user: str) -> None:
+    def __init__(self, producer: "Producer", portal: Portal, channel: str, id: str, user: str) -> None:
         self._producer = producer
+        self._portal = portal
         self.channel = channel
         self.id = id
         self.user = user
@@ -42,6 +44,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id} in {self.channel!r}>"
+
+    @property
+    def sync(self) -> "SyncRun":
+        """The same for code without `await`, which the function has called in a thread: see there."""
+        return SyncRun(self, self._portal)
 
     @property
     def text(self) -> str:
@@ -56,7 +63,7 @@ class Run:
 
     async def history(self) -> list[Part]:
         """The messages before this one, from the first on, down the branch that it answers."""
-        return await self._producer.history()
+        return await self._portal.run(self._producer.history())
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -68,11 +75,11 @@ class Run:
 
         Raises `Refusal` 107 for a part that cannot be there.
         """
-        await self._producer.write(part)
+        await self._portal.run(self._producer.write(part))
 
     async def reasoning(self, text: str) -> None:
         """Add to what the model thinks."""
-        await self._producer.write_text("reasoning", text)
+        await self._portal.run(self._producer.write_text("reasoning", text))
 
     async def tool(self, name: str, input: Any, *, id: str = "") -> str:  # noqa: A002 - as in the stream
         """A tool is called; the answer is the call's id. A call whose arguments stream in is written by its parts."""
@@ -111,20 +118,45 @@ class Run:
 
     async def flush(self) -> None:
         """Until all that was written is in the log."""
-        await self._producer.flush()
+        await self._portal.run(self._producer.flush())
 
     # ----------------------------------------------------------------------------------------------------- the outside
 
     async def steering(self, *, wait: bool = False) -> list[Any]:
         """What was said to it since it was asked last, see `Freshet.steer`. wait: until there is something."""
-        return await self._producer.steered(wait)
+        return await self._portal.run(self._producer.steered(wait))
 
     async def checkpoint(self, kept: Any = None) -> None:
         """Here the run may be interrupted: by a node that ends, and handed over to another.
 
         kept: what it needs to go on, anything that can be JSON; the `resume` hook finds it as `run.kept`.
         """
-        await self._producer.checkpoint(msgspec.Raw(to_json(kept)))
+        await self._portal.run(self._producer.checkpoint(msgspec.Raw(to_json(kept))))
+
+
+class SyncRun:
+    """The methods of `Run` for code without `await`, such as a model's client that blocks.
+
+        await asyncio.to_thread(generate, run)  # which calls run.sync.write("...") for each piece
+
+    They are `history`, `write`, `reasoning`, `tool`, `result`, `ask`, `source`, `data`, `usage`, `flush`, `steering`
+    and `checkpoint`. Each blocks its thread meanwhile, and raises `asyncio.CancelledError` once the run has ended, so
+    that what writes in a thread ends too. Raises RuntimeError in the event loop itself.
+    """
+
+    def __init__(self, run: Run, portal: Portal) -> None:
+        self.history = portal.blocking(run.history)
+        self.write = portal.blocking(run.write)
+        self.reasoning = portal.blocking(run.reasoning)
+        self.tool = portal.blocking(run.tool)
+        self.result = portal.blocking(run.result)
+        self.ask = portal.blocking(run.ask)
+        self.source = portal.blocking(run.source)
+        self.data = portal.blocking(run.data)
+        self.usage = portal.blocking(run.usage)
+        self.flush = portal.blocking(run.flush)
+        self.steering = portal.blocking(run.steering)
+        self.checkpoint = portal.blocking(run.checkpoint)
 
 
 def _plain(value: Any) -> Any:

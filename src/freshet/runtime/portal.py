@@ -8,7 +8,7 @@ handed over, and its result or its exception comes back.
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import wraps
@@ -106,6 +106,39 @@ class Portal:
             call.cancel()
         return call.reply.result()
 
+    def read(self, work: Callable[[], T]) -> T:
+        """What a function gives that does not wait, and looks at what belongs to the loop. Raises as `wait`.
+
+        Where nothing runs, nothing changes either: it is called as it is.
+        """
+        if self.is_here():
+            return work()
+
+        async def there() -> T:
+            return work()
+
+        return self.wait(there())
+
+    def each(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """What an async generator gives, for a caller without `await`. Raises as `wait`."""
+
+        async def following() -> T:
+            return await anext(items)
+
+        async def over() -> None:
+            await items.aclose()
+
+        try:
+            while True:
+                try:
+                    item = self.wait(following())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            with suppress(NotRunning):
+                self.wait(over())
+
     def blocking(self, call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         """An async function as one that waits: see `wait`."""
 
@@ -165,12 +198,14 @@ class _Call(Generic[T]):
 
     def _end(self, task: asyncio.Task[T]) -> None:
         self._tasks.release(task)
-        if task.cancelled():
-            self.reply.set_exception(NotRunning.any_more())
-        elif (error := task.exception()) is not None:
+        try:
+            result = task.result()
+        except asyncio.CancelledError as why:  # by whoever ends the loop; or what was called has raised it itself
+            self.reply.set_exception(NotRunning.any_more() if task.cancelling() else why)
+        except BaseException as error:  # which is its caller's, whatever it is
             self.reply.set_exception(error)
         else:
-            self.reply.set_result(task.result())
+            self.reply.set_result(result)
 
     def check(self) -> None:
         """Raises `NotRunning` when there will be no reply, because the loop that was to give it has ended."""

@@ -5,6 +5,7 @@ ends when it is empty.
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect, closed_by_client
 from freshet.model.frame import Frame
+from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
 from freshet.session.carried import Carried
@@ -20,6 +22,8 @@ KIB = 1024
 AT_ONCE = 64  # messages of one client before others have their turn
 CUT_OFF = 1006  # RFC 6455, 7.1.5: the connection was lost
 ALLOWANCE = 64  # messages that a client may send before its rate is looked at; each KiB counts as one
+
+_log = BoundedLog(logging.getLogger("freshet.limits"))
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -105,6 +109,9 @@ class _Shell:
         if self._pace is None:
             self._pace = ReadingPace(host.frames)
         while wait := self._pace.wait(ALLOWANCE - self._allowance, host.wheel.clock.monotonic()):
+            _log.warning(
+                "paced", "%r sends too much, it is read more slowly: see the option rates.frames", self._session
+            )
             if self._pace.goes_on:
                 self._session.close(Disconnect.too_many_errors())
                 return

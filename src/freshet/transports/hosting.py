@@ -26,11 +26,13 @@ from freshet.transports.lobby import Lobby
 from freshet.transports.native import ALLOWANCE, EXTENSION, SessionSocket, Takeover
 from freshet.websocket import handshake
 from freshet.websocket.frames import (
+    TOO_BIG,
     CloseFrame,
     Decoder,
     MessageLimits,
     Opcode,
     PingFrame,
+    ProtocolError,
     close_payload,
     deflated_wire,
     encode,
@@ -38,6 +40,7 @@ from freshet.websocket.frames import (
 )
 
 log = logging.getLogger("freshet.hosting")
+_refusals_log = BoundedLog(log)
 _limits_log = BoundedLog(logging.getLogger("freshet.limits"))
 
 Message = MutableMapping[str, Any]
@@ -149,7 +152,7 @@ class HostedWebSocket(asyncio.Protocol):
             self._key = handshake.check(self._request.headers)
             scope = self._scope(self._request)
         except handshake.HandshakeError as error:
-            log.info("websocket: handshake refused: %s", error)
+            _refusals_log.info("handshake", "websocket: a handshake was refused: %s", error)
             self._transport.write(handshake.refuse(error.status, error.message, error.headers))
             self._transport.close()
             return
@@ -285,8 +288,7 @@ class HostedWebSocket(asyncio.Protocol):
             self._transport.write(encode(Opcode.PONG, ping.data))  # see `SessionSocket`: the most recent one will do
         error = self._decoder.error
         if error is not None and not self._disconnected:
-            self._close(error.code, error.reason)
-            self._put({"type": "websocket.disconnect", "code": error.code, "reason": error.reason})
+            self._fail(error)
         cost, self._decoder.cost = self._decoder.cost, 0
         if not self._disconnected:
             self._count(len(events) + (len(data) >> 10) + cost)
@@ -298,6 +300,13 @@ class HostedWebSocket(asyncio.Protocol):
                 self._loop.call_soon(self._decode_held)  # others have their turn
         elif not self._transport.is_reading():
             self._transport.resume_reading()
+
+    def _fail(self, error: ProtocolError) -> None:
+        if error.code == TOO_BIG:
+            target, most = self._request.target if self._request else b"", self._limits.message
+            _limits_log.warning("too big", "a client of %r was closed with 1009: at most %d bytes", target, most)
+        self._close(error.code, error.reason)
+        self._put({"type": "websocket.disconnect", "code": error.code, "reason": error.reason})
 
     def _decode_held(self) -> None:
         if not self._disconnected and not self._paused:

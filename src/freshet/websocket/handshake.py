@@ -8,6 +8,7 @@ import binascii
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -20,7 +21,8 @@ HEAD_SIZE = 64 * KIB  # bytes
 HEADERS = 100  # count
 SUBPROTOCOLS = 32  # count
 
-_STATUSES = frozenset(HTTPStatus)
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+LONGEST_KEPT = 100  # bytes of a header's value
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -141,8 +143,7 @@ def response(key: bytes, subprotocol: str | None, extensions: bytes | None, head
 def refuse(status: int, body: bytes, headers: Headers) -> bytes:
     """An ordinary HTTP response, after which the connection ends. Raises ValueError for a header that is not one."""
     own = {name.lower() for name, _ in headers}
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-    lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+    lines = [_status_line(status)]
     framing = (b"content-length", b"transfer-encoding", b"connection")
     lines += _lines([(name, value) for name, value in headers if name.lower() not in framing])
     if b"content-type" not in own:
@@ -153,17 +154,26 @@ def refuse(status: int, body: bytes, headers: Headers) -> bytes:
 
 def http_response(status: int, headers: Headers, body: bytes) -> bytes:
     """A response behind which another may come. Raises ValueError for a header that is not one."""
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-    lines = [f"HTTP/1.1 {status} {phrase}".encode(), *_lines(headers)]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    return b"\r\n".join([_status_line(status), *_lines(headers), b"", body])
+
+
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))
 
 
 def _lines(headers: Headers) -> list[bytes]:
-    """Headers from an application: one with a line's end in it would be two."""
-    for name, value in headers:
-        if not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
-            raise ValueError(f"invalid response header {name!r}")
-    return [name + b": " + value for name, value in headers]
+    """Headers from an application."""
+    return [
+        _line(name, value) if len(value) <= LONGEST_KEPT else _line.__wrapped__(name, value) for name, value in headers
+    ]
+
+
+@lru_cache(1024)  # responses have nearly the same headers, one after the other
+def _line(name: bytes, value: bytes) -> bytes:
+    """One with a line's end in it would be two."""
+    if not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
+        raise ValueError(f"invalid response header {name!r}")
+    return name + b": " + value
 
 
 def _accept(key: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -36,6 +36,9 @@ from freshet.runtime.admission import Admission
 from freshet.runtime.server import SERVER, HttpBounds, InternalListener, RunningServer, TlsFiles
 from freshet.transports.native import AcceptedSocket
 
+PATHS = 1024  # whose routes are kept
+LONGEST_KEPT = 300  # characters of one
+
 Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 
 
@@ -44,6 +47,7 @@ class _Router(Router):
 
     def __init__(self, routes: list[BaseRoute]) -> None:
         super().__init__(routes, redirect_slashes=False)  # which would make an URL of whatever `Host` says
+        self._find = lru_cache(PATHS)(self._route)  # most requests are like the one before: a poll, a post
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -63,12 +67,20 @@ class _Router(Router):
 
     def _endpoint(self, scope: Scope) -> object:
         """By the same routes as a call, and with the same scope."""
+        path: str = scope["path"]
+        find = self._find if len(path) <= LONGEST_KEPT else self._find.__wrapped__
+        endpoint, found = find(scope["type"], scope.get("method", ""), scope.get("root_path", ""), path)
+        scope.update(found)
+        return endpoint
+
+    def _route(self, kind: str, method: str, root_path: str, path: str) -> tuple[object, Scope]:
+        """The endpoint of such a request, and what its scope has then."""
+        scope: Scope = {"type": kind, "method": method, "root_path": root_path, "path": path}
         for route in self.routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
-                scope.update(found)
-                return getattr(route, "app", None)
-        return None
+                return getattr(route, "app", None), found
+        return None, {}
 
 
 class Routes:

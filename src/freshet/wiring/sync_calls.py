@@ -1,10 +1,10 @@
 """What an application asks of its server from code without `await`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any
 
-from freshet.model.log import Position
+from freshet.model.log import Position, Publication
 from freshet.runs.calls import RunCalls, SyncRunCalls
 from freshet.runtime.portal import Portal
 
@@ -25,15 +25,18 @@ class LiveCalls(RunCalls, ABC):
     @abstractmethod
     async def drain(self) -> None: ...
 
+    @abstractmethod
+    def listen(self, channel: str) -> AsyncGenerator[Publication, None]: ...
+
 
 class SyncCalls(SyncRunCalls):
     """The methods of `Freshet` for code without `await`: `live.sync.publish("orders", 1)`.
 
     They are `publish`, `broadcast`, `emit`, `set_entry`, `add_to_entry`, `remove_entry`, `entries`, `history`,
     `remove_history`, `presence`, `channels`, `subscribe`, `unsubscribe`, `disconnect`, `revoke`, `refresh`, `drain`,
-    and of runs `start`, `stop`, `answer`, `steer` and `messages`, for whatever runs in a thread of the same process: a
-    plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises what the method of
-    the same name does, and blocks its thread meanwhile.
+    `listen`, and of runs `start`, `stop`, `answer`, `resume`, `steer` and `messages`, for whatever runs in a thread of
+    the same process: a plain `def` endpoint of FastAPI, a Django view, a task of Celery. Each takes, answers and raises
+    what the method of the same name does, and blocks its thread meanwhile.
 
     Raises `NotRunning` before the start and after the end, and RuntimeError in the event loop itself, which would wait
     for itself: there, and in hooks, write `await live.publish(...)`.
@@ -41,6 +44,7 @@ class SyncCalls(SyncRunCalls):
 
     def __init__(self, live: LiveCalls, portal: Portal) -> None:
         super().__init__(live, portal)
+        self._live, self._portal = live, portal
         self.publish = portal.blocking(live.publish)
         self.broadcast = portal.blocking(live.broadcast)
         self.emit = portal.blocking(live.emit)
@@ -58,3 +62,7 @@ class SyncCalls(SyncRunCalls):
         self.revoke = portal.blocking(live.revoke)
         self.refresh = portal.blocking(live.refresh)
         self.drain = portal.blocking(live.drain)
+
+    def listen(self, channel: str) -> Generator[Publication, None, None]:
+        """What is published in a channel from now on: `for publication in live.sync.listen("a"):`."""
+        return self._portal.each(self._live.listen(channel))

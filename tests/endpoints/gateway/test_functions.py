@@ -123,6 +123,20 @@ async def test_a_process_has_the_environment_that_its_route_says() -> None:
         assert (await client.receive_json(within=WITHIN))["table"] == "connections"
 
 
+async def test_a_handler_that_comes_while_the_server_runs_answers_at_once(isolation: str) -> None:
+    live = Freshet(dev=True)
+    gateway = live.gateway(stage="dev")
+    gateway.handler("early", lambda event, context: {"statusCode": 200, "body": "early"}, response=True)
+    async with GatewayClient(live) as client:
+        gateway.handler("late", lambda event, context: {"statusCode": 200, "body": "late"}, response=True)
+        live.gateway(stage="dev", routes=[route("echo", isolation)])
+        for key in ("early", "late"):
+            await client.send({"action": key})
+            assert await client.receive(within=WITHIN) == key
+        await client.send('{"action":"echo"}')
+        assert (await client.receive_json(within=WITHIN))["body"] == '{"action":"echo"}'
+
+
 async def test_a_handler_calls_back_by_boto3_without_a_network_in_a_test() -> None:
     live = Freshet(dev=True)
     live.gateway(stage="dev", routes=[route("post_back", "thread", response=False)])

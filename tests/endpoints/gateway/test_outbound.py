@@ -73,6 +73,14 @@ async def test_a_back_end_gets_aws_s_proxy_event_and_its_body_goes_to_the_client
     assert event["body"] == '{"action":"echo"}'
 
 
+async def test_a_back_end_that_gets_a_route_while_the_server_runs_is_asked_at_once(back_end: BackEnd) -> None:
+    live = application(back_end, {"key": "early", "url": "echo", "response": True})
+    async with GatewayClient(live) as client:
+        live.gateway(stage="dev", routes=[{"key": "late", "url": f"{back_end.url}/echo", "response": True}])
+        await client.send({"action": "late"})
+        assert (await client.receive_json())["requestContext"]["routeKey"] == "late"
+
+
 async def test_http_proxy_sends_the_message_alone_and_what_its_parameters_say(back_end: BackEnd) -> None:
     parameters = {
         "integration.request.header.connectionId": "context.connectionId",

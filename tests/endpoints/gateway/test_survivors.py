@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -27,10 +28,24 @@ from tests.tools.redis import redis
 from tests.tools.serving import Server
 
 APP = """
-import json, os
 from freshet import Freshet
 live = Freshet.from_config("freshet.toml")
-gateway = live.gateway()
+"""
+LATE = """
+from fastapi import FastAPI
+from app import live
+api = FastAPI(lifespan=live.lifespan)
+
+@api.post("/begin")
+async def begin():
+    import routes
+
+api.mount("/", live)
+"""
+ROUTES = """
+import json, os
+from app import live
+gateway = live.gateway(stage="dev", lease=1.5)
 
 def note(kind, connection, **more):
     with open(os.environ["NOTES"], "a") as notes:
@@ -66,12 +81,13 @@ class Place:
     def __init__(self, folder: Path, serve: Serve, url: str) -> None:
         self._folder = folder
         self._serve = serve
-        (folder / "app.py").write_text(APP)
-        options = f'engine = "{url}"\n[tokens]\nanonymous = true\n[gateway]\nstage = "dev"\nlease = 1.5\n'
-        (folder / "freshet.toml").write_text(options)
+        for name, text in (("app", APP), ("routes", ROUTES), ("late", LATE)):
+            (folder / f"{name}.py").write_text(text)
+        (folder / "freshet.toml").write_text(f'engine = "{url}"\n[tokens]\nanonymous = true\n')
 
-    def node(self) -> Server:
-        return self._serve("app:live", cwd=self._folder, env={"NOTES": str(self._folder / "notes")})
+    def node(self, application: str = "routes:live") -> Server:
+        """application: `late:api` has its routes when somebody has asked for them."""
+        return self._serve(application, cwd=self._folder, env={"NOTES": str(self._folder / "notes")})
 
     def noted(self, kind: str) -> list[tuple[str, dict[str, object]]]:
         lines = [json.loads(line) for line in (self._folder / "notes").read_text().splitlines()]
@@ -139,6 +155,23 @@ def test_of_a_node_that_is_killed_another_tells_once_for_each(place: Place) -> N
     finally:
         end(started)
     assert set(place.gone(5).values()) == {1}
+
+
+@pytest.mark.parametrize("place", [redis], ids=["redis"], indirect=True)
+def test_so_it_does_on_nodes_that_got_their_routes_after_their_start(place: Place) -> None:
+    dying, other = (place.node("late:api") for _ in range(2))
+    for server in (dying, other):
+        httpx.post(server.http("/begin")).raise_for_status()
+    started = clients(dying, 2)
+    try:
+        known = ids(started)
+        dying.kill()
+        assert place.gone(2) == dict.fromkeys(known, 1)
+        with connect(other.ws("/dev")):
+            pass
+        assert set(place.gone(3).values()) == {1}
+    finally:
+        end(started)
 
 
 def test_a_node_that_stops_tells_for_all_its_clients_itself(place: Place) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from freshet import Freshet, History, Refusal, Session, SocketSession, Welcome
+from freshet import Disconnect, Freshet, History, Refusal, Session, SocketSession, Welcome
 from freshet.config import parse
 
 PING = float(os.environ.get("TEST_PING", "1"))  # seconds
@@ -33,16 +34,26 @@ live.channel("small:{name}", history=History(size=2, ttl=60))
 live.channel("log:{name}", history=History(size=1000, ttl=60), presence=True, publish="client", read="client")
 shop = live.namespace("/shop")
 banned: set[str] = set()
+later: Counter[str] = Counter()  # how often somebody is refused who may come a moment later
 
 
 @shop.on_connect
 async def connect(session: Session, auth: dict[str, Any]) -> Welcome:
     if auth.get("name") == "nobody":
         raise Refusal.permission_denied("not you")
+    if later[auth["name"]]:
+        later[auth["name"]] -= 1
+        raise Refusal.internal("not now")
     if auth.get("greet"):
         await session.emit("greeting", 1)
         await session.emit("greeting", 2)
     return Welcome(user=auth["name"])
+
+
+@shop.on("come later")
+async def come_later(session: SocketSession) -> None:
+    later[session.user] = 2
+    await session.disconnect(Disconnect.force_reconnect())
 
 
 @shop.on("bid")

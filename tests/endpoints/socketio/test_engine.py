@@ -185,8 +185,7 @@ async def test_what_waits_while_a_client_upgrades_arrives_once_and_in_order(
         assert [packet for packet in got if packet != "6"] == [f'42/shop,["back",{number}]' for number in range(100)]
         assert (await http.get(url)).status_code == 400
         async with await socket_of(server, f"&sid={sid}") as late:
-            with pytest.raises(ConnectionClosed):
-                await soon(late.recv())
+            await closed(late)
 
 
 async def test_who_does_not_answer_pings_is_gone(quick: Server) -> None:

@@ -22,7 +22,7 @@ def server() -> Iterator[Server]:
     "scenario",
     [
         *("acknowledgements", "binary", "rooms", "channels", "refused", "disconnected", "heartbeats", "ordered"),
-        *("recovered", "unrecovered", "halves", "late", "numbers", "slashless"),
+        *("recovered", "unrecovered", "halves", "late", "later", "numbers", "slashless"),
     ],
 )
 def test_the_javascript_client(server: Server, node: Path, transports: str, scenario: str) -> None:

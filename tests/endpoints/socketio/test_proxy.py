@@ -211,6 +211,18 @@ async def test_a_node_that_stops_closes_both_halves(mortal: tuple[Server, Server
         await eventually(lambda: _is_gone(client), 10, "the end of the session")
 
 
+@pytest.mark.parametrize("at", [0, 1], ids=["of the session", "another"])
+async def test_when_the_node_of_a_session_stops_a_websocket_that_was_to_probe_is_told_so_by_a_packet(
+    mortal: tuple[Server, Server], at: int
+) -> None:
+    """The Python client never comes back if its WebSocket closes in place of the answer to its probe."""
+    async with upgrading((mortal[0], mortal[at])) as client:
+        stopping = asyncio.create_task(asyncio.to_thread(mortal[0].stop))
+        assert await client.receive() == "6"
+        await client.closed()
+        assert await stopping == 0
+
+
 async def test_for_a_session_that_is_gone_no_websocket_is_accepted(servers: tuple[Server, Server]) -> None:
     async with upgrading(servers) as client:
         await client.socket.close()

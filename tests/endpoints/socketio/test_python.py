@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 from socketio import AsyncClient
@@ -14,6 +15,7 @@ from tests.tools.clients import Listener, soon
 from tests.tools.clients import connected as centrifuge_connected
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
+from tests.transports.shells import shell
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,38 @@ async def test_a_refusal_is_a_connect_error(server: Server, transports: list[str
         await client.connect(server.http(""), {}, {"name": "nobody"}, transports, ["/shop"], wait_timeout=seconds(5))
     assert received == [{"message": "not you", "data": {"code": 4603}}]
     await client.disconnect()
+
+
+async def test_who_is_refused_for_a_moment_comes_back_by_itself(server: Server, transports: list[str]) -> None:
+    async with connected(server, transports, name=f"later {transports}") as (client, _):
+        before = client.sid
+        await client.emit("come later", namespace="/shop")
+        await eventually(lambda: "/shop" in client.namespaces and client.sid != before, 10, "it to come back")
+
+
+@pytest.mark.parametrize("host", ["freshet", "uvicorn"])
+async def test_a_session_that_ends_while_its_client_upgrades_keeps_it_away_from_nothing(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server ends, or the client was too slow: its WebSocket is open, and it has not probed yet."""
+    upgrade, ended = aiohttp.ClientSession.ws_connect, list[str]()
+
+    async def ws_connect(http: aiohttp.ClientSession, url: str, **options: Any) -> Any:
+        socket = await upgrade(http, url, **options)
+        if not ended:
+            ended.append(url)
+            await http.post(
+                url.replace("ws://", "http://").replace("transport=websocket", "transport=polling"), data="1"
+            )
+        return socket
+
+    with shell(host, "tests.endpoints.socketio.kept_app:live", tmp_path) as server:
+        async with connected(server, ["polling", "websocket"]) as (client, _):
+            before = client.sid
+            monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", ws_connect)
+            await client.emit("come later", namespace="/shop")
+            await eventually(lambda: "/shop" in client.namespaces and client.sid != before, 10, "it to come back")
+    assert ended
 
 
 async def test_what_is_emitted_while_a_client_connects_comes_once_it_is_connected(

@@ -14,7 +14,7 @@ from tests.ops.admin.operator import operating
 from tests.ops.admin.test_page import Desk
 from tests.tools.browser import console_errors
 from tests.tools.nats import nats
-from tests.tools.patience import wait_until
+from tests.tools.patience import eventually, wait_until
 from tests.tools.redis import redis
 from tests.tools.serving import Server, serving
 
@@ -22,12 +22,13 @@ HERE, THERE = 120, 80
 
 
 class Two:
-    """here: where the operator is. there: the other one. crowd: the clients of the other one."""
+    """here: where the operator is. there: the other one. crowd: the clients of the other one. users: of both."""
 
-    def __init__(self, here: Server, there: Server, crowd: Crowd) -> None:
+    def __init__(self, here: Server, there: Server, crowd: Crowd, users: set[str]) -> None:
         self.here = here
         self.there = there
         self.crowd = crowd
+        self.users = users
 
 
 @pytest.fixture(scope="module", params=[redis, nats], ids=["redis", "nats"])
@@ -38,9 +39,9 @@ def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         config.write_text(f'engine = "{broker.url}"\n{RULES}')
         env = {"FRESHET_SECRET": SECRET, "FRESHET_ADMIN_KEY": KEY, "FRESHET_API_KEY": KEY}
         here, there = (stack.enter_context(serving("--config", str(config), env=env)) for _ in range(2))
-        stack.enter_context(Crowd(here, HERE, {1: "alice", 5: "alice of here"}))
+        own = stack.enter_context(Crowd(here, HERE, {1: "alice", 5: "alice of here"}))
         crowd = stack.enter_context(Crowd(there, THERE, {2: "alice", 5: "mallory", 6: "bob"}))
-        yield Two(here, there, crowd)
+        yield Two(here, there, crowd, {*map(own.user, range(HERE)), *map(crowd.user, range(THERE))})
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_the_overview_adds_up_both_and_names_each(desk: Desk) -> None:
     wait_until(lambda: desk.figure("Connections") >= HERE + THERE - 1, 20, "the connections of both")
     assert desk.text().count("ready") == 2
     desk.shows("everybody")
+
+
+async def test_a_user_on_both_counts_once(two: Two) -> None:
+    async with operating(two.here, KEY) as operator:
+        await operator.ask("subscribe", {"channel": "overview"})
+
+        async def all_are_counted() -> bool:
+            page = await operator.ask("history", {"channel": "overview", "limit": 1, "reverse": True})
+            for sample in (it["data"] for it in page["publications"]):
+                assert sample["users"] <= sum(node["users"] for node in sample["nodes"])
+                if len(sample["nodes"]) == 2:
+                    return bool(sample["users"] == len(two.users - two.crowd.closed.keys()) and not sample["estimated"])
+            return False
+
+        await eventually(all_are_counted, 10)
 
 
 def test_clients_of_both_are_found_and_one_of_the_other_is_disconnected(desk: Desk, two: Two) -> None:

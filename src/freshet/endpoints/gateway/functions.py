@@ -44,7 +44,7 @@ class LambdaThreads(Integration):
         self._threads: ThreadPoolExecutor | None = None
         self._handler = worker.called(handler) if handler else worker.load(options.function, options.code)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         for name, value in self._environment.items():
             os.environ.setdefault(name, value)
         self._threads = ThreadPoolExecutor(self._options.concurrency, "lambda")
@@ -83,7 +83,7 @@ class LambdaProcesses(Integration):
         if not Path(options.code).is_dir():
             raise ConfigError("gateway", f"{options.code!r}, the folder of {options.function!r}, is not there")
 
-    async def start(self) -> None:
+    def start(self) -> None:
         self._turns = asyncio.Semaphore(self._options.concurrency)
 
     async def stop(self) -> None:

@@ -19,6 +19,7 @@ from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal
 from freshet.model.log import Position
 from freshet.policy.webhook_client import key_of
 from freshet.rules.hooks import HookLimits, as_payload
+from freshet.runtime.portal import Portal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,7 +52,7 @@ class Surroundings(NamedTuple):
 class Gateway:
     """A WebSocket API. Its routes are those of `[gateway]`, and those that are registered here, which come first.
 
-    Its methods may be awaited in any event loop.
+    Its methods may be awaited in any event loop. sync: the same for code without `await`, see `SyncGateway`.
     """
 
     def __init__(self, dispatcher: Dispatcher, connections: Connections, outside: Surroundings) -> None:
@@ -63,6 +64,8 @@ class Gateway:
         self._clock = node.clock
         self._outside = outside
         self._run = dispatcher.portal.run
+        self._running = False
+        self.sync = SyncGateway(self, dispatcher.portal)
         self._started: list[Integration] = []
         self.configure(node.config.gateway)
         node.parts.append(self)
@@ -80,10 +83,22 @@ class Gateway:
             if route.key.startswith("$") and route.key not in (*RESERVED, DEFAULT):
                 raise ConfigError(f"gateway.routes[{index}].key", f"{route.key!r}: only AWS's own keys begin with $")
             integration = self._integration(route, f"gateway.routes[{index}]")
-            self.routes.setdefault(route.key, Route(integration, route.response))
+            if route.key not in self.routes:
+                self._set(route.key, Route(integration, route.response))
         if options.authorizer is not None:
-            self._authorizer = self._integration(options.authorizer, "gateway.authorizer")
+            self._authorizer = self._begun(self._integration(options.authorizer, "gateway.authorizer"))
             self.identity = list(options.authorizer.identity)
+
+    def _set(self, key: str, route: Route) -> None:
+        self._begun(route.integration)
+        self.routes[key] = route
+
+    def _begun(self, integration: Integration) -> Integration:
+        """It is started with the node, or now, as the node runs already."""
+        if self._running:
+            integration.start()
+            self._started.append(integration)
+        return integration
 
     def _integration(self, options: GatewayIntegration, path: str) -> Integration:
         given = [bool(options.function), bool(options.url), options.mock is not None]
@@ -124,15 +139,17 @@ class Gateway:
     # ------------------------------------------------------------------------------------------------------ node's part
 
     async def start(self) -> None:
-        self._started = [route.integration for route in self.routes.values()]
+        self._running = True
+        for route in self.routes.values():
+            self._begun(route.integration)
         if self._authorizer is not None:
-            self._started.append(self._authorizer)
-        for integration in self._started:
-            await integration.start()
+            self._begun(self._authorizer)
 
     async def stop(self) -> None:
+        self._running = False
         for integration in self._started:
             await integration.stop()
+        self._started.clear()
 
     # ---------------------------------------------------------------------------------------------------------- routes
 
@@ -154,7 +171,7 @@ class Gateway:
         def register(function: F) -> F:
             integration = PythonFunction(function, positional, named)
             integration.limits = HookLimits(seconds).checked(integration.name)
-            self.routes[key] = Route(integration, key not in RESERVED)
+            self._set(key, Route(integration, key not in RESERVED))
             self.connections.open = True
             return function
 
@@ -176,7 +193,7 @@ class Gateway:
         name = getattr(function, "__qualname__", key)
         options = GatewayIntegration(function=name, timeout=timeout, concurrency=concurrency)
         outside = self._outside
-        self.routes[key] = Route(LambdaThreads(options, outside.environment, outside.scheme, function), response)
+        self._set(key, Route(LambdaThreads(options, outside.environment, outside.scheme, function), response))
         self.connections.open = True
 
     def authorizer(self, function: F) -> F:
@@ -242,6 +259,21 @@ class Gateway:
         """End that. Raises `Gone`."""
         request = ConnectionRequest("unsubscribe", [connection_id], channel=channel)
         _check((await self._run(self.connections.do_all(request)))[0])
+
+
+class SyncGateway:
+    """What `Gateway` does with connections, for code without `await`: a plain `def` endpoint, a Django view.
+
+    They are `post`, `post_all`, `get`, `delete`, `subscribe` and `unsubscribe`; see `SyncCalls`.
+    """
+
+    def __init__(self, gateway: Gateway, portal: Portal) -> None:
+        self.post = portal.blocking(gateway.post)
+        self.post_all = portal.blocking(gateway.post_all)
+        self.get = portal.blocking(gateway.get)
+        self.delete = portal.blocking(gateway.delete)
+        self.subscribe = portal.blocking(gateway.subscribe)
+        self.unsubscribe = portal.blocking(gateway.unsubscribe)
 
 
 def _payload(data: Any) -> bytes:

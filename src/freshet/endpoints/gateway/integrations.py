@@ -81,8 +81,8 @@ class Integration(ABC):
     async def __call__(self, *arguments: Any, **named: Any) -> Any:
         """The answer to an `Occurrence`. Raises `IntegrationFailed`, `Refusal`, and what a function raises."""
 
-    async def start(self) -> None:  # noqa: B027 - most have nothing to start
-        """The node starts."""
+    def start(self) -> None:  # noqa: B027 - most have nothing to start
+        """The node starts, or runs already when the route is registered."""
 
     async def stop(self) -> None:  # noqa: B027 - most have nothing to stop
         """The node stops."""

@@ -49,7 +49,7 @@ class HttpBackEnd(Integration):
         self._httpx = httpx_for("gateway.routes[].url")
         self._http: AsyncClient | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         count = self._options.concurrency
         limits = self._httpx.Limits(max_connections=count, max_keepalive_connections=count)
         self._http = self._httpx.AsyncClient(timeout=None, limits=limits, follow_redirects=False)

@@ -90,11 +90,11 @@ class EngineEndpoint:
         request = self._opening.examine(scope, admit=False, refuse=_forbidden)
         if isinstance(request, Response):
             return request
-        wrong = self._wrong(scope, request)
-        return None if self._may_be_elsewhere(wrong, request) else self._accept(wrong, request, scope)
+        found = self._find(scope, request)
+        return None if self._may_be_elsewhere(found, request) else self._accept(found, request, scope)
 
-    def _wrong(self, scope: Scope, request: Handshake) -> int | None:
-        """Why a request is refused, by Engine.IO's numbers."""
+    def _find(self, scope: Scope, request: Handshake) -> EngineSession | int | None:
+        """The session that a request is for; None: it opens one; or why it is refused, by Engine.IO's numbers."""
         query, websocket = request.query, scope["type"] == "websocket"
         if query.get("transport") != ("websocket" if websocket else "polling"):
             return UNKNOWN_TRANSPORT
@@ -105,7 +105,7 @@ class EngineEndpoint:
         session = self._sessions.find(query["sid"])
         if session is None:
             return UNKNOWN_SID
-        return BAD_REQUEST if session.socket is not None and not websocket else None
+        return BAD_REQUEST if session.socket is not None and not websocket else session
 
     def _open(self, request: Handshake) -> EngineSession:
         return self._sessions.open(lambda engine: self._open_messages(engine, request))
@@ -116,17 +116,17 @@ class EngineEndpoint:
         request = await self._opening.open(scope, receive, send, admit=False, refuse=_forbidden)
         if request is None:
             return
-        wrong = self._wrong(scope, request)
-        found = await self._proxied(request) if self._may_be_elsewhere(wrong, request) else None
-        accepted = found or self._accept(wrong, request, scope)
+        found = self._find(scope, request)
+        proxied = await self._proxied(request) if self._may_be_elsewhere(found, request) else None
+        accepted = proxied or self._accept(found, request, scope)
         if isinstance(accepted, Response):
             await answer(accepted, scope, receive, send)
         else:
             await carry_websocket(accepted, scope, receive, send)
 
-    def _may_be_elsewhere(self, wrong: int | None, request: Handshake) -> bool:
+    def _may_be_elsewhere(self, found: EngineSession | int | None, request: Handshake) -> bool:
         """Whether it asks for a session that another node may have."""
-        return wrong == UNKNOWN_SID and self._node.bus.may_reach(request.query["sid"].partition(".")[0])
+        return found == UNKNOWN_SID and self._node.bus.may_reach(request.query["sid"].partition(".")[0])
 
     async def _proxied(self, request: Handshake) -> AcceptedSocket | Response | None:
         """By the node that has the session; None: there is no such session."""
@@ -137,14 +137,13 @@ class EngineEndpoint:
         with self._node.passed_on.one(request.client):
             return AcceptedSocket(proxy, None) if await proxy.find() else None
 
-    def _accept(self, wrong: int | None, request: Handshake, scope: Scope) -> AcceptedSocket | Response:
-        if wrong is not None:
-            return plain(400, MESSAGES[wrong])
-        session = self._sessions.find(request.query.get("sid", ""))
-        if session is None and (refusal := self._opening.refusal(request, scope)) is not None:
+    def _accept(self, found: EngineSession | int | None, request: Handshake, scope: Scope) -> AcceptedSocket | Response:
+        if isinstance(found, int):
+            return plain(400, MESSAGES[found])
+        if found is None and (refusal := self._opening.refusal(request, scope)) is not None:
             return refusal
-        probes = session is not None
-        return AcceptedSocket(EngineWebSocket(session or self._open(request), self._sessions, probes=probes), None)
+        probes = found is not None
+        return AcceptedSocket(EngineWebSocket(found or self._open(request), self._sessions, probes=probes), None)
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
@@ -153,19 +152,19 @@ class EngineEndpoint:
         request = self._opening.examine(scope, admit=False, refuse=_forbidden)
         if isinstance(request, Response):
             return request
-        wrong, headers, sid = self._wrong(scope, request), cors(request), request.query.get("sid", "")
-        if self._may_be_elsewhere(wrong, request):
+        found, headers = self._find(scope, request), cors(request)
+        if self._may_be_elsewhere(found, request):
             if status := self._node.passed_on.refusal(request.client):
                 return self._respond(polling.PollResponse(status, TOO_MANY.encode(), BAD_REQUEST), headers)
             with self._node.passed_on.one(request.client):
-                return self._respond(await self._pass_on(sid, scope["method"], receive), headers)
-        if wrong is not None:
-            return _refusal(400, wrong, MESSAGES[wrong], headers)
-        session = self._sessions.find(sid)
-        if session is None:
+                passed = await self._pass_on(request.query["sid"], scope["method"], receive)
+                return self._respond(passed, headers)
+        if isinstance(found, int):
+            return _refusal(400, found, MESSAGES[found], headers)
+        if found is None:
             opened = self._opening.refusal(request, scope)
             return opened or _text(self._open(request).opening(["websocket"]).data, headers)
-        response = await self._answer(scope["method"], session, receive)
+        response = await self._answer(scope["method"], found, receive)
         return self._respond(response, headers) if response is not None else None
 
     def _respond(self, response: polling.PollResponse, headers: Mapping[str, str]) -> Response:

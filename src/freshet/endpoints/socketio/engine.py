@@ -75,9 +75,9 @@ class EngineSessions:
 class EngineSession:
     """One client's session.
 
-    socket: the WebSocket that carries it; None while it polls. probing: one is trying to take over. poll: the request
-    that waits, which is answered with what waits then and the packet that is its result. posting: a request brings
-    something.
+    socket: the WebSocket that carries it; None while it polls. upgrading: one that is to take over, the last that came.
+    probing: it is about to, so that polls do not wait. poll: the request that waits, which is answered with what waits
+    then and the packet that is its result. posting: a request brings something.
     """
 
     __slots__ = (
@@ -97,6 +97,7 @@ class EngineSession:
         "sid",
         "slot",
         "socket",
+        "upgrading",
     )
 
     def __init__(self, sessions: EngineSessions, messages: Callable[["EngineSession"], MessageLayer]) -> None:
@@ -106,6 +107,7 @@ class EngineSession:
         self.outbox = sessions.outbox()
         self.outbox.attach(self._answer_poll, "polling")
         self.socket: EngineWebSocket | None = None
+        self.upgrading: EngineWebSocket | None = None
         self.probing = False
         self.poll: asyncio.Future[Frame | None] | None = None
         self.posting = False
@@ -194,6 +196,8 @@ class EngineSession:
                 self.poll.set_result(None if self.ended.reconnect else engineio.CLOSE)
             if self.room is not None and not self.room.done():
                 self.room.set_result(None)
+            if self.upgrading is not None:
+                self.upgrading.fail(self.ended)
             self.messages.ended(self.ended)
 
     @property
@@ -210,7 +214,7 @@ class EngineSession:
     def upgrade(self, socket: "EngineWebSocket") -> None:
         """From now on the WebSocket is the transport."""
         waiting, self.outbox = self.outbox, socket.outbox
-        self.probing = False
+        self.probing, self.upgrading = False, None
         self.socket = socket
         for frame in [*self.held, *waiting.take()]:
             self.outbox.push(frame)
@@ -301,7 +305,9 @@ class EngineWebSocket:
             self._session.upgrade(self)
             self.outbox.push(self._session.opening([]))
         elif self._session.socket is not None or self._session.probing:
-            self.outbox.close(Disconnect.bad_request("the session has a WebSocket"))
+            self.fail(Disconnect.bad_request("the session has a WebSocket"))
+        else:
+            self._session.upgrading = self
 
     def receive(self, frame: Frame) -> None:
         if not self._probes:
@@ -314,7 +320,17 @@ class EngineWebSocket:
             self._probes = False
             self._session.upgrade(self)
         else:
-            self.outbox.close(Disconnect.bad_request("expected a probe"))
+            self.fail(Disconnect.bad_request("expected a probe"))
+
+    def fail(self, why: Disconnect) -> None:
+        """It takes nothing over: its client goes on polling.
+
+        The Python client takes the end of a WebSocket that comes in place of the answer to its probe for an error of
+        its own, and never reconnects after that; another packet it understands.
+        """
+        if self._probes and not self._probed:
+            self.outbox.push(engineio.NOOP)
+        self.outbox.close(why)
 
     def alive(self) -> None:
         """Of a WebSocket's own frames. Engine.IO has its own."""
@@ -328,5 +344,7 @@ class EngineWebSocket:
     def end(self, why: Disconnect) -> None:
         if self._probes:
             self._session.probing &= not self._probed  # another one may be under way
+            if self._session.upgrading is self:
+                self._session.upgrading = None
         else:
             self._session.end(why)

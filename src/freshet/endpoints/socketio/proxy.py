@@ -84,7 +84,7 @@ class WebSocketProxy:
     kind: of its requests, for which the other node has `ProxiedWebSockets.handle`.
     """
 
-    __slots__ = ("_bringing", "_bus", "_incoming", "_kind", "_sid", "_socket", "host", "outbox")
+    __slots__ = ("_answered", "_bringing", "_bus", "_incoming", "_kind", "_sid", "_socket", "host", "outbox")
 
     def __init__(self, host: Host, bus: Bus, kind: str, sid: str, outbox: Outbox) -> None:
         self.host = host
@@ -95,6 +95,7 @@ class WebSocketProxy:
         self._socket = secrets.token_urlsafe(9)
         self._incoming: list[WireFrame] = []
         self._bringing = False
+        self._answered = False  # its client has an answer to its probe
 
     @property
     def connected(self) -> bool:
@@ -137,6 +138,8 @@ class WebSocketProxy:
         """As `alive`."""
 
     def close(self, why: Disconnect) -> None:
+        if not self._answered:  # see `EngineWebSocket.fail`
+            self.outbox.push(engineio.NOOP)
         self.outbox.close(why)
 
     def end(self, why: Disconnect) -> None:
@@ -150,6 +153,7 @@ class WebSocketProxy:
             while closed is None:
                 reply = await self._request("take")
                 closed = reply.closed
+                self._answered |= bool(reply.frames)
                 for binary, data in reply.frames:
                     self.outbox.push(Frame(data, binary=binary))
                 await asyncio.sleep(0)  # the turn at whose end the transport writes

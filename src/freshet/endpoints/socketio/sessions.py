@@ -288,13 +288,12 @@ class NamespaceSessions:
         session = self._sessions.pop(namespace, None)
         if session is None or self._engine.ended:
             return
-        if not session.connected:
+        if not why.reconnect:  # which both of these mean to the official clients
             error = {"message": why.reason, "data": {"code": why.code}}
-            self._engine.outbox.push(encode_packet(Type.CONNECT_ERROR, namespace, None, error))
-        elif not why.reconnect:
-            self._engine.outbox.push(encode_packet(Type.DISCONNECT, namespace, None))
+            what = (Type.DISCONNECT, None) if session.connected else (Type.CONNECT_ERROR, error)
+            self._engine.outbox.push(encode_packet(what[0], namespace, None, what[1]))
         session.end(why)
-        if session.connected and why.reconnect:
+        if why.reconnect:
             self._engine.close(why)
 
     def ended(self, why: Disconnect) -> None:

@@ -23,6 +23,7 @@ from freshet.model.frame import Handshake
 from freshet.model.json_text import one_line
 from freshet.model.log import History, Kind
 from freshet.node.holding import statistics_of
+from freshet.observe.distinct import counted, merged
 from freshet.observe.histograms import SECONDS
 from freshet.observe.logs import BoundedLog
 from freshet.ops.admin.survey import CLIENTS, DISCONNECT, SURVEY, ClientQuery, ClientView, NodeSurvey, Surveyor, now
@@ -166,7 +167,7 @@ class Console:
         while True:
             began = now()
             surveys = await self._surveys()
-            await self._say(channel, {"at": began, "nodes": [_numbers(it) for it in surveys]})
+            await self._say(channel, {"at": began, **_users(surveys), "nodes": [_numbers(it) for it in surveys]})
             await self._say("lists", _lists(surveys))
             await asyncio.sleep(max(0.1, INTERVAL - (now() - began)))
 
@@ -274,6 +275,15 @@ def _from_here(request: Handshake) -> bool:
         return ip_address(request.client.rpartition(":")[0].strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _users(surveys: list[NodeSurvey]) -> dict[str, Any]:
+    """How many there are on all nodes together, where one who is on two counts once."""
+    if len(surveys) == 1:
+        return {"users": surveys[0].snapshot.users, "estimated": False}
+    number, exact = counted(merged(it.users for it in surveys))
+    most = max((it.snapshot.users for it in surveys), default=0)  # one that has just met the others gave no sample
+    return {"users": max(number, most), "estimated": not exact}
 
 
 def _numbers(it: NodeSurvey) -> dict[str, Any]:

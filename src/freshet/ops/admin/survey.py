@@ -19,6 +19,7 @@ import msgspec
 from freshet.commands.dispatch import Dispatcher
 from freshet.errors import Disconnect
 from freshet.observe.counts import Snapshot
+from freshet.observe.distinct import hashed, merged
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.admin")
@@ -98,7 +99,10 @@ class ClientView(msgspec.Struct, frozen=True):
 
 
 class NodeSurvey(msgspec.Struct):
-    """channels: name, subscribers, events fanned out so far. problems: how many lines there have been."""
+    """channels: name, subscribers, events fanned out so far. problems_total: how many lines there have been.
+
+    users: a sample of them, see `freshet.observe.distinct`; none if there is no other node.
+    """
 
     node: str
     host: str
@@ -108,6 +112,7 @@ class NodeSurvey(msgspec.Struct):
     slow: list[ClientView]
     problems: list[Problem]
     problems_total: int
+    users: list[int] = []
 
 
 class ClientQuery(msgspec.Struct):
@@ -153,8 +158,16 @@ class Surveyor:
                 [ClientView.of(it, node.id) for it in slow],
                 list(self.problems.lines),
                 self.problems.total,
+                await self._users(),
             )
         )
+
+    async def _users(self) -> list[int]:
+        sample: list[int] = []
+        if self._node.bus.peers:
+            async for names in _portions(iter(self._node.registry.names())):
+                sample = merged([sample, hashed(names)])
+        return sample
 
     async def _clients(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         query, node = msgspec.msgpack.decode(body, type=ClientQuery), self._node

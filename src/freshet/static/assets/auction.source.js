@@ -9,6 +9,7 @@ import { Shop } from "./shop";
 import "./auction.css";
 
 const HOUSE = "auction:house";
+const LINES = 5; // of what was bid, for which the page has room
 
 interface Entry { number: number; what: string; by: string; price: number; amount?: number }
 
@@ -52,7 +53,7 @@ function showLot(now: Lot): void {
   if (before?.lot !== now.lot || Number(amount.value) < now.next) amount.value = String(now.next);
   element<HTMLButtonElement>("submit").disabled = now.over;
   element("art").classList.toggle("over", now.over);
-  element("log").replaceChildren(...[...now.recent].reverse().map(line));
+  element("log").replaceChildren(...now.recent.slice(-LINES).reverse().map(line));
   showMine(mine);
 }
 

@@ -1,7 +1,7 @@
 const e=`// One way on the page: what was measured, and a strip of what arrived in the last seconds.
 
 import { Latency } from "../../src/latency";
-import { make } from "../../src/page";
+import { count, make } from "../../src/page";
 import type { Subscriber, Message, Way } from "./ways";
 
 const SPAN = 10_000; // milliseconds that the strip shows
@@ -10,8 +10,6 @@ const FOOT = 16; // pixels of them, for the time
 const SIDE = 46; // pixels at the left, for the latency
 const SCALE = [1, 10, 100, 1_000]; // milliseconds that are labelled, on a scale of powers of ten
 const FIGURES = ["Latency p50", "Latency p95", "Latency p99", "Bytes per message", "Messages", "Requests", "Reconnects", "Missed, then recovered", "Lost or repeated"];
-
-const count = new Intl.NumberFormat("en");
 
 interface Arrival {
   at: number;
@@ -86,8 +84,8 @@ export class Card implements Subscriber {
   show(way: Way, offset: number): void {
     const { p50, p95, p99 } = this.latency.summary(offset);
     const time = (value: number | null): string => (value === null ? "–" : \`\${Math.max(0, value).toFixed(1)} ms\`);
-    const each = this.messages ? count.format(Math.round(way.bytes / this.messages)) : "–";
-    const counts = [this.messages, way.requests, way.reconnects, this.recovered, this.wrong].map((it) => count.format(it));
+    const each = this.messages ? count(way.bytes / this.messages) : "–";
+    const counts = [this.messages, way.requests, way.reconnects, this.recovered, this.wrong].map(count);
     [time(p50), time(p95), time(p99), each, ...counts].forEach((text, index) => {
       const cell = this.cells[index];
       if (cell && cell.textContent !== text) cell.textContent = text;

@@ -1,7 +1,7 @@
 const e=`// Paper boats: the page sends where its visitor points, and draws what the room says there is.
 
 import { Centrifuge } from "centrifuge";
-import { address, element, make } from "../../src/page";
+import { address, count, element, make } from "../../src/page";
 import { Status } from "../../src/status";
 import { nameField, visitorKey, visitorName } from "../../src/visitor";
 import { Pond, type Boat, type Delta } from "./pond";
@@ -25,16 +25,16 @@ status.follow<Delta>(room, (delta) => {
 });
 
 setInterval(() => {
-  element("wire").textContent = \`each page is sent what changed, \${(bytes / 1024).toFixed(1)} KiB a second\`;
+  element("wire").textContent = (bytes / 1024).toFixed(1);
   bytes = 0;
 }, 1_000);
 
 setInterval(() => {
   const boats = pond.boats().sort((a, b) => b.points - a.points);
   element("board").replaceChildren(...boats.slice(0, 6).map(place));
-  element("points").textContent = String(pond.mine()?.points ?? 0);
+  element("points").textContent = count(pond.mine()?.points ?? 0);
   const best = pond.best();
-  element("best").textContent = best?.name ? \`best ever: \${best.points}, \${best.name}\` : "";
+  element("best").textContent = best?.name ? \`Best ever \${count(best.points)}, \${best.name}\` : "";
   const mine = pond.mine();
   if (mine) stage.dataset.at = \`\${Math.round(mine.x)},\${Math.round(mine.y)}\`;
 }, 250);
@@ -42,7 +42,7 @@ setInterval(() => {
 function place(boat: Boat): HTMLElement {
   const item = make("li", boat === pond.mine() ? "you" : "");
   item.style.setProperty("--colour", \`var(--who-\${pond.colour(boat.name)})\`);
-  item.append(make("i"), make("span", "", boat.name), make("b", "", String(boat.points)));
+  item.append(make("i"), make("span", "", boat.name), make("b", "", count(boat.points)));
   return item;
 }
 
