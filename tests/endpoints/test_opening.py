@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from freshet import Freshet, History
-from freshet.config import Config, Limits, Rooms
+from freshet.config import Admin, Api, Config, Limits, Metrics, Rooms
 from freshet.endpoints.opening import Opening
 from freshet.model.frame import Handshake
 from freshet.policy.limits import UNLIMITED, AddressLimits
@@ -326,6 +326,27 @@ async def test_in_dev_a_name_that_a_stranger_let_lead_here_is_not_answered(name:
         assert (answer.status, b"hosts" in answer.body) == (421, True)
         health = await knock(live, "GET", "/health/live", signs)
         assert health.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/info"), ("GET", "/metrics"), ("WEBSOCKET", "/admin/connection/websocket")]
+)
+async def test_where_no_key_is_asked_for_a_name_of_a_strangers_is_not_answered(method: str, path: str) -> None:
+    """DNS rebinding, without `dev` too: a page would reach what is open to this machine, or this network, alone."""
+    options = {"api": Api(anonymous=True), "metrics": Metrics(anonymous=True), "admin": Admin(anonymous=True)}
+    for hosts, host, status in (
+        ([], "evil.example:8000", 421),
+        ([], "127.0.0.1:8000", 200),
+        ([], "freshet:8000", 200),
+        (["live.example"], "live.example", 200),
+        (["live.example"], "127.0.0.1", 421),
+    ):
+        live = Freshet(environment={}, config=Config(hosts=hosts, **options))
+        async with live.lifespan():
+            signs = {"host": host, "Origin": f"http://{host}"}
+            found = (await knock(live, method, path, signs, b"{}")).status
+            assert (200 if found == 101 else found) == status
+            assert (await knock(live, "GET", "/channels/a", signs)).status != 421 or hosts
 
 
 async def test_a_redirect_does_not_repeat_the_host() -> None:

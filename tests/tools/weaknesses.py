@@ -29,6 +29,7 @@ class Weakness(NamedTuple):
 OWN = "test_weaknesses.py"
 HTTP = "transports/test_http.py"
 LIMITS = "websocket/test_limits.py"
+AI = "endpoints/ai/test_rights.py"
 PACKETS = "dialects/socketio/test_packets.py"
 FUZZ = ("fuzz/test_fuzz.py", "test_no_input_fails_of_a_few_hundred")
 
@@ -92,6 +93,7 @@ LISTED = [
             ("test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
             ("test_hostile_http.py", "test_what_is_malformed_ends_its_client_alone"),
             ("contracts/dialect.py", "test_any_bytes_give_commands_or_a_disconnect"),
+            (AI, "test_a_body_of_any_shape_is_answered_and_no_error_of_ours"),
         ],
     ),
     Weakness(
@@ -178,6 +180,7 @@ LISTED = [
         [
             (OWN, "test_a_subprotocol_that_is_none_is_refused"),
             ("websocket/test_handshake.py", "test_a_long_run_of_spaces_takes_time_in_proportion"),
+            ("endpoints/durable/test_record.py", "test_what_is_no_media_type_is_refused_at_once"),
         ],
     ),
     Weakness(
@@ -194,7 +197,12 @@ LISTED = [
         "A request that two parsers read differently (smuggling), a second Host",
         "aiohttp CVE-2024-52304, CVE-2025-53643 and CVE-2026-34525",
         "two lengths, two Hosts, other codings: 400; fuzzed against another parser",
-        [(OWN, "test_a_request_that_two_parsers_could_read_differently_is_refused"), FUZZ],
+        [
+            (OWN, "test_a_request_that_two_parsers_could_read_differently_is_refused"),
+            ("transports/test_two_ways.py", "test_the_short_way_and_the_long_one_read_the_same_bytes_alike"),
+            ("transports/test_pipelining.py", "test_a_websocket_is_not_opened_while_a_response_is_owed"),
+            FUZZ,
+        ],
     ),
     Weakness(
         "Requests that come slowly, or never",
@@ -247,7 +255,10 @@ LISTED = [
         "Two names with one key in a cache or a broker",
         "Mercure CVE-2026-39972",
         "keys are tuples, or encoded so that they have one reading",
-        [("contracts/engine.py", "test_any_name_is_a_channel_of_its_own")],
+        [
+            ("contracts/engine.py", "test_any_name_is_a_channel_of_its_own"),
+            (AI, "test_what_another_user_repeats_is_not_answered_with_the_first_ones_run"),
+        ],
     ),
     Weakness(
         "A log line for each bad request",

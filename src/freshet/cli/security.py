@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 from freshet.config import (
     ChannelConfig,
     Config,
+    admin_key_of,
     api_key_of,
     metrics_key_of,
     secret_of,
     verifies,
     webhook_secrets_of,
 )
+from freshet.config.gateway import GatewayOptions
 from freshet.config.limits import RATES
 
 KEY_LENGTH = 16  # characters, of a key that nobody guesses
@@ -47,6 +49,7 @@ def findings(config: Config, environment: Mapping[str, str] = os.environ, host: 
         *_issuers(config),
         *_webhooks(config, environment),
         *_operators(config, environment),
+        *_gateway(config.gateway, environment),
         *_pages(config),
         *_rules(config.channels),
         *_network(config, host),
@@ -99,27 +102,51 @@ def _webhooks(config: Config, environment: Mapping[str, str]) -> Iterator[Findin
 
 
 def _operators(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
-    api, metrics = api_key_of(config, environment), metrics_key_of(config, environment)
+    keys = {
+        "api": api_key_of(config, environment),
+        "metrics": metrics_key_of(config, environment),
+        "admin": admin_key_of(config, environment),
+    }
     if config.api.anonymous:
         why = "Whoever reaches /api publishes in any channel and disconnects any user. Set a key instead."
         yield Finding("open", "api.anonymous", "true", why)
     if config.metrics.anonymous:
         why = "Whoever reaches /metrics sees how much the server is used. Set a key instead."
         yield Finding("open", "metrics.anonymous", "true", why)
-    for option, key in (("api.key", api), ("metrics.key", metrics)):
-        if key and (len(key) < KEY_LENGTH or len(set(key)) < VARIETY):
-            yield Finding("open", option, "weak", "It can be guessed. Set one of `openssl rand -hex 32`.")
-    known = [value for value in (secret_of(config, environment), api, metrics) if value]
+    if config.admin.anonymous:
+        why = "Every user of this machine, and a proxy on it that names nobody, sees all messages. Set a key instead."
+        yield Finding("open", "admin.anonymous", "true", why)
+    for name, key in keys.items():
+        if key and _is_weak(key):
+            yield Finding("open", f"{name}.key", "weak", "It can be guessed. Set one of `openssl rand -hex 32`.")
+    known = [value for value in (secret_of(config, environment), *keys.values()) if value]
     if len(set(known)) < len(known):
         why = "Who has one of secret and keys has another, too: Prometheus can publish, or a back end sign tokens."
         yield Finding("open", "api.key", "not of its own", why)
-    if config.api.key:
-        yield _in_the_file("api.key", config.api.key_env)
-    if config.metrics.key:
-        yield _in_the_file("metrics.key", config.metrics.key_env)
-    if not config.internal.port and (api or metrics or config.api.anonymous or config.metrics.anonymous):
-        why = "/api and /metrics are where clients connect. Give them a port of their own, or keep them from the world "
-        yield Finding("note", "internal.port", "0", why + "in the proxy.")
+    for option in (config.api, config.metrics, config.admin):
+        if option.key:
+            yield _in_the_file(f"{type(option).__name__.lower()}.key", option.key_env)
+    is_open = config.api.anonymous or config.metrics.anonymous or config.admin.anonymous
+    if not config.internal.port and (is_open or any(keys.values())):
+        why = "What is for operators is where clients connect: /api, /metrics, /admin. Give it a port of its own, or "
+        yield Finding("note", "internal.port", "0", why + "keep it from the world in the proxy.")
+
+
+def _gateway(options: GatewayOptions, environment: Mapping[str, str]) -> Iterator[Finding]:
+    if options.auth == "none" and options.authorizer is None:
+        why = "Whoever reaches the server connects to the gateway, without a token. Set it to token, or an authorizer."
+        yield Finding("open", "gateway.auth", '"none"', why)
+    for index, key in enumerate(options.keys):
+        secret = key.secret or environment.get(key.secret_env or "")
+        if secret and _is_weak(secret):
+            why = "Who guesses it sends to any connection, and ends it. Set one of `openssl rand -hex 32`."
+            yield Finding("open", f"gateway.keys[{index}].secret", "weak", why)
+        if key.secret:
+            yield _in_the_file(f"gateway.keys[{index}].secret", "a variable, and its name as secret_env,")
+
+
+def _is_weak(key: str) -> bool:
+    return len(key) < KEY_LENGTH or len(set(key)) < VARIETY
 
 
 def _in_the_file(option: str, variable: str) -> Finding:
@@ -150,6 +177,9 @@ def _rules(channels: list[ChannelConfig]) -> Iterator[Finding]:
         if rule.publish == "client":
             why = "Every client publishes there, also without subscribing. Mostly `subscriber` or `nobody` will do."
             yield Finding("open", f"{place}.publish", f'"client", for {match!r}', why)
+        if rule.manage == "client":
+            why = "Every client creates, closes and deletes streams there, those of others too. Ask for tokens: "
+            yield Finding("open", f"{place}.manage", f'"client", for {match!r}', why + '"token".')
         if rule.read == "client":
             why = "Every client reads history and presence, also without subscribing. Mostly `subscriber` will do."
             yield Finding("note", f"{place}.read", f'"client", for {match!r}', why)

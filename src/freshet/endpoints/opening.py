@@ -23,7 +23,7 @@ from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
 from freshet.transports import asgi, native
 from freshet.transports.native import AcceptedSocket
-from freshet.transports.stream import NoRoom
+from freshet.transports.stream import AcceptedStream, NoRoom
 
 log = logging.getLogger("freshet.opening")
 
@@ -51,6 +51,9 @@ def at_most(bound: Bound) -> str:
     return f"At most {bound.size} bytes, see {bound.option}.\n"
 
 
+Reply = Coroutine[Any, Any, Response | AcceptedStream | None]
+
+
 class Router(Protocol):
     """What finds the endpoint of a request."""
 
@@ -59,17 +62,29 @@ class Router(Protocol):
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """What becomes of a request for a WebSocket, decided without waiting; None: it has to be called."""
 
-    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
-        """What a request is answered, if by one response; None: it has to be called, as a result: nobody is there."""
+    def reply(self, scope: Scope, receive: Receive) -> Reply | None:
+        """What a request is answered; None: it has to be called, as a result: nobody is there."""
 
 
 class HostGuard:
-    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered."""
+    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered.
 
-    def __init__(self, app: Router, hosts: Hosts, counts: Counts) -> None:
+    without_key: paths below which no key is asked for. open_hosts: the names for those.
+    """
+
+    def __init__(
+        self,
+        app: Router,
+        hosts: Hosts,
+        counts: Counts,
+        without_key: Sequence[str] = (),
+        open_hosts: Hosts | None = None,
+    ) -> None:
         self.app = app
         self._hosts = hosts
         self._counts = counts
+        self._without_key = tuple(f"{path}/" for path in without_key)
+        self._open_hosts = open_hosts or hosts
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,13 +105,15 @@ class HostGuard:
         """See `Router`."""
         return self._refusal(scope) or self.app.accept(scope)
 
-    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+    def reply(self, scope: Scope, receive: Receive) -> Response | Reply | None:
         """See `Router`."""
         return self._refusal(scope) or self.app.reply(scope, receive)
 
     def _refusal(self, scope: Scope) -> Response | None:
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
-        if self._hosts.allow(host) or _path(scope).startswith("/health/"):
+        path = _path(scope)
+        is_open = bool(self._without_key) and f"{path}/".startswith(self._without_key)
+        if (self._open_hosts if is_open else self._hosts).allow(host) or path.startswith("/health/"):
             return None
         self._counts.refuse("host")
         self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)

@@ -9,7 +9,9 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
+from freshet import Freshet, History
 from freshet.policy.tokens import issue
+from tests.tools.asgi import knock
 from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
@@ -122,6 +124,37 @@ async def test_to_fork_a_stream_is_to_read_it(http: httpx.AsyncClient) -> None:
     await http.put(url, headers={**JSON, "Authorization": f"Bearer {token}"}, content="1")
     forked = await http.put(stream(), headers={"Stream-Forked-From": url})
     assert forked.status_code == 403
+
+
+async def test_to_who_may_not_read_a_stream_it_looks_like_any_other(http: httpx.AsyncClient) -> None:
+    url = stream("token")
+    token = issue(SECRET, "u", claims={"caps": [{"channels": ["*"], "allow": ["manage", "publish"]}]})
+    await http.put(url, headers={**JSON, "Authorization": f"Bearer {token}"}, content="1")
+    for query in ("offset=-1", "offset=nonsense", "offset=9999999999999999_x&live=sse", "offset=-&live=long-poll"):
+        answers = [await http.get(f"{each}?{query}") for each in (url, stream("token"))]
+        there, nowhere = [(each.status_code, each.text.partition("' ")[2]) for each in answers]
+        assert there == nowhere
+
+
+async def test_a_stream_of_html_runs_no_scripts_in_a_browser_that_opens_it(http: httpx.AsyncClient) -> None:
+    url = stream()
+    await http.put(url, headers={"Content-Type": "text/html"}, content="<script>alert(1)</script>")
+    for query in ("", "?offset=-1&live=long-poll"):
+        headers = (await http.get(url + query)).headers
+        assert headers["content-type"] == "text/html"
+        assert headers["content-security-policy"].startswith("sandbox;")
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_forks_of_a_stream_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("freshet.endpoints.durable.streams.FORKS", 2)
+    live = Freshet(dev=True, environment={})
+    live.channel("a:*", history=History(size=10, ttl=60), publish="client", manage="client")
+    async with live.lifespan():
+        assert (await knock(live, "PUT", "/v1/stream/a:source")).status == 201
+        fork = {"stream-forked-from": "/v1/stream/a:source"}
+        statuses = [(await knock(live, "PUT", f"/v1/stream/a:{name}", fork)).status for name in "1232"]
+        assert statuses == [201, 201, 409, 200]
 
 
 async def test_a_page_of_another_site_gets_nothing(http: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ from freshet.endpoints.durable.record import (
     Writers,
     judge,
 )
-from freshet.endpoints.durable.wire import cursor_at, reading
+from freshet.endpoints.durable.wire import LONGEST, content_type, cursor_at, reading, write_of
 from freshet.model.log import Publication
 
 STREAM = StreamRecord("epoch", 10, [("source", 3), ("own", -1)])
@@ -104,3 +104,34 @@ def test_a_cursor_never_goes_back() -> None:
     assert cursor_at(now, first - 1) == first
     assert cursor_at(now, first) > first
     assert cursor_at(now, first + 5000) > first + 5000
+
+
+# --------------------------------------------------------------------------------------------- what a stranger may send
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/" * 100, "a/b/" * 50, "a/b" + ";" * 200 + "\x85", "a/b" + " " * 200 + "x", "a b/c", "a/b c", "a/b\n", "\xe9/a"],
+)
+def test_what_is_no_media_type_is_refused_at_once(text: str) -> None:
+    with pytest.raises(BadRequest, match="media type"):
+        content_type({"content-type": text + "\x00"})
+
+
+@pytest.mark.parametrize(
+    "text", ["application/json", "Text/Plain; charset=utf-8", "application/vnd.a+json ; b=c;d", "x/y;"]
+)
+def test_a_media_type_may_have_parameters(text: str) -> None:
+    assert content_type({"content-type": text}) == text.lower()
+
+
+@pytest.mark.parametrize("name", ["content-type", "producer-id", "stream-seq"])
+def test_what_is_kept_of_a_writer_is_bounded(name: str) -> None:
+    headers = {"content-type": "a/b", "producer-id": "p", "producer-epoch": "0", "producer-seq": "0", "stream-seq": "1"}
+    for size, fits in ((LONGEST, True), (LONGEST + 1, False)):
+        named = {**headers, name: "a/".ljust(size, "b")}
+        if fits:
+            write_of(named, b"1", content_type(named))
+            continue
+        with pytest.raises(BadRequest, match=f"at most {LONGEST}"):
+            write_of(named, b"1", content_type(named))

@@ -13,6 +13,7 @@ from freshet.config import KIB
 from freshet.errors import ConfigError
 from freshet.testing import ManualClock
 from freshet.testing.gateway import GatewayClient, manage
+from tests.tools.clocks import SetClock
 from tests.tools.serving import Server
 
 MINUTES = 60
@@ -59,6 +60,20 @@ async def test_a_connection_lasts_for_two_hours_at_most() -> None:
             assert await client.receive() == "ok"
         await clock.advance(5 * MINUTES + 30)
         assert (await client.closed()).code == 1001
+
+
+async def test_a_clock_that_is_set_ends_no_connection() -> None:
+    clock = SetClock()
+    live = application("aws", clock)
+    async with GatewayClient(live) as client:
+        for hours in (3, -6):
+            clock.ahead += hours * 60 * MINUTES
+            await clock.advance(1 * MINUTES)
+            await client.send("x")
+            assert await client.receive() == "ok"
+        (session,) = live._node.registry
+        told = session.describe()  # type: ignore[attr-defined]
+        assert told.last_active_at - told.connected_at == 2 * MINUTES
 
 
 async def test_without_limits_it_stays() -> None:

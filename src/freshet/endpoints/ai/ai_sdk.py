@@ -15,11 +15,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import Progress, RunsDoor, RunStream, command
+from freshet.endpoints.ai.streams import Once, Progress, RunsDoor, RunStream, command
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame, Handshake
-from freshet.model.run_aggregate import Part
 from freshet.model.run_messages import new_id
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -31,19 +30,8 @@ OWN = frozenset({"id", "messages", "message", "trigger", "messageId"})
 class UiMessageStream(RunStream):
     """A run as a UI message stream."""
 
-    __slots__ = ("continues",)
+    __slots__ = ()
     kind = "ai_sdk"
-
-    def __init__(self, channel: str, run: str = "", ask: bytes = b"", *, continues: bool = False) -> None:
-        """continues: it goes on with a message that the client has."""
-        super().__init__(channel, run, ask)
-        self.continues = continues
-
-    def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self.continues or state != "waiting":
-            return super().of_before(parts, state, reason)
-        # The client has the message up to the answer that it gives now, and the summary was made before that.
-        return Progress([{"type": "start"}], "running", "", True)
 
     def write(self, progress: Progress) -> bytes:
         encode = msgspec.json.encode
@@ -96,7 +84,7 @@ class AiSdkEndpoint:
             await (await self._answer(_channel(scope), asked, request, receive))(scope, receive, send)
 
     async def _answer(self, channel: str, asked: bytes, request: Handshake, receive: Receive) -> Response:
-        why = await self._door.ask(channel, asked, request, receive)
+        why = await self._door.ask(Once(channel, asked), request, receive)
         return Response(None, 204, cors(request)) if why is None else refusal(why, cors(request))
 
 
@@ -123,19 +111,22 @@ def dialect_for(name: str, body: dict[str, Any]) -> UiMessageStream:
     # An edited message keeps its id; a request that is sent again does too, and begins no second run.
     again = body.get("trigger") == "regenerate-message" or body.get("messageId") or not last.get("id")
     run = new_id() if again else f"{last['id']}:answer"
-    text = "".join(part.get("text", "") for part in last["parts"] if part.get("type") == "text")
+    parts = [part for part in last["parts"] if isinstance(part, dict) and part.get("type") == "text"]
+    text = "".join(str(part.get("text", "")) for part in parts)
     more = {key: value for key, value in body.items() if key not in OWN}
     asked = {**last, "text": text, **({"body": more} if more else {})}
     return UiMessageStream(channel, run, command(start=asked, run=run, parent=parent))
 
 
 def _answer(channel: str, message: dict[str, Any]) -> UiMessageStream:
-    """To an approval: the run goes on in the same message."""
+    """To all that was asked: the run goes on in the same message."""
+    answers: list[dict[str, Any]] = []
     for part in message["parts"]:
         approval = part.get("approval") if isinstance(part, dict) else None
         if isinstance(approval, dict) and part.get("state") == "approval-responded":
             said = {"approved": bool(approval.get("approved")), "reason": str(approval.get("reason") or "")}
-            run = str(message.get("id"))
-            asked = command(answer=str(approval.get("id")), **said)
-            return UiMessageStream(channel, run, asked, continues=True)
-    raise ValueError("messages: the last is not the user's, and answers nothing")
+            answers.append({"approval": str(approval.get("id")), **said})
+    if not answers:
+        raise ValueError("messages: the last is not the user's, and answers nothing")
+    asked = [answer["approval"] for answer in answers]
+    return UiMessageStream(channel, str(message.get("id")), command(answers=answers), asked)

@@ -1,5 +1,8 @@
 """The other end of the AI SDK's `WebSocketChatTransport`: many requests on one WebSocket, each with a stream of chunks.
 
+The socket has a session of its own, which has to connect in time, answers heartbeats and may be disconnected like any
+other; each request has another one, whose frames go out through the socket's.
+
 Its frames are JSON texts: `send`, `resume` and `abort` come in; `start`, `chunk`, `end`, `error` and `no-active` go
 out. An `abort` of what the socket itself has begun stops the run, which is what `stop()` of `useChat` means; of what it
 resumed, it ends this stream alone. A socket that is closed stops nothing.
@@ -7,19 +10,25 @@ resumed, it ends this stream alone. A socket that is closed stops nothing.
 Source: `packages/ai/src/ui/websocket-chat-transport.ts` of vercel/ai, version 7.
 """
 
-import asyncio
 from itertools import count
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from freshet.dialects.base import HEARTBEAT, Dialect
 from freshet.endpoints.ai.ai_sdk import UiMessageStream, dialect_for
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, command, end_soon
+from freshet.endpoints.opening import answer, carry_websocket
 from freshet.errors import Disconnect
-from freshet.model.frame import Frame, Handshake
-from freshet.runtime.tasks import begin
+from freshet.model.commands import Command, Connect
+from freshet.model.events import Event, Heartbeat, Refused
+from freshet.model.frame import SUBPROTOCOL, Frame, Handshake
+from freshet.node.owners import Site
+from freshet.policy.base import Context
 from freshet.session.session import Session
+from freshet.transports.native import AcceptedSocket
 
 REQUESTS = 32  # of one socket at a time
 encode = msgspec.json.Encoder().encode
@@ -32,7 +41,7 @@ class SocketChunks(UiMessageStream):
     kind = "ai_sdk_socket"
 
     def __init__(self, of: UiMessageStream, request: str, *, resumes: bool) -> None:
-        super().__init__(of.channel, of.run, of.ask, continues=of.continues)
+        super().__init__(of.channel, of.run, of.ask, of.approvals)
         self._request = request
         self._sequence = count()
         self.resumes = resumes
@@ -47,37 +56,72 @@ class SocketChunks(UiMessageStream):
     def cut(self, reason: str) -> Frame:
         return Frame(encode({"type": "error", "requestId": self._request, "errorText": f"{reason}: try again"}) + b"\n")
 
-    @property
-    def is_over(self) -> bool:
-        return self._over
+
+class ChatFrame(Command, frozen=True):
+    """What came on a socket: JSON, or what is not of this protocol."""
+
+    data: bytes
+    id: int = 2  # so that its client is told when it is refused
+
+
+class ChatFrames(Dialect):
+    """The socket itself, beside what its requests get."""
+
+    __slots__ = ()
+    name = "ai_sdk_socket"
+    has_presence = False
+    batches = True  # a frame may hold all messages of a chat
+
+    def opened(self, request: Handshake) -> list[Command]:
+        return [Connect(id=1, token=request.token, only=("",))]
+
+    def receive(self, frame: Frame) -> list[Command]:
+        return [] if frame.binary else [ChatFrame(frame.data)]
+
+    def encode(self, event: Event) -> Frame | None:
+        if type(event) is Heartbeat:
+            return HEARTBEAT
+        if type(event) is Refused:
+            raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+        return None
+
+
+_FRAMES = ChatFrames()
+
+
+class ChatSession(Session):
+    """Of one socket."""
+
+    __slots__ = ()
+
+    record: "ChatSocket"
+
+    def end(self, why: Disconnect) -> None:
+        super().end(why)
+        self.record.end()
 
 
 class ChatSocket:
-    """One socket. name: of the channels, before the colon."""
+    """The requests of one socket. name: of the channels, before the colon."""
 
-    def __init__(self, door: RunsDoor, name: str, request: Handshake, send: Send) -> None:
-        self._door = door
+    def __init__(self, door: RunsDoor, name: str, request: Handshake) -> None:
+        self._dispatcher = door.dispatcher
         self._name = name
         self._request = request
-        self._send = send
         self._sessions: dict[str, tuple[Session, SocketChunks | Once]] = {}
         self._errands = count()
-        self._task: asyncio.Task[None] | None = None
-        self._answers: list[dict[str, Any]] = []
+        self._stalled = False  # the client has to read first
+        self.session = self._dispatcher.open(_FRAMES, request, kind=ChatSession, record=self)
 
-    async def converse(self, receive: Receive) -> None:
-        try:
-            while (message := await receive())["type"] == "websocket.receive":
-                self._take(message.get("text") or "")
-        finally:
-            if self._task is not None:
-                self._task.cancel()
-            for session, _ in list(self._sessions.values()):
-                session.end(Disconnect.normal())
+    def end(self) -> None:
+        """The socket is gone. That stops no run."""
+        sessions, self._sessions = self._sessions, {}
+        for session, _ in sessions.values():
+            session.end(Disconnect.normal())
 
-    def _take(self, text: str) -> None:
+    def take(self, data: bytes) -> None:
         try:
-            frame = msgspec.json.decode(text, type=dict[str, Any])
+            frame = msgspec.json.decode(data, type=dict[str, Any])
             request = str(frame["requestId"])
             kind = frame["type"]
         except (msgspec.MsgspecError, KeyError, RecursionError):
@@ -94,8 +138,8 @@ class ChatSocket:
             body = {**(frame.get("body") or {}), **{key: frame[key] for key in BODY if key in frame}}
             dialect = UiMessageStream(f"{self._name}:{frame['id']}") if resumes else dialect_for(self._name, body)
         except (ValueError, KeyError, TypeError) as why:
-            self._answers.append({"type": "error", "requestId": request, "errorText": str(why)})
-            self._wake()
+            refused = {"type": "error", "requestId": request, "errorText": str(why)}
+            self.session.outbox.push(Frame(encode(refused)))
             return
         self._open(request, SocketChunks(dialect, request, resumes=resumes))
 
@@ -106,38 +150,35 @@ class ChatSocket:
         session.end(Disconnect.normal())
         if isinstance(dialect, SocketChunks) and not dialect.resumes and not dialect.is_over:
             asked = command(stop=dialect.run, reason="user")
-            self._open(f"\0{next(self._errands)}", Once(dialect.channel, "-", asked))
+            self._open(f"\0{next(self._errands)}", Once(dialect.channel, asked))
 
     def _open(self, request: str, dialect: SocketChunks | Once) -> None:
-        session = self._door.dispatcher.open(dialect, self._request)
+        session = self._dispatcher.open(dialect, self._request)
         self._sessions[request] = session, dialect
         dialect.ended = lambda: end_soon([session])
-        session.outbox.attach(self._wake)
+        session.outbox.attach(self._pass_on)
         session.open()
 
     # -------------------------------------------------------------------------------------------------------- going out
 
-    def _wake(self) -> None:
-        if self._task is None:
-            self._task = begin(self._write())
-            self._door.dispatcher.node.tasks.hold(self._task)
+    def _pass_on(self) -> None:
+        """Something waits for one of its requests. While the socket has not taken what was before, it waits there."""
+        outbox = self.session.outbox
+        if self._stalled or outbox.closed:
+            return
+        if outbox.first is not None:
+            self._stalled = True
+            self._dispatcher.tasks.start(self._wait(), "ai: a client has to read")
+            return
+        outbox.replay([Frame(line) for line in self._due()])
 
-    async def _write(self) -> None:
-        task = self._task
-        try:
-            while frames := self._due():
-                for frame in frames:
-                    await self._send({"type": "websocket.send", "text": frame.decode()})
-        except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
-            self._answers.clear()
-        finally:
-            if task is not None:
-                self._door.dispatcher.node.tasks.release(task)
-            self._task = None
+    async def _wait(self) -> None:
+        await self.session.outbox.drained()
+        self._stalled = False
+        self._pass_on()
 
     def _due(self) -> list[bytes]:
-        answers, self._answers = self._answers, []
-        due = [encode(answer) for answer in answers]
+        due: list[bytes] = []
         for request, (session, dialect) in list(self._sessions.items()):
             frames = session.outbox.take()
             if isinstance(dialect, SocketChunks):
@@ -162,13 +203,28 @@ def _last(request: str, why: Disconnect | None, dialect: SocketChunks) -> dict[s
 
 
 class ChatSocketEndpoint:
+    """Opens sockets."""
+
     def __init__(self, door: RunsDoor) -> None:
         self._door = door
+        door.dispatcher.register(ChatFrame, self._take)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._door.request(scope, receive, send)
-        if request is None:
-            return
-        await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
-        await ChatSocket(self._door, scope["path_params"]["name"], request, send).converse(receive)
+        accepted = self.accept(scope)
+        if isinstance(accepted, Response):
+            await answer(accepted, scope, receive, send)
+        else:
+            await carry_websocket(accepted, scope, receive, send)
+
+    def accept(self, scope: Scope) -> AcceptedSocket | Response:
+        """What becomes of a request, whoever carries it."""
+        request = self._door.opening.examine(scope)
+        if isinstance(request, Response):
+            return request
+        socket = ChatSocket(self._door, scope["path_params"]["name"], request)
+        return AcceptedSocket(socket.session, SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None)
+
+    def _take(self, node: Site, context: Context, asked: ChatFrame) -> None:
+        session = context.session
+        assert isinstance(session, ChatSession)
+        session.record.take(asked.data)

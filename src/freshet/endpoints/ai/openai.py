@@ -10,7 +10,9 @@ Its clients retry a POST without a key: one that says so in `x-stainless-retry-c
 
 import hashlib
 import secrets
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from starlette.responses import Response
@@ -18,29 +20,49 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.endpoints.ai.completions import Completion
 from freshet.endpoints.ai.responses import ResponseStream
-from freshet.endpoints.ai.streams import RunsDoor, RunStream, command
+from freshet.endpoints.ai.streams import Once, RunsDoor, RunStream
+from freshet.endpoints.ai.streams import command as command_of
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.errors import Disconnect
+from freshet.model.commands import Command, Publish, Subscribe
+from freshet.model.events import Event
 from freshet.model.frame import Handshake
 from freshet.model.log import History, PublishOptions
+from freshet.node.owners import Site
+from freshet.policy.base import Context
 
 REPEATS = History(1, 600)  # how long it is known which run a request has begun
 LONGEST = 3600.0  # seconds that a request without a stream waits for its run
 
 
 class _ModelRequest(NamedTuple):
-    """A request of a client. again: it may have been sent before."""
+    """A request of a client. again: it may have been sent before. chat: of which it is; empty: of the run's own.
+
+    message: what the run's function gets. parent: of the run.
+    """
 
     name: str
     body: dict[str, Any]
     request: Handshake
     again: bool
+    prefix: str = ""
+    chat: str = ""
+    message: Mapping[str, Any] = MappingProxyType({})
+    parent: str = ""
 
-    @property
-    def digest(self) -> str:
-        given = [self.name, self.body, self.request.headers.get("authorization", "")]
-        return hashlib.sha256(msgspec.json.encode(given, order="deterministic")).hexdigest()
+    def place(self, user: str) -> str:
+        """Where it is noted which run it has begun: another's request is another one, whatever it says."""
+        who = user or self.request.client.rpartition(":")[0]
+        given = [self.name, who, self.request.headers.get("idempotency-key") or self.body]
+        return f"\0asked:{hashlib.sha256(msgspec.json.encode(given, order='deterministic')).hexdigest()}"
+
+
+class BeginRun(Command, frozen=True):
+    """Begins the run that a request asks for, or finds the one that it has begun before."""
+
+    asked: Any
+    id: int = 2
 
 
 class OpenAiEndpoint:
@@ -49,6 +71,7 @@ class OpenAiEndpoint:
     def __init__(self, door: RunsDoor) -> None:
         self._door = door
         self._node = door.dispatcher.node
+        door.dispatcher.register(BeginRun, self._begin)
 
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = await self._asked(scope, receive, send)
@@ -58,17 +81,14 @@ class OpenAiEndpoint:
         if not isinstance(messages, list) or not messages:
             await plain(400, "messages: expected a list.\n", cors(asked.request))(scope, receive, send)
             return
-        run = await self._run_of(asked, "chatcmpl-")
-        chat = asked.request.headers.get("x-chat-id") or run
-        options = asked.body.get("stream_options") or {}
+        options = asked.body.get("stream_options")
+        chat = asked.request.headers.get("x-chat-id", "")
         dialect = Completion(
-            f"{asked.name}:{chat}",
-            run,
-            command(start=_message(messages, asked.body), run=run),
+            BeginRun(asked._replace(prefix="chatcmpl-", chat=chat, message=_message(messages, asked.body))),
             model=str(asked.body.get("model", "")),
             created=int(self._node.clock.wall()),
             streams=bool(asked.body.get("stream")),
-            usage=bool(options.get("include_usage")),
+            usage=isinstance(options, dict) and bool(options.get("include_usage")),
         )
         await self._answer(dialect, bool(asked.body.get("stream")), asked.request, scope, receive, send)
 
@@ -78,26 +98,30 @@ class OpenAiEndpoint:
             return
         given, before = asked.body.get("input", ""), str(asked.body.get("previous_response_id") or "")
         messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        if not isinstance(messages, list):
+            await plain(400, "input: expected a text or a list.\n", cors(asked.request))(scope, receive, send)
+            return
         chat = _chat_of(before) or secrets.token_hex(12)
-        run = await self._run_of(asked, f"resp_{chat}.")
-        asking = command(start=_message(messages, asked.body), run=run, parent=before)
+        begin = BeginRun(asked._replace(prefix=f"resp_{chat}.", message=_message(messages, asked.body), parent=before))
         streams = bool(asked.body.get("stream"))
+        background = bool(asked.body.get("background")) and not streams
         dialect = ResponseStream(
-            f"{asked.name}:{_chat_of(run)}",
-            run,
-            asking,
+            "",
+            "",
+            begin,
             model=str(asked.body.get("model", "")),
             created=int(self._node.clock.wall()),
             streams=streams,
         )
-        if asked.body.get("background") and not streams:
-            why = await self._door.ask(dialect.channel, asking, asked.request, receive)
-            body = msgspec.json.encode(dialect.response)
-            await (_json(body, asked.request) if why is None else refusal(why, cors(asked.request)))(
-                scope, receive, send
-            )
+        if not background:
+            await self._answer(dialect, streams, asked.request, scope, receive, send)
             return
-        await self._answer(dialect, streams, asked.request, scope, receive, send)
+        once = Once("", first=begin)
+        why = await self._door.ask(once, asked.request, receive)
+        dialect.choose(once.channel, once.begun)
+        body = msgspec.json.encode(dialect.response)
+        answer = _json(body, asked.request) if why is None else refusal(why, cors(asked.request))
+        await answer(scope, receive, send)
 
     async def retrieve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What a response has so far, or the rest of its stream."""
@@ -115,8 +139,8 @@ class OpenAiEndpoint:
         request = await self._door.request(scope, receive, send)
         if request is None:
             return
-        asked = command(stop=scope["path_params"]["id"], reason="cancelled")
-        why = await self._door.ask(_channel(scope), asked, request, receive)
+        asked = command_of(stop=scope["path_params"]["id"], reason="cancelled")
+        why = await self._door.ask(Once(_channel(scope), asked), request, receive)
         if why is not None:
             await refusal(why, cors(request))(scope, receive, send)
             return
@@ -132,20 +156,34 @@ class OpenAiEndpoint:
         body = await self._door.body(request, scope, receive, send)
         if body is None:
             return None
-        again = request.headers.get("x-stainless-retry-count", "0") != "0"
+        headers = request.headers
+        again = "idempotency-key" in headers or headers.get("x-stainless-retry-count", "0") != "0"
         return _ModelRequest(scope["path_params"]["name"], body, request, again)
 
-    async def _run_of(self, asked: _ModelRequest, prefix: str) -> str:
-        """The id of a new run, or of the one that the same request has begun before."""
-        key = asked.request.headers.get("idempotency-key", "")
-        place = f"\0asked:{key or asked.digest}"
-        if asked.again or key:
-            known = (await self._node.engine.history(place, REPEATS)).publications
-            if known:
-                return known[-1].data.decode()
-        run = prefix + secrets.token_hex(12)
-        await self._node.engine.publish(place, run.encode(), PublishOptions(history=REPEATS))
-        return run
+    async def _begin(self, node: Site, context: Context, command: BeginRun) -> Event | None:
+        """For a client that is known by now. It is noted what it has begun once it is known that it may be there."""
+        session, asked = context.session, command.asked
+        assert session is not None  # it is a client's command
+        dialect, place, perform = (
+            cast(RunStream, session.dialect),
+            asked.place(session.user),
+            self._door.dispatcher.perform,
+        )
+        run = await self._begun_before(place) if asked.again else ""
+        is_new, run = not run, run or asked.prefix + secrets.token_hex(12)
+        chat = asked.chat or _chat_of(run)
+        dialect.choose(f"{asked.name}:{chat}", run)
+        subscribed = await perform(session, Subscribe(dialect.channel, id=2))
+        if is_new:
+            await self._node.engine.publish(place, run.encode(), PublishOptions(history=REPEATS))
+        if subscribed is not None:
+            session.push(subscribed)
+        asks = command_of(start=asked.message, run=run, parent=asked.parent)
+        return await perform(session, Publish(dialect.channel, asks, id=3))
+
+    async def _begun_before(self, place: str) -> str:
+        known = (await self._node.engine.history(place, REPEATS)).publications
+        return known[-1].data.decode() if known else ""
 
     async def _answer(
         self, dialect: RunStream, streams: bool, request: Handshake, scope: Scope, receive: Receive, send: Send

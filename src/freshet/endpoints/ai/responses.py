@@ -13,8 +13,9 @@ import msgspec
 
 from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.streams import Progress, RunStream
+from freshet.model.commands import Command
 from freshet.model.frame import Frame
-from freshet.model.run_aggregate import Part
+from freshet.model.run_aggregate import Part, input_text
 
 Item = dict[str, Any]
 
@@ -29,14 +30,14 @@ class ResponseStream(RunStream):
         self,
         channel: str,
         run: str,
-        ask: bytes = b"",
+        first: Command | None = None,
         *,
         model: str = "",
         created: int = 0,
         after: int = -1,
         streams: bool,
     ) -> None:
-        super().__init__(channel, run, ask)
+        super().__init__(channel, run, first=first)
         self._after = after
         self._streams = streams
         self._at = -1
@@ -46,6 +47,10 @@ class ResponseStream(RunStream):
         shape: Item = {"error": None, "incomplete_details": None, "instructions": None, "metadata": {}, "tools": []}
         more: Item = {"parallel_tool_calls": True, "temperature": None, "tool_choice": "auto", "top_p": None}
         self.response: Item = {**about, **shape, **more, "output": self._items, "usage": None}
+
+    def choose(self, channel: str, run: str) -> None:
+        super().choose(channel, run)
+        self.response["id"] = run
 
     def write(self, progress: Progress) -> bytes:
         data = b"".join([self._written(part) for part in progress.parts])
@@ -144,9 +149,7 @@ class ResponseStream(RunStream):
             data = self._begin_call(part)
         place, item = self._open[call]
         if not item["arguments"]:
-            given = part.get("input")
-            text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
-            data += self._grow_call(call, text)
+            data += self._grow_call(call, input_text(part.get("input")))
         about = {"output_index": place, "item_id": item["id"], "name": item["name"], "arguments": item["arguments"]}
         data += self._event("response.function_call_arguments.done", about)
         return data + self._end_item(call, place, item)

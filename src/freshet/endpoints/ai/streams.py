@@ -5,7 +5,7 @@ Such a session is one like any other: its token is checked, hooks and rules say 
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,30 +43,50 @@ class Progress(NamedTuple):
 class RunStream(Dialect):
     """The parts of one run for one session. run: which; empty: the one that runs. ask: published first; empty: nothing.
 
+    first: a command of the endpoint's own that subscribes and asks instead, as it depends on who the client is.
     waits: a run that is not there yet will begin. ended: called when the run is over, and all has been encoded.
+    approvals: what this session answers; it has what the run wrote before that.
     """
 
-    __slots__ = ("_begun", "_over", "_waits", "ask", "channel", "ended", "name", "run")
+    __slots__ = ("_begun", "_over", "_waits", "approvals", "ask", "channel", "ended", "first", "name", "run")
     kind = "runs"
     replays_in_reply = False
     answers_heartbeat = False
 
-    def __init__(self, channel: str, run: str = "", ask: bytes = b"") -> None:
+    def __init__(
+        self,
+        channel: str,
+        run: str = "",
+        ask: bytes = b"",
+        approvals: Collection[str] = (),
+        first: Command | None = None,
+    ) -> None:
+        self.approvals = approvals
         self.channel = channel
         self.run = run
         self.name = f"{self.kind}:{id(self)}"
         self.ended: Callable[[], None] = lambda: None
         self.ask = ask
-        self._waits = bool(ask)
+        self.first = first
+        self._waits = bool(ask or first)
         self._begun = False
         self._over = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is, and so the stream."""
+        return self._over
+
     def opened(self, request: Handshake) -> list[Command]:
-        commands: list[Command] = [
-            Connect(id=1, token=request.token, only=(self.channel,)),
-            Subscribe(self.channel, id=2),
-        ]
+        connect = Connect(id=1, token=request.token, only=(self.channel,))
+        if self.first is not None:
+            return [connect, self.first]
+        commands: list[Command] = [connect, Subscribe(self.channel, id=2)]
         return [*commands, Publish(self.channel, self.ask, id=3)] if self.ask else commands
+
+    def choose(self, channel: str, run: str) -> None:
+        """What `first` has found."""
+        self.channel, self.run = channel, run
 
     def receive(self, frame: Frame) -> list[Command]:
         raise Disconnect.bad_request("this stream takes no commands")
@@ -118,8 +138,17 @@ class RunStream(Dialect):
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
         """What a run has done that was there when the session came."""
-        end = _end_of(state, reason)
-        return Progress([*parts, *end], state, reason, True)
+        if not self.approvals:
+            return Progress([*parts, *_end_of(state, reason)], state, reason, True)
+        answers = [at for at, part in enumerate(parts) if part.get("approvalId") in self.approvals and _is_answer(part)]
+        had = answers[-1] + 1 if answers else len(parts)
+        self.pass_over(parts[:had])
+        if state == "waiting" and not answers:
+            return Progress([{"type": "start"}], "running", "", True)  # the answer is on its way
+        return Progress([{"type": "start"}, *parts[had:], *_end_of(state, reason)], state, reason, True)
+
+    def pass_over(self, parts: list[Part]) -> None:
+        """These are not written, as the client has them."""
 
     def _next(self, progress: Progress) -> Progress:
         self._begun = True
@@ -141,6 +170,10 @@ class RunStream(Dialect):
         return None
 
 
+def _is_answer(part: Part) -> bool:
+    return bool(part["type"] == "tool-approval-response")
+
+
 def _end_of(state: str, reason: str) -> list[Part]:
     match state:
         case "finished":
@@ -156,11 +189,18 @@ def _end_of(state: str, reason: str) -> list[Part]:
 
 
 class Once(RunStream):
-    """One thing that is asked of a channel's runs, and nothing else."""
+    """One thing that is asked of a channel's runs, and nothing else. begun: the run that `first` has found."""
 
-    __slots__ = ()
+    __slots__ = ("begun",)
     kind = "runs_once"
     has_presence = False
+
+    def __init__(self, channel: str, ask: bytes = b"", first: Command | None = None) -> None:
+        super().__init__(channel, "-", ask, first=first)
+        self.begun = ""
+
+    def choose(self, channel: str, run: str) -> None:
+        self.channel, self.begun = channel, run
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Accepted:
@@ -241,8 +281,14 @@ class RunsDoor:
         allow = {**cors(request), **(headers or {})}
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
         if why is not None:
-            answer = Response(None, none, allow) if why.reason == NOTHING_RUNS.reason else refusal(why, allow)
-            await answer(scope, receive, send)
+            await self._unwritten(dialect, why, none, allow)(scope, receive, send)
+
+    @staticmethod
+    def _unwritten(dialect: RunStream, why: Disconnect, none: int, headers: dict[str, str]) -> Response:
+        """The answer where no stream has begun."""
+        if dialect.is_over:  # the client has all of it
+            return Response(b"", 200, headers, "text/event-stream")
+        return Response(None, none, headers) if why.reason == NOTHING_RUNS.reason else refusal(why, headers)
 
     async def collect(
         self, dialect: RunStream, request: Handshake, receive: Receive, wait: float
@@ -260,9 +306,9 @@ class RunsDoor:
             return refusal(frames, cors(request))
         return Response(frames[0].data, 200, cors(request), "application/json")
 
-    async def ask(self, channel: str, command: bytes, request: Handshake, receive: Receive) -> Disconnect | None:
+    async def ask(self, once: "Once", request: Handshake, receive: Receive) -> Disconnect | None:
         """Have something done to a channel's runs. None: it is done; otherwise why not."""
-        session = self.open(Once(channel, "-", command), request)
+        session = self.open(once, request)
         frames = await stream.collect(session, receive, self.dispatcher.timing.connect_timeout, bool)
         return frames if isinstance(frames, Disconnect) else None
 
@@ -278,4 +324,4 @@ def command(**fields: Any) -> bytes:
     return msgspec.json.encode({f"${name}" if name in COMMANDS else name: value for name, value in fields.items()})
 
 
-COMMANDS = ("start", "stop", "answer", "steer")
+COMMANDS = ("start", "stop", "answers", "steer")

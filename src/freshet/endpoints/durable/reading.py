@@ -4,7 +4,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.channel_url import fitting
 from freshet.dialects.durable import StreamAnswered, StreamPage, payload
 from freshet.endpoints.durable.logs import Loaded, StreamLogs
-from freshet.endpoints.durable.record import StreamRecord
+from freshet.endpoints.durable.record import BadRequest, StreamRecord
 from freshet.endpoints.durable.streams import GONE, MISSING, Outcome, Streams
 from freshet.endpoints.durable.wire import Reading
 from freshet.model.commands import Subscribe
@@ -113,7 +113,7 @@ def _why_not(loaded: Loaded) -> Outcome | None:
 
 
 def _start(loaded: Loaded, offset: str) -> int | Outcome:
-    """Where a reader begins. Raises BadRequest."""
+    """Where a reader begins, or what it gets instead if it may read: to others, all streams look alike."""
     if (why := _why_not(loaded)) is not None:
         return why
     record = loaded.record
@@ -122,7 +122,10 @@ def _start(loaded: Loaded, offset: str) -> int | Outcome:
         return 0
     if offset == "now":
         return loaded.end
-    position = record.position(offset)
+    try:
+        position = record.position(offset)
+    except BadRequest as why:
+        return Outcome(400, text=f"{why}.\n")
     if position is None:
         return LOST
     return position if position <= loaded.end else Outcome(400, text="offset: beyond the end of the stream.\n")

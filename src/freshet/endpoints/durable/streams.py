@@ -26,6 +26,7 @@ from freshet.model.log import ClientInfo, History, Kind, Position, PublishOption
 from freshet.node.owners import Site
 
 TRIES = 100  # at a log that others write to at the same time
+FORKS = 1000  # of one stream, which remembers their names
 FILLING = 10.0  # seconds after which somebody else may create what one began to create
 
 
@@ -182,6 +183,8 @@ class Streams:
                 position = 0 if fork.offset == "-1" else source.position(fork.offset)
             if position is None or position > loaded.end:
                 return Outcome(400, text="Stream-Fork-Offset: not a position of the source.\n")
+            if len(source.forks) >= FORKS and channel not in source.forks:
+                return Outcome(409, text=f"The source has {FORKS} forks, which is all that it may have.\n")
             copied = await self._copy(fork, source, keep, position, loaded.end)
             if isinstance(copied, Outcome):
                 return copied

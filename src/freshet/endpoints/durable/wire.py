@@ -17,14 +17,20 @@ PREFIX = "/v1/stream/"
 CURSOR_EPOCH, CURSOR_INTERVAL = 1_728_432_000, 20  # 2024-10-09T00:00:00Z, and seconds
 JITTER = 3600  # seconds
 LARGEST = 2**53 - 1
-SECURITY = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
+LONGEST = 255  # characters of what a writer names: kept with the stream, and given to all who read it
+SECURITY = {
+    # A stream may say that it is HTML: who opens it in a browser must not run its scripts as pages of this origin.
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
 EXPOSED = (
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
     "Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, "
     "Location, Retry-After"
 )
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
-_TYPE = re.compile(r"[!-~]+/[!-~]+(\s*;.*)?")
+_TYPE = re.compile(r"[\w!#$%&'*+.^`|~-]++/[\w!#$%&'*+.^`|~-]++(?:[ \t]*+;[\t -~]*+)?", re.ASCII)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -65,9 +71,16 @@ def _number(headers: Mapping[str, str], name: str, largest: int = LARGEST) -> in
 
 
 def content_type(headers: Mapping[str, str]) -> str:
-    text = headers.get("content-type", "").strip().lower()
+    text = _named(headers, "content-type").strip().lower()
     if text and not _TYPE.fullmatch(text):
         raise BadRequest("Content-Type: expected a media type")
+    return text
+
+
+def _named(headers: Mapping[str, str], name: str) -> str:
+    text = headers.get(name, "")
+    if len(text) > LONGEST:
+        raise BadRequest(f"{name}: expected at most {LONGEST} characters")
     return text
 
 
@@ -106,11 +119,12 @@ def write_of(headers: Mapping[str, str], body: bytes, kind_type: str, *, creates
     names = [name for name in ("producer-id", "producer-epoch", "producer-seq") if name in headers]
     producer = None
     if names and not creates:
-        if len(names) < 3 or not headers["producer-id"]:
+        if len(names) < 3 or not (id := _named(headers, "producer-id")):
             raise BadRequest("expected Producer-Id, Producer-Epoch and Producer-Seq together")
         epoch, seq = _number(headers, "producer-epoch"), _number(headers, "producer-seq")
-        producer = StreamProducer(headers["producer-id"], epoch, seq)
-    return Write(parts, kind, kind_type, headers.get("stream-seq"), producer, closes(headers))
+        producer = StreamProducer(id, epoch, seq)
+    sequence = _named(headers, "stream-seq") if "stream-seq" in headers else None
+    return Write(parts, kind, kind_type, sequence, producer, closes(headers))
 
 
 def _parts(body: bytes, media_type: str, *, creates: bool) -> tuple[list[bytes], Kind]:

@@ -95,7 +95,8 @@ class GatewayEndpoint:
             source_ip=_address(request.client),
             user_agent=request.headers.get("user-agent", ""),
         )
-        record = GatewayRecord(facts, gateway.options, gateway.message_size, self._after)
+        now = self._node.clock.monotonic()
+        record = GatewayRecord(facts, gateway.options, gateway.message_size, self._after, now)
         session = self._dispatcher.open(_DIALECT, request, kind=GatewaySession, record=record)
         assert isinstance(session, GatewaySession)
         session.id = facts.id

@@ -19,16 +19,19 @@ STANDARD = {3008: 1013, 3012: 1011, 3004: 1011, 3500: 1008, 3501: 1008, 3503: 10
 
 
 class GatewayRecord:
-    """options: of the gateway. disconnect: what runs when it is over. last_active: epoch seconds."""
+    """options: of the gateway. disconnect: what runs when it is over. now: monotonic seconds, as are `began` and
+    `last_active`: the wall clock may be set while it is there."""
 
-    __slots__ = ("connection", "disconnect", "facts", "last_active", "message_size", "options", "told")
+    __slots__ = ("began", "connection", "disconnect", "facts", "last_active", "message_size", "options", "told")
 
-    def __init__(self, facts: Facts, options: GatewayOptions, message_size: int, disconnect: Invocable) -> None:
+    def __init__(
+        self, facts: Facts, options: GatewayOptions, message_size: int, disconnect: Invocable, now: float
+    ) -> None:
         self.facts = facts
         self.options = options
         self.message_size = message_size
         self.disconnect = disconnect
-        self.last_active = facts.connected_at / 1000
+        self.began = self.last_active = now
         self.connection: Connection | None = None
         self.told = False
 
@@ -77,11 +80,12 @@ class GatewaySession(Session):
         return HTTPStatus.OK
 
     def describe(self) -> ConnectionInfo:
-        it = self.record
-        return ConnectionInfo(it.facts.connected_at / 1000, it.last_active, it.facts.source_ip, it.facts.user_agent)
+        it, connected_at = self.record, self.record.facts.connected_at / 1000
+        last_active_at = connected_at + it.last_active - it.began
+        return ConnectionInfo(connected_at, last_active_at, it.facts.source_ip, it.facts.user_agent)
 
     def active(self) -> None:
-        self.record.last_active = self.host.wheel.clock.wall()
+        self.record.last_active = self.host.wheel.clock.monotonic()
 
     # ---------------------------------------------------------------------------------------------------------- time
 
@@ -91,9 +95,8 @@ class GatewaySession(Session):
         due = super().visit(now)
         if self.record.options.limits != "aws" or self.closing:
             return due
-        wall = self.host.wheel.clock.wall()
-        idle = self.record.last_active + AWS_IDLE - wall
-        left = self.record.facts.connected_at / 1000 + AWS_LIFETIME - wall
+        idle = self.record.last_active + AWS_IDLE - now
+        left = self.record.began + AWS_LIFETIME - now
         if min(idle, left) <= 0:
             self.close(Disconnect(GOING_AWAY, "Going away"))
             return 0
