@@ -144,28 +144,10 @@ def test_what_is_kept_of_a_writer_is_bounded(name: str) -> None:
 
 NAMES = ["content-type", "stream-ttl", "stream-expires-at", "stream-closed", "stream-forked-from", "stream-fork-offset"]
 NAMES += ["stream-fork-sub-offset", "stream-seq", "producer-id", "producer-epoch", "producer-seq"]
-odd = st.text(max_size=40) | st.sampled_from(
-    [
-        "",
-        "-1",
-        "now",
-        "0",
-        "9" * 5000,
-        "١",
-        "²",
-        "1e9",
-        "nan",
-        "true",
-        "a/b",
-        "application/json",
-        "/v1/stream/",
-        "/v1/stream/%00",
-        "0001-01-01T00:00:00+23:59",
-        "9999-12-31T23:59:59-23:59",
-        "2030-02-30T00:00:00Z",
-        "0" * 16 + "_",
-    ]
-)
+ODD = ["", "-1", "now", "0", "9" * 5000, "\u0661", "\xb2", "1e9", "nan", "true", "a/b", "application/json"]
+ODD += ["/v1/stream/", "/v1/stream/%00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
+ODD += ["2030-02-30T00:00:00Z", "0" * 16 + "_"]
+odd = st.text(max_size=40) | st.sampled_from(ODD)
 
 
 @given(
