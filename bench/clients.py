@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 MICROSECONDS = 1e6
 WARM_UP = 1.0  # seconds in which nothing is measured: Node compiles what runs often
+BESIDE = {way.name: way.beside or way.name for way in WAYS}
 DATA = b"{" + MARK + b':%d,"pad":"%b"}'
 
 COUNTED = """\
@@ -38,7 +39,8 @@ CPU of the server's process for all of it, divided by the deliveries: what came 
 the request that each answer takes. Freshet's room is a channel with a log of 100 publications; what is emitted to it
 reaches the subscribers of its other dialects too. The servers are as one installs them: `freshet serve`,
 python-socketio on uvicorn with uvloop and httptools, `socket.io` on Node without a cluster; no compression, one process
-each. The column "of Freshet" says how many times Freshet's cost another server's is.""".splitlines()
+each. The column "of Freshet" says how many times Freshet's cost another server's is, "of the WebSocket" how many times
+that of the same server and dialect over a WebSocket.""".splitlines()
 
 
 class Server(NamedTuple):
@@ -116,21 +118,25 @@ async def _all_are_in(publisher: Publisher, count: Count, options: argparse.Name
     raise TimeoutError("not all subscribers receive")
 
 
-def start(stack: ExitStack) -> list[Server]:
-    """Each on the same core; only one of them has something to do at a time."""
+def start(stack: ExitStack, *, ours: bool = False) -> list[Server]:
+    """Each on the same core; only one of them has something to do at a time. ours: Freshet alone."""
+    port = free_port()
+    serve = [sys.executable, "-m", "freshet", "serve", "freshet_app:live", "--port", str(port)]
+    freshet = Server("Freshet", stack.enter_context(served(serve, port, cwd=PEERS)), WAYS)
+    return [freshet] if ours else [freshet, *_others(stack)]
+
+
+def _others(stack: ExitStack) -> list[Server]:
     if not (PEERS / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=PEERS, check=True, stdout=subprocess.DEVNULL)
-    freshet, ours, theirs = free_port(), free_port(), free_port()
-    python = sys.executable
+    python, npm = free_port(), free_port()
     both = [SOCKETIO_WEBSOCKET, SOCKETIO_POLLING]
-    serve = [python, "-m", "freshet", "serve", "freshet_app:live", "--port", str(freshet)]
-    uvicorn = [python, "-m", "uvicorn", "socketio_app:app", "--port", str(ours)]
+    uvicorn = [sys.executable, "-m", "uvicorn", "socketio_app:app", "--port", str(python)]
     uvicorn += ["--log-level", "error", "--no-access-log"]
-    node = ["node", "server.mjs", str(theirs)]
+    node = ["node", "server.mjs", str(npm)]
     return [
-        Server("Freshet", stack.enter_context(served(serve, freshet, cwd=PEERS)), WAYS),
-        Server("python-socketio", stack.enter_context(served(uvicorn, ours, cwd=PEERS)), both),
-        Server("npm socket.io", stack.enter_context(served(node, theirs, cwd=PEERS)), both),
+        Server("python-socketio", stack.enter_context(served(uvicorn, python, cwd=PEERS)), both),
+        Server("npm socket.io", stack.enter_context(served(node, npm, cwd=PEERS)), both),
     ]
 
 
@@ -140,9 +146,9 @@ async def rounds(options: argparse.Namespace) -> dict[tuple[str, str, int], list
         for window in options.windows:
             # Anew each time: a poller that is gone is known to be gone only when its heartbeat fails.
             with ExitStack() as stack:
-                for server in start(stack):
+                for server in start(stack, ours=options.ours):
                     for way in server.ways:
-                        if options.only not in way.name:
+                        if not any(each in way.name for each in options.only.split("|")):
                             continue
                         try:
                             cost = await measure(server, way, window, options)
@@ -154,25 +160,36 @@ async def rounds(options: argparse.Namespace) -> dict[tuple[str, str, int], list
 
 
 def table(costs: dict[tuple[str, str, int], list[Cost]], windows: list[int]) -> list[str]:
-    """of Freshet: how many times what Freshet costs for the same, in the median of rounds."""
-    heads = [f"{window} in flight: user us | whole us | of Freshet | all have it, ms" for window in windows]
-    lines = [f"| clients | server | {' | '.join(heads)} |", "|---|---|" + "---|" * 4 * len(windows)]
+    """of Freshet, of the WebSocket: how many times what that costs for the same, in the median of rounds."""
+    head = "user us | whole us | of Freshet | of the WebSocket | all have it, ms"
+    heads = [f"{window} in flight: {head}" for window in windows]
+    lines = [f"| clients | server | {' | '.join(heads)} |", "|---|---|" + "---|" * 5 * len(windows)]
     for way, server in dict.fromkeys((way, server) for way, server, _ in costs):
         cells = []
         for window in windows:
-            rounds, ours = costs[way, server, window], costs[way, "Freshet", window]
-            ratio = median(cost.whole / own.whole for cost, own in zip(rounds, ours, strict=True))
+            rounds = costs[way, server, window]
             user, whole, late = (median(each) for each in zip(*rounds, strict=True))
-            cells.append(f"{user:.2f} | {whole:.2f} | {'1' if server == 'Freshet' else f'{ratio:.1f}'} | {late:.1f}")
+            others = (costs.get((way, "Freshet", window), []), costs.get((BESIDE[way], server, window), []))
+            ratios = " | ".join(_ratio(rounds, each) for each in others)
+            cells.append(f"{user:.2f} | {whole:.2f} | {ratios} | {late:.1f}")
         lines.append(f"| {way} | {server} | {' | '.join(cells)} |")
     return lines
 
 
+def _ratio(costs: list[Cost], others: list[Cost]) -> str:
+    """What something costs, of what another did in the same round."""
+    if costs is others:
+        return "1"
+    ratios = [cost.whole / other.whole for cost, other in zip(costs, others, strict=False)]
+    return f"{median(ratios):.2f}" if ratios else "-"
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__, subscribers=300, payload=128, windows=[1, 8], seconds=1.0, rounds=5)
-    parser.add_argument("--only", default="", help="rows with this in their name: polling")
+    parser.add_argument("--only", default="", help="rows with one of these in their name: 'SSE|Centrifuge JSON'")
+    parser.add_argument("--ours", action="store_true", help="without the servers of others")
     options = parser.parse_args()
-    if options.write and options.only:
+    if options.write and (options.only or options.ours):
         parser.error("--write: the table has all rows")
     be_the_load()
     costs = uvloop.run(rounds(options))

@@ -33,12 +33,14 @@ def framed(data: bytes, opcode: int = 1) -> bytes:
 class Way(NamedTuple):
     """How a client subscribes.
 
-    steps: what it sends, and what it waits for before it sends the next; after the last one it is subscribed.
+    steps: what it sends, and what it waits for before it sends the next; after the last one it is subscribed. beside:
+    the way of the same dialect over a WebSocket; empty: it is one.
     """
 
     name: str
     steps: list[tuple[bytes, bytes]]
     subscriber: Callable[["Count", "Way"], "Subscriber"]
+    beside: str = ""
 
 
 class Count:
@@ -194,17 +196,24 @@ SOCKETIO_WEBSOCKET = Way(
     _websocket(_ENGINE + b"websocket", (framed(b"40"), b'40{"sid"'), (framed(b'420["enter"]'), b"430[true]")),
     Subscriber,
 )
-SOCKETIO_POLLING = Way("Socket.IO, long polling", [(BEGIN % (_ENGINE + b"polling", b""), b"")], EnginePoller)
+SOCKETIO_POLLING = Way(
+    "Socket.IO, long polling",
+    [(BEGIN % (_ENGINE + b"polling", b""), b"")],
+    EnginePoller,
+    SOCKETIO_WEBSOCKET.name,
+)
+PLAIN, CENTRIFUGE = "channel's URL, WebSocket", "Centrifuge JSON, WebSocket"
 WAYS = [
-    Way("channel's URL, WebSocket", _websocket(b"/channels/bench"), Subscriber),
+    Way(PLAIN, _websocket(b"/channels/bench"), Subscriber),
     Way(
         "channel's URL, SSE",
         [(BEGIN % (b"/channels/bench", b"Accept: text/event-stream\r\n"), b"subscribed")],
         Subscriber,
+        PLAIN,
     ),
-    Way("channel's URL, long polling", [(BEGIN % (b"/channels/bench?limit=0", b""), b"")], PagePoller),
+    Way("channel's URL, long polling", [(BEGIN % (b"/channels/bench?limit=0", b""), b"")], PagePoller, PLAIN),
     Way(
-        "Centrifuge JSON, WebSocket",
+        CENTRIFUGE,
         _websocket(b"/connection/websocket", (framed(LINES), b'"id":2')),
         Subscriber,
     ),
@@ -221,6 +230,7 @@ WAYS = [
         "Centrifuge JSON, HTTP stream",
         [(_posted(b"/connection/http_stream", b"application/json", LINES), b'"id":2')],
         Subscriber,
+        CENTRIFUGE,
     ),
     Way(
         "Centrifuge JSON, SSE",
@@ -235,7 +245,18 @@ WAYS = [
             )
         ],
         Subscriber,
+        CENTRIFUGE,
     ),
     SOCKETIO_WEBSOCKET,
+    Way(
+        "Socket.IO, WebSocket, with recovery",
+        _websocket(
+            _ENGINE + b"websocket",
+            (framed(b"40/kept,"), b'40/kept,{"sid"'),
+            (framed(b'42/kept,0["enter"]'), b"43/kept,0[true]"),
+        ),
+        Subscriber,
+        SOCKETIO_WEBSOCKET.name,
+    ),
     SOCKETIO_POLLING,
 ]

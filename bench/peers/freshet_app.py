@@ -20,8 +20,10 @@ live = Freshet(
 live.channel("bench", history=History(size=100, ttl=60))
 # Over Redis, clients that lost their connection come back as the same session, as with the peer's recovery.
 default = live.namespace("/", recovery=120 if "REDIS_URL" in os.environ else 0)
+kept = live.namespace("/kept", recovery=120)
 
 
+@kept.on("enter")
 @default.on("enter")
 async def enter(session: Session) -> bool:
     await session.join("bench")
@@ -30,4 +32,4 @@ async def enter(session: Session) -> bool:
 
 @default.on("say")
 async def say(session: Session, data: dict[str, object]) -> None:
-    await live.emit("news", data, room="bench")
+    await live.publish("bench", data, tags={"event": "news"})  # as `emit`, but to all namespaces

@@ -344,3 +344,47 @@ async def test_who_waits_until_all_is_taken_goes_on_then_and_at_the_end_of_the_o
         end()
         await asyncio.wait_for(asyncio.gather(*waiting), 1)
     await asyncio.wait_for(outbox.drained(), 1)  # no more will come
+
+
+async def test_what_a_turn_has_for_each_goes_past_its_transport_in_one_write(lines: list[Line]) -> None:
+    """As when several channels are fanned out in a turn: each client has its own choice of frames."""
+    turn, writes, write = lines[0].outbox.turn, 0, os.write
+    frames = [Frame(b"%d" % number) for number in range(4)]
+    broadcast([line.outbox for line in lines], Frame(b"before"))
+    for line in lines:
+        line.outbox.turn = turn
+        line.read()
+
+    def count(descriptor: int, data: bytes) -> int:
+        nonlocal writes
+        writes += len(data) > 1  # and not what wakes the event loop
+        return write(descriptor, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", count)
+        for line, chosen in zip(lines, (frames, frames[:1], [Batch(frames[:2]), frames[3]]), strict=True):
+            for frame in chosen:
+                line.outbox.push(frame)
+        turn.end()
+    assert [line.read() for line in lines] == [
+        b"".join(map(wire, chosen)) for chosen in (frames, frames[:1], [frames[0], frames[1], frames[3]])
+    ]
+    assert (writes, [line.woken for line in lines]) == (3, [1, 1, 1])
+
+
+async def test_what_the_kernel_does_not_take_of_a_turn_comes_later_and_in_order(lines: list[Line]) -> None:
+    prompt, late, _ = lines
+    frames = [Frame(b"%d " % number + bytes(8 * KIB)) for number in range(50)]
+    got = b""
+    for number, frame in enumerate(frames):
+        for line in lines:
+            line.outbox.push(frame)
+            if number % 3:
+                line.outbox.turn.end()
+        got += prompt.read()
+    for line in lines:
+        line.outbox.turn.end()
+    got += prompt.read()
+    assert got == b"".join(map(wire, frames))
+    assert late.waiting
+    assert late.read() == got

@@ -1,6 +1,7 @@
 """The short way in of WebSockets: when it is taken, and that nothing is different behind it."""
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -276,11 +277,13 @@ def answering() -> tuple[Served, Answers]:
 async def test_one_plain_request_after_the_other_is_answered_on_a_connection(live: Freshet) -> None:
     served = Served(live)
     async with served.come() as peer:
-        for request in (POST, GET, POST):
+        other = GET.replace(b"/a", b"/b")  # what is sent again is known, what differs by a byte is another
+        for request, offset in ((POST, 1), (GET, 1), (GET, 1), (POST, 2), (POST, 3), (GET, 3), (other, 0), (GET, 3)):
             await peer.write(request)
-            head = await peer.head()
+            head, _, body = (await peer.read()).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"x-server: ours" in head
+            assert json.loads(body)["offset"] == offset
         assert len(served.connections) == 1
         odd = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
         await peer.write(odd)

@@ -9,7 +9,7 @@ from msgspec import DecodeError
 
 from freshet.model.commands import Command
 from freshet.model.events import Event, Published
-from freshet.model.frame import Frame, Handshake
+from freshet.model.frame import Frame, Handshake, batched
 from freshet.model.json_text import is_json, one_line
 from freshet.model.log import ClientInfo, Kind, Publication
 
@@ -77,10 +77,9 @@ class Dialect(ABC):
         """
         return self.encode(event)
 
-    @property
-    def stamps(self) -> bool:
-        """Whether an outbox writes something of its own into the frames, so that several cannot be one for all."""
-        return False
+    def batch(self, frames: list[Frame]) -> list[Frame]:
+        """Several frames for the same clients as one, of which an outbox can make what it has to write."""
+        return batched(frames)
 
     def join(self, frames: list[Frame]) -> list[Frame]:
         """The same messages in fewer frames, in their order, where the protocol allows it."""

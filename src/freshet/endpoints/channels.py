@@ -1,9 +1,9 @@
 """`/channels/{channel}` over HTTP: an event stream, a page of history that may wait, and publishing."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -21,6 +21,7 @@ from freshet.model.log import Kind
 from freshet.policy.limits import Waiting
 from freshet.session.session import Session
 from freshet.transports import stream
+from freshet.transports.stream import AcceptedStream
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 60.0  # seconds
@@ -60,24 +61,19 @@ class ChannelEndpoint:
         self._waiting = Waiting(self._limits.waiting_requests, self._limits.waiting_per_address, dispatcher.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self.reply(scope, receive)
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+        else:
+            await stream.carry_stream(answer, scope, receive, send)
+
+    async def reply(self, scope: Scope, receive: Receive) -> Response | AcceptedStream:
+        """What becomes of a request, whoever carries it."""
         streams = _streams(scope)
         request = self._opening.examine(scope, admit=False, refuse=_retry if streams else plain)
         if isinstance(request, Response):
-            answer: Response | None = request
-        elif streams:
-            answer = await self._stream(scope, request, cors(request), receive, send)
-        else:
-            answer = await self._answer(scope, request, receive)
-        if answer is not None:
-            await answer(scope, receive, send)
-
-    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response] | None:
-        """The answer, whoever carries it; None: it is a stream."""
-        return None if _streams(scope) else self._reply(scope, receive)
-
-    async def _reply(self, scope: Scope, receive: Receive) -> Response:
-        request = self._opening.examine(scope, admit=False)
-        return request if isinstance(request, Response) else await self._answer(scope, request, receive)
+            return request
+        return self._stream(scope, request) if streams else await self._answer(scope, request, receive)
 
     async def _answer(self, scope: Scope, request: Handshake, receive: Receive) -> Response:
         channel, allow = channel_of(scope, request), cors(request)
@@ -94,26 +90,18 @@ class ChannelEndpoint:
         session.open()
         return session
 
-    async def _stream(
-        self, scope: Scope, request: Handshake, allow: Mapping[str, str], receive: Receive, send: Send
-    ) -> Response | None:
+    def _stream(self, scope: Scope, request: Handshake) -> Response | AcceptedStream:
+        allow = cors(request)
         query = parse_qs(scope["query_string"].decode("latin-1"))
         channels = [*filter(None, [scope["path_params"].get("channel", "")]), *query.get("channel", [])]
         if not 0 < len(channels) <= self._limits.channels_per_client:
             most = self._limits.channels_per_client
             return plain(400, f"channel: expected 1 to {most} names, see limits.channels_per_client.\n", allow)
-        if not await self._opening.admit(request, scope, receive, send, refuse=_retry):
-            return None
+        if (turned_away := self._opening.refusal(request, scope, refuse=_retry)) is not None:
+            return turned_away
         session = self._open(ChannelEvents(channels), request)
-        why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
-        if why is not None and why.code == Disconnect.invalid_token().code and request.query.get("ticket"):
-            # An EventSource comes back with the URL that it has, whose ticket is used. HTML, 9.2.1: "Clients can be
-            # told to stop reconnecting using the HTTP 204 No Content response code": its page opens one with another.
-            return Response(None, 204, allow)
-        if why is not None and why.reconnect:
-            # As above: it is to come back, with an empty stream; why, it is told as at the end of any other.
-            return Response(b"retry: %d\n%b" % (RETRY, end_of_stream(why.code, why.reason)), 200, allow, EVENT_STREAM)
-        return refusal(why, allow) if why is not None else None
+        refuse = partial(_stream_refusal, allow, has_ticket=bool(request.query.get("ticket")))
+        return AcceptedStream(session, stream.EVENTS, raw(allow), refuse)
 
     async def _page(
         self,
@@ -169,6 +157,18 @@ def _streams(scope: Scope) -> bool:
     """Whether a request is for an event stream."""
     accepts = any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
     return accepts and scope["method"] == "GET"
+
+
+def _stream_refusal(allow: Mapping[str, str], why: Disconnect, *, has_ticket: bool) -> Response:
+    """The response for a stream that ended before it began."""
+    if has_ticket and why.code == Disconnect.invalid_token().code:
+        # An EventSource comes back with the URL that it has, whose ticket is used. HTML, 9.2.1: "Clients can be told to
+        # stop reconnecting using the HTTP 204 No Content response code": its page opens one with another.
+        return Response(None, 204, allow)
+    if why.reconnect:
+        # As above: it is to come back, with an empty stream; why, it is told as at the end of any other.
+        return Response(b"retry: %d\n%b" % (RETRY, end_of_stream(why.code, why.reason)), 200, allow, EVENT_STREAM)
+    return refusal(why, allow)
 
 
 def _why_no_json(body: bytes) -> str:

@@ -23,7 +23,7 @@ from freshet.policy.origin import Hosts, Origins
 from freshet.runtime.admission import Admission
 from freshet.transports import asgi, native
 from freshet.transports.native import AcceptedSocket
-from freshet.transports.stream import NoRoom
+from freshet.transports.stream import AcceptedStream, NoRoom
 
 log = logging.getLogger("freshet.opening")
 
@@ -51,6 +51,9 @@ def at_most(bound: Bound) -> str:
     return f"At most {bound.size} bytes, see {bound.option}.\n"
 
 
+Reply = Coroutine[Any, Any, Response | AcceptedStream | None]
+
+
 class Router(Protocol):
     """What finds the endpoint of a request."""
 
@@ -59,8 +62,8 @@ class Router(Protocol):
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """What becomes of a request for a WebSocket, decided without waiting; None: it has to be called."""
 
-    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
-        """What a request is answered, if by one response; None: it has to be called, as a result: nobody is there."""
+    def reply(self, scope: Scope, receive: Receive) -> Reply | None:
+        """What a request is answered; None: it has to be called, as a result: nobody is there."""
 
 
 class HostGuard:
@@ -102,7 +105,7 @@ class HostGuard:
         """See `Router`."""
         return self._refusal(scope) or self.app.accept(scope)
 
-    def reply(self, scope: Scope, receive: Receive) -> Response | Coroutine[Any, Any, Response | None] | None:
+    def reply(self, scope: Scope, receive: Receive) -> Response | Reply | None:
         """See `Router`."""
         return self._refusal(scope) or self.app.reply(scope, receive)
 

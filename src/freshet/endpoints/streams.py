@@ -22,6 +22,7 @@ from freshet.model.commands import Connect, Subscribe
 from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
 from freshet.transports import stream
+from freshet.transports.stream import AcceptedStream
 
 TIMEOUT = 5.0  # seconds that commands wait for those before them
 PAUSE = 0.02
@@ -49,9 +50,17 @@ class StreamEndpoint:
         self._select = select
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._opening.open(scope, receive, send)
-        if request is None:
-            return
+        accepted = await self.reply(scope, receive)
+        if isinstance(accepted, Response):
+            await accepted(scope, receive, send)
+        else:
+            await stream.carry_stream(accepted, scope, receive, send)
+
+    async def reply(self, scope: Scope, receive: Receive) -> Response | AcceptedStream:
+        """What becomes of a request, whoever carries it."""
+        request = self._opening.examine(scope)
+        if isinstance(request, Response):
+            return request
         allow, bound = cors(request), self._dispatcher.limits.frame
         if scope["method"] == "POST":
             commands = await self._dispatcher.read_body(receive, bound.size)
@@ -59,20 +68,15 @@ class StreamEndpoint:
             commands = request.query.get("cf_connect", "").encode()
         if commands is None or len(commands) > bound.size:
             self._dispatcher.too_big("/connection", bound)
-            await plain(TOO_BIG, at_most(bound), allow)(scope, receive, send)
-            return
+            return plain(TOO_BIG, at_most(bound), allow)
         if not commands:
-            await plain(400, "Expected a connect command.\n", allow)(scope, receive, send)
-            return
+            return plain(400, "Expected a connect command.\n", allow)
         dialect, form = self._select(request)
         if scope["method"] != "POST" and not _only_reads(dialect, commands):
-            await plain(400, "A GET may connect and subscribe; send the other commands behind it.\n", allow)(
-                scope, receive, send
-            )
-            return
+            return plain(400, "A GET may connect and subscribe; send the other commands behind it.\n", allow)
         session = self._dispatcher.open(dialect, request, posts=True)
         session.receive(Frame(commands, binary=True))  # no transport has looked whether it is UTF-8
-        await stream.converse(session, form, raw(allow), receive, send)
+        return AcceptedStream(session, form, raw(allow))
 
 
 def _only_reads(dialect: Dialect, commands: bytes) -> bool:

@@ -18,7 +18,6 @@ from freshet.hub.counting import FannedOut, count
 from freshet.hub.gaps import GapChecks, evict
 from freshet.hub.subscribers import Delta, Encoded, Follow, Joining, Subscribers, Tap
 from freshet.model.events import Delivery, Published
-from freshet.model.frame import batched
 from freshet.model.log import NOWHERE, Position, Publication, Stream
 from freshet.observe.counts import Counts, add
 from freshet.observe.tracing import FanOut
@@ -344,7 +343,7 @@ class Hub:
                 continue
             each = group.encode(events, subscribers.last, whole)
             frames = each if len(each) < 2 else group.dialect.join(each)
-            shared = frames if len(frames) < 2 or group.dialect.stamps else batched(frames)
+            shared = group.dialect.batch(frames)
             self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:

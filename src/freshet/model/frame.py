@@ -1,5 +1,7 @@
 """Bytes on their way to or from a client, and the request that opened it."""
 
+from typing import Any
+
 import msgspec
 
 TOKEN_PREFIX = "freshet.token."  # noqa: S105 - the name of one
@@ -16,10 +18,10 @@ class Frame:
     it once leaves the result here for the others.
 
     tail: what has to follow with nothing between, such as a packet's binary attachments, which are frames of their own.
-    size: bytes of payload, its tail's too.
+    size: bytes of payload, its tail's too. laid: what goes into the streams of HTTP, by their form.
     """
 
-    __slots__ = ("binary", "data", "deflated", "size", "tail", "wire")
+    __slots__ = ("binary", "data", "deflated", "laid", "size", "tail", "wire")
 
     def __init__(self, data: bytes, binary: bool = False, tail: "Frame | None" = None) -> None:
         self.data = data
@@ -28,12 +30,13 @@ class Frame:
         self.size: int = len(data) if tail is None else len(data) + tail.size
         self.wire: bytes | None = None  # as one unmasked WebSocket message
         self.deflated: bytes | None = None  # the same with permessage-deflate
+        self.laid: dict[Any, Any] | None = None
 
 
 class Batch(Frame):
     """Several frames of one turn for the same clients: one write for each of them, of bytes that are put together once.
 
-    A transport without a wire form of its own takes the parts one by one: see `Outbox.take`.
+    A transport that puts nothing together takes the parts one by one: see `Outbox.take`.
     """
 
     __slots__ = ("parts",)

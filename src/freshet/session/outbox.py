@@ -59,11 +59,7 @@ class Turn:
         finally:
             self.scheduled = False
         touched, self.touched = self.touched, []
-        for outbox in touched:
-            try:
-                outbox.wake()
-            except Exception:  # one transport's mistake: the others have clients too
-                log.exception("outbox: a transport failed to write, its client may miss what was sent")
+        _leave(touched)
         self.written()
 
 
@@ -204,6 +200,10 @@ class Outbox:
             self._push_more(frame)
             return
         self.first = frame
+        self.leave()
+
+    def leave(self) -> None:
+        """Let the transport write what is queued. Its mistake is its own: others have clients too."""
         try:
             self.wake()
         except Exception:
@@ -232,15 +232,20 @@ class Outbox:
 
     def take(self) -> list[Frame]:
         """All that is queued, oldest first, each by itself."""
+        frames = self.take_joined()
+        if Batch not in map(type, frames):
+            return frames
+        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+
+    def take_joined(self) -> list[Frame]:
+        """The same, for a transport that puts together what a `Batch` holds once for all who get it."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
         if self._drained is not None:
             self._release()
-        if Batch not in map(type, frames):
-            return frames
-        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+        return frames
 
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
@@ -254,6 +259,28 @@ class Outbox:
     def _touch(self) -> None:
         self.turn.schedule()
         self.turn.touched.append(self)
+
+
+def _leave(touched: list[Outbox]) -> None:
+    """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too."""
+    write = os.write
+    for outbox in touched:
+        direct, frame = outbox.direct, outbox.first
+        if direct < 0 or frame is None:
+            outbox.leave()
+            continue
+        if outbox.more is None:
+            outbox.first = None
+            data = frame.wire or wire(frame)
+        else:
+            data = b"".join([each.wire or wire(each) for each in outbox.take_joined()])
+        try:
+            sent = write(direct, data)
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            outbox.direct = -1
+            outbox.send(rest(data, sent))
 
 
 def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:

@@ -14,18 +14,22 @@ from typing import Protocol, cast
 from starlette.responses import Response
 from uvicorn.server import ServerState
 
+from freshet.errors import Disconnect
 from freshet.runtime.server import RunningServer, Shortcut
 from freshet.session.carried import Carried
 from freshet.transports.hosting import request_scope, websocket_scope
 from freshet.transports.lobby import Lobby
 from freshet.transports.native import SessionSocket
+from freshet.transports.native_stream import SessionStream
 from freshet.transports.plain import PlainRequest, plain_request
-from freshet.transports.stream import Incoming
+from freshet.transports.stream import STREAM, AcceptedStream, Incoming
 from freshet.transports.unsent import Unsent
 from freshet.websocket import handshake
 from freshet.websocket.handshake import HandshakeError
 
 log = logging.getLogger("freshet.entrance")
+
+REPEATED = 2048  # bytes of a request that may be the same as the one before
 
 
 class Successor(Protocol):
@@ -40,6 +44,7 @@ class Entrance(asyncio.Protocol):
     it has asked for nothing."""
 
     __slots__ = (
+        "_before",
         "_connections",
         "_deadline",
         "_held",
@@ -48,6 +53,7 @@ class Entrance(asyncio.Protocol):
         "_lobby",
         "_pass_on",
         "_replied",
+        "_request",
         "_server",
         "_state",
         "_tasks",
@@ -64,6 +70,8 @@ class Entrance(asyncio.Protocol):
         self._tasks = cast("set[asyncio.Task[Response | None]]", state.tasks)
         self._lobby = lobby
         self._server = server
+        self._before = b""  # the last request, if it is short, and what it was
+        self._request: PlainRequest | None = None
         self._incoming: Incoming | None = None  # the request that is being answered
         self._held = b""  # what came behind it
         self._replied = False
@@ -89,13 +97,22 @@ class Entrance(asyncio.Protocol):
     def _is_answered(self, data: bytes) -> bool:
         """Whether it is a plain request, and cared for."""
         direct = self._server.direct
-        request = plain_request(data, self._server.http) if direct else None
+        request = self._read(data) if direct else None
         if request is None or (request.key and self._lobby.full):
             return False
         for prefix, way in direct.items():
             if request.target.startswith(prefix.encode() + b"/"):
                 return self._accept(way, prefix, request) if request.key else self._reply(way, prefix, request)
         return False
+
+    def _read(self, data: bytes) -> PlainRequest | None:
+        """A plain request. Who polls sends the same again and again, which is read once."""
+        if data == self._before:
+            return self._request
+        request = plain_request(data, self._server.http)
+        if request is not None and not request.key and len(data) <= REPEATED:
+            self._before, self._request = data, request
+        return request
 
     # ------------------------------------------------------------------------------------------------------ WebSocket
 
@@ -127,6 +144,7 @@ class Entrance(asyncio.Protocol):
     def _reply(self, way: Shortcut, prefix: str, request: PlainRequest) -> bool:
         scope = request_scope(request.target, request.headers, self._transport, prefix)
         scope["type"], scope["method"] = "http", request.method.decode()
+        scope["extensions"] = {STREAM: self._stream}
         incoming = Incoming(request.body)
         reply = way.reply(scope, incoming)
         if reply is None:
@@ -143,10 +161,23 @@ class Entrance(asyncio.Protocol):
             task.add_done_callback(self._done)
         return True
 
+    def _stream(self, accepted: AcceptedStream) -> None:
+        """The response is one that does not end, and the socket its session's from now on."""
+        if self._transport.is_closing():  # its client went away meanwhile
+            accepted.session.end(Disconnect.normal())
+            return
+        self._leave()
+        self._state.total_requests += 1
+        headers, server = self._state.default_headers, self._server
+        stream = SessionStream(accepted, headers, self._transport, self._connections, self._lobby, server)
+        if self._held:
+            self._transport.resume_reading()
+            stream.data_received(self._held)
+
     def _done(self, task: asyncio.Task[Response | None]) -> None:
         self._tasks.discard(task)
         self._incoming = None
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._transport.get_protocol() is not self:
             return
         try:
             response = task.result()

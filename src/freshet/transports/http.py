@@ -9,7 +9,7 @@ the rest is looked at. A body is bounded by whoever reads it; here it only has t
 import asyncio
 import logging
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -19,6 +19,8 @@ from uvicorn.server import ServerState
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.server import RunningServer
 from freshet.transports.lobby import Lobby
+from freshet.transports.native_stream import SessionStream
+from freshet.transports.stream import STREAM, AcceptedStream, Send
 from freshet.transports.unsent import Unsent
 from freshet.websocket.handshake import refuse
 
@@ -47,6 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._lobby = lobby
+        self._server = server
         self._bounds = server.http
         self._refused = server.refused
         self.timeout_keep_alive = server.http.keep_alive  # type: ignore[assignment] # a timer's, any number
@@ -183,6 +186,7 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.pipeline) >= (most := self._bounds.pipelined):
             self._refusal = 429, f"at most {most} requests may be sent ahead"
             raise _Refused
+        self.scope["extensions"] = {STREAM: self._take_over}  # type: ignore[dict-item] # for `carry_stream`
         before = self.cycle
         super().on_headers_complete()
         self._cycles = [each for each in self._cycles if not each.response_complete]
@@ -214,6 +218,24 @@ class BoundedHttp(HttpToolsProtocol):
             self._awaited = True
             if not self._lobby.enter(self):
                 self.transport.close()
+
+    def _take_over(self, accepted: AcceptedStream, send: Send) -> bool:
+        """Let a session have the socket for its response, if nothing is around the application that has to see it.
+
+        send: as the endpoint has it. It is uvicorn's own where nobody else looks at what is sent.
+        """
+        cycle, scope = self.cycle, self.cycle.scope
+        looks = getattr(send, "__self__", None) is not cycle
+        more = self._in_body or self.scope is not scope or self.flow.read_paused or self.flow.write_paused
+        streams = scope["http_version"] == "1.1" and scope["method"] in ("GET", "POST")
+        if looks or more or not streams or self.transport.is_closing():
+            return False
+        cycle.disconnected = True  # so that uvicorn asks for no response when the call returns
+        self._lobby.leave(self)
+        self.connections.discard(self)
+        headers, connections = self.server_state.default_headers, cast("set[asyncio.Protocol]", self.connections)
+        SessionStream(accepted, headers, self.transport, connections, self._lobby, self._server)
+        return True
 
     def handle_websocket_upgrade(self) -> None:
         if any(not each.response_complete for each in self._cycles):

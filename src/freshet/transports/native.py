@@ -107,7 +107,7 @@ class SessionSocket(asyncio.Protocol):
         self._pace: ReadingPace | None = None  # most never need one
         self._is_paced = False  # reading waits as more came than may
         self._goes_on = False  # what is held will be looked at
-        self._descriptor = _descriptor(transport)
+        self._descriptor = descriptor(transport)
         self.slot = -1
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.set_protocol(self)
@@ -224,7 +224,7 @@ class SessionSocket(asyncio.Protocol):
                 outbox.first = None
                 data = frame.wire or wire(frame)
             else:
-                data = self._joined(outbox.take())
+                data = self._joined(outbox.take_joined())
             try:
                 sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
             except OSError:  # full, or broken: the transport finds out which, and does what is to be done
@@ -348,7 +348,7 @@ class SessionSocket(asyncio.Protocol):
         self._session.end(closed_by_client(CUT_OFF))
 
 
-def _descriptor(transport: asyncio.Transport) -> int:
+def descriptor(transport: asyncio.Transport) -> int:
     """The socket that may be written to beside its transport; -1 when that is more than a socket."""
     if transport.get_extra_info("sslcontext") is not None or os.name != "posix":
         return -1

@@ -7,12 +7,15 @@ to write: one is made when the outbox has something, and ends when it is empty.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from starlette.responses import Response
+
 from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.runtime.tasks import Tasks, begin
 from freshet.session.session import Session
 
@@ -22,10 +25,21 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+STREAM = "freshet.stream"
+"""The key in an ASGI scope's extensions of what lets a session have the socket, where Freshet serves."""
+
 SMALL_BODY = 64 * 1024  # bytes of a body that any number of clients may send at a time
 
 
-class Form(NamedTuple):
+class Laid(NamedTuple):
+    """A frame as it is laid into a stream. chunk: the same as HTTP/1.1 has it."""
+
+    body: bytes
+    chunk: bytes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Form:
     """How frames are laid into a stream. name: of the transport, in metrics.
 
     first: bytes that make a proxy pass on the head at once. by_status: a session that ends before its client got
@@ -38,6 +52,24 @@ class Form(NamedTuple):
     by_status: bool = False
     name: str = "http_stream"
 
+    def lay(self, frame: Frame) -> Laid:
+        """What goes into the stream for a frame, or for all of a batch; made once, and kept for all who get it."""
+        if frame.laid is None:
+            frame.laid = {}
+        laid: Laid | None = frame.laid.get(self)
+        if laid is None:
+            body = b"".join(map(self.wrap, frame.parts)) if type(frame) is Batch else self.wrap(frame)
+            laid = frame.laid[self] = Laid(body, chunk(body))
+        return laid
+
+
+def chunk(body: bytes) -> bytes:
+    """RFC 9112, 7.1: `chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF`. An empty one would be the last."""
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
 
 LINES = Form(b"application/json", lambda frame: frame.data + b"\n")
 MESSAGES = Form(b"application/octet-stream", lambda frame: frame.data)
@@ -47,6 +79,30 @@ UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class AcceptedStream(NamedTuple):
+    """What an endpoint makes of a request for a stream. The commands that open the session have been given to it.
+
+    headers: of the response, beside those of every stream. refuse: the response for a session that ended before its
+    client got anything; None: the stream says why.
+    """
+
+    session: Session
+    form: Form
+    headers: Headers
+    refuse: Callable[[Disconnect], Response] | None = None
+
+
+async def carry_stream(accepted: AcceptedStream, scope: Message, receive: Receive, send: Send) -> None:
+    """Let a session have the socket where Freshet serves, or carry it by ASGI messages until one of the two ends it."""
+    take_over = scope.get("extensions", {}).get(STREAM)
+    if take_over is not None and take_over(accepted, send):
+        return
+    session, form, headers, refuse = accepted
+    why = await converse(session, form, headers, receive, send)
+    if why is not None and refuse is not None:
+        await refuse(why)(scope, receive, send)
 
 
 async def converse(session: Session, form: Form, headers: Headers, receive: Receive, send: Send) -> Disconnect | None:
@@ -104,8 +160,8 @@ class _Writer:
     async def _write(self) -> None:
         outbox = self._session.outbox
         try:
-            while frames := outbox.take():
-                await self._chunk(b"".join([self._form.wrap(frame) for frame in frames]))
+            while frames := outbox.take_joined():
+                await self._chunk(b"".join([self._form.lay(frame).body for frame in frames]))
             if outbox.closed and not self.ended:
                 await self._farewell(outbox.closed)
         except Exception:  # servers differ in what they raise when the client is gone; receive() says so too
@@ -119,7 +175,7 @@ class _Writer:
     async def _farewell(self, why: Disconnect) -> None:
         farewell = self._session.dialect.encode(Disconnected(why.code, why.reason))
         if farewell is not None and (self.began or not self._form.by_status):
-            await self._chunk(self._form.wrap(farewell))
+            await self._chunk(self._form.lay(farewell).body)
         self.ended = True
         if self.began:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})

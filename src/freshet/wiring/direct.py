@@ -12,9 +12,10 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from freshet.endpoints.opening import HostGuard
+from freshet.endpoints.opening import HostGuard, Reply
 from freshet.runtime.server import RunningServer
 from freshet.transports.native import EXTENSION, AcceptedSocket
+from freshet.transports.stream import STREAM, AcceptedStream
 
 
 class DirectWay:
@@ -54,6 +55,10 @@ class DirectWay:
         reply = self._app.reply(scope, receive)
         return self._within(scope, reply) if isinstance(reply, Coroutine) else reply
 
-    async def _within(self, scope: Scope, reply: Coroutine[Any, Any, Response | None]) -> Response | None:
+    async def _within(self, scope: Scope, reply: Reply) -> Response | None:
         with self._traced(scope):
-            return await reply
+            answer = await reply
+            if not isinstance(answer, AcceptedStream):
+                return answer
+            scope["extensions"][STREAM](answer)
+            return None

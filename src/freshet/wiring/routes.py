@@ -1,8 +1,7 @@
 """What hangs on which URL: the clients' protocols, the server API, and what operators look at."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -22,7 +21,7 @@ from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
-from freshet.endpoints.opening import HostGuard, Opening, answer, plain
+from freshet.endpoints.opening import HostGuard, Opening, Reply, answer, plain
 from freshet.ops.admin.console import Console, console_config
 from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health
@@ -60,7 +59,7 @@ class _Router(Router):
         accept = getattr(self._endpoint(scope), "accept", None)
         return accept(scope) if accept is not None else None
 
-    def reply(self, scope: Scope, receive: Receive) -> Coroutine[Any, Any, Response | None] | None:
+    def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """See `opening.Router`."""
         reply = getattr(self._endpoint(scope), "reply", None)
         return reply(scope, receive) if reply is not None else None

@@ -21,13 +21,15 @@ from freshet.dialects.socketio.packets import (
     Packet,
     PacketDecoder,
     SocketIO,
+    Stamped,
+    StampedBatch,
     Type,
     encode_packet,
 )
 from freshet.errors import Disconnect
 from freshet.model.commands import Connect
 from freshet.model.events import Published
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.model.json_text import one_line
 from freshet.model.log import Kind, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
@@ -251,3 +253,53 @@ def test_the_first_acknowledgement_has_the_number_nought() -> None:
 def test_a_token_is_taken_from_what_the_client_sends_along() -> None:
     assert SocketIO("/").receive(Frame(b'40{"token":"t"}')) == [ConnectNamespace(Connect(1, "t", b'{"token":"t"}'))]
     assert SocketIO("/").receive(Frame(b'40{"token":7}')) == [ConnectNamespace(Connect(1, "", b'{"token":7}'))]
+
+
+# --------------------------------------------------------------------------------------------------------------- stamps
+
+
+def moves(channel: str, *offsets: int, data: bytes = b"1") -> list[Stamped]:
+    """What is published in a channel, in a namespace whose clients recover."""
+    dialect = SocketIO("/", recovers=True)
+    events = [dialect.encode(Published(channel, Publication(data, offset), "e")) for offset in offsets]
+    return [event for event in events if type(event) is Stamped]
+
+
+def test_an_event_says_where_its_session_stands_then_and_is_one_frame_for_all_who_stand_there() -> None:
+    one, two, other = {}, {}, {"b c": b"b+c=e%3A9"}  # type: dict[str, bytes], dict[str, bytes], dict[str, bytes]
+    first, second = moves("a&", 1, 2)
+    assert first.stamped(one).data == b'42["message",1,"a%26=e%3A1"]'
+    assert first.stamped(two) is first.stamped(one)
+    assert first.stamped(other).data == b'42["message",1,"b+c=e%3A9&a%26=e%3A1"]'
+    assert second.stamped(one).data == b'42["message",1,"a%26=e%3A2"]'
+    assert Stamped(Frame(b'42["told"]')).stamped(one).data == b'42["told","a%26=e%3A2"]'  # which moves it nowhere
+    (binary,) = [SocketIO("/", recovers=True).encode(Published("a", Publication(b"\x00", 1, Kind.BYTES), "e"))]
+    assert isinstance(binary, Stamped)
+    assert [each.binary for each in frames(binary.stamped({}))] == [False, True]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=3), min_size=1, max_size=6))
+def test_events_of_a_turn_get_the_same_stamps_together_as_one_by_one(stands: list[dict[str, int]]) -> None:
+    """Whatever the rooms of a session, where it stood before, and in which order it came there."""
+    together = SocketIO("/", recovers=True).batch([*moves("a", 4, 5, 6)])
+    assert len(together) == 1
+    batch = together[0]
+    assert isinstance(batch, StampedBatch)
+    made: dict[bytes, Frame] = {}
+    for stand in stands:
+        places = {channel: f"{channel}=e%3A{offset}".encode() for channel, offset in stand.items()}
+        alone = dict(places)
+        expected = [event.stamped(alone).data for event in moves("a", 4, 5, 6)]
+        stamped = batch.stamped(places)
+        assert isinstance(stamped, Batch)
+        assert [part.data for part in stamped.parts] == expected
+        assert (places, stamped.size) == (alone, sum(map(len, expected)))
+        assert made.setdefault(expected[-1], stamped) is stamped
+
+
+def test_events_that_move_a_session_in_several_channels_are_not_put_together() -> None:
+    dialect, (one, two), (other,) = SocketIO("/", recovers=True), moves("a", 1, 2), moves("b", 1)
+    for events in ([one], [one, other], [one, Frame(b'42["plain"]')], []):
+        assert dialect.batch([*events]) == events
+    assert type(SocketIO("/").batch([Frame(b"1"), Frame(b"2")])[0]) is Batch
+    assert type(dialect.batch([one, two])[0]) is StampedBatch

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -17,7 +18,7 @@ from freshet.dialects.base import Dialect
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Connected, Event, Message, Published, Refused, Subscribed, Unsubscribed
-from freshet.model.frame import Frame
+from freshet.model.frame import Batch, Frame
 from freshet.model.json_text import TOO_DEEP, Reader, decode, encode, one_line, outline
 from freshet.model.log import NOWHERE, Kind, Publication
 
@@ -277,21 +278,53 @@ def _extract(value: Any, attachments: list[bytes], depth: int) -> Any:
 
 
 class Stamped(Frame):
-    """An event to which each session appends its position as the last argument: the client recovers from there.
+    """An event to which each session appends its stamp as the last argument: the client gives it back when it returns.
 
-    channel, place: the channel whose position this event moves, and `epoch:offset`; empty: it moves none.
+    A stamp says where a session stands in each of its rooms. channel: the one in which this event moves it; empty:
+    none. place: where it stands then, the channel and `epoch:offset` as in a query.
     """
 
-    __slots__ = ("channel", "place")
+    __slots__ = ("_by_stamp", "channel", "place")
 
-    def __init__(self, frame: Frame, channel: str = "", place: str = "") -> None:
+    def __init__(self, frame: Frame, channel: str = "", position: str = "") -> None:
         super().__init__(frame.data, tail=frame.tail)
         self.channel = channel
-        self.place = place
+        self.place = urlencode({channel: position}).encode() if channel else b""
+        self._by_stamp: dict[bytes, Frame] = {}
 
-    def stamped(self, stamp: bytes) -> Frame:
-        """The event with a session's position. stamp: the text that the client gives back when it reconnects."""
-        return Frame(b"%b,%b]" % (self.data[:-1], _json(stamp.decode())), tail=self.tail)
+    def move(self, places: dict[str, bytes]) -> bytes:
+        """Move a session, whose places are these; its stamp then."""
+        if self.channel:
+            places[self.channel] = self.place
+        return b"&".join(places.values())
+
+    def stamped(self, places: dict[str, bytes]) -> Frame:
+        """The same, and the event with the stamp: one frame for all sessions that have the same."""
+        stamp = self.move(places)
+        frame = self._by_stamp.get(stamp)
+        if frame is None:
+            data = b"%b,%b]" % (self.data[:-1], _json(stamp.decode()))
+            frame = self._by_stamp[stamp] = Frame(data, tail=self.tail)
+        return frame
+
+
+class StampedBatch(Batch):
+    """Several events of a turn that move a session in the same channel, one after the other."""
+
+    __slots__ = ("_by_stamp", "_events")
+
+    def __init__(self, events: list[Stamped]) -> None:
+        super().__init__([*events])
+        self._events = events
+        self._by_stamp: dict[bytes, Frame] = {}
+
+    def stamped(self, places: dict[str, bytes]) -> Frame:
+        """As of each event. Stamps that are the same behind the last are so behind each: they move in one place."""
+        stamp = self._events[-1].move(places)
+        batch = self._by_stamp.get(stamp)
+        if batch is None:
+            batch = self._by_stamp[stamp] = Batch([event.stamped(places) for event in self._events])
+        return batch
 
 
 class SocketIO(Dialect):
@@ -310,9 +343,12 @@ class SocketIO(Dialect):
         self.recovers = recovers
         self.name = f"socketio:{namespace}"
 
-    @property
-    def stamps(self) -> bool:
-        return self.recovers
+    def batch(self, frames: list[Frame]) -> list[Frame]:
+        if not self.recovers:
+            return super().batch(frames)
+        events = [frame for frame in frames if type(frame) is Stamped]
+        together = 1 < len(events) == len(frames) and len({event.channel for event in events}) == 1
+        return [StampedBatch(events)] if together else frames
 
     def receive(self, frame: Frame) -> list[Command]:
         packet = PacketDecoder(NO_ATTACHMENTS).feed(frame)

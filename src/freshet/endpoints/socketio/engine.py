@@ -241,16 +241,18 @@ class EngineSession:
     def overdue(self) -> bool:
         """The answer to a ping did not come in time, or nothing ever came of the session."""
         now, timing = self._now(), self.host.timing
+        stale = not self.messages.settled and now >= self._settle_by
+        # A ping that the wheel has not sent yet counts from when it was due.
+        pinged = self._next_ping if self._pong_received else self._next_ping - timing.ping_interval
+        if not stale and now < pinged + timing.pong_timeout:
+            return False
         if self.host.wheel.stalled:
             return False  # the answer may be here, and not be read yet
-        if not self.messages.settled and now >= self._settle_by:
+        if stale:
             return True
         if self.messages.backlog_full:
             return False  # it is this side that does not read
-        if self._pong_received:
-            # A ping that the wheel has not sent yet counts from when it was due.
-            return self.socket is None and now >= self._next_ping + timing.pong_timeout
-        return now >= self._next_ping - timing.ping_interval + timing.pong_timeout
+        return self.socket is None or not self._pong_received
 
     def visit(self, now: float) -> float:
         """See `wheel.Member`."""

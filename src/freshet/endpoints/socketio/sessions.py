@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -16,6 +15,7 @@ from freshet.dialects.socketio.packets import (
     PacketDecoder,
     SocketIO,
     Stamped,
+    StampedBatch,
     Type,
     encode_packet,
 )
@@ -153,7 +153,7 @@ class SocketSession(Session):
 class NamespaceOutbox(Outbox):
     """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that."""
 
-    __slots__ = ("_engine", "_places", "_sessions", "_stamp", "namespace")
+    __slots__ = ("_engine", "_places", "_sessions", "namespace")
 
     def __init__(self, engine: EngineSession, sessions: "NamespaceSessions", namespace: str) -> None:
         super().__init__(engine.outbox.turn, engine.outbox.limit)
@@ -161,8 +161,7 @@ class NamespaceOutbox(Outbox):
         self._sessions = sessions
         self.namespace = namespace
         self.wake = self._wake
-        self._places: dict[str, str] = {}
-        self._stamp = b""
+        self._places: dict[str, bytes] = {}  # where the session stands, as in a stamp, by channel
 
     @property
     def transport(self) -> str:  # an Engine.IO session is upgraded, and has another then
@@ -197,12 +196,7 @@ class NamespaceOutbox(Outbox):
 
     def _stamped(self, frame: Frame) -> Frame:
         """With where this session stands in each of its rooms, if it is one to say so."""
-        if type(frame) is not Stamped:
-            return frame
-        if frame.channel:
-            self._places[frame.channel] = frame.place
-            self._stamp = urlencode(self._places).encode()
-        return frame.stamped(self._stamp)
+        return frame.stamped(self._places) if isinstance(frame, (Stamped, StampedBatch)) else frame
 
     def close(self, why: Disconnect) -> None:
         if self.closed is None:
