@@ -54,6 +54,7 @@ bench: $(VENV)/dev ## measure fan-out, clients, memory, engines, storms, broken 
 	$(BIN)/python -m bench.storm $(ARGS)
 	$(BIN)/python -m bench.jitter $(ARGS)
 	$(BIN)/python -m bench.observing $(ARGS)
+	$(BIN)/python -m bench.rates $(ARGS)
 
 .PHONY: peers
 peers: $(VENV)/dev $(VENV)/peers/made ## Freshet beside uWebSockets, ws, Go, NATS and others, four minutes (ARGS="--write", "--only Freshet,npm")

@@ -1,4 +1,4 @@
-"""What runs cost: the time to the first token, CPU for each token, a fan-out to many tabs, a stop, memory afterwards.
+"""What runs cost: the time to the first token, CPU for each token, a fan-out to many tabs, a stop, a death, memory.
 
 In one process, without a network; beside FastAPI's StreamingResponse and, where it is installed, the package
 `fastapi-resumable-stream` (0.2.1) on Redis, all called as ASGI. The CPU of redis-server is not in it.
@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx
 import msgspec
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -33,10 +34,12 @@ from freshet.model.frame import Handshake
 from tests.runs.two import nodes
 from tests.tools.patience import eventually
 from tests.tools.redis import redis
+from tests.tools.serving import serving
 
 TOKENS = 2000
 PACE = 0.0005  # seconds between tokens of a model that is fast
 CHATS, TABS, PIECES = 100, 100, 40  # of the fan-out
+DEATHS, APP = 3, "tests.runs.chat_app:live"
 FINISHED, LENGTH = 500, 2000  # runs that stay in memory, characters of each
 PEER = "fastapi_resumable_stream"
 first: dict[str, float] = {}
@@ -124,7 +127,7 @@ async def request(app: Any, method: str, path: str, query: str = "", body: bytes
     await serving
 
 
-def ask(chat: str, count: int) -> bytes:
+def ask(chat: str, count: int | str) -> bytes:
     message = {"id": f"{chat}m", "role": "user", "parts": [{"type": "text", "text": str(count)}]}
     return msgspec.json.encode({"id": chat, "messages": [message]})
 
@@ -175,6 +178,35 @@ async def stops(live: Freshet, rounds: int) -> str:
     return (
         f"- from a stop to the cancelled function, p50: {1000 * median(here):.2f} ms;"
         f" from the other of two nodes on Redis {1000 * median(there):.2f} ms"
+    )
+
+
+async def told(url: str) -> float:
+    """Seconds from the kill of the owner (`kill -9`) until a client of the other node is told that its run failed."""
+    env = {"FRESHET_ENGINE": url, "CHAT_LEASE": "3"}  # the default
+    chat = f"told{time.time_ns()}"
+    with serving(APP, env=env) as owner, serving(APP, env=env) as other:
+        async with httpx.AsyncClient(timeout=30) as http:
+            async with http.stream("POST", owner.http("/ai/chat"), content=ask(chat, "wait")) as answer:
+                await anext(answer.aiter_lines())  # it runs there
+            async with http.stream("GET", other.http(f"/ai/chat/{chat}/stream")) as stream:
+                began = 0.0
+                async for line in stream.aiter_lines():
+                    if '"text-delta"' in line:
+                        owner.kill()
+                        began = time.perf_counter()
+                    if '"error"' in line:
+                        return time.perf_counter() - began
+    raise RuntimeError("nobody was told")
+
+
+async def deaths() -> str:
+    """The row."""
+    with redis() as server:
+        times = [await told(str(server.url)) for _ in range(DEATHS)]
+    return (
+        f"- the owner of a run killed (`kill -9`), the default lease of 3 s, until a client of the other node is told:"
+        f" {median(times):.1f} s (median of {DEATHS}; {min(times):.1f} to {max(times):.1f})"
     )
 
 
@@ -247,7 +279,7 @@ async def measure(rounds: int) -> list[str]:
         rows.append(await stops(memory, rounds))
         if store is not None:
             await store.aclose()
-    rows.append(await memory_of_finished())
+    rows += [await deaths(), await memory_of_finished()]
     return rows if peer else [*rows, f"- `{PEER}` is not installed, and not in the table"]
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.tools.patience import seconds
 from tests.tools.ports import HOST, free_port
 from tests.tools.redis import redis
+from tests.tools.serving import Server
 
 SECRET = "a secret for tests, thirty-two bytes"
 
@@ -58,6 +60,12 @@ def test_a_broker_is_asked(tmp_path: Path) -> None:
     with redis() as broker:
         code, found = doctor(tmp_path, "--port", str(free_port()), FRESHET_SECRET=SECRET, FRESHET_ENGINE=broker.url)
     assert (code, found["engine"] in ("good", "weak")) == (0, True)
+
+
+def test_a_port_that_this_very_server_has_is_good(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    server = serve("--dev")
+    _, found = doctor(tmp_path, "--port", str(server.port), FRESHET_SECRET=SECRET)
+    assert found["port"] == "good"
 
 
 def test_a_port_that_is_taken_and_no_secret_are_bad(tmp_path: Path) -> None:

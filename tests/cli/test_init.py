@@ -43,6 +43,14 @@ def texts(browser: webdriver.Chrome) -> list[str]:
     return [str(text) for text in browser.execute_script(script)]
 
 
+def assert_fits_a_phone(browser: webdriver.Chrome) -> None:
+    metrics = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    beyond = "return [...document.querySelectorAll('body *')].filter((it) => it.getBoundingClientRect().right > 360)"
+    assert [it.get_attribute("outerHTML") for it in browser.execute_script(beyond)] == []
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_what_init_writes_is_a_chat_that_runs(
     tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
 ) -> None:
@@ -55,11 +63,13 @@ def test_what_init_writes_is_a_chat_that_runs(
     assert freshet("check", cwd=folder).returncode == 0
 
     server = serve("app:api", cwd=folder)
+    server.wait_for_log(f"Serving app:api on {server.http('')}, with Freshet at /live/")
     browser.get(server.http("/"))
-    wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    wait_until(lambda: "live, as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
     browser.find_element(By.ID, "text").send_keys("hello <b>there</b>\n")
     wait_until(lambda: texts(browser), 10, "the message")
     assert texts(browser)[0].endswith(": hello <b>there</b>")
+    assert_fits_a_phone(browser)
     url = ["--url", server.http("/live")]
     assert freshet("publish", "chat:lobby", '{"from": "ops", "text": "news"}', *url, cwd=folder).returncode == 0
     wait_until(lambda: texts(browser)[-1] == "ops: news", 10, "what was published")
@@ -79,10 +89,10 @@ def test_its_page_comes_back_after_a_restart_of_the_server(tmp_path: Path, brows
     folder, port = tmp_path / "hello", free_port()
     with serving("app:api", cwd=folder, port=port) as server:
         browser.get(server.http("/"))
-        wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+        wait_until(lambda: "live, as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
     wait_until(lambda: "does not answer" in browser.find_element(By.ID, "state").text, 10, "a second attempt")
     with shell("uvicorn", "app:api", tmp_path, "--app-dir", str(folder), port=port):
-        wait_until(lambda: "connected as" in browser.find_element(By.ID, "state").text, 10, "the page to be back")
+        wait_until(lambda: "live, as" in browser.find_element(By.ID, "state").text, 10, "the page to be back")
 
 
 def initialized(template: str, tmp_path: Path) -> Path:
@@ -102,6 +112,7 @@ def test_the_dashboard_has_its_charts_at_once_and_they_move(
     browser.refresh()
     wait_until(lambda: browser.execute_script(path) > 4, 1.5, "the past, which is there at once")
     assert browser.find_element(By.ID, "state").text.endswith("live")
+    assert_fits_a_phone(browser)
     assert console_errors(browser) == []
 
 
@@ -118,6 +129,7 @@ def test_an_answer_goes_on_while_the_page_is_reloaded(
     wait_until(lambda: browser.execute_script(answer).endswith("of this talk. "), 10, "all of it")
     assert browser.execute_script(answer).count("You asked: why?") == 1
     assert browser.execute_script("return document.querySelector('#talk .user').textContent") == "why?"
+    assert_fits_a_phone(browser)
     assert console_errors(browser) == []
 
 
@@ -126,6 +138,7 @@ async def test_each_change_of_an_order_reaches_its_user_and_nobody_else(
 ) -> None:
     server = serve("app:api", cwd=initialized("api", tmp_path))
     async with httpx.AsyncClient(base_url=server.http("/")) as http:
+        assert (await http.get("/")).headers["location"] == "/docs", "where one places an order"
         tokens = {user: (await http.get("/token", params={"user": user})).json() for user in ("alice", "bob")}
         url = server.ws("/live/channels/orders:alice?token=")
         async with connect(url + tokens["alice"]) as alice:

@@ -23,6 +23,10 @@ ROWS = """
 const middle = (it) => it.getBoundingClientRect().top + it.getBoundingClientRect().bottom;
 return new Set([...document.querySelectorAll('.top > *, .top nav a')].map((it) => Math.round(middle(it) / 60))).size
 """
+SMALL = """
+const fields = document.querySelectorAll('input:not([type=range], [type=checkbox], [type=radio]), textarea, select');
+return [...fields].filter((it) => parseFloat(getComputedStyle(it).fontSize) < 16).map((it) => it.id)
+"""
 BUILT = ROOT / "build" / "docs"
 
 
@@ -44,6 +48,7 @@ def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: P
             assert page.run("return document.documentElement.scrollWidth") <= width
             assert page.run(ROWS) == (2 if width < 760 else 1), "the navigation does not wrap"
             assert violations(page.browser) == []
+            assert width > 760 or page.run(SMALL) == [], "a phone zooms in when one touches a smaller field"
 
 
 def test_the_theme_that_was_chosen_stays_on_the_next_page(page: Page) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from freshet import Freshet, Session
 from freshet.policy.tokens import issue
 from tests.tools.clients import soon
 from tests.tools.need import require
@@ -279,6 +280,21 @@ async def test_a_page_waits_for_the_next_publication(http: httpx.AsyncClient, ur
     page = (await soon(waiting)).json()
     assert [each["data"] for each in page["publications"]] == ["after"]
     assert page["offset"] == place["offset"] + 1
+
+
+async def test_who_waits_for_less_time_than_a_hook_takes_gets_its_page_all_the_same() -> None:
+    live = Freshet(dev=True)
+
+    @live.channel("slow").on_subscribe
+    async def decide(session: Session) -> None:
+        await asyncio.sleep(0.2)
+
+    async with (
+        live.lifespan(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://localhost") as http,
+    ):
+        answer = await http.get("/channels/slow", params={"wait": 0.01})
+        assert (answer.status_code, answer.json()["publications"]) == (200, [])
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,15 @@ const scenarios = {
     assert(text(it).endsWith("done"), text(it));
     assert.equal(it.messages.find((each) => each.role === "tool").content, "deleted");
   },
+  async "approves all"() {
+    const it = agent("ask 2");
+    await it.runAgent();
+    const answers = it.pendingInterrupts.map(({ id }, at) => ({ interruptId: id, status: at ? "cancelled" : "resolved" }));
+    assert.equal(answers.length, 2);
+    await it.runAgent({ resume: answers });
+    assert(text(it).endsWith("done"), text(it));
+    assert.deepEqual(it.messages.filter((each) => each.role === "tool").map((each) => each.content), ["deleted", "denied"]);
+  },
 };
 
 await scenarios[scenario]();

@@ -114,6 +114,17 @@ const scenarios = {
       assert.equal(after.state, approved ? "output-available" : "output-denied");
     }
   },
+  async "approves all"() {
+    const one = chat([], { sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses });
+    await one.sendMessage({ text: "ask 2" });
+    const tools = last(one).parts.filter((it) => it.type === "tool-delete");
+    assert.deepEqual(tools.map((it) => it.state), ["approval-requested", "approval-requested"]);
+    for (const [at, { approval }] of tools.entries()) await one.addToolApprovalResponse({ id: approval.id, approved: !at });
+    await until(() => one.status === "ready" && text(last(one)).endsWith("done"), `${one.status} ${one.failed}`);
+    const after = last(one).parts.filter((it) => it.type === "tool-delete");
+    assert.deepEqual(after.map((it) => it.state), ["output-available", "output-denied"]);
+    assert.equal(one.messages.length, 2);
+  },
   async branches() {
     const one = chat();
     await one.sendMessage({ text: "count 2 1" });

@@ -26,7 +26,7 @@ live.namespace("/kept", recovery=60)
 
 @live.run("chat:{chat}")
 async def answer(run: Run, message: dict[str, Any], chat: str) -> None:
-    """count N MS, wait, think, ask, fail, history."""
+    """count N MS, wait, think, ask N, work, fail, history."""
     what, *numbers = str(message["text"]).split()
     match what:
         case "count":
@@ -40,7 +40,10 @@ async def answer(run: Run, message: dict[str, Any], chat: str) -> None:
             await think(run)
         case "ask":
             await run.write("May I? ")
-            await run.ask(await run.tool("delete", {"file": "a.txt"}, id=f"call-{run.id}"))
+            for number in range(int(numbers[0]) if numbers else 1):
+                await run.ask(await run.tool("delete", {"file": f"{number}.txt"}, id=f"call-{number}-{run.id}"))
+        case "work":
+            await work(run)
         case "history":
             said = [part["text"] for it in await run.history() for part in it["parts"] if part["type"] == "text"]
             await run.write(repr(said))
@@ -65,9 +68,32 @@ async def think(run: Run) -> None:
     await run.usage(input_tokens=7, output_tokens=3)
 
 
+async def work(run: Run) -> None:
+    """Tools side by side, whose arguments stream in and whose results come late; and data that is replaced."""
+    for call in ("a", "b"):
+        await run.write({"type": "tool-input-start", "toolCallId": call, "toolName": "look"})
+        for piece in ('{ "at"', f': "{call}" }}'):
+            await run.write({"type": "tool-input-delta", "toolCallId": call, "inputTextDelta": piece})
+    await run.data("progress", 1, id="p")
+    for call in ("a", "b"):
+        about = {"toolCallId": call, "toolName": "look", "input": {"at": call}}
+        await run.write({"type": "tool-input-available", **about})
+    await run.write("Two tools work. ")
+    await run.data("progress", 2, id="p")
+    await run.data("noise", 1, transient=True)
+    await run.write({"type": "tool-output-available", "toolCallId": "b", "output": "half", "preliminary": True})
+    await run.result("b", "b is done")
+    await run.flush()
+    await run.write("The second is done. ")
+    await run.result("a", error="a is broken")
+    await run.reasoning("So much for that.")
+    await run.write("That is all.")
+
+
 @answer.on_approval
 async def go_on(run: Run, message: dict[str, Any], chat: str) -> None:
-    assert run.approval is not None
-    if run.approval.approved:
-        await run.result(run.approval.tool, "deleted")
-    await run.write("done" if run.approval.approved else "I leave it.")
+    asked = [part for part in run.message["parts"] if "approval" in part]
+    for part in asked:
+        if part["approval"]["approved"]:
+            await run.result(part["toolCallId"], "deleted")
+    await run.write("done" if any(part["approval"]["approved"] for part in asked) else "I leave it.")

@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -26,6 +27,7 @@ RUNS = int(os.environ.get("FRESHET_TEST_RUNS", "6"))
 AT_ONCE = 5
 VIEWERS = 5
 WORDS = 120
+GROWN = seconds(1)  # after which a worker serves
 STOPPED, STOP_AFTER = 5, 0.4  # one run of so many is stopped, after seconds in which it is written
 
 
@@ -81,9 +83,12 @@ async def pause(cluster: Cluster, done: asyncio.Event) -> None:
 
 async def kill(cluster: Cluster, done: asyncio.Event) -> None:
     """Kill one of the workers, now and then, in whose place their supervisor begins another; or a server, as we do."""
+    born = dict.fromkeys(cluster.processes(), 0.0)
     while not done.is_set():
         await asyncio.sleep(cluster.chance.uniform(1.0, 2.0))
-        pids = cluster.processes()
+        now = time.monotonic()
+        born = {pid: born.get(pid, now) for pid in cluster.processes()}
+        pids = [pid for pid, at in born.items() if now - at >= GROWN]  # else a busy machine has none that serves
         if cluster.another is None and len(pids) > 2:
             os.kill(cluster.chance.choice(pids), signal.SIGKILL)
             cluster.faults["killed"] += 1

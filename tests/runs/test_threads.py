@@ -37,6 +37,7 @@ async def write_everything(call: Call, called: set[str]) -> None:
 
     assert [it["role"] for it in await do("history")] == ["user", "assistant"]
     assert await do("steering", wait=True) == ["shorter"]
+    await do("enter", "writer")
     await do("reasoning", "hm")
     await do("write", "It is ")
     await do("write", "cold.")
@@ -54,7 +55,7 @@ async def write_everything(call: Call, called: set[str]) -> None:
 async def test_every_method_of_a_run_does_the_same_wherever_it_is_called(way: Callable[[Run], Call]) -> None:
     live, called = Freshet(dev=True, environment={}), set[str]()
 
-    @live.run("chat:{chat}")
+    @live.run("chat:{chat}", presence=True)
     async def answer(run: Run, message: str) -> None:
         if message:
             await write_everything(way(run), called)

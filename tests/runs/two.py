@@ -72,11 +72,20 @@ class Nodes:
 
 @asynccontextmanager
 async def nodes(
-    kind: str, path: Path, register: Register, *, paused: bool = False, idle: float = CONFIG.runs.idle
+    kind: str, path: Path, register: Register, *, paused: bool = False, **options: float
 ) -> AsyncIterator[Nodes]:
-    """paused: the clock of a stands. idle: the option."""
-    config = replace(CONFIG, runs=replace(CONFIG.runs, idle=idle))
-    async with Engines(kind, path) as make, AsyncExitStack() as stack:
+    """paused: the clock of a stands. options: of runs, where they are to be others."""
+    async with Engines(kind, path) as make, nodes_of(make, register, paused=paused, **options) as here:
+        yield here
+
+
+@asynccontextmanager
+async def nodes_of(
+    make: Callable[[], Engine], register: Register, *, paused: bool = False, **options: float
+) -> AsyncIterator[Nodes]:
+    """make: their engines, whose place outlives them."""
+    config = replace(CONFIG, runs=replace(CONFIG.runs, **options))
+    async with AsyncExitStack() as stack:
         clock = ManualClock()
         lives: list[Freshet] = []
         for each in (clock, None) if paused else (None, None):

@@ -362,17 +362,36 @@ async def test_a_protocol_error_closes_with_its_code(data: bytes, code: int) -> 
         await eventually(lambda: not scene.connections)
 
 
+TOO_MUCH = b"\x81\xff" + b"\0" * 4 + b"\x01" * 8 + bytes(100_000)
+
+
 @on_each_loop
 async def test_who_sends_too_much_may_finish_and_is_cut_when_it_does_not() -> None:
-    data = b"\0" * 100_000
     async with opened() as (scene, peer):
         scene.push(b"what waits goes no more")
-        await peer.write(b"\x81\xff" + b"\0" * 4 + b"\x01" * 8 + data)
+        await peer.write(TOO_MUCH)
         assert (await peer.closed()).code == 1009
-        await peer.write(data)
-        await scene.clock.advance(4)
-        assert scene.connections
+        (last_word,) = scene.connections
+        for _ in range(4):
+            await peer.write(bytes(1000))
+            await eventually(lambda: not last_word._is_quiet)  # type: ignore[attr-defined]
+            await scene.clock.advance(1)
+            assert scene.connections
+        await peer.write(bytes(1000))
         await scene.clock.advance(3)
+        await eventually(lambda: not scene.connections)
+
+
+@on_each_loop
+async def test_who_has_finished_is_not_waited_for_though_it_sees_no_end_as_over_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with opened() as (scene, peer):
+        monkeypatch.setattr(scene.socket._transport, "can_write_eof", lambda: False, raising=False)
+        await peer.write(TOO_MUCH[:20])
+        assert (await peer.closed()).code == 1009
+        await scene.clock.advance(3)  # of five
+        assert await peer.ended()
         await eventually(lambda: not scene.connections)
 
 

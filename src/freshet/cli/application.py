@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn.importer import ImportFromStringError, import_from_string
 
+from freshet.app import Freshet
 from freshet.cli.console import fail
 from freshet.errors import ConfigError
 
@@ -31,6 +32,13 @@ def application(target: str) -> Any:
     if not callable(found):
         fail(f"{target} is {type(found).__name__}, no application{_others(target, found)}", SHAPE)
     return found
+
+
+def mounted(app: Any) -> str:
+    """Where in it Freshet is, to be said beside its address."""
+    routes = getattr(app, "routes", ())
+    below = [f"{it.path}/" for it in routes if isinstance(getattr(it, "app", None), Freshet) and it.path]
+    return f", with Freshet at {' and '.join(below)}" if below else ""
 
 
 def _others(target: str, found: Any) -> str:

@@ -7,7 +7,8 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -105,11 +106,21 @@ def _port(host: str, port: int) -> Iterator[Symptom]:
     try:
         reserve(host, port).close()
     except OSError as error:
-        yield Symptom(
-            "bad", "port", f"{place(host, port)}: {error.strerror}", "Choose another one, or end what has it."
-        )
+        if _is_freshet(host, port):
+            yield Symptom("good", "port", f"{place(host, port)} is served by Freshet already")
+        else:
+            says = f"{place(host, port)}: {error.strerror}"
+            yield Symptom("bad", "port", says, "Choose another one, or end what has it.")
     else:
         yield Symptom("good", "port", f"{place(host, port)} is free")
+
+
+def _is_freshet(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=1)
+    with closing(connection), suppress(OSError, HTTPException):
+        connection.request("GET", "/")
+        return b"Freshet" in connection.getresponse().read(2048)
+    return False
 
 
 async def _engine(config: Config) -> list[Symptom]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 
 from freshet.app import Freshet
-from freshet.cli.application import application
+from freshet.cli.application import application, mounted
 from freshet.cli.configuration import configuration
 from freshet.cli.console import err, fail
 from freshet.cli.ports import must_be_free, reserved
@@ -90,7 +91,8 @@ def serve(
 
 def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
     def started(where: str) -> None:
-        err.print(says % f"{'s' if announce(None).tls else ''}://{where}", highlight=False)
+        said = says % f"{'s' if announce(None).tls else ''}://{where}"
+        err.print(f"{said}{escape(mounted(app))}", highlight=False)
 
     listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
 

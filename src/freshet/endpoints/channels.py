@@ -124,7 +124,14 @@ class ChannelEndpoint:
         reader = ChannelPage(channel, limit=limit, size=self._limits.page_size, waits=wait > 0)
         session = self._open(reader, request)
         with self._waiting.one(request.client) if wait else nullcontext():
-            frames = await stream.collect(session, receive, timeout, bool)
+            frames = await stream.collect(
+                session,
+                receive,
+                timeout,
+                bool,
+                begun=lambda: reader.page is not None,
+                begins_within=self._dispatcher.timing.connect_timeout,
+            )
         if wait and (page := reader.page) is not None and page.is_empty:
             return _json(page.filled(frames[:limit] if isinstance(frames, list) else []), allow)
         return refusal(frames, allow) if isinstance(frames, Disconnect) else _json(frames[0].data, allow)

@@ -7,6 +7,8 @@ reasoning, tools with their input and output, sources, files and data, as the sa
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
+import msgspec
+
 from freshet.errors import Refusal
 
 Part: TypeAlias = dict[str, Any]
@@ -19,22 +21,30 @@ DELTAS = {
     "tool-input-delta": ("toolCallId", "inputTextDelta"),
 }
 TOOL_FIELDS = ("toolCallId", "title", "providerExecuted", "providerMetadata", "callProviderMetadata")
-OPENS = ("input-streaming",)
+ANSWERED = ("approved", "reason", "user", "run")
 
 
 class Aggregate:
-    """A message that grows. parts: its parts; texts and reasoning have their `id` beside what the SDK keeps."""
+    """A message that grows. parts: its parts; texts and reasoning have their `id` beside what the SDK keeps.
 
-    __slots__ = ("_by_id", "metadata", "parts")
+    What happened to a tool's call when other parts had come behind it stands in its `order`, so that a replay has all
+    in the order in which it came: by stage, how many parts there were, and how many such stages before. Only what was
+    written to two parts that were open at a time is replayed one part after the other.
+    """
+
+    __slots__ = ("_by_id", "_late", "metadata", "parts")
 
     def __init__(self, parts: list[Part] | None = None, metadata: Mapping[str, Any] | None = None) -> None:
         self.parts: list[Part] = parts if parts is not None else []
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._by_id: dict[tuple[str, str], Part] = {}
+        self._late = (0, -1)  # the last in any `order`
         self._index()
 
     def _index(self) -> None:
         self._by_id = {key: part for part in self.parts if (key := _key(part)) is not None}
+        late = [(count, turn) for part in self.parts for count, turn in part.get("order", {}).values()]
+        self._late = max(late, key=lambda each: each[1], default=(0, -1))
 
     def apply(self, part: Part) -> None:
         """Add one part of the stream. Raises `Refusal` 107 for one that the stream cannot have there."""
@@ -63,8 +73,18 @@ class Aggregate:
     def replay(self) -> list[Part]:
         """The parts of a stream that add up to this message: one delta for each text."""
         parts: list[Part] = [{"type": "message-metadata", "messageMetadata": self.metadata}] if self.metadata else []
-        for part in self.parts:
-            parts += _replay_of(part)
+        late: list[tuple[int, int, Part]] = []
+        for count, part in enumerate(self.parts, 1):
+            order = part.get("order", {})
+            for each in _replay_of(part):
+                if (when := order.get(_STAGES.get(each["type"], ""))) is not None:
+                    late.append((*when, each))
+                else:
+                    parts.append(each)
+            if late:
+                due = [each for each in late if each[0] <= count or count == len(self.parts)]
+                late = [each for each in late if each not in due]
+                parts += [each for _, _, each in sorted(due, key=lambda each: each[1])]
         return parts
 
     @property
@@ -78,6 +98,13 @@ class Aggregate:
         self.parts.append(part)
         if (key := _key(part)) is not None:
             self._by_id[key] = part
+
+    def _note(self, tool: Part, stage: str) -> None:
+        """Something happens to a tool's call."""
+        count, turn = self._late
+        if self.parts[-1] is not tool or count == len(self.parts):
+            self._late = len(self.parts), turn + 1
+            tool.setdefault("order", {})[stage] = list(self._late)
 
     def _begin_text(self, part: Part) -> None:
         kind = part["type"].removesuffix("-start")
@@ -107,10 +134,13 @@ class Aggregate:
         self._by_id["tool", part["toolCallId"]]["inputText"] += part["inputTextDelta"]
 
     def _have_input(self, part: Part) -> None:
-        if ("tool", part["toolCallId"]) not in self._by_id:
+        streamed = ("tool", part["toolCallId"]) in self._by_id
+        if not streamed:
             self._begin_tool(part)
         tool = self.tool(part["toolCallId"])
-        tool.pop("inputText", None)
+        self._note(tool, "input")
+        if not streamed or tool.get("inputText") == input_text(part.get("input")):
+            tool.pop("inputText", None)  # a replay has the same without it
         if part["type"] == "tool-input-error":
             tool.update(state="output-error", input=part.get("input"), errorText=part.get("errorText", ""))
         else:
@@ -118,13 +148,16 @@ class Aggregate:
 
     def _ask(self, part: Part) -> None:
         more: Part = {name: part[name] for name in ("reason", "isAutomatic", "signature") if name in part}
-        self.tool(part["toolCallId"]).update(state="approval-requested", approval={"id": part["approvalId"], **more})
+        tool = self.tool(part["toolCallId"])
+        self._note(tool, "request")
+        tool.update(state="approval-requested", approval={"id": part["approvalId"], **more})
 
     def _answer(self, part: Part) -> None:
         for tool in self.parts:
             approval = tool.get("approval")
             if approval is not None and approval["id"] == part["approvalId"]:
-                answer = {name: part[name] for name in ("approved", "reason") if name in part}
+                answer = {name: part[name] for name in ANSWERED if name in part}
+                self._note(tool, "response")
                 tool.update(state="approval-responded", approval={**approval, **answer})
                 return
         raise KeyError(part["approvalId"])
@@ -132,6 +165,8 @@ class Aggregate:
     def _have_output(self, part: Part) -> None:
         tool = self.tool(part["toolCallId"])
         what = part["type"].removeprefix("tool-")
+        self._note(tool, "output")
+        tool.pop("preliminary", None)
         tool.update(state=what, **{name: part[name] for name in ("output", "errorText", "preliminary") if name in part})
 
     def _data(self, part: Part) -> None:
@@ -189,6 +224,22 @@ _APPLY: dict[str, Callable[[Aggregate, Part], None]] = {
 }
 
 
+_STAGES = {
+    "tool-input-available": "input",
+    "tool-input-error": "input",
+    "tool-approval-request": "request",
+    "tool-approval-response": "response",
+    "tool-output-available": "output",
+    "tool-output-error": "output",
+    "tool-output-denied": "output",
+}
+
+
+def input_text(given: Any) -> str:
+    """A tool's input as the text that it is where none was streamed."""
+    return given if isinstance(given, str) else msgspec.json.encode(given).decode()
+
+
 def _key(part: Part) -> tuple[str, str] | None:
     if "toolCallId" in part:
         return "tool", part["toolCallId"]
@@ -235,19 +286,23 @@ def _replay_of_tool(part: Part) -> Iterable[Part]:
     call, state = {"toolCallId": part["toolCallId"]}, part["state"]
     about = {**call, "toolName": tool_name(part), **_dynamic(part)}
     about |= {name: part[name] for name in TOOL_FIELDS if name in part}
-    if state == "input-streaming":
+    if "inputText" in part:
         yield {"type": "tool-input-start", **about}
         if part["inputText"]:
             yield {"type": "tool-input-delta", **call, "inputTextDelta": part["inputText"]}
+    if state == "input-streaming":
         return
     if state == "output-error" and "output" not in part and "approval" not in part and isinstance(part["input"], str):
         yield {"type": "tool-input-error", **about, "input": part["input"], "errorText": part["errorText"]}
         return
     yield {"type": "tool-input-available", **about, "input": part["input"]}
     if (approval := part.get("approval")) is not None:
-        yield {"type": "tool-approval-request", "approvalId": approval["id"], **call}
+        asked = {name: approval[name] for name in ("isAutomatic", "signature") if name in approval}
+        if "approved" not in approval and "reason" in approval:
+            asked["reason"] = approval["reason"]  # it gives way to that of the answer
+        yield {"type": "tool-approval-request", "approvalId": approval["id"], **call, **asked}
         if "approved" in approval:
-            said = {name: approval[name] for name in ("approved", "reason") if name in approval}
+            said = {name: approval[name] for name in ANSWERED if name in approval}
             yield {"type": "tool-approval-response", "approvalId": approval["id"], **said}
     if state.startswith("output-"):
         more: Part = {name: part[name] for name in ("output", "errorText", "preliminary") if name in part}

@@ -16,6 +16,8 @@ TAG, FENCE = "run", "fence"
 """By these a publication is known as one of a run: clients cannot set tags."""
 
 
+NULL = msgspec.Raw(b"null")
+
 ROOT = "-"
 """As the parent of a run: it follows no message."""
 
@@ -67,7 +69,7 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     ended: float = 0.0
     reason: str = ""
     resumable: bool = False
-    kept: msgspec.Raw | None = None
+    kept: msgspec.Raw = NULL
     fence: int = 0
     resumes: int = 0
 
@@ -177,11 +179,19 @@ def branch(messages: list[Part], run: str = "") -> list[Part]:
     return path
 
 
+class ApprovalAnswer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What somebody said to what a run asked: whether it may. approval: the id of what it asked."""
+
+    approval: str
+    approved: bool = True
+    reason: str = ""
+
+
 class RunCommand(msgspec.Struct, omit_defaults=True):
     """What is asked of the node that has a channel's runs.
 
-    start: the input of a new run, with the id `run`. stop, steer: the run `run`, or all. answer: to an approval.
-    resume: the run `run`, which has failed.
+    start: the input of a new run, with the id `run`. stop, steer: the run `run`, or all. answer: to what one run asked;
+    `run`: how who answers calls what goes on then. resume: the run `run`, which has failed.
     """
 
     what: Literal["start", "stop", "answer", "steer", "resume", "look"]
@@ -190,8 +200,7 @@ class RunCommand(msgspec.Struct, omit_defaults=True):
     parent: str = ""
     input: msgspec.Raw = msgspec.Raw(b"null")
     reason: str = ""
-    approval: str = ""
-    approved: bool = True
+    answers: list[ApprovalAnswer] = []
 
 
 class RunReply(msgspec.Struct, omit_defaults=True):

@@ -10,6 +10,7 @@ from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.log import Position, Publication, PublishOptions, Stamp
 from freshet.node.bus import Bus
 from freshet.node.invoking import Invoking
+from freshet.node.presence import NodePresence
 from freshet.observe.counts import Counts
 from freshet.rules.hooks import Hooks
 from freshet.rules.rules import ChannelRules, Owner
@@ -103,6 +104,7 @@ class Site(Protocol):
     turn: Turn
     wheel: Wheel
     bus: Bus
+    presence: NodePresence
     catch_up: CatchUp
     invoking: Invoking
     hooks: Hooks

@@ -9,7 +9,9 @@ the calls run one after the other, and each looks, when its turn has come, wheth
 
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from freshet.engines.base import Engine, Present
 from freshet.errors import EngineUnavailable
@@ -17,8 +19,6 @@ from freshet.model.log import ClientInfo
 from freshet.runtime.locks import Locks
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
-from freshet.session.session import Session
-from freshet.session.subscription import Subscription
 
 AT_ONCE = 1000  # clients in one call of the engine
 
@@ -27,12 +27,29 @@ Place = tuple[str, str]
 """A channel, and the id of a client: the session of one that resumes has the id of the one before."""
 
 
+class Attendant(Protocol):
+    """Who is in a channel: a session, or an agent of a run."""
+
+    @property
+    def id(self) -> str: ...
+
+    def client_info(self, channel_info: msgspec.Raw) -> ClientInfo:
+        """How others in the channel see it."""
+
+
+class Attendance(Protocol):
+    """How it is in that channel, such as by a subscription. info: JSON that others there see."""
+
+    @property
+    def info(self) -> msgspec.Raw: ...
+
+
 class _Here:
     """A client that is in a channel. due: when to renew it, in monotonic seconds."""
 
     __slots__ = ("due", "session", "subscription")
 
-    def __init__(self, session: Session, subscription: Subscription, due: float) -> None:
+    def __init__(self, session: Attendant, subscription: Attendance, due: float) -> None:
         self.session = session
         self.subscription = subscription
         self.due = due
@@ -58,7 +75,7 @@ class NodePresence:
         """How many subscriptions of this node are present in their channels."""
         return len(self._here)
 
-    def enter(self, session: Session, channel: str, subscription: Subscription) -> Coroutine[Any, Any, None]:
+    def enter(self, session: Attendant, channel: str, subscription: Attendance) -> Coroutine[Any, Any, None]:
         """From now on it is renewed, and others in the channel see it when what this answers has been awaited.
 
         That raises `EngineUnavailable`.
@@ -71,7 +88,7 @@ class NodePresence:
             self._wheel.schedule(self, self._every)
         return self._say(place, here)
 
-    def leave(self, session: Session, channel: str) -> Coroutine[Any, Any, None]:
+    def leave(self, session: Attendant, channel: str) -> Coroutine[Any, Any, None]:
         """From now on it is not renewed, and not seen any more when what this answers has been awaited.
 
         That raises `EngineUnavailable`: then the client is seen until the presence time is over.
@@ -89,7 +106,7 @@ class NodePresence:
         finally:
             self._locks.release(place)
 
-    def forget(self, session: Session, channel: str) -> None:
+    def forget(self, session: Attendant, channel: str) -> None:
         """Renew it no longer."""
         place = channel, session.id
         here = self._here.get(place)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
@@ -12,11 +11,23 @@ import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
 from freshet.model.run_aggregate import Aggregate, Part
-from freshet.model.run_messages import ENDED, ROOT, ChatState, RunCommand, RunEvent, RunRecord, RunReply, State
+from freshet.model.run_messages import (
+    ENDED,
+    NULL,
+    ROOT,
+    ApprovalAnswer,
+    ChatState,
+    RunCommand,
+    RunEvent,
+    RunRecord,
+    RunReply,
+    State,
+)
 from freshet.node.owners import Site
 from freshet.observe.counts import add
 from freshet.ownership.leases import NotOwner
 from freshet.rules.hooks import Hook
+from freshet.runs.agents import Agents
 from freshet.runs.log import RunLog
 from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
@@ -63,6 +74,7 @@ class Chat:
         self._counts = outside.node.counts.runs
         self._log = journal
         self._filed: dict[str, RunRecord] = {}
+        self._agents = Agents(outside.node, channel, seen=rule.presence)
         self._lock = asyncio.Lock()
         self._ending: set[Producer] = set()
         self._vacant = asyncio.Event()
@@ -86,19 +98,19 @@ class Chat:
     async def _open(self) -> None:
         self.state = await self._log.read()
         self._filed = {record.id: record for record in await self._log.filed()}
-        for record in list(self.state.runs.values()):
-            if record.state in ENDED:
+        for record, state in [(record, record.state) for record in self.state.runs.values()]:  # as they were found
+            if state in ENDED:
                 await self._file(record)
-            elif record.state == "running":
+            elif state == "running":
                 await self._take_over(record)
             else:
                 self._outside.users.follow(self.channel, record)
-        await self._begin_queued()
+        await self._whole(self._begin_queued())
 
     # ------------------------------------------------------------------------------------------------------- commands
 
-    async def carry_out(self, command: RunCommand) -> RunReply:
-        """Raises `Refusal`, `NotOwner`, `StaleOwner`."""
+    async def carry_out(self, command: RunCommand, request: str) -> RunReply:
+        """request: its id. Raises `Refusal`, `NotOwner`, `StaleOwner`, and `EngineUnavailable`."""
         self.quiet_since = self._outside.node.clock.monotonic()
         match command.what:
             case "start":
@@ -106,9 +118,9 @@ class Chat:
             case "stop":
                 return RunReply(run=await self._stop(command.run, command.reason))
             case "answer":
-                return RunReply(run=(await self._answer(command)).status())
+                return RunReply(run=(await self._whole(self._answer(command))).status())
             case "steer":
-                return RunReply(run=(await self._steer(command)).status())
+                return RunReply(run=(await self._steer(command, request)).status())
             case "resume":
                 return RunReply(run=(await self._whole(self._resume(command.run))).status())
             case _:
@@ -140,7 +152,7 @@ class Chat:
             self._counts.started += 1
             record = self.state.runs[it.run]
             if begins:
-                self._begin(record, self.rule.function)
+                self._begin(record)
             return record
 
     async def _resume(self, id: str) -> RunRecord:
@@ -172,42 +184,54 @@ class Chat:
     async def _stop(self, id: str, reason: str) -> Any:
         ids = [record.id for record in self.state.runs.values() if record.state not in ENDED and id in ("", record.id)]
         for each in ids:
-            producer = self.producers.get(each)
-            if producer is not None:
+            await self._whole(self._stop_without_task(each, reason))
+            if (producer := self.producers.get(each)) is not None:
                 await producer.stop(reason)
-            if each in self.state.runs:  # it waits, or is on its way to another node
+                # On its way to another node it has no end yet.
                 await self.put(each, [{"type": "abort", "reason": reason}], "stopped", reason)
         record = self._find(ids[-1] if ids else id)
         return record.status() if record is not None else None
 
-    async def _answer(self, it: RunCommand) -> RunRecord:
-        found = [
-            (record, part)
-            for record in [*self.state.runs.values()]
-            for part in record.parts
-            if part.get("approval", {}).get("id") == it.approval
-        ]
-        if not found:
-            raise Refusal.not_available(f"nothing waits for the answer {it.approval!r}")
-        record, tool = found[0]
-        if record.state in ENDED or tool["state"] != "approval-requested":
-            return record
-        more = {"reason": it.reason} if it.reason else {}
-        answer: Part = {"type": "tool-approval-response", "approvalId": it.approval, "approved": it.approved, **more}
-        denied: list[Part] = (
-            [{"type": "tool-output-denied", "toolCallId": tool["toolCallId"]}] if not it.approved else []
-        )
-        waits = any(
-            part.get("state") == "approval-requested" and part is not tool for part in record.parts
-        )  # for another answer
-        goes_on = record.state == "waiting" and not waits
-        await self.put(record.id, [answer, *denied], "running" if goes_on else None)
-        if goes_on:
-            approval = Approval(it.approval, tool["toolCallId"], it.approved, it.reason, it.user)
-            self._begin(record, self.rule.approval or self.rule.resume or self.rule.function, approval)
-        return record
+    async def _stop_without_task(self, id: str, reason: str) -> None:
+        """One that waits for its turn, or for an answer: neither comes while this has the lock."""
+        async with self._lock:
+            if id not in self.producers:
+                await self._write(id, [{"type": "abort", "reason": reason}], "stopped", reason)
 
-    async def _steer(self, it: RunCommand) -> RunRecord:
+    async def _answer(self, it: RunCommand) -> RunRecord:
+        """Of two that answer at once the first counts, and the run goes on once."""
+        async with self._lock:
+            record = self._that_asked(it)
+            said: list[Part] = []
+            for answer in it.answers:
+                tool = next((part for part in record.parts if _approval_of(part) == answer.approval), None)
+                if tool is not None and tool["state"] == "approval-requested":
+                    said += _said(it, answer, tool["toolCallId"])
+            if record.state in ENDED or not said:
+                return record
+            answered = {part.get("approvalId") for part in said}
+            waits = any(
+                part.get("state") == "approval-requested" and _approval_of(part) not in answered
+                for part in record.parts
+            )
+            if record.state != "waiting" or waits:
+                await self._write(record.id, said, None)
+            elif len(self.producers) >= self.rule.parallel:
+                await self._write(record.id, said, "queued")
+            else:
+                await self._write(record.id, said, "running")
+                self._begin(record)
+            return record
+
+    def _that_asked(self, it: RunCommand) -> RunRecord:
+        asked = {answer.approval for answer in it.answers}
+        for record in self.state.runs.values():
+            if any(_approval_of(part) in asked for part in record.parts):
+                return record
+        raise Refusal.not_available("nothing waits for that answer")
+
+    async def _steer(self, it: RunCommand, request: str) -> RunRecord:
+        """request: its id, by which it is known if it comes again."""
         runs = self.state.runs  # without those of which the end is written, whose producers may still be there
         running = [id for id in self.producers if it.run in ("", id) and id in runs and runs[id].state not in ENDED]
         if not running:
@@ -218,15 +242,19 @@ class Chat:
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
         if not producer.steer(data):
             raise Refusal.limit_exceeded("too many messages wait for this run")
-        await self.put(record.id, [{"type": "steering-message", "id": secrets.token_hex(8), "parts": parts}], None)
+        if not any(part.get("id") == request for part in record.parts):
+            await self.put(record.id, [{"type": "steering-message", "id": request, "parts": parts}], None)
         return record
 
     # ----------------------------------------------------------------------------------------------------- beginnings
 
-    def _begin(self, record: RunRecord, hook: Hook | None, approval: Approval | None = None) -> None:
+    def _begin(self, record: RunRecord, hook: Hook | None = None) -> None:
+        """hook: what goes on with it; None: its function, or what goes on with what it was told when it had asked."""
+        approval = _answered(record)
+        if hook is None and approval is not None:
+            hook = self.rule.approval or self.rule.resume
+        hook = hook or self.rule.function
         assert hook is not None  # by its rule
-        if self.state.runs.get(record.id) is not record or record.state != "running":
-            return  # it was stopped while that was written
         outside = self._outside
         producer = Producer(
             record, self.channel, self, outside.limits, outside.node.clock, self._counts, outside.draining
@@ -235,29 +263,31 @@ class Chat:
         self._counts.begun += 1
         run = Run(producer, outside.node.portal, self.channel, record.id, record.user)
         run.approval = approval
-        run.kept = msgspec.json.decode(record.kept) if record.kept is not None else None
+        run.kept = msgspec.json.decode(record.kept)
         about = {"channel": self.channel, **self._parameters}
         producer.start(partial(hook, run, bytes(record.input), **about))
 
     async def _take_over(self, record: RunRecord) -> None:
         """It was running, on a node that is gone: it goes on, or has failed."""
+        await self._agents.clear(record.id)
         closing = record.aggregate().closing(GONE)
         if self.rule.resume is not None and record.resumes < self.rule.resumes:
             record.resumes += 1
             await self.put(record.id, closing, "running", "resumed")
             self._begin(record, self.rule.resume)
-            record.kept = None
+            record.kept = NULL
             await self._keep()
         else:
             await self.put(record.id, [*closing, {"type": "error", "errorText": GONE}], "failed", GONE)
 
     async def _begin_queued(self) -> None:
-        for record in list(self.state.runs.values()):
-            if len(self.producers) >= self.rule.parallel:
-                return
-            if record.state == "queued":
-                await self.put(record.id, [], "running")
-                self._begin(record, self.rule.function)
+        async with self._lock:
+            for record in list(self.state.runs.values()):
+                if len(self.producers) >= self.rule.parallel:
+                    return
+                if record.state == "queued":
+                    await self._write(record.id, [], "running")
+                    self._begin(record)
 
     # -------------------------------------------------------------------------------------------------------- journal
 
@@ -276,22 +306,29 @@ class Chat:
 
     async def _put(self, id: str, parts: list[Part], state: State | None, reason: str) -> None:
         async with self._lock:
-            record = self.state.runs.get(id)
-            if record is None or record.state in ENDED:
-                return  # it ended while this waited: nothing comes behind its end
-            at = self._wall() if state in ENDED else None
-            resumable = state == "failed" and self.rule.resume is not None
-            await self._append(RunEvent(id, record.seq + 1, parts, state, at=at, reason=reason, resumable=resumable))
-            if state is not None:
-                self._outside.users.follow(self.channel, record)
-            if record.state in ENDED:
-                if (begun := self.producers.get(id)) is not None and not begun.is_over:
-                    begun.abandon(f"it was {record.state} while it began")
-                add(self._counts.ended, record.state)
-                self._counts.cost(record.metadata.get("usage"))
-                await self._file(record)
-            elif self._log.is_due:
-                await self._keep()
+            await self._write(id, parts, state, reason)
+
+    async def _write(self, id: str, parts: list[Part], state: State | None, reason: str = "") -> None:
+        """Append to a run's events; whoever calls this has the lock."""
+        record = self.state.runs.get(id)
+        if record is None or record.state in ENDED:
+            return  # it ended while this waited: nothing comes behind its end
+        at = self._wall() if state in ENDED else None
+        resumable = state == "failed" and self.rule.resume is not None
+        await self._append(RunEvent(id, record.seq + 1, parts, state, at=at, reason=reason, resumable=resumable))
+        if state is not None:
+            self._outside.users.follow(self.channel, record)
+        if record.state in ENDED:
+            add(self._counts.ended, record.state)
+            self._counts.cost(record.metadata.get("usage"))
+            await self._file(record)
+        elif self._log.is_due:
+            await self._keep()
+
+    def closing(self, id: str, why: str) -> list[Part]:
+        """See `Journal`."""
+        record = self.state.runs.get(id)
+        return record.aggregate().closing(why) if record is not None else []
 
     async def _append(self, event: RunEvent) -> None:
         try:
@@ -336,6 +373,10 @@ class Chat:
             parent = record.parent
         return [message for record in reversed(branch) for message in record.messages()]
 
+    async def enter(self, id: str, name: str, info: msgspec.Raw) -> None:
+        """See `Journal`."""
+        await self._agents.enter(id, name, info)
+
     def ended(self, id: str) -> None:
         """See `Journal`."""
         producer = self.producers.pop(id, None)
@@ -348,9 +389,10 @@ class Chat:
     async def _close(self, producer: Producer) -> None:
         self.quiet_since = self._outside.node.clock.monotonic()
         try:
+            await self._agents.leave(producer.id)
             await producer.close(self._outside.node.config.timing.close_timeout)
             if not self._outside.draining():
-                await self._begin_queued()
+                await self._whole(self._begin_queued())
         except (NotOwner, StaleOwner):
             pass  # it is another's
         finally:
@@ -362,6 +404,7 @@ class Chat:
 
     def abandon(self) -> None:
         """Another node has the channel."""
+        self._agents.abandon()
         for record in self.state.runs.values():
             self._outside.users.forget(record.user, self.channel, record.id)
         for producer in list(self.producers.values()):
@@ -394,3 +437,26 @@ class Chat:
 
 def _first(id: str) -> Part:
     return {"type": "start", "messageId": id}
+
+
+def _approval_of(part: Part) -> str | None:
+    """The id of what a tool's part asks; None: it asks nothing."""
+    approval = part.get("approval")
+    return approval["id"] if approval is not None else None
+
+
+def _said(it: RunCommand, answer: ApprovalAnswer, call: str) -> list[Part]:
+    """What is written when a tool's call was decided about."""
+    about = {"reason": answer.reason, "user": it.user, "run": it.run}
+    said: Part = {"type": "tool-approval-response", "approvalId": answer.approval, "approved": answer.approved}
+    said |= {name: value for name, value in about.items() if value}
+    return [said] if answer.approved else [said, {"type": "tool-output-denied", "toolCallId": call}]
+
+
+def _answered(record: RunRecord) -> Approval | None:
+    """What a run that had asked was told last."""
+    for part in reversed(record.parts):
+        it = part.get("approval")
+        if it is not None and "approved" in it:
+            return Approval(it["id"], part["toolCallId"], it["approved"], it.get("reason", ""), it.get("user", ""))
+    return None

@@ -10,8 +10,9 @@ wrote, and what that one tries to append afterwards is refused by the log itself
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
-from freshet.errors import EngineUnavailable, PositionConflict, StaleOwner
+from freshet.errors import EngineUnavailable, PositionConflict, StaleOwner, TooLargeForEngine
 from freshet.model.log import OLDEST, History, Position, PublishOptions
 from freshet.model.run_messages import (
     FENCE,
@@ -79,7 +80,8 @@ class RunLog:
     async def append(self, state: ChatState, event: RunEvent, fence: Callable[[], int]) -> Position:
         """Append an event to what `state` is, and to `state`. Tried again while the engine is away.
 
-        fence: of the writer. Raises `NotOwner` as it does, and `StaleOwner` when another has taken over.
+        fence: of the writer. Raises `NotOwner` as it does, `StaleOwner` when another has taken over, and
+        `TooLargeForEngine`.
         """
         data = encode(event)
         while True:
@@ -91,6 +93,8 @@ class RunLog:
             except PositionConflict:
                 if await self._rebase(state, event, number):
                     return state.position
+            except TooLargeForEngine:
+                raise
             except EngineUnavailable:
                 await asyncio.sleep(PAUSE)
             else:
@@ -108,7 +112,8 @@ class RunLog:
         if not stream.follows(state.position):
             if stream.position.epoch == state.position.epoch:
                 raise StaleOwner(f"{self._channel!r} was written to by another owner")
-            await self._begin_anew(state, stream.position)
+            with suppress(EngineUnavailable):  # it is tried again with the event
+                await self._begin_anew(state, stream.position)
             return False
         for publication in stream.publications:
             theirs = event_of(publication)
@@ -121,8 +126,12 @@ class RunLog:
 
     async def _begin_anew(self, state: ChatState, position: Position) -> None:
         """The engine has lost the log: what it added up to is kept, for those who join from now on."""
-        state.position = position
-        await self.keep(state)
+        before, state.position = state.position, position
+        try:
+            await self.keep(state)
+        except EngineUnavailable:
+            state.position = before
+            raise
 
     @property
     def is_due(self) -> bool:

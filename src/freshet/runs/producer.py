@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
 from freshet.model.json_text import whole_text
 from freshet.model.run_aggregate import Aggregate, Part, coalesced
 from freshet.model.run_messages import RunRecord, State
@@ -19,7 +19,10 @@ from freshet.runtime.tasks import Tasks
 log = logging.getLogger("freshet.runs")
 
 BACKLOG = 64 * 1024  # bytes that wait for the engine, before who writes waits too
+AROUND = 60  # bytes of a delta beside its text, until it is joined with others
 STEERING = 100  # messages that wait for a run
+TEXTS = ("delta", "inputTextDelta")
+TOO_LARGE = "it wrote more at once than the engine takes"
 
 
 class Handover(asyncio.CancelledError):
@@ -38,11 +41,16 @@ class Journal(Protocol):
     """Where a producer's events go: its channel."""
 
     async def put(self, id: str, parts: list[Part], state: State | None, reason: str = "") -> None:
-        """Append. Raises `NotOwner` and `StaleOwner`: it is another's run now."""
+        """Append. Raises `NotOwner` and `StaleOwner`: it is another's run now; and `TooLargeForEngine`."""
+
+    def closing(self, id: str, why: str) -> list[Part]:
+        """The parts that end what is open in the log: see `Aggregate.closing`."""
 
     async def hand_over(self, id: str, kept: msgspec.Raw) -> None: ...
 
     async def history(self, id: str) -> list[Part]: ...
+
+    async def enter(self, id: str, name: str, info: msgspec.Raw) -> None: ...
 
     def ended(self, id: str) -> None:
         """It has no task any more."""
@@ -82,6 +90,8 @@ class Producer:
         self._dirty = asyncio.Event()
         self._written = asyncio.Event()
         self._over = False
+        self._end: asyncio.Task[None] | None = None  # writes the last event
+        self._lost = False  # what it wrote was too large for the engine: the log ends before that
         self._sending = asyncio.Lock()
         self._paid = 0.0  # until when its writes are paid for, by `rate`
         self._steering: list[Any] = []
@@ -94,11 +104,6 @@ class Producer:
         """work: the application's function."""
         self._flusher = self._tasks.start(self._flush_on(), "runs: flush", may_fail=False)
         self._task = self._tasks.start(self._work(work), "runs: a run", may_fail=False)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its end is written, or is on its way there."""
-        return self._over
 
     # -------------------------------------------------------------------------------------------------------- writing
 
@@ -114,7 +119,7 @@ class Producer:
             self._close_text()
             id = f"{kind[0]}{self._texts}"
             self._texts += 1
-            self._take({"type": f"{kind}-start", "id": id})
+            self._take({"type": f"{kind}-start", "id": id}, AROUND)
             self._open = f"{kind}:{id}"
         id = self._open.partition(":")[2]
         if text:
@@ -124,14 +129,17 @@ class Producer:
         kind, _, id = self._open.partition(":")
         self._open = ""
         if kind:
-            self._take({"type": f"{kind}-end", "id": id})
+            self._take({"type": f"{kind}-end", "id": id}, 0)
 
     async def _put(self, part: Part, characters: int = 0) -> None:
-        self._take(part)
+        room, size = self._limits.size - self._size, _size_of(part)
+        if size > room:
+            if fitting := _fitting(part, room):
+                self._take(fitting, _size_of(fitting))
+            raise _TooLarge
+        self._take(part, size)
         self._counts.parts += 1
         self._counts.characters += characters
-        if self._size > self._limits.size:
-            raise _TooLarge
         if self._limits.rate and characters:
             now = self._clock.monotonic()
             self._paid = max(self._paid, now - 1.0) + characters / self._limits.rate
@@ -141,14 +149,13 @@ class Producer:
             self._written.clear()
             await self._written.wait()
 
-    def _take(self, part: Part) -> None:
-        if self._over:
+    def _take(self, part: Part, size: int) -> None:
+        if self._over or self._lost:
             raise asyncio.CancelledError  # a function that goes on after it was stopped
-        size = _size_of(part)
         self.aggregate.apply(part)
         self._size += size
         self._backlog.append(part)
-        self._backlog_bytes += size
+        self._backlog_bytes += size + AROUND
         self._dirty.set()
 
     async def _flush_on(self) -> None:
@@ -160,17 +167,27 @@ class Producer:
             except (NotOwner, StaleOwner) as why:
                 self.abandon(str(why))
                 return
+            except TooLargeForEngine as why:
+                await self._fail(why)
+                return
             await asyncio.sleep(self._limits.interval)
 
     async def flush(self) -> None:
         async with self._sending:
+            if self._over:
+                return  # what is left goes out with its end
             parts, self._backlog = self._backlog, []
             self._backlog_bytes = 0
             self._dirty.clear()
-            if parts and not self._over:
-                await self._journal.put(self.id, coalesced(parts), None)
-                self._note_first(parts)
-            self._written.set()
+            try:
+                if parts:
+                    await self._journal.put(self.id, coalesced(parts), None)
+                    self._note_first(parts)
+            except TooLargeForEngine:
+                self._lost = True
+                raise
+            finally:
+                self._written.set()
 
     def _note_first(self, parts: list[Part]) -> None:
         if not self._said and any(part["type"] == "text-delta" for part in parts):
@@ -188,6 +205,8 @@ class Producer:
             await self.end("finished", "length", "length")
         except asyncio.CancelledError:
             await self.end("stopped", "cancelled", "abort")  # by itself: whoever stops it from here has ended it before
+        except TooLargeForEngine as why:
+            await self._fail(why)
         except Refusal as why:
             await self.end("failed", why.message, "error")
         except Exception:
@@ -198,20 +217,40 @@ class Producer:
             await self.end("waiting" if waits else "finished", "", "tool-calls" if waits else "stop")
 
     async def end(self, state: State, reason: str, how: str) -> None:
-        """Append what ends it, once. how: a finish reason, `abort` or `error`."""
-        if self._over:
-            return
-        self._over = True
+        """Append what ends it, once, and wait until that is in the log. how: a finish reason, `abort` or `error`."""
+        if not self._over:
+            self._over = True
+            self._end = self._tasks.start(self._write_end(state, reason, how), "runs: the end", may_fail=False)
+        if self._end is not None:
+            await asyncio.shield(self._end)  # whoever waits for it may be cancelled, as the function that is stopped
+
+    async def _write_end(self, state: State, reason: str, how: str) -> None:
         try:
             async with self._sending:
-                parts = [*self._backlog, *self.aggregate.closing(reason or state)]
-                self._backlog = []
-                await self._journal.put(self.id, coalesced([*parts, _last(how, reason)]), state, reason)
-                self._note_first(parts)
+                try:
+                    await self._write_last(state, reason, how)
+                except TooLargeForEngine as why:
+                    log.warning("runs: the end of %s is too large, it has failed: %s", self._name, why)
+                    self._lost = True
+                    await self._write_last("failed", TOO_LARGE, "error")
         except (NotOwner, StaleOwner, EngineUnavailable) as why:
             log.warning("runs: the end of %s could not be written, whoever has it now ends it: %s", self._name, why)
         finally:
             self._let_go()
+
+    async def _write_last(self, state: State, reason: str, how: str) -> None:
+        why = reason or state
+        if self._lost:
+            parts = self._journal.closing(self.id, why)
+        else:
+            parts = [*self._backlog, *self.aggregate.closing(why)]
+        self._backlog = []
+        await self._journal.put(self.id, coalesced([*parts, _last(how, reason)]), state, reason)
+        self._note_first(parts)
+
+    async def _fail(self, why: TooLargeForEngine) -> None:
+        log.warning("runs: %s wrote more at once than the engine takes, it has failed: %s", self._name, why)
+        await self.end("failed", TOO_LARGE, "error")
 
     async def stop(self, reason: str) -> None:
         """Cancel its function, and end it at once, however long that takes to end."""
@@ -270,6 +309,11 @@ class Producer:
     async def history(self) -> list[Part]:
         return await self._journal.history(self.id)
 
+    async def enter(self, name: str, info: msgspec.Raw) -> None:
+        if self._over:
+            raise asyncio.CancelledError
+        await self._journal.enter(self.id, name, info)
+
 
 class _TooLarge(asyncio.CancelledError):
     """It has written as much as it may."""
@@ -282,7 +326,17 @@ def _last(how: str, reason: str) -> Part:
 
 
 def _size_of(part: Part) -> int:
-    for name in ("delta", "inputTextDelta"):
+    """Bytes that it adds to the message, nearly."""
+    for name in TEXTS:
         if isinstance(text := part.get(name), str):
-            return len(text) + 40
+            return len(msgspec.json.encode(text)) - 2
     return len(msgspec.json.encode(part))
+
+
+def _fitting(part: Part, room: int) -> Part | None:
+    """As much of a text as there is room for; None: nothing."""
+    for name in TEXTS:
+        if room > 0 and isinstance(text := part.get(name), str):
+            fits = msgspec.json.encode(text)[1 : room + 1].decode(errors="ignore")
+            return {**part, name: text[: len(fits)] if "\\" not in fits else text[: room // 6]}
+    return None

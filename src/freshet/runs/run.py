@@ -116,6 +116,16 @@ class Run:
         """What it cost: `input_tokens`, `output_tokens` and so on. It is part of the message's metadata."""
         await self.write({"type": "message-metadata", "messageMetadata": {"usage": tokens}})
 
+    async def enter(self, name: str, info: Any = None) -> None:
+        """Say which agent writes this: it is `agent` in the message's metadata, and in the channel's presence.
+
+        It is there as long as its run runs: as the user `name`, the client's id is the run's. info: for those who look.
+        Raises `Refusal` 108 where the channel has no presence, and `EngineUnavailable`.
+        """
+        seen = msgspec.Raw(to_json(info)) if info is not None else msgspec.Raw()
+        await self._portal.run(self._producer.enter(name, seen))
+        await self.write({"type": "message-metadata", "messageMetadata": {"agent": name}})
+
     async def flush(self) -> None:
         """Until all that was written is in the log."""
         await self._portal.run(self._producer.flush())
@@ -139,9 +149,9 @@ class SyncRun:
 
         await asyncio.to_thread(generate, run)  # which calls run.sync.write("...") for each piece
 
-    They are `history`, `write`, `reasoning`, `tool`, `result`, `ask`, `source`, `data`, `usage`, `flush`, `steering`
-    and `checkpoint`. Each blocks its thread meanwhile, and raises `asyncio.CancelledError` once the run has ended, so
-    that what writes in a thread ends too. Raises RuntimeError in the event loop itself.
+    They are `history`, `write`, `reasoning`, `tool`, `result`, `ask`, `source`, `data`, `usage`, `enter`, `flush`,
+    `steering` and `checkpoint`. Each blocks its thread meanwhile, and raises `asyncio.CancelledError` once the run has
+    ended, so that what writes in a thread ends too. Raises RuntimeError in the event loop itself.
     """
 
     def __init__(self, run: Run, portal: Portal) -> None:
@@ -154,6 +164,7 @@ class SyncRun:
         self.source = portal.blocking(run.source)
         self.data = portal.blocking(run.data)
         self.usage = portal.blocking(run.usage)
+        self.enter = portal.blocking(run.enter)
         self.flush = portal.blocking(run.flush)
         self.steering = portal.blocking(run.steering)
         self.checkpoint = portal.blocking(run.checkpoint)

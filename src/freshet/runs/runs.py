@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.json_text import whole
 from freshet.model.log import ClientInfo, Kind, Position, PublishOptions
 from freshet.model.run_messages import (
+    ApprovalAnswer,
     RunCommand,
     RunReply,
     RunState,
@@ -31,7 +32,7 @@ from freshet.runs.chat import Chat, ChatOutside
 from freshet.runs.log import RunLog
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
-from freshet.runs.users import Users
+from freshet.runs.users import COUNTS, Users
 from freshet.runs.viewing import Digest, Viewing
 from freshet.runs.watching import Watching
 from freshet.runtime.tasks import Tasks
@@ -117,7 +118,7 @@ class NodeRuns:
 
     async def answer(self, channel: str, approval: str, approved: bool, reason: str, user: str) -> RunState:
         """See `Freshet.answer`."""
-        command = RunCommand("answer", approval=approval, approved=approved, reason=reason, user=user)
+        command = RunCommand("answer", user=user, answers=[ApprovalAnswer(approval, approved, reason)])
         return _run_of(await self.ask(channel, command))
 
     async def resume(self, channel: str, run: str) -> RunState:
@@ -225,9 +226,11 @@ class NodeRuns:
         chat = self._chat(channel)
         try:
             await chat.ready()
-            reply = await chat.carry_out(decode_command(body))
+            reply = await chat.carry_out(decode_command(body), id)
         except StaleOwner:
             raise NotOwner(channel) from None
+        except TooLargeForEngine as why:
+            reply = RunReply(code=Refusal.limit_exceeded().code, message=str(why))
         except Refusal as why:
             reply = RunReply(code=why.code, message=why.message, temporary=why.temporary)
         return encode(reply)
@@ -289,7 +292,9 @@ class NodeRuns:
         since = self._alone.setdefault(channel, now)
         if now - since >= (chat.rule.stop_when_alone or 0.0):
             self._alone.pop(channel, None)
-            await self.ask(channel, RunCommand("stop", reason="nobody was there"))
+            for record in list(chat.state.runs.values()):
+                if record.state in COUNTS:  # who is asked may come in days
+                    await self.ask(channel, RunCommand("stop", record.id, reason="nobody was there"))
 
     async def _on_watched(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         return b"1" if body.decode() in self._present else b"0"
@@ -311,6 +316,7 @@ class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
     start: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$start")
     stop: str | None = msgspec.field(default=None, name="$stop")
     answer: str | None = msgspec.field(default=None, name="$answer")
+    answers: list[ApprovalAnswer] | None = msgspec.field(default=None, name="$answers")
     steer: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$steer")
     resume: str | None = msgspec.field(default=None, name="$resume")
     run: str = ""
@@ -335,7 +341,9 @@ def client_command(data: bytes, info: ClientInfo) -> RunCommand:
     if it.stop is not None:
         return RunCommand("stop", it.stop, info.user, reason=it.reason or "user")
     if it.answer is not None:
-        return RunCommand("answer", approval=it.answer, approved=it.approved, reason=it.reason, user=info.user)
+        return RunCommand("answer", it.run, info.user, answers=[ApprovalAnswer(it.answer, it.approved, it.reason)])
+    if it.answers is not None:
+        return RunCommand("answer", it.run, info.user, answers=it.answers)
     if it.resume is not None:
         return RunCommand("resume", it.resume, info.user)
     if it.steer:

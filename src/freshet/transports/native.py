@@ -18,6 +18,7 @@ from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.session.carried import Carried
+from freshet.transports.linger import LastWord
 from freshet.transports.lobby import Lobby
 from freshet.websocket.frames import (
     TOO_BIG,
@@ -303,14 +304,11 @@ class SessionSocket(asyncio.Protocol):
             self._shut()
 
     def _outlast(self) -> None:
-        """Let the client finish: a socket that is closed while it sends is reset, and the reason lost with it."""
+        """Let the client finish what it sends, and go on as far as this is concerned."""
         self._outbox.take()
-        self._descriptor = self._outbox.direct = -1
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        if self._reading_paused:
-            self._read_on()
-        self._session.host.wheel.schedule(self, self._session.host.timing.close_timeout)
+        self.connection_lost(None)
+        host = self._session.host
+        LastWord(self._transport, self._connections, host.wheel, host.timing.close_timeout)
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time, or may be read again."""

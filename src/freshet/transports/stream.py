@@ -28,6 +28,7 @@ T = TypeVar("T")
 STREAM = "freshet.stream"
 """The key in an ASGI scope's extensions of what lets a session have the socket, where Freshet serves."""
 
+LOOKS_AGAIN = 0.05  # seconds, whether what a response waits for has begun
 SMALL_BODY = 64 * 1024  # bytes of a body that any number of clients may send at a time
 
 
@@ -202,23 +203,40 @@ class _Writer:
 
 
 async def collect(
-    session: Session, receive: Receive, wait: float, enough: Callable[[list[Frame]], bool]
+    session: Session,
+    receive: Receive,
+    wait: float,
+    enough: Callable[[list[Frame]], bool],
+    *,
+    begun: Callable[[], bool] = lambda: True,
+    begins_within: float = 0.0,
 ) -> list[Frame] | Disconnect:
     """The frames for a session, for a response that does end: what is enough, or what there is after `wait` seconds.
 
-    A `Disconnect` is why there is nothing.
+    begun: whether anything can come yet; if not by then, there are `begins_within` seconds more, since a hook may take
+    longer than a client wants to wait for news. A `Disconnect` is why there is nothing.
     """
     frames: list[Frame] = []
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    timer: asyncio.TimerHandle
 
     def wake() -> None:
         frames.extend(session.outbox.take())
         if session.outbox.closed or (frames and enough(frames)):
             _resolve(done, None)
 
+    def give_up() -> None:
+        nonlocal timer
+        if begun() or loop.time() >= latest:
+            _resolve(done, None)
+        else:
+            timer = loop.call_later(LOOKS_AGAIN, give_up)
+
+    latest = loop.time() + wait + begins_within
     session.outbox.attach(wake, "http")
     ignore = resolve_when_gone(receive, done, None, session.host.tasks)
-    timer = asyncio.get_running_loop().call_later(wait, _resolve, done, None)
+    timer = loop.call_later(wait, give_up)
     try:
         await done
     finally:

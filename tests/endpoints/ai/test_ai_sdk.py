@@ -11,7 +11,7 @@ from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
 APP = "tests.runs.chat_app:live"
-SCENARIOS = ["answers", "structure", "resumes", "stops", "fails", "nothing", "approves", "branches"]
+SCENARIOS = ["answers", "structure", "resumes", "stops", "fails", "nothing", "approves", "approves all", "branches"]
 
 
 @pytest.fixture(scope="module", params=["1", "2"], ids=["one worker", "two workers"])

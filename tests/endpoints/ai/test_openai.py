@@ -106,6 +106,40 @@ async def test_a_stream_of_a_response_is_resumed_at_any_place(client: AsyncOpenA
         assert "".join(deltas) == expected[place - 3 :]
 
 
+@pytest.mark.parametrize("text", ["work", "think"])
+async def test_what_a_stream_brings_behind_any_place_is_what_it_would_have_brought(
+    client: AsyncOpenAI, text: str
+) -> None:
+    begun = [event async for event in await client.responses.create(model="m", input=text, stream=True)]
+    id = begun[0].response.id  # type: ignore[union-attr]
+    whole = said_by(begun)
+    for after in range(begun[-1].sequence_number + 1):
+        rest = [event async for event in await client.responses.retrieve(id, stream=True, starting_after=after)]
+        assert said_by(rest) == [each for each in whole if each[0] > after]
+
+
+def said_by(events: list[Any]) -> list[tuple[int, str, str]]:
+    """Each event, and each character of a delta, with its number."""
+    found: list[tuple[int, str, str]] = []
+    for event in events:
+        if event.type.endswith(".delta"):
+            first = event.sequence_number - len(event.delta) + 1
+            found += [(first + at, event.type, character) for at, character in enumerate(event.delta)]
+        else:
+            found.append((event.sequence_number, event.type, str(getattr(event, "item", ""))))
+    return found
+
+
+async def test_a_key_is_that_of_who_sent_it(server: Server) -> None:
+    seen = []
+    alice, bob = issue(SECRET, "alice"), issue(SECRET, "bob")
+    for token in (alice, bob, alice):
+        async with AsyncOpenAI(base_url=server.http("/openai/chat/v1"), api_key=token) as client:
+            headers = {"Idempotency-Key": "one"}
+            seen.append((await client.responses.create(model="m", input="history", extra_headers=headers)).id)
+    assert seen[0] == seen[2] != seen[1]
+
+
 async def test_a_response_is_cancelled(client: AsyncOpenAI) -> None:
     begun = await client.responses.create(model="m", input="wait", background=True)
     assert begun.status == "in_progress"

@@ -1,6 +1,11 @@
 """What follows from a stream's record, without a server."""
 
+from contextlib import suppress
+from urllib.parse import urlencode
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from freshet.endpoints.durable.record import (
     PRODUCERS,
@@ -11,7 +16,7 @@ from freshet.endpoints.durable.record import (
     Writers,
     judge,
 )
-from freshet.endpoints.durable.wire import LONGEST, content_type, cursor_at, reading, write_of
+from freshet.endpoints.durable.wire import LONGEST, config_of, content_type, cursor_at, reading, write_of
 from freshet.model.log import Publication
 
 STREAM = StreamRecord("epoch", 10, [("source", 3), ("own", -1)])
@@ -135,3 +140,26 @@ def test_what_is_kept_of_a_writer_is_bounded(name: str) -> None:
             continue
         with pytest.raises(BadRequest, match=f"at most {LONGEST}"):
             write_of(named, b"1", content_type(named))
+
+
+NAMES = ["content-type", "stream-ttl", "stream-expires-at", "stream-closed", "stream-forked-from", "stream-fork-offset"]
+NAMES += ["stream-fork-sub-offset", "stream-seq", "producer-id", "producer-epoch", "producer-seq"]
+ODD = ["", "-1", "now", "0", "9" * 5000, "\u0661", "\xb2", "1e9", "nan", "true", "a/b", "application/json"]
+ODD += ["/v1/stream/", "/v1/stream/%00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
+ODD += ["2030-02-30T00:00:00Z", "0" * 16 + "_"]
+odd = st.text(max_size=40) | st.sampled_from(ODD)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["offset", "live", "cursor"]), odd), st.dictionaries(st.sampled_from(NAMES), odd)
+)
+@example({"cursor": "9" * 5000}, {})
+@example({"offset": "-1", "live": "sse", "cursor": "9" * 17}, {})
+def test_whatever_a_request_says_is_read_or_refused(query: dict[str, str], headers: dict[str, str]) -> None:
+    with suppress(BadRequest):
+        STREAM.position(reading(urlencode(query).encode()).offset)
+    with suppress(BadRequest):
+        config_of(headers)
+    for body in (b"", b"1", b"[1,", b"[" * 5000, b"\xff"):
+        with suppress(BadRequest):
+            write_of(headers, body, content_type(headers))

@@ -4,13 +4,15 @@
     GET  /ag-ui/{name}/{thread}/runs/{run}/events    its events; `?after=N` or `Last-Event-ID`: the rest
     POST /ag-ui/{name}/{thread}/stop                 stop what runs
 
-An event's id is how far its stream has come, as in `responses.py`: so a stream is resumed within a delta. Whatever
-happens to a run, all that is open is closed before its last event: a client takes an end in the middle for success.
+An event's id is how far its run has come, as in `responses.py`: so a stream is resumed within a delta. What a replay
+may have fewer of (data that was replaced, the interrupt of a run that went on) does not count, and may come twice.
+Whatever happens to a run, all that is open is closed before its last event: a client takes an end in the middle for
+success. A run that goes on with an answer has the id that its client gives to that part of it, too.
 
 Source: `sdks/typescript/packages/client/src/verify` of ag-ui-protocol/ag-ui, and `ag_ui.core.events` in PyPI.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -22,45 +24,53 @@ from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor,
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
-from freshet.model.run_aggregate import Part
+from freshet.model.run_aggregate import Part, input_text
 from freshet.model.run_messages import Summary, new_id
 
 Fields = dict[str, Any]
+LAST = 2**53  # no stream comes that far
 
 
 class AgUiStream(RunStream):
-    """A run as AG-UI's events. asked: the run's id as the client gave it. after: the id behind which it begins.
+    """A run as AG-UI's events. asked: the run's id as the client gives it. after: the id behind which it begins.
 
-    approval: which it answers; the run that asked for that goes on.
+    run: empty: the one that has this id, or that goes on with `approvals`, as this one's client answers them.
     """
 
-    __slots__ = ("_after", "_approval", "_asked", "_at", "_calls", "_interrupts", "_open")
+    __slots__ = ("_after", "_asked", "_at", "_calls", "_interrupts", "_open")
     kind = "ag_ui"
 
     def __init__(
-        self, channel: str, run: str, ask: bytes = b"", *, asked: str = "", after: int = -1, approval: str = ""
+        self,
+        channel: str,
+        run: str,
+        ask: bytes = b"",
+        *,
+        asked: str,
+        after: int = -1,
+        approvals: Collection[str] = (),
     ) -> None:
-        super().__init__(channel, run, ask)
-        self._asked = asked or run
+        super().__init__(channel, run, ask, approvals)
+        self._asked = asked
         self._after = after
         self._at = -1
         self._open: dict[str, Fields] = {}  # what is open: the event that closes it
         self._calls: set[str] = set()
         self._interrupts: dict[str, str] = {}  # approvals that are open: the calls that they are about
-        self._approval = approval
 
     def find(self, summary: Summary) -> str:
-        if not self._approval:
-            return super().find(summary)
         for message in summary.messages:
-            if any(part.get("approval", {}).get("id") == self._approval for part in message["parts"]):
+            asked = [part["approval"] for part in message["parts"] if "approval" in part]
+            goes_on = any(it["id"] in self.approvals or it.get("run") == self._asked for it in asked)
+            if message["id"] == self._asked or goes_on:
                 return str(message["id"])
         raise NOTHING_RUNS
 
-    def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self._approval or state != "waiting":
-            return super().of_before(parts, state, reason)
-        return Progress([{"type": "start"}], "running", "", True)
+    def pass_over(self, parts: list[Part]) -> None:
+        self._after = LAST
+        for part in parts:
+            self._written(part)
+        self._after = self._at
 
     def write(self, progress: Progress) -> bytes:
         return b"".join([self._written(part) for part in progress.parts])
@@ -73,6 +83,11 @@ class AgUiStream(RunStream):
         if self._at <= self._after:
             return b""
         return stream_event(msgspec.json.encode({"type": kind, **fields}), id=str(self._at))
+
+    def _uncounted(self, kind: str, **fields: Any) -> bytes:
+        if self._at < self._after:
+            return b""
+        return stream_event(msgspec.json.encode({"type": kind, **fields}), id=str(max(self._at, 0)))
 
     def _delta(self, kind: str, delta: str, **fields: Any) -> bytes:
         before, self._at = self._at, self._at + len(delta)
@@ -93,12 +108,13 @@ class AgUiStream(RunStream):
     def _written(self, part: Part) -> bytes:
         kind = part["type"]
         if kind.startswith("data-"):
-            return self._event("CUSTOM", name=kind.removeprefix("data-"), value=part["data"])
+            return self._uncounted("CUSTOM", name=kind.removeprefix("data-"), value=part["data"])
         write = _WRITE.get(kind)
         return write(self, part) if write is not None else b""
 
     def _began(self, part: Part) -> bytes:
-        return self._event("RUN_STARTED", threadId=self.channel.partition(":")[2], runId=self._asked)
+        write = self._event if self._at < 0 else self._uncounted
+        return write("RUN_STARTED", threadId=self.channel.partition(":")[2], runId=self._asked)
 
     def _grow_text(self, part: Part) -> bytes:
         return self._delta("TEXT_MESSAGE_CONTENT", part["delta"], messageId=self._id(part))
@@ -151,12 +167,12 @@ class AgUiStream(RunStream):
         call, data = part["toolCallId"], b""
         if call not in self._calls:
             data = self._begin_call(part)
-            given = part.get("input")
-            text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
-            data += self._delta("TOOL_CALL_ARGS", text, toolCallId=call)
+            data += self._delta("TOOL_CALL_ARGS", input_text(part.get("input")), toolCallId=call)
         return data + self._close(f"tool:{call}")
 
     def _have_output(self, part: Part) -> bytes:
+        if part.get("preliminary"):
+            return b""  # a call has one result here
         call = part["toolCallId"]
         output = part.get("output", part.get("errorText", "denied"))
         content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
@@ -174,7 +190,7 @@ class AgUiStream(RunStream):
                 return self._event("RUN_FINISHED", **about, outcome={"type": "cancelled"})
             case _ if part.get("finishReason") == "tool-calls" and self._interrupts:
                 asked = [{"id": id, "reason": "tool_call", "toolCallId": call} for id, call in self._interrupts.items()]
-                return self._event("RUN_FINISHED", **about, outcome={"type": "interrupt", "interrupts": asked})
+                return self._uncounted("RUN_FINISHED", **about, outcome={"type": "interrupt", "interrupts": asked})
             case _:
                 return self._event("RUN_FINISHED", **about, outcome={"type": "success"})
 
@@ -231,7 +247,7 @@ class AgUiEndpoint:
         if not after.removeprefix("-").isdecimal() or len(after) > 15:
             await plain(400, "after: expected the id of an event.\n", cors(request))(scope, receive, send)
             return
-        dialect = AgUiStream(_channel(scope), scope["path_params"]["run"], after=int(after))
+        dialect = AgUiStream(_channel(scope), "", asked=scope["path_params"]["run"], after=int(after))
         await self._door.stream(dialect, request, scope, receive, send)
 
     async def stop(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,7 +271,7 @@ def stream_for(name: str, body: dict[str, Any]) -> AgUiStream:
     channel, asked = f"{name}:{thread}", str(body.get("runId") or new_id())
     answers = body.get("resume")
     if isinstance(answers, list) and answers:
-        return _answering(channel, asked, answers[0])
+        return _answering(channel, asked, answers)
     last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
     content = last.get("content", "")
     if isinstance(content, list):
@@ -265,13 +281,16 @@ def stream_for(name: str, body: dict[str, Any]) -> AgUiStream:
     return AgUiStream(channel, asked, command(start=message, run=asked), asked=asked)
 
 
-def _answering(channel: str, asked: str, answer: Any) -> AgUiStream:
+def _answering(channel: str, asked: str, answers: list[Any]) -> AgUiStream:
     """The run that asked goes on, under the id that the client gives this part of it."""
-    if not isinstance(answer, dict) or not isinstance(answer.get("interruptId"), str):
-        raise ValueError("resume: expected interruptId and status")
-    payload = answer.get("payload")
-    approved = answer.get("status") == "resolved"
-    if isinstance(payload, dict) and "approved" in payload:
-        approved = approved and bool(payload["approved"])
-    ask = command(answer=answer["interruptId"], approved=approved)
-    return AgUiStream(channel, "", ask, asked=asked, approval=answer["interruptId"])
+    said: dict[str, bool] = {}
+    for answer in answers:
+        if not isinstance(answer, dict) or not isinstance(answer.get("interruptId"), str):
+            raise ValueError("resume: expected interruptId and status")
+        payload = answer.get("payload")
+        approved = answer.get("status") == "resolved"
+        if isinstance(payload, dict) and "approved" in payload:
+            approved = approved and bool(payload["approved"])
+        said[answer["interruptId"]] = approved
+    ask = command(answers=[{"approval": id, "approved": approved} for id, approved in said.items()], run=asked)
+    return AgUiStream(channel, "", ask, asked=asked, approvals=said)

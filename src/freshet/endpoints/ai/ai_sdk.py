@@ -19,7 +19,6 @@ from freshet.endpoints.ai.streams import Once, Progress, RunsDoor, RunStream, co
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame, Handshake
-from freshet.model.run_aggregate import Part
 from freshet.model.run_messages import new_id
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -31,19 +30,8 @@ OWN = frozenset({"id", "messages", "message", "trigger", "messageId"})
 class UiMessageStream(RunStream):
     """A run as a UI message stream."""
 
-    __slots__ = ("continues",)
+    __slots__ = ()
     kind = "ai_sdk"
-
-    def __init__(self, channel: str, run: str = "", ask: bytes = b"", *, continues: bool = False) -> None:
-        """continues: it goes on with a message that the client has."""
-        super().__init__(channel, run, ask)
-        self.continues = continues
-
-    def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
-        if not self.continues or state != "waiting":
-            return super().of_before(parts, state, reason)
-        # The client has the message up to the answer that it gives now, and the summary was made before that.
-        return Progress([{"type": "start"}], "running", "", True)
 
     def write(self, progress: Progress) -> bytes:
         encode = msgspec.json.encode
@@ -131,12 +119,14 @@ def dialect_for(name: str, body: dict[str, Any]) -> UiMessageStream:
 
 
 def _answer(channel: str, message: dict[str, Any]) -> UiMessageStream:
-    """To an approval: the run goes on in the same message."""
+    """To all that was asked: the run goes on in the same message."""
+    answers: list[dict[str, Any]] = []
     for part in message["parts"]:
         approval = part.get("approval") if isinstance(part, dict) else None
         if isinstance(approval, dict) and part.get("state") == "approval-responded":
             said = {"approved": bool(approval.get("approved")), "reason": str(approval.get("reason") or "")}
-            run = str(message.get("id"))
-            asked = command(answer=str(approval.get("id")), **said)
-            return UiMessageStream(channel, run, asked, continues=True)
-    raise ValueError("messages: the last is not the user's, and answers nothing")
+            answers.append({"approval": str(approval.get("id")), **said})
+    if not answers:
+        raise ValueError("messages: the last is not the user's, and answers nothing")
+    asked = [answer["approval"] for answer in answers]
+    return UiMessageStream(channel, str(message.get("id")), command(answers=answers), asked)

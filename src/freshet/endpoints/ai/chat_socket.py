@@ -42,7 +42,7 @@ class SocketChunks(UiMessageStream):
     kind = "ai_sdk_socket"
 
     def __init__(self, of: UiMessageStream, request: str, *, resumes: bool) -> None:
-        super().__init__(of.channel, of.run, of.ask, continues=of.continues)
+        super().__init__(of.channel, of.run, of.ask, of.approvals)
         self._request = request
         self._sequence = count()
         self.resumes = resumes
@@ -56,10 +56,6 @@ class SocketChunks(UiMessageStream):
 
     def cut(self, reason: str) -> Frame:
         return Frame(encode({"type": "error", "requestId": self._request, "errorText": f"{reason}: try again"}) + b"\n")
-
-    @property
-    def is_over(self) -> bool:
-        return self._over
 
 
 class ChatFrame(Command, frozen=True):

@@ -12,7 +12,7 @@ from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.errors import Refusal
 from freshet.model.commands import Command
 from freshet.model.frame import Frame
-from freshet.model.run_aggregate import Aggregate, Part, tool_name
+from freshet.model.run_aggregate import Aggregate, Part, input_text, tool_name
 
 DONE = b"data: [DONE]\n\n"
 FINISHED = {"tool-calls": "tool_calls", "content-filter": "content_filter", "length": "length"}
@@ -67,7 +67,7 @@ class Completion(RunStream):
             case "tool-input-delta":
                 return self._more(part["toolCallId"], part["inputTextDelta"])
             case "tool-input-available" if part["toolCallId"] not in self._calls:
-                return self._call(part, _arguments(part["input"]))
+                return self._call(part, input_text(part["input"]))
             case "finish":
                 self._finish = FINISHED.get(part.get("finishReason", ""), "stop")
             case "abort":
@@ -115,13 +115,9 @@ class Completion(RunStream):
         return bool(self._error)
 
 
-def _arguments(given: Any) -> str:
-    return given if isinstance(given, str) else msgspec.json.encode(given).decode()
-
-
 def _tool(part: Part) -> dict[str, Any]:
     given = part.get("input", part.get("inputText", ""))
-    function = {"name": tool_name(part), "arguments": _arguments(given)}
+    function = {"name": tool_name(part), "arguments": input_text(given)}
     return {"id": part["toolCallId"], "type": "function", "function": function}
 
 

@@ -15,7 +15,7 @@ from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.model.commands import Command
 from freshet.model.frame import Frame
-from freshet.model.run_aggregate import Part
+from freshet.model.run_aggregate import Part, input_text
 
 Item = dict[str, Any]
 
@@ -149,9 +149,7 @@ class ResponseStream(RunStream):
             data = self._begin_call(part)
         place, item = self._open[call]
         if not item["arguments"]:
-            given = part.get("input")
-            text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
-            data += self._grow_call(call, text)
+            data += self._grow_call(call, input_text(part.get("input")))
         about = {"output_index": place, "item_id": item["id"], "name": item["name"], "arguments": item["arguments"]}
         data += self._event("response.function_call_arguments.done", about)
         return data + self._end_item(call, place, item)

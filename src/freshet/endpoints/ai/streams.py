@@ -5,7 +5,7 @@ Such a session is one like any other: its token is checked, hooks and rules say 
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -46,14 +46,23 @@ class RunStream(Dialect):
 
     first: a command of the endpoint's own that subscribes and asks instead, as it depends on who the client is.
     waits: a run that is not there yet will begin. ended: called when the run is over, and all has been encoded.
+    approvals: what this session answers; it has what the run wrote before that.
     """
 
-    __slots__ = ("_begun", "_over", "_waits", "ask", "channel", "ended", "first", "name", "run")
+    __slots__ = ("_begun", "_over", "_waits", "approvals", "ask", "channel", "ended", "first", "name", "run")
     kind = "runs"
     replays_in_reply = False
     answers_heartbeat = False
 
-    def __init__(self, channel: str, run: str = "", ask: bytes = b"", first: Command | None = None) -> None:
+    def __init__(
+        self,
+        channel: str,
+        run: str = "",
+        ask: bytes = b"",
+        approvals: Collection[str] = (),
+        first: Command | None = None,
+    ) -> None:
+        self.approvals = approvals
         self.channel = channel
         self.run = run
         self.name = f"{self.kind}:{id(self)}"
@@ -63,6 +72,11 @@ class RunStream(Dialect):
         self._waits = bool(ask or first)
         self._begun = False
         self._over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is, and so the stream."""
+        return self._over
 
     def opened(self, request: Handshake) -> list[Command]:
         connect = Connect(id=1, token=request.token, only=(self.channel,))
@@ -125,8 +139,17 @@ class RunStream(Dialect):
 
     def of_before(self, parts: list[Part], state: str, reason: str) -> Progress:
         """What a run has done that was there when the session came."""
-        end = _end_of(state, reason)
-        return Progress([*parts, *end], state, reason, True)
+        if not self.approvals:
+            return Progress([*parts, *_end_of(state, reason)], state, reason, True)
+        answers = [at for at, part in enumerate(parts) if part.get("approvalId") in self.approvals and _is_answer(part)]
+        had = answers[-1] + 1 if answers else len(parts)
+        self.pass_over(parts[:had])
+        if state == "waiting" and not answers:
+            return Progress([{"type": "start"}], "running", "", True)  # the answer is on its way
+        return Progress([{"type": "start"}, *parts[had:], *_end_of(state, reason)], state, reason, True)
+
+    def pass_over(self, parts: list[Part]) -> None:
+        """These are not written, as the client has them."""
 
     def _next(self, progress: Progress) -> Progress:
         self._begun = True
@@ -146,6 +169,10 @@ class RunStream(Dialect):
     def cut(self, reason: str) -> Frame | None:
         """What says that the stream ends though the run does not."""
         return None
+
+
+def _is_answer(part: Part) -> bool:
+    return bool(part["type"] == "tool-approval-response")
 
 
 def _end_of(state: str, reason: str) -> list[Part]:
@@ -170,7 +197,7 @@ class Once(RunStream):
     has_presence = False
 
     def __init__(self, channel: str, ask: bytes = b"", first: Command | None = None) -> None:
-        super().__init__(channel, "-", ask, first)
+        super().__init__(channel, "-", ask, first=first)
         self.begun = ""
 
     def choose(self, channel: str, run: str) -> None:
@@ -255,8 +282,14 @@ class RunsDoor:
         allow = {**cors(request), **(headers or {})}
         why = await stream.converse(session, stream.EVENTS, raw(allow), receive, send)
         if why is not None:
-            answer = Response(None, none, allow) if why.reason == NOTHING_RUNS.reason else refusal(why, allow)
-            await answer(scope, receive, send)
+            await self._unwritten(dialect, why, none, allow)(scope, receive, send)
+
+    @staticmethod
+    def _unwritten(dialect: RunStream, why: Disconnect, none: int, headers: dict[str, str]) -> Response:
+        """The answer where no stream has begun."""
+        if dialect.is_over:  # the client has all of it
+            return Response(b"", 200, headers, "text/event-stream")
+        return Response(None, none, headers) if why.reason == NOTHING_RUNS.reason else refusal(why, headers)
 
     async def collect(
         self, dialect: RunStream, request: Handshake, receive: Receive, wait: float
@@ -292,4 +325,4 @@ def command(**fields: Any) -> bytes:
     return msgspec.json.encode({f"${name}" if name in COMMANDS else name: value for name, value in fields.items()})
 
 
-COMMANDS = ("start", "stop", "answer", "steer")
+COMMANDS = ("start", "stop", "answers", "steer")

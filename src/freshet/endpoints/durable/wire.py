@@ -55,7 +55,8 @@ def reading(query: bytes) -> Reading:
     if live and not offsets:
         raise BadRequest("offset: expected one with live")
     cursor = given.get("cursor", "")
-    return Reading(offsets[0] if offsets else "-1", live, int(cursor) if _INTEGER.fullmatch(cursor[:16]) else 0)
+    known = len(cursor) <= 16 and _INTEGER.fullmatch(cursor)
+    return Reading(offsets[0] if offsets else "-1", live, int(cursor) if known else 0)
 
 
 def cursor_at(wall: float, asked: int = 0) -> int:
