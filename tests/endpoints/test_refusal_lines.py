@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from freshet import Freshet, Refusal
+from freshet import Disconnect, Freshet, Handshake, Refusal
 from freshet.config import Config, Limits
+from freshet.dialects.centrifuge.json import Centrifuge
+from freshet.endpoints.in_process import settle
 from freshet.testing import ManualClock
 from tests.endpoints.matrix import (
     HOST,
@@ -157,3 +159,42 @@ async def test_the_same_refusal_again_and_again_leaves_one_line(caplog: Records)
             with pytest.raises(Refusal):
                 await alice.subscribe("nobody's")
     assert len([line for line in lines(caplog) if "nobody's" in line]) == 1
+
+
+# ------------------------------------------------------------------------- ends by which an official client stays away
+
+
+async def test_a_client_that_sends_what_nothing_takes(caplog: Records) -> None:
+    live = Freshet(secret=SECRET, clock=ManualClock(NOW))
+    async with live.test_client("alice") as alice:
+        await alice.send("hello")
+        assert (await alice.closed()).code == 3508
+    assert any("Freshet.on_message" in line for line in lines(caplog)), lines(caplog)
+
+
+async def test_a_client_that_does_not_connect_in_time(caplog: Records) -> None:
+    clock = ManualClock(NOW)
+    live = Freshet(secret=SECRET, clock=clock)
+    async with live.lifespan():
+        session = live._dispatcher.open(Centrifuge(), Handshake("/"))
+        session.outbox.attach(lambda: session.end(session.outbox.closed or Disconnect.normal()))
+        await clock.advance(live.config.timing.connect_timeout + 2)
+        assert session.ended is not None
+        assert session.ended.code == 3502
+    assert any("see timing.connect_timeout" in line for line in lines(caplog)), lines(caplog)
+
+
+async def test_a_client_that_does_not_read(caplog: Records) -> None:
+    live = Freshet(secret=SECRET, config=Config(limits=Limits(outbox=10_000)), clock=ManualClock(NOW))
+    live.channel("log:{name}")
+    async with live.test_client("alice") as alice:
+        await alice.subscribe("log:a")
+        session, *_ = live._node.registry
+        session.outbox.attach(lambda: None)  # its socket takes nothing any more
+        for _ in range(20):
+            await live.publish("log:a", "x" * 1000)
+            await settle()
+        assert session.closing is not None
+        assert session.closing.code == 3008
+        session.end(session.closing)
+    assert any("see limits.outbox, and slow of the channel's rule" in line for line in lines(caplog)), lines(caplog)

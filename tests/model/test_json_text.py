@@ -22,6 +22,8 @@ from freshet.model.json_text import (
     is_json,
     one_line,
     outline,
+    whole,
+    whole_text,
 )
 from tests.tools.json_texts import json_texts
 from tests.tools.need import require
@@ -211,3 +213,17 @@ def test_a_number_above_all_is_infinite_to_python_and_null_to_others() -> None:
         decode(b"1e999", float)
     with pytest.raises(msgspec.DecodeError):
         decode(b"1" * 5_000)
+
+
+@given(texts)
+def test_what_has_to_be_text_has_no_halves_and_nothing_else_is_changed(text: bytes) -> None:
+    made = whole(text)
+    if has_half(text):
+        assert not has_half(made)
+    else:
+        assert made == text
+
+
+def test_half_of_a_character_becomes_the_replacement_character() -> None:
+    assert whole(rb'"a\ud83d \ud83d\ude00 \\ud83d"') == rb'"a\ufffd \ud83d\ude00 \\ud83d"'
+    assert whole_text("a\ud83d \U0001f600") == "a\ufffd \U0001f600"

@@ -419,7 +419,7 @@ async def test_a_route_of_the_users_own_gets_compression_where_the_configuration
     SERVER.reset(before)
 
 
-async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow() -> None:
+async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow(caplog: pytest.LogCaptureFixture) -> None:
     async with hosted(echo, ws_max_size=20_000) as it:
         await it.open()
         pieces = b"".join(encode(Opcode.CONTINUATION, b"x", mask=MASK, fin=False) for _ in range(9_999))
@@ -430,6 +430,7 @@ async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow() -> None
         await it.peer.send(b"x" * 20_000, fin=False)
         await it.peer.send(b"x", Opcode.CONTINUATION)
         assert (await it.peer.closed()).code == 1009
+        assert "was closed with 1009: at most 20000 bytes" in caplog.text
 
 
 @pytest.mark.parametrize("compression", [True, False])

@@ -127,6 +127,18 @@ def has_half(text: bytes) -> bool:
     return b"\\u" in text and any(found[1] for found in _ESCAPE.finditer(text))
 
 
+def whole(text: bytes) -> bytes:
+    """A JSON text with U+FFFD in place of each half of a character: for what has to be text, as models take it."""
+    if b"\\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
+
+
+def whole_text(text: str) -> str:
+    """The same of a text."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
+
+
 def decode(text: bytes, kind: Any = Any) -> Any:
     r"""A text as Python values of a type, for a user's function: half of a character is a half in Python, "\ud83d".
 

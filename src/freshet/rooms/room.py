@@ -9,7 +9,7 @@ import msgspec
 from freshet.config import KIB, MIB
 from freshet.errors import Disconnect
 from freshet.model.http import HttpRequest
-from freshet.model.json_text import decode
+from freshet.model.json_text import decode, encode
 from freshet.model.log import Claims
 from freshet.rooms.messages import Direct, Kept, RoomVisitor
 from freshet.rooms.state import INTERNAL, INTERNAL_END, RoomState
@@ -22,6 +22,8 @@ STATE_SIZE = 16 * KIB
 KEY_SIZE, VALUE_SIZE = 1 * KIB, 1 * MIB
 TAGS, TAG_SIZE = 10, 256  # of a session; characters
 FASTEST = 120  # ticks a second
+
+AS_JSON = b"\xc1"  # with which no MessagePack begins
 
 T = TypeVar("T")
 
@@ -52,11 +54,11 @@ class RoomStore:
         Raises msgspec.ValidationError for a value that does not fit, and `StoreUnavailable`.
         """
         data = await self._step.read(_checked(key))
-        return default if data is None else msgspec.msgpack.decode(data, type=type)
+        return default if data is None else _unpacked(data, type)
 
     async def put(self, key: str, value: Any) -> None:
         """Raises ValueError for a key or a value that is too large, TypeError for one that cannot be written."""
-        data = msgspec.msgpack.encode(value, enc_hook=_dump)
+        data = _packed(value)
         if len(data) > VALUE_SIZE:
             raise ValueError(f"the value of {key!r}: at most {VALUE_SIZE} bytes, got {len(data)}")
         self._step.write(_checked(key), data)
@@ -73,7 +75,7 @@ class RoomStore:
     async def list(self, prefix: str = "", *, after: str = "", limit: int = -1) -> dict[str, Any]:
         """Keys that begin with `prefix` and come behind `after`, with their values, in their order; at most `limit`."""
         found = await self._step.scan(prefix, after if prefix else max(after, INTERNAL_END), limit)
-        return {key: msgspec.msgpack.decode(data) for key, data in found}
+        return {key: _unpacked(data) for key, data in found}
 
     async def commit(self) -> None:
         """Make what was written so far durable, and let out what was sent so far, before the hook goes on.
@@ -118,12 +120,12 @@ class RoomSession:
     @property
     def state(self) -> Any:
         state = self._kept.state
-        return msgspec.msgpack.decode(state) if state else None
+        return _unpacked(state) if state else None
 
     @state.setter
     def state(self, value: Any) -> None:
         """Raises ValueError for one that is too large."""
-        data = msgspec.msgpack.encode(value, enc_hook=_dump)
+        data = _packed(value)
         if len(data) > STATE_SIZE:
             raise ValueError(f"session.state: at most {STATE_SIZE} bytes, got {len(data)}")
         self._keep(state=data)
@@ -262,6 +264,18 @@ def _checked(key: str) -> str:
     if key.startswith(INTERNAL):
         raise ValueError("key: expected text that does not begin with the character 1")
     return key
+
+
+def _packed(value: Any) -> bytes:
+    """As MessagePack; what has half of a character in a text, of which that has no form, as JSON behind `AS_JSON`."""
+    try:
+        return msgspec.msgpack.encode(value, enc_hook=_dump)
+    except UnicodeEncodeError:
+        return AS_JSON + encode(value, _dump)
+
+
+def _unpacked(data: bytes, kind: Any = Any) -> Any:
+    return decode(data[1:], kind) if data[:1] == AS_JSON else msgspec.msgpack.decode(data, type=kind)
 
 
 def _dump(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
+from freshet.model.json_text import whole_text
 from freshet.model.run_aggregate import Aggregate, Part, coalesced
 from freshet.model.run_messages import RunRecord, State
 from freshet.observe.counts import RunCounts
@@ -104,6 +105,11 @@ class Producer:
         self._flusher = self._tasks.start(self._flush_on(), "runs: flush", may_fail=False)
         self._task = self._tasks.start(self._work(work), "runs: a run", may_fail=False)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is written, or is on its way there."""
+        return self._over
+
     # -------------------------------------------------------------------------------------------------------- writing
 
     async def write(self, part: str | Mapping[str, Any]) -> None:
@@ -122,7 +128,7 @@ class Producer:
             self._open = f"{kind}:{id}"
         id = self._open.partition(":")[2]
         if text:
-            await self._put({"type": f"{kind}-delta", "id": id, "delta": text}, len(text))
+            await self._put({"type": f"{kind}-delta", "id": id, "delta": whole_text(text)}, len(text))
 
     def _close_text(self) -> None:
         kind, _, id = self._open.partition(":")

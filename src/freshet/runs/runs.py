@@ -10,6 +10,7 @@ import msgspec
 
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
+from freshet.model.json_text import whole
 from freshet.model.log import ClientInfo, Kind, Position, PublishOptions
 from freshet.model.run_messages import (
     ApprovalAnswer,
@@ -108,7 +109,7 @@ class NodeRuns:
 
     async def begin(self, channel: str, message: Any, *, id: str, user: str, parent: str) -> RunState:
         """See `Freshet.start`."""
-        asked = msgspec.Raw(to_json(message))
+        asked = msgspec.Raw(whole(to_json(message)))
         return _run_of(await self.ask(channel, RunCommand("start", id or new_id(), user, parent, asked)))
 
     async def end(self, channel: str, run: str, reason: str) -> RunState | None:
@@ -126,7 +127,7 @@ class NodeRuns:
 
     async def steer(self, channel: str, message: Any, run: str) -> RunState:
         """See `Freshet.steer`."""
-        return _run_of(await self.ask(channel, RunCommand("steer", run, input=msgspec.Raw(to_json(message)))))
+        return _run_of(await self.ask(channel, RunCommand("steer", run, input=msgspec.Raw(whole(to_json(message))))))
 
     async def look(self, channel: str, run: str) -> RunState | None:
         """The state of a run; None: there is none."""
@@ -162,7 +163,7 @@ class NodeRuns:
         if options.info is None or options.kind is Kind.BYTES:
             raise Refusal.bad_request("a run is begun by JSON or text")
         data = data if options.kind is Kind.JSON else to_json(data.decode())
-        reply = await self.ask(channel, client_command(data, options.info))
+        reply = await self.ask(channel, client_command(whole(data), options.info))
         return encode(reply.run) if reply.run is not None else b"null"
 
     async def request(self, session: Session, channel: str, request: bytes) -> bytes:

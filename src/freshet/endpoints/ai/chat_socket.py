@@ -25,6 +25,7 @@ from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Refused
 from freshet.model.frame import SUBPROTOCOL, Frame, Handshake
+from freshet.model.json_text import whole
 from freshet.node.owners import Site
 from freshet.policy.base import Context
 from freshet.session.session import Session
@@ -121,7 +122,7 @@ class ChatSocket:
 
     def take(self, data: bytes) -> None:
         try:
-            frame = msgspec.json.decode(data, type=dict[str, Any])
+            frame = msgspec.json.decode(whole(data), type=dict[str, Any])
             request = str(frame["requestId"])
             kind = frame["type"]
         except (msgspec.MsgspecError, KeyError, RecursionError):

@@ -21,6 +21,7 @@ from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import Accepted, Disconnected, Event, Heartbeat, Published, Refused, Subscribed
 from freshet.model.frame import Frame, Handshake
+from freshet.model.json_text import whole
 from freshet.model.run_aggregate import Aggregate, Part
 from freshet.model.run_messages import ENDED, Summary, branch, decode_summary, encode, event_of
 from freshet.session.session import Session
@@ -251,7 +252,7 @@ class RunsDoor:
             answer = plain(TOO_BIG, at_most(self._bound), cors(request))
         else:
             try:
-                return msgspec.json.decode(data, type=dict[str, Any])
+                return msgspec.json.decode(whole(data), type=dict[str, Any])
             except (msgspec.MsgspecError, RecursionError) as why:
                 answer = plain(400, f"Expected a JSON object: {why}.\n", cors(request))
         await answer(scope, receive, send)

@@ -10,7 +10,7 @@ import msgspec
 from freshet.dialects.base import kind_of
 from freshet.endpoints.durable.record import BINARY, JSON, BadRequest, Fork, StreamProducer, timestamp
 from freshet.endpoints.durable.streams import StreamConfig, Write
-from freshet.model.json_text import TOO_DEEP, one_line
+from freshet.model.json_text import TOO_DEEP, Reader, one_line
 from freshet.model.log import Kind
 
 PREFIX = "/v1/stream/"
@@ -29,6 +29,7 @@ EXPOSED = (
     "Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, "
     "Location, Retry-After"
 )
+_MESSAGES = Reader(list[msgspec.Raw])
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _TYPE = re.compile(r"[\w!#$%&'*+.^`|~-]++/[\w!#$%&'*+.^`|~-]++(?:[ \t]*+;[\t -~]*+)?", re.ASCII)
 
@@ -139,7 +140,7 @@ def _parts(body: bytes, media_type: str, *, creates: bool) -> tuple[list[bytes],
             raise BadRequest("the body is not JSON")
         if not data.lstrip().startswith(b"["):
             return [data], kind
-        parts = [one_line(bytes(each)) for each in msgspec.json.decode(data, type=list[msgspec.Raw])]
+        parts = [one_line(bytes(each)) for each in _MESSAGES(data)]
     except RecursionError:
         raise BadRequest(TOO_DEEP) from None
     except msgspec.DecodeError as why:

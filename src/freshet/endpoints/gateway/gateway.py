@@ -16,6 +16,7 @@ from freshet.endpoints.gateway.outbound import HttpBackEnd
 from freshet.endpoints.gateway.selection import CONNECT, DEFAULT, DISCONNECT, RESERVED, Selection
 from freshet.endpoints.gateway.worker import credentials
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal
+from freshet.model.json_text import whole_text
 from freshet.model.log import Position
 from freshet.policy.webhook_client import key_of
 from freshet.rules.hooks import HookLimits, as_payload
@@ -277,7 +278,7 @@ class SyncGateway:
 
 
 def _payload(data: Any) -> bytes:
-    return data.encode() if isinstance(data, str) else as_payload(data)[0]
+    return whole_text(data).encode() if isinstance(data, str) else as_payload(data)[0]
 
 
 def _check(reply: ConnectionReply) -> ConnectionReply:

@@ -16,7 +16,7 @@ import msgspec
 from freshet.endpoints.gateway.connection import Connection
 from freshet.endpoints.gateway.events import JsonObject
 from freshet.errors import FreshetError
-from freshet.model.json_text import is_json
+from freshet.model.json_text import is_json, whole_text
 from freshet.rules.hooks import Hook, HookLimits, to_json
 
 SUBPROTOCOL = "sec-websocket-protocol"
@@ -123,7 +123,7 @@ class PythonFunction(Integration):
             return ACCEPTED
         if isinstance(returned, bytes | bytearray | memoryview):
             return IntegrationResult(body=bytes(returned), binary=True)
-        return IntegrationResult(body=returned.encode() if isinstance(returned, str) else to_json(returned))
+        return IntegrationResult(body=whole_text(returned).encode() if isinstance(returned, str) else to_json(returned))
 
 
 def _given(occurrence: Occurrence) -> Any:
