@@ -319,6 +319,8 @@ class Chat:
         if state is not None:
             self._outside.users.follow(self.channel, record)
         if record.state in ENDED:
+            if (begun := self.producers.get(id)) is not None and not begun.is_over:
+                begun.abandon(f"it was {record.state} while it began")
             add(self._counts.ended, record.state)
             self._counts.cost(record.metadata.get("usage"))
             await self._file(record)
