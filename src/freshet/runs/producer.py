@@ -105,6 +105,11 @@ class Producer:
         self._flusher = self._tasks.start(self._flush_on(), "runs: flush", may_fail=False)
         self._task = self._tasks.start(self._work(work), "runs: a run", may_fail=False)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is written, or is on its way there."""
+        return self._over
+
     # -------------------------------------------------------------------------------------------------------- writing
 
     async def write(self, part: str | Mapping[str, Any]) -> None:
