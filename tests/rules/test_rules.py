@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from freshet.config import parse
 from freshet.errors import ConfigError, Refusal
 from freshet.model.log import History
-from freshet.rules.rules import ChannelRule, ChannelRules
+from freshet.rules.rules import KNOWN, ChannelRule, ChannelRules
 
 NAMES = st.text(st.sampled_from("ab:-_.{}*é"), max_size=12)
 
@@ -147,13 +147,25 @@ def test_the_first_of_the_rules_that_fit_is_found(patterns: list[str], channel: 
             rules.find(channel)
 
 
-def test_names_that_were_looked_up_leave_nothing_behind() -> None:
+def test_of_names_that_were_looked_up_only_so_many_are_known_and_none_that_no_rule_has() -> None:
     rules = ChannelRules()
     rules.add(ChannelRule("chat:{room}"))
-    for index in range(1000):
-        rules.find(f"chat:{index}")
-    assert len(rules._rules) == 1
+    for index in range(3 * KNOWN):
+        assert rules.find(f"chat:{index}")[1] == {"room": f"{index}"}
+        with pytest.raises(Refusal):
+            rules.find(f"talk:{index}")
+        assert len(rules._known) <= KNOWN
     assert not hasattr(rules._rules[0], "__dict__")
+
+
+def test_a_rule_that_comes_later_has_the_names_that_were_looked_up_before() -> None:
+    rules = ChannelRules()
+    anything, first = ChannelRule("*"), ChannelRule("{name}")
+    rules.add(anything)
+    assert rules.find("news") == (anything, {})
+    rules.add_first(first)
+    assert rules.find("news") == (first, {"name": "news"})
+    assert rules.find("news:all") == (anything, {})
 
 
 @pytest.mark.parametrize(

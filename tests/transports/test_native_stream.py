@@ -19,6 +19,7 @@ from freshet.model.frame import Batch, Frame, Handshake
 from freshet.runtime.server import HttpBounds
 from freshet.session.session import Session
 from freshet.testing import ManualClock
+from freshet.transports import native_stream
 from freshet.transports.http import BoundedHttp
 from freshet.transports.native_stream import SessionStream
 from freshet.transports.stream import LINES, MESSAGES, STREAM, AcceptedStream, Form
@@ -190,6 +191,17 @@ async def test_what_the_kernel_does_not_take_goes_by_the_transport_and_in_order(
         got = await reader.until(b"text 19!")
     places = [got.index(b"text %d!" % number) for number in range(20)]
     assert places == sorted(places)
+
+
+async def test_what_has_no_descriptor_of_its_own_as_with_tls_goes_by_the_transport(
+    live: Freshet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_stream, "descriptor", lambda transport: -1)
+    async with reading(Served(live), POSTED) as reader:
+        writes = Writes(monkeypatch)
+        await live.publish("news", "one")
+        assert b"one" in await reader.until(b"one")
+    assert writes.made == []
 
 
 def test_a_frame_is_laid_into_streams_of_each_form_once() -> None:

@@ -157,6 +157,13 @@ def test_the_reason_that_we_give_fits_and_is_utf8(reason: str) -> None:
     assert len(kept.encode()) > 119 or len(kept) == len(reason)
 
 
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 128, 256, 65_535, 65_536])
+def test_a_message_of_any_size_is_one_frame_as_the_rfc_has_it(size: int, opcode: Opcode) -> None:
+    data = b"x" * size
+    assert wire(Frame(data, opcode is Opcode.BINARY)) == encode(opcode, data)
+
+
 def test_a_message_is_serialised_once_for_all_who_get_it() -> None:
     frame = Frame(b"x" * 500)
     assert wire(frame) is frame.wire

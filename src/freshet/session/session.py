@@ -206,7 +206,16 @@ class Session:
         at_once = backlog is None and not (heavy or outbox.first) and outbox.turn.serves(self.id)
         if type(commands) is list and not (backlog is not None and backlog.holds_bytes):
             if at_once and len(commands) == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
-                self._run(commands[0])
+                if self.ended or outbox.closed:
+                    return
+                try:
+                    rest = self.host.run(self, commands[0])
+                except Exception as why:
+                    self.failed(why)
+                    return
+                if rest is not None:
+                    self._backlog = self._new_backlog()
+                    self.host.tasks.start_now(self._backlog.work(rest), "session: commands")
                 return
             count = len(commands)
             commands = [command for command in commands if type(command) is not Pong]
@@ -225,19 +234,6 @@ class Session:
             self.host.tasks.start_now(backlog.work(), "session: commands")
         else:
             self.host.tasks.start(backlog.work(), "session: commands", may_fail=False)
-
-    def _run(self, command: Command) -> None:
-        """Run a command that comes by itself, as most do, and before which there is none."""
-        if self.ended or self.outbox.closed:
-            return
-        try:
-            rest = self.host.run(self, command)
-        except Exception as why:
-            self.failed(why)
-            return
-        if rest is not None:
-            self._backlog = self._new_backlog()
-            self.host.tasks.start_now(self._backlog.work(rest), "session: commands")
 
     def _new_backlog(self) -> Backlog:
         host = self.host

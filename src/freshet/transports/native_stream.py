@@ -92,9 +92,11 @@ class SessionStream(asyncio.Protocol):
 
     def _head(self, accepted: AcceptedStream) -> bytes:
         """Of the response, and what comes before all frames."""
-        self._accepted, form = None, self._form
+        form = self._form
         headers = [*self._headers, (b"content-type", form.media_type), *UNBUFFERED, *accepted.headers, *_CHUNKED]
-        return http_response(200, headers, chunk(form.first))
+        head = http_response(200, headers, chunk(form.first))
+        self._accepted = None
+        return head
 
     def _write(self, data: bytes) -> None:
         """The kernel is given what it takes at once, the transport only the rest. See `SessionSocket`."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge, portions
@@ -20,7 +21,7 @@ from freshet.model.entries import EntryChange, EntryPage
 from freshet.model.events import Heartbeat, Published
 from freshet.model.frame import Frame
 from freshet.model.json_text import TOO_DEEP
-from freshet.model.log import Kind, Position, Publication
+from freshet.model.log import NOTHING, ClientInfo, Kind, Position, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.dialect import DEEP, EVENTS, HOSTILE
 from tests.dialects.centrifuge.official import JSON_VALUES, without_empty
@@ -315,3 +316,12 @@ def test_a_map_is_asked_for_in_pages_and_then_for_what_came_since() -> None:
     assert second == Subscribe("a", 2, recover=Position("e", 5), entries=EntryPage("k", 10, Position("e", 5)))
     [since] = receive(b'{"id":3,"subscribe":{"channel":"a","type":1,"phase":1,"recover":true,"offset":5,"epoch":"e"}}')
     assert since == Subscribe("a", 3, recover=Position("e", 5), or_refuse=True, entries=EntryPage(limit=0))
+
+
+@pytest.mark.parametrize("nothing", [NOTHING, Raw(), Raw(b"")], ids=["as made here", "empty", "as an engine has it"])
+@pytest.mark.parametrize("known", [False, True], ids=["", "known"])
+def test_who_published_is_told_as_far_as_it_is_known_of_whichever_engine_it_comes(nothing: Raw, known: bool) -> None:
+    info = ClientInfo("ada", "c1", Raw(b'{"a":1}') if known else nothing, nothing)
+    push = line(Published("a", Publication(b"1", 1, info=info)))["push"]
+    expected = {"user": "ada", "client": "c1"} | ({"conn_info": {"a": 1}} if known else {})
+    assert push == {"channel": "a", "pub": {"data": 1, "offset": 1, "info": expected}}
