@@ -113,7 +113,8 @@ async def one_run(cluster: Cluster, number: int, seen: Counter[str], socketio: S
             await asyncio.gather(*stopped, *(watcher.watch(run) for watcher in watchers))
     except TimeoutError:
         late = [(type(it).__name__, it.cuts, it.viewer.states) for it in watchers if not it.viewer.has_ended(run)]
-        pytest.fail(f"{chat}: these have not seen its end: {late}; {await kept(chat, cluster.any)}")
+        logs = "\n".join(server.log()[-3000:] for server in cluster.servers)
+        pytest.fail(f"{chat}: these have not seen its end: {late}; {await kept(chat, cluster.any)}; {logs}")
     message = await kept(chat, cluster.any)
     text = "".join(part["text"] for part in message["parts"] if part["type"] == "text")
     state = message["metadata"]["run"]["state"]
