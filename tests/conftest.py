@@ -11,7 +11,7 @@ from xdist.remote import Producer
 
 from tests.tools.browser import chromium, console
 from tests.tools.need import require_npm_packages
-from tests.tools.parallel import UnitScheduling, chosen_workers
+from tests.tools.parallel import UnitScheduling, chosen_workers, longest_first
 from tests.tools.patience import SCALE
 from tests.tools.serving import Server, serving
 
@@ -52,7 +52,9 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each test's time limit has the scale of the timeouts within it."""
+    """Files that take long begin first; and each test's time limit has the scale of the timeouts within it."""
+    place = longest_first([item.nodeid for item in items])
+    items.sort(key=lambda item: place[item.nodeid])
     if SCALE == 1:
         return
     default = pytest.mark.timeout(float(config.getini("timeout"))).mark
@@ -69,4 +71,5 @@ def pytest_xdist_auto_num_workers() -> int | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitScheduling:
     """With `-n`, whatever `--dist` says: see `tests/tools/parallel.py`."""
+    config.option.loadscopereorder = False
     return UnitScheduling(config, log)

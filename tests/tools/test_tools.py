@@ -11,7 +11,7 @@ from selenium import webdriver
 
 from tests.tools import need, serving
 from tests.tools.browser import console_errors
-from tests.tools.parallel import APART, unit_of, workers
+from tests.tools.parallel import APART, LONG, longest_first, unit_of, workers
 from tests.tools.patience import eventually, wait_until
 
 
@@ -108,4 +108,12 @@ def test_the_tests_of_a_file_stay_on_one_worker_and_those_that_share_nothing_do_
 
 
 def test_there_are_more_workers_than_cores_because_tests_wait() -> None:
-    assert [workers(cores) for cores in (1, 2, 4, 16)] == [2, 4, 8, 32]
+    assert [workers(cores) for cores in (1, 2, 4, 16)] == [2, 5, 10, 40]
+
+
+def test_files_that_take_long_begin_first_and_of_the_others_those_with_many_tests() -> None:
+    tests = ["tests/a.py::one", "tests/b.py::one", "tests/b.py::two", f"{LONG[1]}::one", f"{LONG[0]}::one"]
+    place = longest_first(tests)
+    files = [test.partition("::")[0] for test in sorted(tests, key=lambda test: place[test])]
+    assert files == [LONG[0], LONG[1], "tests/b.py", "tests/b.py", "tests/a.py"]
+    assert all((Path(__file__).parents[2] / file).exists() for file in LONG)
