@@ -2,6 +2,7 @@
 
 The tests of a file stay together, because they share servers that start once for the file. Where each test has servers
 of its own, and takes seconds, its tests are shared out one by one: they fill what the last long file would leave idle.
+What draws pages is one unit, the first: several browsers at a time leave no core for anything else.
 """
 
 import os
@@ -11,6 +12,15 @@ from collections.abc import Sequence
 from xdist.scheduler import LoadScopeScheduling
 
 APART = ("tests/chaos/test_short.py", "tests/docs/test_pages.py")  # files whose tests share nothing
+BROWSER = (  # what draws pages, which takes a core by itself: one page at a time, and all in one Chromium
+    "tests/demos/",
+    "tests/docs/test_site.py",
+    "tests/docs/test_chat.py",
+    "tests/examples/",
+    "tests/ops/admin/test_nodes.py",
+    "tests/ops/admin/test_page.py",
+    "tests/ops/admin/test_welcome.py",
+)
 
 LONG = (  # what takes about half a minute or more, and had better not begin last
     "tests/ops/test_figures_late.py",
@@ -18,7 +28,6 @@ LONG = (  # what takes about half a minute or more, and had better not begin las
     "tests/ops/test_figures.py",
     "tests/suites/test_durable_streams.py",
     "tests/serving/test_supervisor.py",
-    "tests/ops/admin/test_page.py",
     "tests/transports/test_tls.py",
     "tests/cli/test_bench.py",
     "tests/autobahn/test_autobahn.py",
@@ -27,12 +36,6 @@ LONG = (  # what takes about half a minute or more, and had better not begin las
     "tests/rooms/test_races.py",
     "tests/endpoints/socketio/test_proxy.py",
     "tests/endpoints/gateway/test_survivors.py",
-    "tests/demos/test_assistant.py",
-    "tests/demos/test_ships.py",
-    "tests/demos/test_auction.py",
-    "tests/demos/test_vitals.py",
-    "tests/demos/test_pages.py",
-    "tests/docs/test_site.py",
     "tests/stores/test_postgres.py",
     "tests/engines/redis/test_nodes.py",
     "tests/engines/nats/test_nodes.py",
@@ -66,8 +69,10 @@ def chosen_workers() -> int | None:
 
 
 def unit_of(test: str) -> str:
-    """What a test, by its id, has to run together with: its file, or nothing else."""
+    """What a test, by its id, has to run together with: its file, nothing else, or all that needs a browser."""
     file = test.partition("::")[0]
+    if file.startswith(BROWSER):
+        return "browser"
     return test if file in APART else file
 
 
@@ -75,7 +80,11 @@ def longest_first(tests: Sequence[str]) -> dict[str, tuple[int, int]]:
     """What to sort tests by, that their files come in the order in which they had better begin."""
     place = {file: number for number, file in enumerate(LONG)}
     many = Counter(test.partition("::")[0] for test in tests)
-    return {test: (place.get(file, len(LONG)), -many[file]) for test in tests if (file := test.partition("::")[0])}
+
+    def begins(file: str) -> int:
+        return -1 if file.startswith(BROWSER) else place.get(file, len(LONG))
+
+    return {test: (begins(file), -many[file]) for test in tests if (file := test.partition("::")[0])}
 
 
 class UnitScheduling(LoadScopeScheduling):

@@ -11,7 +11,7 @@ from selenium import webdriver
 
 from tests.tools import need, serving
 from tests.tools.browser import console_errors
-from tests.tools.parallel import APART, LONG, longest_first, unit_of, workers
+from tests.tools.parallel import APART, BROWSER, LONG, longest_first, unit_of, workers
 from tests.tools.patience import eventually, wait_until
 
 
@@ -104,7 +104,9 @@ def test_the_npm_clients_are_there(node: Path) -> None:
 def test_the_tests_of_a_file_stay_on_one_worker_and_those_that_share_nothing_do_not() -> None:
     assert unit_of("tests/api/test_http.py::test_a") == unit_of("tests/api/test_http.py::test_b[x::y]")
     assert unit_of("tests/chaos/test_short.py::test_a[x]") != unit_of("tests/chaos/test_short.py::test_a[y]")
+    assert unit_of("tests/demos/test_chat.py::test_a") == unit_of("tests/docs/test_site.py::test_b")
     assert all((need.ROOT / file).is_file() for file in APART)
+    assert all((need.ROOT / each).exists() for each in BROWSER)
 
 
 def test_there_are_more_workers_than_cores_because_tests_wait() -> None:
@@ -112,8 +114,8 @@ def test_there_are_more_workers_than_cores_because_tests_wait() -> None:
 
 
 def test_files_that_take_long_begin_first_and_of_the_others_those_with_many_tests() -> None:
-    tests = ["tests/a.py::one", "tests/b.py::one", "tests/b.py::two", f"{LONG[1]}::one", f"{LONG[0]}::one"]
+    tests = ["tests/a.py::1", "tests/b.py::1", "tests/b.py::2", f"{LONG[1]}::1", f"{LONG[0]}::1", "tests/demos/a.py::1"]
     place = longest_first(tests)
     files = [test.partition("::")[0] for test in sorted(tests, key=lambda test: place[test])]
-    assert files == [LONG[0], LONG[1], "tests/b.py", "tests/b.py", "tests/a.py"]
+    assert files == ["tests/demos/a.py", LONG[0], LONG[1], "tests/b.py", "tests/b.py", "tests/a.py"]
     assert all((Path(__file__).parents[2] / file).exists() for file in LONG)
