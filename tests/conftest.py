@@ -33,7 +33,7 @@ def chromium_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdr
 
 
 @pytest.fixture
-def browser(chromium_process: webdriver.Chrome) -> webdriver.Chrome:
+def browser(chromium_process: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     """Headless Chromium on an empty page with an empty console; one process for the whole run of a worker.
 
     `tests.tools.browser.console_errors(browser)` gives the errors of the pages.
@@ -41,7 +41,8 @@ def browser(chromium_process: webdriver.Chrome) -> webdriver.Chrome:
     chromium_process.get("about:blank")
     chromium_process.delete_all_cookies()
     console(chromium_process)
-    return chromium_process
+    yield chromium_process
+    chromium_process.get("about:blank")  # a page that moves would take half a core from all later tests
 
 
 @pytest.fixture
