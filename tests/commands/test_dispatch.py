@@ -178,7 +178,7 @@ async def test_a_connect_that_is_too_large_is_refused_by_its_size(dispatcher: Di
         (Disconnect.bad_request("malformed command"), ["3501 malformed command"]),
         (Disconnect.invalid_token("a token is required"), ["3500 a token is required"]),
         (Disconnect.normal(), []),
-        (Disconnect.slow(), []),
+        (Disconnect.slow(), ["3008 slow: see limits.outbox, and slow of the channel's rule"]),
     ],
 )
 async def test_a_client_that_is_disconnected_for_its_mistake_leaves_a_line_now_and_then(

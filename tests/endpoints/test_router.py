@@ -11,8 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from freshet import Freshet
+from freshet.errors import Disconnect
 from freshet.model.frame import Frame
-from freshet.transports.stream import Incoming
+from freshet.transports.stream import STREAM, AcceptedStream, Incoming
 from tests.dialects.centrifuge import official
 from tests.tools.event_streams import events_of
 from tests.tools.patience import eventually
@@ -115,9 +116,20 @@ async def test_a_url_that_was_asked_for_before_has_an_answer_of_its_own_to_each_
         assert answer is not None
         return answer.status_code, bytes(answer.body)
 
+    async def streams(url: str) -> bool:
+        streams: list[AcceptedStream] = []
+        scope = request("GET", url, accept="text/event-stream")
+        scope["extensions"] = {STREAM: streams.append}
+        answer = live._direct.reply(scope, Incoming(b""))
+        assert isinstance(answer, Coroutine)
+        assert await answer is None
+        for each in streams:
+            each.session.end(Disconnect.normal())
+        return len(streams) == 1
+
     path = f"/channels/{name}"
     for offset in (1, 2):
-        assert live._direct.reply(request("GET", path, accept="text/event-stream"), Incoming(b"")) is None
+        assert await streams(path)
         assert json.loads((await reply("POST", path))[1])["offset"] == offset
         assert json.loads((await reply("GET", path))[1])["offset"] == offset
         assert (await reply("GET", "/socket.io/?EIO=4&transport=polling"))[1][:1] == b"0"

@@ -110,7 +110,7 @@ class Late:
         found: list[int] = []
         while not found or found[-1] != last:
             line = await asyncio.wait_for(self._reader.readline(), seconds(10))
-            if not line or line.startswith(b"event: disconnect"):
+            if not line.endswith(b"\n") or line.startswith(b"event: disconnect"):  # it may be cut in the middle
                 break
             if line.startswith(b'data: {"number"'):
                 found.append(json.loads(line[6:])["number"])

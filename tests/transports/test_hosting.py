@@ -2,11 +2,14 @@
 does behind it."""
 
 import asyncio
+import logging
 
 import pytest
 
 from freshet import Freshet
+from freshet.observe.logs import BoundedLog
 from freshet.runtime.server import SERVER, RunningServer
+from freshet.transports import hosting
 from freshet.transports.hosting import EARLY, QUEUE
 from freshet.websocket.deflate import compress
 from freshet.websocket.frames import CloseFrame, Opcode, PongFrame, encode
@@ -419,7 +422,10 @@ async def test_a_route_of_the_users_own_gets_compression_where_the_configuration
     SERVER.reset(before)
 
 
-async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_may_come_in_as_many_pieces_as_its_bytes_allow(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting, "_limits_log", BoundedLog(logging.getLogger("freshet.limits")))
     async with hosted(echo, ws_max_size=20_000) as it:
         await it.open()
         pieces = b"".join(encode(Opcode.CONTINUATION, b"x", mask=MASK, fin=False) for _ in range(9_999))
