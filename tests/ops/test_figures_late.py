@@ -127,8 +127,10 @@ async def late(server: Server, channel: str) -> AsyncIterator[Late]:
     writer.write(f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode())
     await asyncio.wait_for(reader.readuntil(b"event: subscribed"), seconds(5))
     writer.transport.pause_reading()  # type: ignore[attr-defined]
-    yield Late(reader, writer)
-    writer.transport.abort()
+    try:
+        yield Late(reader, writer)
+    finally:
+        writer.transport.abort()
 
 
 async def settled(server: Server, name: str, value: float, **labels: str) -> Figures:
