@@ -61,14 +61,14 @@ def painted_within(browser: webdriver.Chrome, url: str, milliseconds: float, vis
     return min(measured)
 
 
-def layout_shifts(browser: webdriver.Chrome) -> list[str]:
+def layout_shifts(browser: webdriver.Chrome, least: float = 0.0005) -> list[str]:
     """What moved since the page was opened, and not because a visitor did something: how much, what, and where to.
 
-    Less than 0.0005 is not told, where 0.1 is what Lighthouse calls good: the dot that goes with an answer's last word.
+    Less than `least` is not told, where 0.1 is what Lighthouse calls good: the dot that goes with an answer's last word.
     """
     found = browser.execute_async_script(SHIFTS)
     assert isinstance(found, list)
-    return [each for each in found if float(each.split()[0]) >= 0.0005]
+    return [each for each in found if float(each.split()[0]) >= least]
 
 
 def note_figures(browser: webdriver.Chrome) -> None:
