@@ -64,7 +64,7 @@ def painted_within(browser: webdriver.Chrome, url: str, milliseconds: float, vis
 def layout_shifts(browser: webdriver.Chrome, least: float = 0.0005) -> list[str]:
     """What moved since the page was opened, and not because a visitor did something: how much, what, and where to.
 
-    Less than `least` is not told, where 0.1 is what Lighthouse calls good: the dot that goes with an answer's last word.
+    Less than `least` is not told, where 0.1 is good, as Lighthouse says: the dot that goes with an answer's last word.
     """
     found = browser.execute_async_script(SHIFTS)
     assert isinstance(found, list)
