@@ -62,7 +62,10 @@ def test_a_client_stays_connected_and_its_state_survives_the_death_of_the_rooms_
             assert received(second) == {"said": said, "pid": owner.pid}
         assert owner.kill() == -signal.SIGKILL
         second.send("null")
-        assert received(second) == {"said": 3, "pid": other.pid}, "the same connection, and what was kept for it"
+        told = received(second)
+        if told == {"said": 2, "pid": other.pid}:  # it was answered but not acknowledged yet: it is done again
+            told = received(second)
+        assert told == {"said": 3, "pid": other.pid}, "the same connection, and what was kept for it"
 
 
 def test_an_alarm_is_fired_by_another_process_when_the_one_that_set_it_is_killed(pair: list[Server]) -> None:
