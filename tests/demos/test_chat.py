@@ -109,9 +109,21 @@ def test_what_people_write_is_text_and_nothing_else(page: Page, other: Page) -> 
     assert other.browser.title == "Chat · Freshet"
 
 
+def write_too_fast(page: Page) -> None:
+    """All at once: on a busy machine a driver that is asked for every key is within the pace."""
+    page.run(
+        """
+        for (let number = 0; number < 12; number++) {
+            document.getElementById("text").value = `quick ${number}`;
+            document.getElementById("form").requestSubmit();
+        }
+        """
+    )
+
+
 def test_whoever_writes_too_fast_is_told_to_wait(page: Page) -> None:
     enter(page, "tea", "Ada")
-    page.element("text").send_keys(*(part for number in range(12) for part in (f"quick {number}", Keys.ENTER)))
+    write_too_fast(page)
     wait_until(lambda: "slower, please" in page.text("problem"), 5, "the refusal")
 
 
@@ -206,10 +218,8 @@ def test_a_socketio_visitor_reads_what_was_said_before_and_is_told_of_a_refusal(
         say(other, text)
     enter(page, "lobby", "Ada", SOCKETIO)
     wait_until(lambda: said(page)[-3:] == ["first", "second", "third"], 5, "the history")
-    for _ in range(8):
-        page.element("text").clear()
-        page.element("text").send_keys("too fast", Keys.ENTER)
-    wait_until(lambda: page.text("problem").startswith("Not sent:"), 5, "the refusal")
+    write_too_fast(page)
+    wait_until(lambda: page.text("problem") == "Not sent: slower, please", 5, "the refusal")
 
 
 def test_a_socketio_visitor_whose_connection_was_cut_comes_back_to_what_was_missed(page: Page, other: Page) -> None:

@@ -13,4 +13,9 @@ export class EventSource extends Events {
   set onmessage(hear) {
     super.onmessage = (event) => setImmediate(hear, event);
   }
+
+  // The end of a stream is a task of its own, too: it must not overtake a message that came in the same read.
+  set onerror(hear) {
+    super.onerror = (event) => setImmediate(hear, event);
+  }
 }

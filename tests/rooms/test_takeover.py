@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ def environment(engine: str, path: Path) -> dict[str, str]:
     return {
         "FRESHET_ENGINE": engine,
         "FRESHET_ROOMS__STORE": f"sqlite:///{path}",
-        "FRESHET_ROOMS__LEASE": str(LEASE),
-        "FRESHET_ROOMS__IDLE": "0.5",
+        "FRESHET_ROOMS__LEASE": str(seconds(LEASE)),  # a busy machine must not take a room from who has it
         "FRESHET_TOKENS__ANONYMOUS": "true",
     }
 
@@ -46,23 +45,32 @@ def received(socket: ClientConnection) -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def connected(server: Server) -> Iterator[ClientConnection]:
+    """One whom the room has greeted: the first of them has made its server the owner. A socket that is only open may be
+    overtaken by the next."""
+    with connect(server.ws(ROOM)) as socket:
+        assert received(socket) == {"rang": 0}
+        yield socket
+
+
 def test_a_client_stays_connected_and_its_state_survives_the_death_of_the_rooms_process(pair: list[Server]) -> None:
     owner, other = pair
-    with connect(owner.ws(ROOM)) as first, connect(other.ws(ROOM)) as second:
-        assert received(first) == {"rang": 0}
-        assert received(second) == {"rang": 0}
+    with connected(owner), connected(other) as second:
         for said in (1, 2):
             second.send("null")
             assert received(second) == {"said": said, "pid": owner.pid}
         assert owner.kill() == -signal.SIGKILL
         second.send("null")
-        assert received(second) == {"said": 3, "pid": other.pid}, "the same connection, and what was kept for it"
+        told = received(second)
+        if told == {"said": 2, "pid": other.pid}:  # it was answered but not acknowledged yet: it is done again
+            told = received(second)
+        assert told == {"said": 3, "pid": other.pid}, "the same connection, and what was kept for it"
 
 
 def test_an_alarm_is_fired_by_another_process_when_the_one_that_set_it_is_killed(pair: list[Server]) -> None:
     owner, other = pair
-    with connect(owner.ws(ROOM)) as first, connect(other.ws(ROOM)) as second:
-        received(first), received(second)
+    with connected(owner) as first, connected(other) as second:
         first.send("1.5")
         assert received(first) == {"said": 1, "pid": owner.pid}
         assert owner.kill() == -signal.SIGKILL

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -161,11 +162,12 @@ def server() -> Iterator[Server]:
 
 @contextmanager
 def speaking(speech: Speech, server: Server, work: Path) -> Iterator[Load]:
-    load = Load(server.port, speech.write(work / "speech"), work, cores="0")
-    try:
-        yield load
-    finally:
-        load.end()
+    with TemporaryDirectory(dir=work) as own:  # another load that begins meanwhile must not find half a speech
+        load = Load(server.port, speech.write(Path(own) / "speech"), work, cores="0")
+        try:
+            yield load
+        finally:
+            load.end()
 
 
 def all_are_in(load: Load, subscribers: int) -> None:
