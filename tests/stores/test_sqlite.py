@@ -105,6 +105,26 @@ async def test_processes_share_the_file_and_the_fence_holds_between_them(path: P
     await other.stop()
 
 
+OPENED_AT_ONCE = """
+import asyncio, os, sys, time
+from freshet.stores.sqlite import SqliteStore
+for number in range(30):
+    at, workers = time.monotonic() + 0.03, []
+    for _ in range(6):
+        if not (child := os.fork()):
+            store = SqliteStore(f"sqlite:///{sys.argv[1]}/{number}.db")
+            time.sleep(max(0, at - time.monotonic()))
+            asyncio.run(store.start())
+            os._exit(0)
+        workers.append(child)
+    assert not any(os.waitpid(each, 0)[1] for each in workers), number
+"""
+
+
+def test_all_workers_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", OPENED_AT_ONCE, str(tmp_path)], cwd=ROOT, check=True, timeout=seconds(30))
+
+
 async def test_replies_are_forgotten_after_their_time(path: Path) -> None:
     clock = ManualClock(1000.0)
     store = SqliteStore(f"sqlite:///{path}", clock)

@@ -7,6 +7,7 @@ each: rooms that write at the same time wait for the disk once. What is acknowle
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,7 +91,7 @@ class SqliteStore(Store):
             self._path.touch(0o600)
         disk = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
-            disk.execute("PRAGMA journal_mode = WAL")
+            _use_wal(disk)
             disk.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut, too
             disk.execute("BEGIN IMMEDIATE")
             self._check_schema(disk)
@@ -229,6 +230,19 @@ class SqliteStore(Store):
         statement = "SELECT room, alarm FROM rooms WHERE alarm < ? ORDER BY alarm, room LIMIT ?"
         rows = await self._do(lambda disk: disk.execute(statement, (before, limit)).fetchall())
         return [Due(*row) for row in rows]
+
+
+def _use_wal(disk: sqlite3.Connection) -> None:
+    """SQLite does not wait for a lock that it needs for this: processes that open a new file at once come again."""
+    latest = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            disk.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > latest:
+                raise
+        time.sleep(0.01)
 
 
 def _file(path: Path) -> tuple[int, int]:
