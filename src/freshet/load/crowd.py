@@ -19,7 +19,7 @@ OVERTIME = 10 * SECOND  # for what was due in time, to be sent, and then to arri
 RETURNING = 256  # clients of a process that are on their way back at the same time: more wait for the load itself
 TRIES = 60  # of a client that is turned away, or whose way back is closed
 SETTLE = 1.0  # seconds, where the protocol does not say when a client is subscribed
-ADDRESSES = 20_000  # connections from one address of 127.0.0.0/8 to one port
+ADDRESSES = 20_000  # connections from one address of 127.0.0.0/8
 
 
 class Crowd:
@@ -38,6 +38,7 @@ class Crowd:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if secure else 80)
         self._ssl = _context(plan.insecure) if secure else None
+        self._net = random.randrange(1, 255)  # noqa: S311 - the ports of the last run are taken for a minute
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -117,7 +118,11 @@ class Crowd:
 
     async def _open(self, client: LoadClient) -> None:
         client.opening()
-        where = (f"127.1.{client.number // ADDRESSES % 250}.1", 0) if self._host in ("127.0.0.1", "localhost") else None
+        where = (
+            (f"127.{self._net}.{client.number // ADDRESSES % 250}.1", 0)
+            if self._host in ("127.0.0.1", "localhost")
+            else None
+        )
         name = self._host if self._ssl else None
         try:
             await asyncio.get_running_loop().create_connection(
