@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
-from freshet.endpoints.opening import Opening, answer, carry_websocket
+from freshet.endpoints.opening import Opening, carry_websocket
 from freshet.model.frame import SUBPROTOCOL, Handshake
 from freshet.transports.native import AcceptedSocket
 
@@ -23,11 +23,7 @@ class WebSocketEndpoint:
         self._select = select
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = self.accept(scope)
-        if isinstance(accepted, Response):
-            await answer(accepted, scope, receive, send)
-        else:
-            await carry_websocket(accepted, scope, receive, send)
+        await carry_websocket(self.accept(scope), scope, receive, send)
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response:
         """What becomes of a request, whoever carries it."""

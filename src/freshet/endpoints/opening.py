@@ -284,8 +284,14 @@ def _query(text: str) -> dict[str, str]:
     return {name: value for name, _, value in [each.partition("=") for each in text.split("&") if each]}
 
 
-async def carry_websocket(accepted: AcceptedSocket, scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept a WebSocket, and let the session have it: directly where Freshet serves, otherwise by ASGI messages."""
+async def carry_websocket(accepted: AcceptedSocket | Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept a WebSocket, and let the session have it: directly where Freshet serves, otherwise by ASGI messages.
+
+    A response: it is refused, with that.
+    """
+    if isinstance(accepted, Response):
+        await answer(accepted, scope, receive, send)
+        return
     take_over: native.Takeover | None = scope.get("extensions", {}).get(native.EXTENSION)
     if take_over is not None:
         take_over(*accepted)

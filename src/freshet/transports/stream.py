@@ -213,8 +213,8 @@ async def collect(
 ) -> list[Frame] | Disconnect:
     """The frames for a session, for a response that does end: what is enough, or what there is after `wait` seconds.
 
-    begun: whether anything can come yet; if not by then, there are `begins_within` seconds more, since a hook may take
-    longer than a client wants to wait for news. A `Disconnect` is why there is nothing.
+    begun: whether anything can come yet; if not by then, it may take until `begins_within` seconds are over: a hook may
+    need longer than a client wants to wait for news. A `Disconnect` is why there is nothing.
     """
     frames: list[Frame] = []
     loop = asyncio.get_running_loop()
@@ -233,7 +233,7 @@ async def collect(
         else:
             timer = loop.call_later(LOOKS_AGAIN, give_up)
 
-    latest = loop.time() + wait + begins_within
+    latest = loop.time() + max(wait, begins_within)
     session.outbox.attach(wake, "http")
     ignore = resolve_when_gone(receive, done, None, session.host.tasks)
     timer = loop.call_later(wait, give_up)

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.dialects.base import HEARTBEAT, Dialect
 from freshet.endpoints.ai.ai_sdk import UiMessageStream, dialect_for
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, command, end_soon
-from freshet.endpoints.opening import answer, carry_websocket
+from freshet.endpoints.opening import carry_websocket
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Refused
@@ -211,11 +211,7 @@ class ChatSocketEndpoint:
         door.dispatcher.register(ChatFrame, self._take)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = self.accept(scope)
-        if isinstance(accepted, Response):
-            await answer(accepted, scope, receive, send)
-        else:
-            await carry_websocket(accepted, scope, receive, send)
+        await carry_websocket(self.accept(scope), scope, receive, send)
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response:
         """What becomes of a request, whoever carries it."""

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.socketio import engineio
-from freshet.endpoints.opening import TOO_BIG, Opening, answer, carry_websocket, cors, plain
+from freshet.endpoints.opening import TOO_BIG, Opening, carry_websocket, cors, plain
 from freshet.endpoints.socketio import polling
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket, MessageLayer
 from freshet.endpoints.socketio.handlers import Handlers
@@ -118,11 +118,7 @@ class EngineEndpoint:
             return
         found = self._find(scope, request)
         proxied = await self._proxied(request) if self._may_be_elsewhere(found, request) else None
-        accepted = proxied or self._accept(found, request, scope)
-        if isinstance(accepted, Response):
-            await answer(accepted, scope, receive, send)
-        else:
-            await carry_websocket(accepted, scope, receive, send)
+        await carry_websocket(proxied or self._accept(found, request, scope), scope, receive, send)
 
     def _may_be_elsewhere(self, found: EngineSession | int | None, request: Handshake) -> bool:
         """Whether it asks for a session that another node may have."""
