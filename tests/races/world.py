@@ -16,6 +16,7 @@ from freshet.testing import ManualClock
 from tests.races.agreement import assert_agreement
 from tests.races.clients import CentrifugeClient, Doors, RacingClient, SocketIOClient, UrlClient
 from tests.races.gates import GateEngine, Gates
+from tests.tools.patience import seconds
 
 DIALECTS: dict[str, type[RacingClient]] = {
     "centrifuge": CentrifugeClient,
@@ -459,7 +460,7 @@ async def race_within(
         await world.turns()
         world.gates.release()
         for task in (acting, operating):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(seconds(5)):
                 await task
         await world.rest()
         await world.agree()

@@ -17,7 +17,9 @@ CHANNEL = "chat:1"
 
 
 def made(**options: Any) -> Freshet:
-    return Freshet(secret="s" * 32, config=Config(runs=Runs(lease=1.0, **options), tokens=Tokens(anonymous=True)))
+    return Freshet(
+        secret="s" * 32, config=Config(runs=Runs(lease=seconds(2), **options), tokens=Tokens(anonymous=True))
+    )
 
 
 async def follow(client: Client, run: str, viewer: Viewer | None = None) -> Viewer:
