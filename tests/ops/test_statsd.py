@@ -95,7 +95,7 @@ def test_an_agent_that_is_not_there_is_said_once_and_takes_nothing_from_clients(
         server.process.terminate()
         assert server.ended() == 0
         assert server.log().count("metrics could not be sent") == 1
-        assert "see the option statsd" in server.log()
+        server.wait_for_log("see the option statsd")
 
 
 def test_an_address_is_a_host_with_a_port_or_the_path_of_a_socket() -> None:
