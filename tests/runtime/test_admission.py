@@ -122,7 +122,7 @@ def subscribers(server: Server) -> int:
 
 
 async def test_a_storm_is_let_in_bit_by_bit_and_those_who_stayed_miss_nothing() -> None:
-    """A hundred and fifty at once, 40 a second come in; who stayed gets each publication before the next one is made."""
+    """A hundred and fifty at once, at 40 a second; who stayed gets each publication before the next one is made."""
     with serving(APP, env=limited(40, 10, TEST_PING="60")) as server:  # this process is busy
         async with connect(server.ws("/channels/log:a")) as stayed:
             refused = 0
