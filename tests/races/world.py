@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Self
@@ -58,7 +59,8 @@ class World:
 
     async def rest(self) -> None:
         """Until nothing happens any more by itself."""
-        for _ in range(60):
+        end = time.monotonic() + seconds(3)
+        while time.monotonic() < end:
             await self.turns()
             if self._busy():
                 await asyncio.sleep(0.005)  # who looks for a room's owner does so again in a moment
