@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import settings
 from selenium import webdriver
@@ -13,14 +12,14 @@ from xdist.remote import Producer
 from tests.tools.browser import chromium, console
 from tests.tools.need import require_npm_packages
 from tests.tools.parallel import UnitScheduling, chosen_workers, longest_first
-from tests.tools.patience import SCALE, seconds
+from tests.tools.patience import SCALE
+from tests.tools.requests import prepare_httpx
 from tests.tools.serving import Server, serving
 
 pytest.register_assert_rewrite("tests.contracts")  # what fails in a shared test says with which values
 settings.register_profile("freshet", deadline=None)  # no test asserts how long something takes
 settings.load_profile("freshet")
-for phase in ("connect", "read", "write", "pool"):  # of all requests that name no timeout
-    setattr(httpx.get.__kwdefaults__["timeout"], phase, seconds(5))
+prepare_httpx()
 
 
 @pytest.fixture(scope="session")
