@@ -277,7 +277,7 @@ async def test_a_connection_whose_token_ran_out_is_ended(tmp_path: Path) -> None
     config = tmp_path / "freshet.toml"
     config.write_text(CONFIG + "\n[timing]\nexpiry_grace = 0\n")
     with serving("--config", str(config)) as server:
-        assert await close_code(server, f'{{"id":1,"connect":{{"token":"{token(expires_in=2)}"}}}}') == 3005
+        assert await close_code(server, f'{{"id":1,"connect":{{"token":"{token(expires_in=seconds(2))}"}}}}') == 3005
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])

@@ -213,7 +213,7 @@ async def test_who_opens_something_and_never_says_who_it_is_is_gone_in_time(serv
 
 @way
 async def test_who_has_a_token_that_ends_or_is_taken_back_is_gone_in_time(server: Server, name: str) -> None:
-    for index, claims in enumerate(({"expires_in": 1}, {"claims": {"jti": f"taken back, {name}"}})):
+    for index, claims in enumerate(({"expires_in": seconds(1)}, {"claims": {"jti": f"taken back, {name}"}})):
         async with httpx.AsyncClient(timeout=seconds(20)) as http:
             it = WAYS[name](server, http)
             it.claims = claims
