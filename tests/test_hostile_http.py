@@ -24,7 +24,7 @@ known = pytest.mark.parametrize("known", [False, True], ids=["before", "after"])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("hostile") / "freshet.toml"
-    limits = "\n[limits]\nconnects_per_second = 0\n[timing]\nconnect_timeout = 1\nexpiry_grace = 1\n"
+    limits = f"\n[limits]\nconnects_per_second = 0\n[timing]\nconnect_timeout = {seconds(1)}\nexpiry_grace = 1\n"
     limits += "[api]\nanonymous = true\n"
     config.write_text(CONFIG + limits + UNLIMITED)
     with serving("--config", str(config)) as server:
