@@ -1,6 +1,5 @@
 """Every metric against what clients did: on each engine, with one worker and with several."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import httpx
 import pytest
 
 from tests.ops.figures import DELAY, Figures, Talker, engine_of, figures, publish, talking
-from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.patience import eventually, seconds
 from tests.tools.relay import Relay
 from tests.tools.serving import Server, serving
 
@@ -42,7 +41,6 @@ def server(request: pytest.FixtureRequest, engine: tuple[str, Relay | None], tmp
     (tmp_path / "freshet.toml").write_text(f'engine = "{url}"\n{CONFIG}')
     workers = ("--workers", str(request.param)) if request.param > 1 else ()
     with serving("--config", str(tmp_path / "freshet.toml"), *workers) as server:
-        wait_until(lambda: asyncio.run(figures(server))("ready") == request.param, 30, "all workers")
         if relay is not None:
             relay.delay(DELAY, DELAY * 1.2)
         yield server

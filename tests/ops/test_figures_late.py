@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.ops.figures import DELAY, Figures, engine_of, figures, talking
-from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
 
 OUTBOX = 200_000
@@ -80,7 +80,6 @@ def server(
     )
     workers = ("--workers", str(request.param)) if request.param > 1 else ()
     with serving("tests.ops.figures_app:live", *workers, env={"TEST_CONFIG": str(folder / "freshet.toml")}) as server:
-        wait_until(lambda: asyncio.run(figures(server))("ready") == request.param, 30, "all workers")
         yield server
 
 
