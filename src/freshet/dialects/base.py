@@ -7,8 +7,9 @@ from typing import ClassVar
 import msgspec
 from msgspec import DecodeError
 
+from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
-from freshet.model.events import Event, Published
+from freshet.model.events import Event, Published, Refused
 from freshet.model.frame import Frame, Handshake, batched
 from freshet.model.json_text import is_json, one_line
 from freshet.model.log import ClientInfo, Kind, Publication
@@ -84,6 +85,20 @@ class Dialect(ABC):
     def join(self, frames: list[Frame]) -> list[Frame]:
         """The same messages in fewer frames, in their order, where the protocol allows it."""
         return frames
+
+
+def disconnect_for(refused: Refused) -> Disconnect:
+    """The end of a session whose protocol has no reply that could carry a refusal: with its code and its reason."""
+    return Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
+
+
+ALREADY = Refusal.already_subscribed().code
+
+
+def refuse(refused: Refused) -> None:
+    """End such a session, unless the server has subscribed it before its request. Raises `Disconnect`."""
+    if refused.code != ALREADY:
+        raise disconnect_for(refused)
 
 
 HEARTBEAT = Frame(b"")
