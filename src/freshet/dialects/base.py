@@ -1,11 +1,11 @@
 """The interface of a client protocol: frames to commands, events to frames, without I/O."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import msgspec
-from msgspec import DecodeError
+from msgspec import DecodeError, Raw
 
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
@@ -106,17 +106,17 @@ HEARTBEAT.wire = HEARTBEAT.deflated = b"\x89\x00"
 """The `Heartbeat` of a dialect that has no message for it: a WebSocket ping frame, sent as it is."""
 
 
-def info_of(info: ClientInfo) -> dict[str, object]:
-    """Who a client is, as a JSON object; what is empty is left out."""
+def info_of(info: ClientInfo, json: Callable[[Raw], object] | None = None) -> dict[str, object]:
+    """Who a client is, as an object; what is empty is left out. json: how the JSON in it is written; None: as it is."""
     wire: dict[str, object] = {"user": info.user, "client": info.client}
     if info.conn_info:
-        wire["conn_info"] = info.conn_info
+        wire["conn_info"] = info.conn_info if json is None else json(info.conn_info)
     if info.chan_info:
-        wire["chan_info"] = info.chan_info
+        wire["chan_info"] = info.chan_info if json is None else json(info.chan_info)
     return wire
 
 
-_valid = msgspec.json.Decoder(msgspec.Raw).decode
+_valid = msgspec.json.Decoder(Raw).decode
 
 
 def kind_of(data: bytes) -> tuple[Kind, bytes]:
