@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from freshet.errors import ConfigError
-from freshet.runtime.sqlite_file import Form, begin, check_same, inode_of, make, path_of
+from freshet.runtime.sqlite_file import SqliteForm, begin, check_same, inode_of, make, path_of
 
-FORM = Form(application=7, version=2, schema="CREATE TABLE a (b); CREATE TABLE c (d);")
+FORM = SqliteForm(application=7, version=2, schema="CREATE TABLE a (b); CREATE TABLE c (d);")
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite://a.db", "redis://a", ""])
@@ -34,7 +34,7 @@ def test_a_new_file_is_for_nobody_else_and_gets_its_tables_once(tmp_path: Path) 
         (FORM._replace(version=3), "has the form 3, this Freshet reads 2"),
     ],
 )
-def test_a_file_of_another_form_is_refused_and_stays_as_it_is(other: Form, why: str) -> None:
+def test_a_file_of_another_form_is_refused_and_stays_as_it_is(other: SqliteForm, why: str) -> None:
     with closing(sqlite3.connect(":memory:")) as disk:
         begin(disk, other)
         assert begin(disk, FORM) == why

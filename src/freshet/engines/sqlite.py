@@ -22,14 +22,14 @@ from freshet.engines.memory import IDEMPOTENCY_TIME, Log, MemoryEngine
 from freshet.errors import EngineUnavailable, FreshetError, PositionConflict
 from freshet.model.log import ClientInfo, History, Kind, Position, Publication, PublishOptions
 from freshet.runtime.clock import SYSTEM, Clock
-from freshet.runtime.sqlite_file import Form, begin, check_same, inode_of, make, path_of
+from freshet.runtime.sqlite_file import SqliteForm, begin, check_same, inode_of, make, path_of
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.sqlite")
 
 BACKLOG = 20_000  # publications that wait for the disk
 EXPIRY_INTERVAL = 30  # seconds between sweeps of the file
-FORM = Form(
+FORM = SqliteForm(
     application=0x46726573,  # "Fres"
     version=1,
     schema="""

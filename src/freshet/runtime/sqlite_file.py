@@ -12,7 +12,7 @@ Inode = tuple[int, int]
 """Device and number; (0, 0): there is no file."""
 
 
-class Form(NamedTuple):
+class SqliteForm(NamedTuple):
     """application, version: what SQLite keeps in the head of a file, by which it is known. schema: of a new one."""
 
     application: int
@@ -34,7 +34,7 @@ def make(path: Path) -> None:
         path.touch(0o600)
 
 
-def begin(disk: sqlite3.Connection, form: Form) -> str:
+def begin(disk: sqlite3.Connection, form: SqliteForm) -> str:
     """Make the tables of a new file, within a transaction. Why the file is not ours; empty: it is."""
     (application,) = disk.execute("PRAGMA application_id").fetchone()
     (version,) = disk.execute("PRAGMA user_version").fetchone()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from freshet.errors import StaleOwner, StoreUnavailable
 from freshet.runtime.clock import SYSTEM, Clock
-from freshet.runtime.sqlite_file import Form, begin, check_same, inode_of, make, path_of
+from freshet.runtime.sqlite_file import SqliteForm, begin, check_same, inode_of, make, path_of
 from freshet.runtime.tasks import Tasks
 from freshet.stores.base import BACKLOG, KEEP, REPLY_TIME, Change, Due, Store, behind
 
@@ -23,7 +23,7 @@ log = logging.getLogger("freshet.stores.sqlite")
 LOCK_TIMEOUT = 5.0  # seconds that another process may have the file
 BATCH = 500  # requests in one transaction, so that none waits for all of a storm
 EXPIRY_INTERVAL = 30.0  # seconds between sweeps of remembered replies
-FORM = Form(
+FORM = SqliteForm(
     application=0x4672526D,  # "FrRm"
     version=1,
     schema="""

@@ -24,8 +24,8 @@ from freshet.endpoints.ai.streams import NOTHING_RUNS, Progress, RunStream
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
 from freshet.model.run_aggregate import Part, input_text
+from freshet.model.run_commands import publication_of
 from freshet.model.run_messages import Summary, new_id
-from freshet.runs.client_commands import publication_of
 
 Fields = dict[str, Any]
 LAST = 2**53  # no stream comes that far

@@ -17,8 +17,8 @@ from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.door import RunsDoor
 from freshet.endpoints.ai.streams import Progress, RunStream
 from freshet.model.frame import Frame
+from freshet.model.run_commands import publication_of
 from freshet.model.run_messages import new_id
-from freshet.runs.client_commands import publication_of
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 DONE = b"data: [DONE]\n\n"

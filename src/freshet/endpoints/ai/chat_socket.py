@@ -27,9 +27,9 @@ from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Refused
 from freshet.model.frame import SUBPROTOCOL, Frame, Handshake
 from freshet.model.json_text import whole
+from freshet.model.run_commands import publication_of
 from freshet.node.owners import Site
 from freshet.policy.base import Context
-from freshet.runs.client_commands import publication_of
 from freshet.session.session import Session
 from freshet.transports.native import AcceptedSocket
 

@@ -16,7 +16,7 @@ from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, ra
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import whole
-from freshet.runs.client_commands import publication_of
+from freshet.model.run_commands import publication_of
 from freshet.session.session import Session
 from freshet.transports import stream
 

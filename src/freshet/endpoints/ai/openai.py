@@ -29,9 +29,9 @@ from freshet.model.commands import Command, Publish, Subscribe
 from freshet.model.events import Event
 from freshet.model.frame import Handshake
 from freshet.model.log import History, PublishOptions
+from freshet.model.run_commands import publication_of
 from freshet.node.owners import Site
 from freshet.policy.base import Context
-from freshet.runs.client_commands import publication_of
 
 REPEATS = History(1, 600)  # how long it is known which run a request has begun
 LONGEST = 3600.0  # seconds that a request without a stream waits for its run
