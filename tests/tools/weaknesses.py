@@ -26,7 +26,7 @@ class Weakness(NamedTuple):
     tests: Sequence[tuple[str, str]]
 
 
-OWN = "test_weaknesses.py"
+OWN = "promises/test_weaknesses.py"
 HTTP = "transports/test_http.py"
 LIMITS = "websocket/test_limits.py"
 AI = "endpoints/ai/test_rights.py"
@@ -60,7 +60,7 @@ LISTED = [
         "off by default; inflated up to the limit of a message and not a byte more",
         [
             (OWN, "test_a_compression_bomb_is_not_inflated"),
-            ("test_hostile_http.py", "test_a_body_that_claims_to_be_compressed_is_not_inflated"),
+            ("promises/test_hostile_http.py", "test_a_body_that_claims_to_be_compressed_is_not_inflated"),
             ("websocket/test_deflate.py", "test_a_bomb_costs_no_more_memory_than_the_limit"),
         ],
     ),
@@ -89,9 +89,9 @@ LISTED = [
         [
             (OWN, "test_a_broken_frame_ends_its_client_alone"),
             FUZZ,
-            ("test_hostile.py", "test_many_hostile_clients_cost_no_memory_and_nobody_else_notices"),
-            ("test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
-            ("test_hostile_http.py", "test_what_is_malformed_ends_its_client_alone"),
+            ("promises/test_hostile.py", "test_many_hostile_clients_cost_no_memory_and_nobody_else_notices"),
+            ("promises/test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
+            ("promises/test_hostile_http.py", "test_what_is_malformed_ends_its_client_alone"),
             ("contracts/dialect.py", "test_any_bytes_give_commands_or_a_disconnect"),
             (AI, "test_a_body_of_any_shape_is_answered_and_no_error_of_ours"),
         ],
@@ -213,7 +213,7 @@ LISTED = [
             (HTTP, "test_dribbling_does_not_extend_the_deadline"),
             (HTTP, "test_silent_connections_make_room_for_those_who_come"),
             (OWN, "test_who_never_says_who_it_is_is_closed"),
-            ("test_hostile.py", "test_a_client_that_never_says_who_it_is_is_sent_away_as_stale"),
+            ("promises/test_hostile.py", "test_a_client_that_never_says_who_it_is_is_sent_away_as_stale"),
         ],
     ),
     Weakness(
@@ -223,7 +223,7 @@ LISTED = [
         [
             (HTTP, "test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while"),
             ("transports/test_stream_unit.py", "test_a_client_that_does_not_read_the_end_either_is_a_client_no_longer"),
-            ("test_hostile.py", "test_a_client_that_does_not_read_is_cut_and_the_others_get_everything"),
+            ("promises/test_hostile.py", "test_a_client_that_does_not_read_is_cut_and_the_others_get_everything"),
         ],
     ),
     Weakness(
