@@ -74,6 +74,7 @@ class FairQueue:
             self._here().call_soon(self._turn)
 
     def _run(self, work: Work, transport: asyncio.BaseTransport) -> None:
+        self._schedule()
         began = self._now()
         try:
             work()

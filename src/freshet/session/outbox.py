@@ -19,8 +19,8 @@ from freshet.websocket.frames import rest, wire
 log = logging.getLogger("freshet.outbox")
 
 AT_ONCE = 64  # commands of one client before others have their turn
-PORTION = 2 * 1024 * 1024  # bytes that are written before others have theirs; a write costs as much as `EACH` besides
-EACH = 512
+PORTION = 2 * 1024 * 1024  # bytes that are written before others have theirs
+EACH = 512  # bytes that cost as much as a write
 
 
 class Turn:
@@ -28,8 +28,9 @@ class Turn:
 
     It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
 
-    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when all have
-    had their turn. fair_queue: in which clients that sent much have theirs. dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
+    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when a portion
+    of what there is has been written, which mostly is all. fair_queue: in which clients that sent much have their turn.
+    dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
 
     __slots__ = (
@@ -290,36 +291,38 @@ def _leave(touched: list[Outbox]) -> list[Outbox]:
     Who is left when a portion has been written has its turn in the next one: whatever somebody sends to many, others
     wait no longer for it than for what most send.
     """
-    write, left = os.write, PORTION
-    for number, outbox in enumerate(touched, 1):
+    write, left, each = os.write, PORTION, iter(touched)
+    for outbox in islice(each, PORTION // EACH):
         direct, frame = outbox.direct, outbox.first
         if direct < 0 or frame is None:
-            left -= EACH + outbox.waiting
+            left -= outbox.waiting
             outbox.leave()
         else:
             if outbox.more is None:
                 outbox.first = None
                 data = frame.wire or wire(frame)
             else:
-                data = b"".join([each.wire or wire(each) for each in outbox.take_joined()])
-            left -= EACH + len(data)
+                data = b"".join([it.wire or wire(it) for it in outbox.take_joined()])
             try:
                 sent = write(direct, data)
             except OSError:
                 sent = 0
-            if sent < len(data):
+            size = len(data)
+            left -= size
+            if sent < size:
                 outbox.direct = -1
                 outbox.send(rest(data, sent))
         if left < 0:
-            return touched[number:]
-    return []
+            break
+    return list(each)
 
 
 def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
     """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
 
     Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox
-    is looked at: the rest of its memory is seldom in the processor's cache. Beyond a portion it is queued, see `_leave`.
+    is looked at: the rest of its memory is seldom in the processor's cache. What is more than a portion is queued, see
+    `_leave`.
     """
     data = frame.wire or wire(frame)
     size, write, each = len(data), os.write, iter(outboxes)

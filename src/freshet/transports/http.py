@@ -104,10 +104,14 @@ class BoundedHttp(HttpToolsProtocol):
         for cycle in self._cycles:  # uvicorn tells the last alone, and the others write to a socket that is gone
             cycle.disconnected = True
             cycle.message_event.set()
-        # They refer to this, and it to them: garbage that only a collection finds, for which all would wait.
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what refers to this, too, as the connection is gone, or another protocol's: garbage that only a collection
+        finds, for which all would wait."""
         self._cycles.clear()
         self.pipeline.clear()
-        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         if self._held:
@@ -270,6 +274,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.connections.discard(self)
         headers, connections = self.server_state.default_headers, cast("set[asyncio.Protocol]", self.connections)
         SessionStream(accepted, headers, self.transport, connections, self._lobby, self._server)
+        self._let_go()
         return True
 
     def handle_websocket_upgrade(self) -> None:
@@ -288,6 +293,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._lobby.leave(self)
         super().handle_websocket_upgrade()
         self._upgraded = True
+        self._let_go()
 
     def _leave(self) -> None:
         """The lobby, unless something is still awaited of it."""
