@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from freshet.engines.base import Engine
+from freshet.engines.base import REVOCATIONS, Engine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.json_text import Reader
@@ -28,7 +28,6 @@ from freshet.session.session import Session
 from freshet.session.subscription import Issued
 
 DAYS = 86_400  # seconds
-CHANNEL = "\0revocations"  # no client can name it: a name of theirs is matched by a rule first
 REVOKE = "revoke"
 ASK, KNOWN = "revocations", "revoked"  # what do the others know? that
 PORTION = 1000  # revocations in one message
@@ -97,7 +96,7 @@ class Revoking:
         self._hold(it)
         body = _encode(it)
         try:
-            position = await self._engine.publish(CHANNEL, body, PublishOptions(history=self._keep()))
+            position = await self._engine.publish(REVOCATIONS, body, PublishOptions(history=self._keep()))
             self._offsets[it.id] = position.offset
             self._written = self._wall()
         finally:  # an engine that keeps no logs may still reach the other nodes
@@ -176,7 +175,7 @@ class Revoking:
         keep = self._keep()
         while True:
             since = self._position if self._position != NOWHERE else None
-            publications, position = await self._engine.history(CHANNEL, keep, since, PAGE)
+            publications, position = await self._engine.history(REVOCATIONS, keep, since, PAGE)
             if since is not None and position.epoch != since.epoch:  # it was lost, and is another one
                 self._position, self._offsets = NOWHERE, {}
                 continue
@@ -200,7 +199,7 @@ class Revoking:
         if not old and len(self.known) and self._wall() - self._written > keep.ttl / 2:
             old = [next(iter(self.known))]
         for it in old[:RENEWED]:
-            position = await self._engine.publish(CHANNEL, _encode(it), PublishOptions(history=keep))
+            position = await self._engine.publish(REVOCATIONS, _encode(it), PublishOptions(history=keep))
             self._offsets[it.id] = position.offset
             self._written = self._wall()
 
