@@ -10,7 +10,6 @@ from freshet.model.events import Delivery
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.places import WorkerPlaces
 
-
 REVOCATIONS, USED_TICKET = "\0revocations", "\0ticket:"
 """Logs that are never forgotten for want of memory, or who fills it could undo a revocation, and use a ticket again.
 
