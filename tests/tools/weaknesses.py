@@ -165,6 +165,15 @@ LISTED = [
         ],
     ),
     Weakness(
+        "A query of thousands of fields, each of which is decoded",
+        "Tornado",
+        "at most 1000 fields; 400 before any of them is looked at",
+        [
+            ("endpoints/test_opening.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+            ("policy/test_sigv4.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+        ],
+    ),
+    Weakness(
         "Trailers without end, or taken for headers",
         "aiohttp CVE-2026-22815",
         "bounded as the head is; a trailer is no header",
