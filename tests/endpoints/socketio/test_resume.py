@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 
-from freshet.endpoints.socketio.resume import TAKEOVER
+from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
+from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
+from freshet.node.bus import Bus
+from freshet.runtime.tasks import Tasks
 from tests.races.agreement import assert_agreement
 from tests.races.clients import SocketIOClient
 from tests.races.world import ROOM, World, cut_and_resumes, in_room, running
@@ -124,3 +127,11 @@ async def test_a_connection_that_dies_while_it_resumes_does_not_end_the_one_behi
         assert client_of(world).resumed
         assert client_of(world).is_open
         await world.agree()
+
+
+async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() -> None:
+    engine = MemoryEngine()
+    resumption = Resumption(engine, Bus("node", engine), Tasks())
+    for pid in ("x" * 60_000, new_pid()[:-1], new_pid() + "é"):
+        assert await resumption.recall(pid, 60) is None
+    assert not engine._logs
