@@ -1,14 +1,19 @@
 """A client that was cut off resumes its session, whatever else is under way: what races and failures leave behind."""
 
 import asyncio
+import json
+from typing import Any
 
+import httpx
 import pytest
 
+from freshet import Freshet
 from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.node.bus import Bus
 from freshet.runtime.tasks import Tasks
+from tests.endpoints.matrix import SECRET
 from tests.races.agreement import assert_agreement
 from tests.races.clients import SocketIOClient
 from tests.races.world import ROOM, World, cut_and_resumes, in_room, running
@@ -135,3 +140,22 @@ async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() ->
     for pid in ("x" * 60_000, new_pid()[:-1], new_pid() + "é"):
         assert await resumption.recall(pid, 60) is None
     assert not engine._logs
+
+
+async def test_nobody_resumes_the_session_of_another_user() -> None:
+    """Whoever learns the secret of a session still has to be its user."""
+    live, polling = Freshet(secret=SECRET, environment={}), "/socket.io/?EIO=4&transport=polling"
+    live.namespace("/", recovery=60)
+
+    async def connected(user: str, pid: str = "") -> Any:
+        url = f"{polling}&sid={json.loads((await http.get(polling)).text[1:])['sid']}"
+        auth = json.dumps({"token": live.token(user), "pid": pid, "offset": ""})
+        await http.post(url, content=f"40{auth}")
+        return json.loads((await http.get(url)).text[2:])
+
+    async with live.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://x") as http:
+        alice = await connected("alice")
+        mallory = await connected("mallory", alice["pid"])
+        assert mallory["pid"] != alice["pid"]
+        assert mallory["sid"] != alice["sid"]
+        assert await connected("alice", alice["pid"]) == alice
