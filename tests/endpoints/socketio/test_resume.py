@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
 
-from freshet import Freshet
+from freshet import Freshet, History
 from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
@@ -142,20 +144,51 @@ async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() ->
     assert not engine._logs
 
 
-async def test_nobody_resumes_the_session_of_another_user() -> None:
-    """Whoever learns the secret of a session still has to be its user."""
-    live, polling = Freshet(secret=SECRET, environment={}), "/socket.io/?EIO=4&transport=polling"
+POLLING = "/socket.io/?EIO=4&transport=polling"
+
+
+class Pollers:
+    """Clients of one server, each on a line of its own."""
+
+    def __init__(self, live: Freshet, http: httpx.AsyncClient) -> None:
+        self._live = live
+        self._http = http
+
+    async def connect(self, user: str, pid: str = "", **claims: Any) -> tuple[str, Any]:
+        """The URL of its line, and what it is told as it connects."""
+        url = f"{POLLING}&sid={json.loads((await self._http.get(POLLING)).text[1:])['sid']}"
+        auth = json.dumps({"token": self._live.token(user, **claims), "pid": pid, "offset": ""})
+        await self._http.post(url, content=f"40{auth}")
+        return url, json.loads((await self._http.get(url)).text[2:])
+
+    async def subscribe(self, url: str, channel: str) -> str:
+        await self._http.post(url, content=f'421["subscribe","{channel}"]')
+        return (await self._http.get(url)).text
+
+
+@pytest.fixture
+async def pollers() -> AsyncIterator[Pollers]:
+    live = Freshet(secret=SECRET, environment={})
     live.namespace("/", recovery=60)
-
-    async def connected(user: str, pid: str = "") -> Any:
-        url = f"{polling}&sid={json.loads((await http.get(polling)).text[1:])['sid']}"
-        auth = json.dumps({"token": live.token(user), "pid": pid, "offset": ""})
-        await http.post(url, content=f"40{auth}")
-        return json.loads((await http.get(url)).text[2:])
-
+    live.channel("log:{name}", history=History(size=10, ttl=60))
     async with live.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://x") as http:
-        alice = await connected("alice")
-        mallory = await connected("mallory", alice["pid"])
-        assert mallory["pid"] != alice["pid"]
-        assert mallory["sid"] != alice["sid"]
-        assert await connected("alice", alice["pid"]) == alice
+        yield Pollers(live, http)
+
+
+async def test_nobody_resumes_the_session_of_another_user(pollers: Pollers) -> None:
+    """Whoever learns the secret of a session still has to be its user."""
+    _, alice = await pollers.connect("alice")
+    _, mallory = await pollers.connect("mallory", alice["pid"])
+    assert mallory["pid"] != alice["pid"]
+    assert mallory["sid"] != alice["sid"]
+    assert await pollers.connect("alice", alice["pid"]) == (ANY, alice)
+
+
+async def test_who_resumes_is_asked_again_for_each_of_its_rooms(pollers: Pollers) -> None:
+    may, may_not = ([{"channels": ["log:*"], "allow": [deed]}] for deed in ("subscribe", "publish"))
+    url, alice = await pollers.connect("alice", caps=may)
+    assert "error" not in await pollers.subscribe(url, "log:a")
+    assert await pollers.connect("alice", alice["pid"], caps=may) == (ANY, alice)
+    _, again = await pollers.connect("alice", alice["pid"], caps=may_not)
+    assert again["pid"] != alice["pid"]
+    assert again["sid"] != alice["sid"]
