@@ -167,6 +167,15 @@ LISTED = [
         ],
     ),
     Weakness(
+        "A query of thousands of fields, each of which is decoded",
+        "Tornado",
+        "at most 1000 fields; 400 before any of them is looked at",
+        [
+            ("endpoints/test_opening.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+            ("policy/test_sigv4.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+        ],
+    ),
+    Weakness(
         "Trailers without end, or taken for headers",
         "aiohttp CVE-2026-22815",
         "bounded as the head is; a trailer is no header",
@@ -231,7 +240,7 @@ LISTED = [
     Weakness(
         "Requests that are begun and cut, or sent ahead without end, take the loop from all others",
         "HTTP/2 servers CVE-2023-44487",
-        "a portion of them in each turn, address by address; what is cut leaves nothing behind that has to be collected",
+        "a portion of them in each turn, address by address; what is cut leaves nothing that has to be collected",
         [
             ("transports/test_turns.py", "test_requests_of_many_connections_are_answered_a_portion_a_turn"),
             ("transports/test_pipelining.py", "test_requests_of_many_connections_begin_a_portion_a_turn"),
