@@ -23,7 +23,7 @@ from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.nodes import Peer
 from tests.contracts.own_events import *  # noqa: F403
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
 
 
 def make(wanted: EngineSettings) -> Engine:
@@ -188,7 +188,7 @@ async def test_what_makes_no_sense_ends_its_own_connection_and_no_other(
         loop = asyncio.get_running_loop()
         await loop.sock_connect(stranger, str(tmp_path / "hub"))
         await loop.sock_sendall(stranger, garbage)
-        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), 5) == b""
+        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), seconds(5)) == b""
     assert (await one.engine.publish("a", b"1", LOGGED)).offset == 1
 
 
