@@ -21,7 +21,7 @@ from freshet.model.entries import EntryPage, EntryResult, StateEntry
 from freshet.model.events import Subscribed
 from freshet.model.log import NOWHERE, OLDEST, Position, Publication, Stream
 from freshet.node.node import Node
-from freshet.node.owners import ChannelSummary, Door
+from freshet.node.owners import ChannelSummary, Door, Summarizer
 from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
 from freshet.policy.base import Grant
@@ -148,9 +148,8 @@ async def enter(
         if rule.history is not None:
             stream = await node.catch_up.read(channel, rule.history, since)
             entry.stream = stream if since is None else _bounded(node, entry, stream, before)
-            if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
-                entry.summary = await node.summarizers[rule.owner].summarize(channel)
-                entry.stream = Stream([], entry.summary.position)
+            if (summarizer := node.summarizers.get(rule.owner)) is not None:
+                entry.stream = await _summarized(entry, summarizer, entry.stream)
             await node.hub.catch_up(entry.joining, entry.stream.position)
         if (door := node.doors.get(rule.owner)) is not None and session.dialect.has_presence:
             entry.check()
@@ -176,6 +175,15 @@ async def _greet(entry: Entry, door: Door, data: bytes, page: EntryPage | None) 
     greeting = await door.enter(entry.session, entry.channel, data, page, is_complete=complete)
     joining.greeting[:0] = greeting.publications
     entry.page = greeting.page
+
+
+async def _summarized(entry: Entry, summarizer: Summarizer, stream: Stream) -> Stream:
+    """What is left of the log to be replayed, for one that may need a summary of it."""
+    if entry.since not in (None, OLDEST) and entry.is_complete:
+        summarizer.watched(entry.channel)
+        return stream
+    entry.summary = await summarizer.summarize(entry.channel)
+    return Stream([], entry.summary.position)
 
 
 def _bounded(node: Node, entry: Entry, stream: Stream, before: Iterable[Entry]) -> Stream:

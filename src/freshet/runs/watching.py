@@ -1,6 +1,8 @@
 """Which node has which channels with runs, as nodes tell one another each second; and who is gone with his runs.
 
-Whoever is told nothing for as long as a lease lasts tries to take the channel over: the engine decides who does.
+Whoever is told nothing for as long as a lease lasts has the channel's owner go on there, and becomes that owner if
+there is none: the engine decides who does. At whatever step an owner dies, somebody knows of it: other nodes are told
+of a run as it goes into the log, who loses a channel looks after it, and so does a node to which comes who watches it.
 """
 
 import asyncio
@@ -33,14 +35,14 @@ class AliveMessage(msgspec.Struct, array_like=True):
 
 
 class Watching:
-    """mine: the channels in which runs run here. adopt: take a channel over, if its owner is gone. tick: each beat."""
+    """mine: the channels in which something goes on here. adopt: have a channel's owner go on. tick: each beat."""
 
     def __init__(
         self,
         node: Site,
         lease: float,
         mine: Callable[[], Iterable[str]],
-        adopt: Callable[[str], Awaitable[bool]],
+        adopt: Callable[[str], Awaitable[None]],
         tick: Callable[[], None],
     ) -> None:
         self._node = node
@@ -49,6 +51,7 @@ class Watching:
         self._adopt = adopt
         self._on_tick = tick
         self._told: set[str] = set()
+        self._begun: list[str] = []  # in this turn
         self._seen: dict[str, tuple[str, float]] = {}  # by channel: the node, and when it said so
         self._adopting: set[str] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -70,6 +73,24 @@ class Watching:
         if channel not in self._seen:
             self._seen[channel] = ("", self._node.clock.monotonic())
 
+    def knows(self, channel: str) -> bool:
+        """Whether it is looked after."""
+        return channel in self._seen
+
+    def begin(self, channel: str) -> None:
+        """A run is about to begin there: others are told in the same turn, for who dies behind it tells nobody."""
+        if channel in self._told:
+            return
+        self._told.add(channel)
+        if not self._begun:
+            self._tasks.start(self._tell_begun(), "runs: tell other nodes")
+        self._begun.append(channel)
+
+    def lose(self, channel: str) -> None:
+        """It is another node's now, or nobody's: what ran there is not over."""
+        self._told.discard(channel)
+        self._seen[channel] = ("", self._node.clock.monotonic())
+
     async def abandon(self, channels: list[str]) -> None:
         """Others are to go on with these."""
         self._told.difference_update(channels)
@@ -83,15 +104,16 @@ class Watching:
             self._tasks.start(self._beat(sorted(mine), sorted(self._told - mine)), "runs: tell other nodes")
         self._told = mine
         late = self._node.clock.monotonic() - self._lease
-        for channel, (_, at) in list(self._seen.items()):
-            if channel in mine:
-                del self._seen[channel]
-            elif at < late:
-                self._try(channel)
+        for channel in [channel for channel, (_, at) in self._seen.items() if at < late]:
+            self._try(channel)
 
     async def _beat(self, mine: list[str], over: list[str]) -> None:
         for start in range(0, max(len(mine), len(over), 1), PORTION):
             await self._say(AliveMessage(self._node.id, mine[start : start + PORTION], over[start : start + PORTION]))
+
+    async def _tell_begun(self) -> None:
+        begun, self._begun = self._begun, []
+        await self._beat(begun, [])
 
     async def _say(self, message: AliveMessage) -> None:
         try:
@@ -115,14 +137,14 @@ class Watching:
     def _try(self, channel: str) -> None:
         if channel not in self._adopting and self._node.state != "draining":
             self._adopting.add(channel)
-            self._tasks.start(self._take(channel), "runs: take over a channel")
+            self._tasks.start(self._take(channel), "runs: see to a channel")
 
     async def _take(self, channel: str) -> None:
         try:
             async with self._room:
-                if await self._adopt(channel):
-                    self._seen.pop(channel, None)
+                await self._adopt(channel)
+                self._seen.pop(channel, None)
         except FreshetError as why:
-            bounded_log.warning("adopt", "runs: %r could not be taken over, trying again: %s", channel, why)
+            bounded_log.warning("adopt", "runs: nobody could go on in %r, trying again: %s", channel, why)
         finally:
             self._adopting.discard(channel)

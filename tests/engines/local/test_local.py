@@ -11,9 +11,9 @@ import pytest
 
 from freshet.engines.base import Engine, Receiver
 from freshet.engines.local.engine import LocalEngine
-from freshet.engines.local.host_hub import HostHub
+from freshet.engines.local.host_hub import ConnectedWorker, HostHub
 from freshet.engines.local.link import HubLink
-from freshet.engines.local.messages import PORTION, EngineSettings, HubConnection
+from freshet.engines.local.messages import PORTION, EngineSettings, HubConnection, HubReply, HubSubscribe
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Joined, Left
@@ -172,6 +172,37 @@ async def test_a_request_under_way_when_the_connection_is_cut_fails(
     with pytest.raises(EngineUnavailable, match="lost"):
         await asked
     await engine.stop()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["a subscription fails", "it is lost again"])
+async def test_a_worker_is_subscribed_to_all_that_it_was_whatever_fails_while_it_comes_back(
+    hub: HostHub, peers: tuple[Peer, Peer], lost: bool
+) -> None:
+    one, two = peers
+    channels = [f"channel {number}" for number in range(20)]
+    for channel in channels:
+        await one.engine.subscribe(channel, KEEP)
+    failures = []
+    subscribe = hub._handlers[HubSubscribe]
+
+    async def fail_once(engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
+        if not failures:
+            failures.append(it.channel)
+            if lost:
+                worker.connection.close()
+            raise EngineUnavailable("the log is away")
+        return await subscribe(engine, worker, it)
+
+    hub._handlers[HubSubscribe] = fail_once
+    for link in links(one.engine):
+        assert link._connection is not None
+        link._connection.close()
+    await eventually(lambda: len(one.delivered.suspicions) == len(links(one.engine)), 5)
+    assert failures
+    assert sorted(hub.nodes) == ["one", "two"]
+    for channel in channels:
+        await two.engine.publish(channel, b"1", LOGGED)
+    await one.delivered.count(len(channels))
 
 
 @pytest.mark.parametrize(
