@@ -1,13 +1,12 @@
 """Somebody sees to each channel in which something is to go on, whatever was lost of who did."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from freshet import Freshet, Run
 from freshet.errors import EngineUnavailable
-from freshet.model.run_messages import RunEvent
+from freshet.model.run_messages import ChatState, RunEvent
 from freshet.runs.log import RunLog
 from tests.runs.test_nodes import join
 from tests.runs.two import ENGINES, nodes
@@ -44,26 +43,37 @@ async def test_a_run_that_no_node_is_left_to_know_of_ends_once_somebody_returns_
         assert (viewer.states["r1"], viewer.summaries) == ("failed", 0)
 
 
-async def test_what_waits_in_a_channel_that_could_not_be_opened_is_there_when_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    away, filed = False, RunLog.filed
+class Logs:
+    """Those of runs. away: they cannot be read."""
 
-    async def perhaps(self: RunLog) -> Any:
-        if away:
+    away = False
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
+    logs, read = Logs(), RunLog.read
+
+    async def read_unless_away(journal: RunLog) -> ChatState:
+        if logs.away:
             raise EngineUnavailable("away")
-        return await filed(self)
+        return await read(journal)
 
-    monkeypatch.setattr(RunLog, "filed", perhaps)
+    monkeypatch.setattr(RunLog, "read", read_unless_away)
+    return logs
+
+
+async def test_what_waits_in_a_channel_that_could_not_be_opened_is_there_when_it_can(
+    tmp_path: Path, logs: Logs
+) -> None:
     async with nodes("memory", tmp_path, asking, idle=0.1) as here:
         await here.a.start(CHANNEL, 1, id="r1")
         await eventually(lambda: here.a._runs.statistics() == (0, 0), 10)
-        away = True
+        logs.away = True
         for _ in range(2):
             with pytest.raises(EngineUnavailable):
                 await here.a.answer(CHANNEL, "")
             await eventually(lambda: here.a._runs.statistics() == (0, 0), 10)
-        away = False
+        logs.away = False
         asked = (await here.a.messages(CHANNEL))[-1]["parts"][0]["approval"]["id"]
         await here.a.answer(CHANNEL, asked)
         state = await here.b._runs.look(CHANNEL, "r1")
@@ -72,25 +82,18 @@ async def test_what_waits_in_a_channel_that_could_not_be_opened_is_there_when_it
 
 
 async def test_a_channel_whose_owner_could_not_open_it_is_opened_by_whoever_owns_it_when_others_find_it_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, logs: Logs
 ) -> None:
-    away, read = True, RunLog.read
-
-    async def perhaps(self: RunLog) -> Any:
-        if away:
-            raise EngineUnavailable("away")
-        return await read(self)
-
     async with nodes("memory", tmp_path, asking) as here, here.b.test_client() as client:
         viewer = await join(client)
         journal = here.b._runs._log(CHANNEL, here.b._runs._rule(CHANNEL))
         state = await journal.read()
         await journal.append(state, RunEvent("r1", 0, [{"type": "start", "messageId": "r1"}], "running"), lambda: 1)
-        monkeypatch.setattr(RunLog, "read", perhaps)
+        logs.away = True
         with pytest.raises(EngineUnavailable):
             await here.a.stop(CHANNEL)
         here.a._runs._watching._seen.clear()  # as one that has come into the cluster since
-        away = False
+        logs.away = False
         here.b._runs._watching.suspect(CHANNEL)
         while not viewer.has_ended("r1"):
             viewer.take((await client.receive(CHANNEL, within=seconds(10))).data)
