@@ -271,8 +271,12 @@ class NodeRuns:
         return chat is not None and bool(chat.producers)
 
     async def _adopt(self, channel: str) -> None:
-        """Whoever owns a channel that may have lost its owner opens it, and goes on with what was running."""
-        await self.ask(channel, RunCommand("look"))
+        """Whoever owns a channel by now, by what the engine says, opens it, and goes on with what was running."""
+        self._rule(channel)
+        if await self._leases.acquire(channel) == self._node.id:
+            await self._chat(channel).ready()
+        else:
+            await self.ask(channel, RunCommand("look"))
 
     def _tick(self) -> None:
         now, idle = self._node.clock.monotonic(), self._options.idle
