@@ -26,6 +26,7 @@ from freshet.model.run_messages import (
 from freshet.node.owners import Site
 from freshet.observe.counts import add
 from freshet.ownership.leases import NotOwner
+from freshet.ownership.watching import Watching
 from freshet.rules.hooks import Hook
 from freshet.runs.agents import Agents
 from freshet.runs.log import RunLog
@@ -33,7 +34,6 @@ from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.run import Approval, Run
 from freshet.runs.users import Users
-from freshet.runs.watching import Watching
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.runs")

@@ -27,6 +27,7 @@ from freshet.model.run_messages import (
 from freshet.node.owners import Greeting, Site
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases, NotOwner
+from freshet.ownership.watching import Watching
 from freshet.rules.hooks import to_json
 from freshet.runs.chat import Chat, ChatOutside
 from freshet.runs.log import RunLog
@@ -34,13 +35,12 @@ from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.users import COUNTS, Users
 from freshet.runs.viewing import Digest, Viewing
-from freshet.runs.watching import Watching
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.runs")
 
-REQUEST, WATCHED = "run", "run:watched"
+REQUEST, WATCHED, ALIVE = "run", "run:watched", "runs:alive"
 LOOKS = 20  # channels at a time of which it is found out whether something runs there
 
 
@@ -70,7 +70,7 @@ class NodeRuns:
         options = self._options
         self._leases = Leases(node, LogFence(), options.lease, self._on_lost)
         self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
-        self._watching = Watching(node, options.lease, self._mine, self._adopt, self._tick)
+        self._watching = Watching(node, ALIVE, options.lease, self._mine, self._adopt, self._tick)
         node.bus.handlers[WATCHED] = self._on_watched
         node.owners["run"] = self.publish
         node.doors["run"] = self
@@ -271,12 +271,9 @@ class NodeRuns:
         return chat is not None and bool(chat.producers)
 
     async def _adopt(self, channel: str) -> None:
-        """Whoever owns a channel by now, by what the engine says, opens it, and goes on with what was running."""
-        self._rule(channel)
-        if await self._leases.acquire(channel) == self._node.id:
-            await self._chat(channel).ready()
-        else:
-            await self.ask(channel, RunCommand("look"))
+        """Whoever owns a channel by now opens it, and goes on with what was running."""
+        self._forwarding.doubt(channel)
+        await self.ask(channel, RunCommand("look"))
 
     def _tick(self) -> None:
         now, idle = self._node.clock.monotonic(), self._options.idle

@@ -1,8 +1,9 @@
-"""Which node has which channels with runs, as nodes tell one another each second; and who is gone with his runs.
+"""Which node has which channels in which something goes on by itself, as nodes tell one another, and who is gone.
 
-Whoever is told nothing for as long as a lease lasts has the channel's owner go on there, and becomes that owner if
-there is none: the engine decides who does. At whatever step an owner dies, somebody knows of it: other nodes are told
-of a run as it goes into the log, who loses a channel looks after it, and so does a node to which comes who watches it.
+What goes on are runs, and rooms that tick: nobody need ask anything of them for a long time. Whoever is told nothing
+for as long as a lease lasts has the channel's owner go on there, and becomes that owner if there is none: the engine
+decides who does. At whatever step an owner dies, somebody knows of it: others are told of what begins as it begins, and
+who loses a channel looks after it.
 """
 
 import asyncio
@@ -17,16 +18,15 @@ from freshet.observe.logs import BoundedLog
 from freshet.runtime.clock import Timer
 from freshet.runtime.tasks import Tasks
 
-bounded_log = BoundedLog(logging.getLogger("freshet.runs"))
+bounded_log = BoundedLog(logging.getLogger("freshet.ownership"))
 
-ALIVE = "runs:alive"
 BEATS = 4  # in the time of a lease
 PORTION = 500  # channels in one message
 AT_ONCE = 20  # channels that are taken over at a time
 
 
 class AliveMessage(msgspec.Struct, array_like=True):
-    """channels: in which runs run on that node. over: others, in which none does any more. orphans: for anybody."""
+    """channels: where something goes on, on that node. over: others, where it ended. orphans: for anybody."""
 
     node: str
     channels: list[str]
@@ -35,17 +35,22 @@ class AliveMessage(msgspec.Struct, array_like=True):
 
 
 class Watching:
-    """mine: the channels in which something goes on here. adopt: have a channel's owner go on. tick: each beat."""
+    """kind: of its messages on the bus. mine: the channels in which something goes on here.
+
+    adopt: has a channel's owner go on there. tick: called with each beat.
+    """
 
     def __init__(
         self,
         node: Site,
+        kind: str,
         lease: float,
         mine: Callable[[], Iterable[str]],
         adopt: Callable[[str], Awaitable[None]],
         tick: Callable[[], None],
     ) -> None:
         self._node = node
+        self._kind = kind
         self._lease = lease
         self._mine = mine
         self._adopt = adopt
@@ -57,7 +62,7 @@ class Watching:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._timer: Timer | None = None
         self._tasks = Tasks()
-        node.bus.handlers[ALIVE] = self._on_alive
+        node.bus.handlers[kind] = self._on_alive
 
     def start(self) -> None:
         self._tick()
@@ -69,7 +74,7 @@ class Watching:
         await self._tasks.stop()
 
     def suspect(self, channel: str) -> None:
-        """Somebody has seen a run there that runs; if no node says that it has it, it is taken over."""
+        """Somebody has seen that something goes on there; if no node says that it has it, it is taken over."""
         if channel not in self._seen:
             self._seen[channel] = ("", self._node.clock.monotonic())
 
@@ -78,16 +83,16 @@ class Watching:
         return channel in self._seen
 
     def begin(self, channel: str) -> None:
-        """A run is about to begin there: others are told in the same turn, for who dies behind it tells nobody."""
+        """Something is about to begin there: others are told in the same turn, for who dies behind it tells nobody."""
         if channel in self._told:
             return
         self._told.add(channel)
         if not self._begun:
-            self._tasks.start(self._tell_begun(), "runs: tell other nodes")
+            self._tasks.start(self._tell_begun(), "ownership: tell other nodes")
         self._begun.append(channel)
 
     def lose(self, channel: str) -> None:
-        """It is another node's now, or nobody's: what ran there is not over."""
+        """It is another node's now, or nobody's: what went on there has not come to its end."""
         self._told.discard(channel)
         self._seen[channel] = ("", self._node.clock.monotonic())
 
@@ -101,7 +106,7 @@ class Watching:
         self._on_tick()
         mine = set(self._mine())
         if mine or self._told:
-            self._tasks.start(self._beat(sorted(mine), sorted(self._told - mine)), "runs: tell other nodes")
+            self._tasks.start(self._beat(sorted(mine), sorted(self._told - mine)), "ownership: tell other nodes")
         self._told = mine
         late = self._node.clock.monotonic() - self._lease
         for channel in [channel for channel, (_, at) in self._seen.items() if at < late]:
@@ -117,9 +122,9 @@ class Watching:
 
     async def _say(self, message: AliveMessage) -> None:
         try:
-            await self._node.bus.broadcast(ALIVE, msgspec.msgpack.encode(message))
+            await self._node.bus.broadcast(self._kind, msgspec.msgpack.encode(message))
         except FreshetError as why:
-            bounded_log.warning("alive", "runs: other nodes were not told what runs here: %s", why)
+            bounded_log.warning("alive", "ownership: other nodes were not told what goes on here: %s", why)
 
     async def _on_alive(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         it = msgspec.msgpack.decode(body, type=AliveMessage)
@@ -137,7 +142,7 @@ class Watching:
     def _try(self, channel: str) -> None:
         if channel not in self._adopting and self._node.state != "draining":
             self._adopting.add(channel)
-            self._tasks.start(self._take(channel), "runs: see to a channel")
+            self._tasks.start(self._take(channel), "ownership: see to a channel")
 
     async def _take(self, channel: str) -> None:
         try:
@@ -145,6 +150,6 @@ class Watching:
                 await self._adopt(channel)
                 self._seen.pop(channel, None)
         except FreshetError as why:
-            bounded_log.warning("adopt", "runs: nobody could go on in %r, trying again: %s", channel, why)
+            bounded_log.warning("adopt", "ownership: nobody could go on in %r, trying again: %s", channel, why)
         finally:
             self._adopting.discard(channel)
