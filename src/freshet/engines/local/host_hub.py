@@ -162,6 +162,8 @@ class HostHub:
         except Exception as why:
             answer = _failure(worker, request, why)
         worker.connection.send(answer)
+        if worker.connection not in self._workers:  # it died meanwhile
+            self._tasks.start(self._remove_traces(worker), "workers: what one has left")
 
     def _deliver(self, event: Delivery) -> None:
         data = encode(HubDelivery.of(event))
@@ -175,14 +177,14 @@ class HostHub:
             self._tasks.start(self._remove_traces(worker), "workers: what one has left")
 
     async def _remove_traces(self, worker: ConnectedWorker) -> None:
-        """A worker's clients are gone with it."""
+        """A worker's clients are gone with it. What it asked for as it died may come in between, and later."""
         assert self._engine is not None
-        for channel in list(worker.channels):
-            await self._forget(self._engine, worker, channel)
-        for name, lease in worker.leases.items():  # at once, for others wait for what it owned
-            await self._engine.release_lease(name, lease)
-        for channel, client in worker.present:
-            await self._engine.set_presence(channel, client, None)
+        while worker.channels:
+            await self._forget(self._engine, worker, next(iter(worker.channels)))
+        while worker.leases:  # at once, for others wait for what it owned
+            await self._engine.release_lease(*worker.leases.popitem())
+        while worker.present:
+            await self._engine.set_presence(*worker.present.pop(), None)
 
     async def _forget(self, engine: Engine, worker: ConnectedWorker, channel: str) -> None:
         worker.channels.discard(channel)
