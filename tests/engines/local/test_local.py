@@ -265,7 +265,7 @@ async def test_what_a_worker_asked_for_as_it_died_is_taken_back_too(tmp_path: Pa
     await asked
     await eventually(lambda: hub.nodes == [])
     slow.go.set()
-    await eventually(lambda: not slow._leases and not hub._subscribers and not slow._presence)
+    await eventually(lambda: not (hub._subscribers or slow._subscribed or slow._leases or slow._presence))
     await hub.stop()
 
 
