@@ -5,7 +5,7 @@ The shapes are those of Centrifugo's server API, which the PyPI package `cent` a
 """
 
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from freshet.commands.cluster import Holding
-from freshet.commands.server import ServerOperations
+from freshet.commands.server import Prepared, ServerOperations
 from freshet.dialects.base import kind_of
 from freshet.errors import Disconnect, EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.json_text import one_line
@@ -311,9 +311,23 @@ async def publish(server: ServerOperations, it: PublishRequest) -> PublishResult
 
 
 async def _publish(server: ServerOperations, channel: str, it: Content, payload: tuple[bytes, Kind]) -> PublishResult:
-    key = it.idempotency_key or None
-    position = await server.publish(channel, payload, it.tags, key, it.skip_history)
+    position = await server.publish(channel, payload, it.tags, it.idempotency_key or None, it.skip_history)
     return PublishResult(position.offset, position.epoch)
+
+
+async def publish_each(
+    server: ServerOperations, requests: Iterable[PublishRequest]
+) -> list[PublishResult | BaseException]:
+    """As `publish` of each, none of which waits for another: its result, or what that raises."""
+    prepared: list[Prepared | Exception] = []
+    for it in requests:
+        try:
+            key = it.idempotency_key or None
+            prepared.append(await server.prepare(it.channel, it.payload(), it.tags, key, it.skip_history))
+        except Exception as why:
+            prepared.append(why)
+    outcomes = await server.publish_each(prepared)
+    return [PublishResult(it.offset, it.epoch) if isinstance(it, Position) else it for it in outcomes]
 
 
 async def broadcast(server: ServerOperations, it: BroadcastRequest) -> BroadcastResult:

@@ -151,14 +151,18 @@ class SocketSession(Session):
 
 
 class NamespaceOutbox(Outbox):
-    """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that."""
+    """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that.
 
-    __slots__ = ("_engine", "_places", "_sessions", "namespace")
+    stamps: what goes out is `Stamped`, so that each session's bytes are its own.
+    """
+
+    __slots__ = ("_engine", "_places", "_sessions", "namespace", "stamps")
 
     def __init__(self, engine: EngineSession, sessions: "NamespaceSessions", namespace: str) -> None:
-        super().__init__(engine.outbox.turn, engine.outbox.limit)
         self._engine = engine
+        super().__init__(engine.outbox.turn, engine.outbox.limit)
         self._sessions = sessions
+        self.stamps = False
         self.namespace = namespace
         self.wake = self._wake
         self._places: dict[str, bytes] = {}  # where the session stands, as in a stamp, by channel
@@ -170,6 +174,15 @@ class NamespaceOutbox(Outbox):
     @transport.setter
     def transport(self, name: str) -> None:
         """It has none of its own."""
+
+    @property
+    def direct(self) -> int:  # what goes to all of a room need not come by here
+        outbox = self._engine.outbox
+        return -1 if self.stamps or self.closed or outbox.first is not None else outbox.direct
+
+    @direct.setter
+    def direct(self, descriptor: int) -> None:
+        self._engine.outbox.direct = descriptor
 
     @property
     def waiting(self) -> int:
