@@ -28,7 +28,7 @@ from freshet.model.events import Event
 from freshet.model.frame import Frame, Handshake
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import from_anywhere
-from freshet.session.outbox import Outbox
+from freshet.session.outbox import Outbox, broadcast
 from freshet.session.session import Session
 
 
@@ -176,7 +176,7 @@ class NamespaceOutbox(Outbox):
         """It has none of its own."""
 
     @property
-    def direct(self) -> int:  # what goes to all of a room need not come by here
+    def direct(self) -> int:  # so that what is the same for all of a room does not come by here
         outbox = self._engine.outbox
         return -1 if self.stamps or self.closed or outbox.first is not None else outbox.direct
 
@@ -197,7 +197,7 @@ class NamespaceOutbox(Outbox):
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._engine.outbox.send(self._stamped(frame))
+            broadcast((self._engine.outbox,), self._stamped(frame))
 
     def offer(self, frame: Frame, key: object) -> None:
         if self.closed is None:
