@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.api.methods import BatchRequest, BatchResult, Failure, Method, PublishRequest, failure, publish_each
-from freshet.api.methods import MethodRequest as Parameters
+from freshet.api.methods import Method, publish_each
+from freshet.api.requests import BatchRequest, MethodRequest, PublishRequest
+from freshet.api.results import BatchResult, Failure, failure
 from freshet.api.table import METHODS
 from freshet.commands.server import ServerOperations
 from freshet.config import Api
@@ -139,7 +140,7 @@ class ApiEndpoint:
     async def _batch(self, it: BatchRequest) -> BatchResult:
         if len(it.commands) > COMMANDS:
             raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"commands: at most {COMMANDS}")
-        work: list[tuple[str, Parameters]] = []
+        work: list[tuple[str, MethodRequest]] = []
         for index, command in enumerate(it.commands):
             name = next(iter(command), "")
             if len(command) != 1 or name not in METHODS:
@@ -151,17 +152,17 @@ class ApiEndpoint:
         pairs = zip(work, done, strict=True)
         return BatchResult([{"error" if isinstance(each, Failure) else name: each} for (name, _), each in pairs])
 
-    async def _do_in_turn(self, work: list[tuple[str, Parameters]]) -> list[msgspec.Struct]:
+    async def _do_in_turn(self, work: list[tuple[str, MethodRequest]]) -> list[msgspec.Struct]:
         return [await self._do(name, METHODS[name], parameters) for name, parameters in work]
 
-    async def _do_at_once(self, work: list[tuple[str, Parameters]]) -> list[msgspec.Struct]:
+    async def _do_at_once(self, work: list[tuple[str, MethodRequest]]) -> list[msgspec.Struct]:
         publications = [it for _, it in work if isinstance(it, PublishRequest)]
         if len(publications) < len(work):
             return await asyncio.gather(*(self._do(name, METHODS[name], parameters) for name, parameters in work))
         outcomes = await publish_each(self._server, publications)  # as most batches are: without a task for each
         return [_failure("publish", it) if isinstance(it, BaseException) else it for it in outcomes]
 
-    async def _do(self, name: str, method: Method, parameters: Parameters) -> msgspec.Struct:
+    async def _do(self, name: str, method: Method, parameters: MethodRequest) -> msgspec.Struct:
         try:
             return await method.run(self._server, parameters)
         except Exception as why:

@@ -342,10 +342,8 @@ class Hub:
                 self._unwritten.append((group.label, len(group.outboxes), events, offered, offered))
                 continue
             each = group.encode(events, subscribers.last, whole)
-            frames = shared = each
-            if len(each) > 1:
-                frames = group.dialect.join(each)
-                shared = group.dialect.batch(frames)
+            frames = each if len(each) < 2 else group.dialect.join(each)
+            shared = group.dialect.batch(frames)
             self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:

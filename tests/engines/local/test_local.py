@@ -25,7 +25,6 @@ from tests.contracts.nodes import Peer
 from tests.contracts.own_events import *  # noqa: F403
 from tests.tools.patience import eventually
 
-
 CHANNELS = [f"c{number}" for number in range(6)]  # of all hubs
 
 
