@@ -28,7 +28,7 @@ def lines() -> Iterator[list[Line]]:
 def share(line: Line, namespace: str = "/", *, stamps: bool = False) -> NamespaceOutbox:
     sessions = SimpleNamespace(closed=lambda namespace, why: None)
     outbox = NamespaceOutbox(cast(Any, SimpleNamespace(outbox=line.outbox)), cast(Any, sessions), namespace)
-    outbox.stamps = stamps
+    outbox.places = {} if stamps else None
     return outbox
 
 
