@@ -53,6 +53,8 @@ def _lines(data: str) -> Iterator[tuple[str, str]]:
     if data != STDIN:
         yield data, "DATA"
         return
+    if sys.stdin.isatty():
+        err.print("DATA comes from here: one JSON a line (Ctrl-D ends)", highlight=False)
     for number, line in enumerate(sys.stdin, 1):
         if line.strip():
             yield line.rstrip("\n"), f"line {number}"
