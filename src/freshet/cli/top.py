@@ -23,6 +23,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 KEPT = 60  # samples
 WINDOW = 10  # samples over which a percentile is taken
 ROWS = 12  # channels
+NUMBER = 8  # characters of a column of numbers, at least: it stands still while they change
 SLOW = 5  # clients, and lines of the log
 
 Sample = dict[str, Any]
@@ -104,7 +105,8 @@ class Screen:
     def view(self) -> RenderableType:
         if not self.samples:
             return Text(f"{self._url}: waiting for the first numbers", "dim")
-        return Group(self._figures(), self._nodes(), self._channels(), *self._slow(), self._problems())
+        parts = (self._nodes(), self._channels(), *self._slow(), self._problems())
+        return Group(self._figures(), *(each for part in parts for each in (part, "")))
 
     def _figures(self) -> RenderableType:
         last = self.samples[-1]["nodes"]
@@ -142,12 +144,12 @@ class Screen:
             )
         return table
 
-    def _channels(self) -> Table:
+    def _channels(self) -> RenderableType:
         table = _table("channel", "subscribers", "events/s")
         found = sorted(self._lists["channels"], key=lambda it: (-self._rates.get(it[0], 0.0), -it[1], it[0]))
         for name, subscribers, _ in found[:ROWS]:
             table.add_row(Text(printable(name), "cyan"), f"{subscribers:,}", f"{self._rates.get(name, 0.0):,.1f}")
-        return table
+        return table if found else Text("No channel has a subscriber.", "dim")
 
     def _slow(self) -> list[Table]:
         if not self._lists["slow"]:
@@ -158,11 +160,12 @@ class Screen:
         return [table]
 
     def _problems(self) -> RenderableType:
-        lines = Text(no_wrap=True, overflow="ellipsis")
+        lines = Text("lately in the log\n" if self._lists["problems"] else "", "dim", no_wrap=True, overflow="ellipsis")
         for it in self._lists["problems"][:SLOW]:
             at = time.strftime("%H:%M:%S", time.localtime(it["at"]))
             lines.append(f"{at} ", "dim").append(printable(it["text"]), "red" if it["level"] == "error" else "yellow")
             lines.append("\n")
+        lines.rstrip()
         return lines
 
     # ------------------------------------------------------------------------------------------------------ the numbers
@@ -192,9 +195,9 @@ class Screen:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, expand=True, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="ellipsis", no_wrap=True, ratio=2)
+    table.add_column(first, overflow="ellipsis", no_wrap=True, ratio=1)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True, ratio=1, min_width=len(name))
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), NUMBER))
     return table
 
 
