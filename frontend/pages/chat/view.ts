@@ -185,7 +185,7 @@ export class Rooms {
 
   set(rooms: Record<string, string>): void {
     if (this.buttons.size) return;
-    for (const [room, topic] of Object.entries(rooms)) {
+    for (const room of Object.keys(rooms)) {
       const button = make("button", "room", room);
       button.type = "button";
       button.addEventListener("click", () => (location.hash = room));
