@@ -50,6 +50,7 @@ class Channels {
       ]),
     );
     const shown = found.channels.length;
+    if (!shown) return "";
     const all = `${count(found.total)} ${found.total === 1 ? "channel has" : "channels have"} a subscriber`;
     return found.total > shown ? `${all}; shown are the ${shown} with most of them` : all;
   }
@@ -66,6 +67,7 @@ class Clients {
     const { clients } = await feed.call<{ clients: ClientItem[] }>("clients", { text });
     this.table.fill(clients.map(clientRow));
     if (clients.length >= 100) return "The first 100 that are connected. Search finds the others, by user or id.";
+    if (!clients.length) return "";
     return `${count(clients.length)} ${clients.length === 1 ? "client is" : "clients are"} connected`;
   }
 }

@@ -43,7 +43,8 @@ def _elsewhere(name: str) -> str:
     if name in FLAGS:
         return f"It is for the command line: freshet serve --{name.replace('_', '-')}. "
     found = [option.path for option in reference() if option.path.rpartition(".")[2] == name]
-    return f"There is {' and '.join(found)}. " if 0 < len(found) < 3 else ""
+    near = [path for path in found if "[]" not in path] or found
+    return f"There is {' and '.join(near)}. " if 0 < len(near) < 4 else ""
 
 
 def allowed(name: str, names: list[str]) -> str:
