@@ -183,7 +183,7 @@ RUNNING = (
         code=1,
         env={"FRESHET_SECRET": SECRET},
     ),
-    Mistake("the prefix left out by a client", f"tail news --url {MOUNTED}", ("404", "PREFIX"), code=1),
+    Mistake("the prefix left out by a client", f"tail news --url {MOUNTED}", ("403", "PREFIX"), code=1),
     Mistake("no key for operators", f"top --url {MOUNTED}/live", ("no admin page", "FRESHET_ADMIN_KEY"), code=1),
     Mistake(
         "a token of another secret",

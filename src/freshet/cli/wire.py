@@ -18,7 +18,7 @@ TIMEOUT = 10.0  # seconds, for the server's answers
 LONGEST_PAUSE = 10.0  # seconds between two attempts
 MESSAGE = 16 * 1024 * 1024  # bytes
 
-NOT_FOUND = 404
+ELSEWHERE = (403, 404)  # how servers answer a WebSocket for a path that they do not know
 SAID = 300  # characters of an answer that are shown
 
 T = TypeVar("T")
@@ -122,7 +122,8 @@ def _not_there(url: str, error: Exception) -> NoReturn:
     said = (response.body or b"").decode(errors="replace").strip()
     says = f"{response.status_code} {response.reason_phrase}" + (f": {said}" if 0 < len(said) < SAID else "")
     prefix = "Mounted in an application, it is below a prefix: --url http://HOST:PORT/PREFIX."
-    fail(f"{url}: {says}", prefix if response.status_code == NOT_FOUND and "admin page" not in said else "", 1)
+    ours = "admin page" in said or "see the option" in said
+    fail(f"{url}: {says}", prefix if response.status_code in ELSEWHERE and not ours else "", 1)
 
 
 def _closed(why: ConnectionClosed, hint: str) -> None:
