@@ -9,6 +9,9 @@ WORKERS ?= auto
 # Tests that run side by side slow each other down: what one waits for has twice the time.
 SCALE := $(or $(FRESHET_TEST_SCALE),2)
 
+# What is compiled once is not compiled again by each of the thousand processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
@@ -21,8 +24,8 @@ demo: $(VENV)/run ## start the demos on http://127.0.0.1:8000 (ARGS="--port 9000
 	$(BIN)/freshet demo $(ARGS)
 
 .PHONY: test
-test: tools ## set up what the tests need, then run every check and every test (ARGS="-k recovery" WORKERS=2)
-	@$(MAKE) check
+test: ## set up what the tests need, then run every check and every test (ARGS="-k recovery" WORKERS=2)
+	@$(MAKE) --jobs=2 --output-sync=line tools check collected
 	FRESHET_TEST_SCALE=$(SCALE) $(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 .PHONY: check
@@ -31,6 +34,11 @@ check: $(VENV)/dev ## format, lint, types, architecture; takes seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict src
 	$(BIN)/pytest --quiet tests/test_architecture.py
+
+.PHONY: collected
+collected: $(VENV)/dev
+	@echo "Compiling the tests, before all workers do it at once"
+	@$(BIN)/pytest --numprocesses 0 --collect-only --quiet >/dev/null
 
 .PHONY: audit
 audit: $(VENV)/audit/made ## look for known vulnerabilities in what is pinned, where a source of them can be reached
@@ -69,7 +77,7 @@ chaos: $(VENV)/dev ## faults under load, minutes: what arrived, which gaps were 
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: suites
-suites: tools ## the public suites of other projects, on every engine, minutes (make test runs the longest on one)
+suites: tools $(VENV)/dev ## the public suites of other projects, on every engine, minutes (make test runs the longest on one)
 	TEST_SUITES=all FRESHET_TEST_SCALE=$(SCALE) $(BIN)/pytest --numprocesses $(WORKERS) tests/suites $(ARGS)
 
 .PHONY: attack
@@ -109,7 +117,7 @@ docs: $(VENV)/dev ## build the documentation into build/docs, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --strict --quiet)
 
 .PHONY: tools
-tools: $(VENV)/dev ## install what the tests need beside Python: system packages, npm clients
+tools: $(VENV)/made ## install what the tests need beside Python's packages: system packages, npm clients
 	@tests/tools/setup.sh
 
 # The environments. `run` holds what a user gets from `pip install freshet`; `dev` adds the tests and the checks.

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # JSON Schema calls 1.0 an integer
 
 from freshet.api.examples import EXAMPLES
-from freshet.api.methods import BatchRequest, BatchResult
+from freshet.api.requests import BatchRequest
+from freshet.api.results import BatchResult
 from freshet.api.table import METHODS
 from tests.tools.serving import Server, serving
 

@@ -7,7 +7,7 @@ import pytest
 
 from freshet import Freshet, History, Position, Refusal, Session, Welcome
 from freshet.config import Config, Limits
-from freshet.dialects.centrifuge.messages import MESSAGE, REJECT_UNRECOVERED
+from freshet.dialects.centrifuge.requests import MESSAGE, REJECT_UNRECOVERED
 from freshet.testing import ManualClock
 from tests.tools.sessions import Wire, ask, code, connected, opened, refused, say, taken
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from freshet.commands.dispatch import Dispatcher
-from freshet.commands.subscribing import Asked, Entry, abandon, enter, enter_all, let_in, settle, settle_all
+from freshet.commands.subscribing import BY_SERVER, Asked, Entry, abandon, enter, enter_all, let_in, settle, settle_all
 from freshet.config import Config, Limits, Tokens
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
@@ -240,12 +240,12 @@ async def test_a_hook_may_subscribe_the_client_that_it_lets_in(node: Node, engin
     assert node.hub.channels() == {"log:a": 1}
 
 
-@pytest.mark.parametrize("asked", [Asked({}), None], ids=["by the client", "by the server"])
+@pytest.mark.parametrize("asked", [Asked(), BY_SERVER], ids=["by the client", "by the server"])
 async def test_a_subscription_that_is_ended_while_it_is_asked_for_never_begins(
-    node: Node, engine: HeldEngine, alice: Session, asked: Asked | None
+    node: Node, engine: HeldEngine, alice: Session, asked: Asked
 ) -> None:
     door = Door()
-    engine.held = "" if asked else "subscribe"
+    engine.held = "subscribe" if asked is BY_SERVER else ""
     entering = asyncio.create_task(enter(node, alice, "log:a", door.rule, asked=asked))
     await eventually(lambda: door.asked or engine.reached.is_set())
     await alice.leave("log:a")

@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.api.methods import BatchRequest, BatchResult, Failure, Method, failure
-from freshet.api.methods import MethodRequest as Parameters
+from freshet.api.methods import Method
+from freshet.api.requests import BatchRequest, MethodRequest
+from freshet.api.results import BatchResult, Failure, failure
 from freshet.api.table import METHODS
 from freshet.commands.server import ServerOperations
 from freshet.config import Api
@@ -152,7 +153,7 @@ class ApiEndpoint:
         pairs = zip(work, done, strict=True)
         return BatchResult([{"error" if isinstance(each, Failure) else name: each} for (name, _), each in pairs])
 
-    async def _do(self, name: str, method: Method, parameters: Parameters) -> msgspec.Struct:
+    async def _do(self, name: str, method: Method, parameters: MethodRequest) -> msgspec.Struct:
         try:
             return await method.run(self._server, parameters)
         except (Refusal, EngineUnavailable) as why:

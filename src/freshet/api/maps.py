@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from freshet.api.methods import Channel, ChannelRequest, Count, Empty, Method, MethodRequest
+from freshet.api.methods import Method
+from freshet.api.requests import Channel, ChannelRequest, MethodRequest
+from freshet.api.results import Count, Empty
 from freshet.commands.server import ServerOperations
 from freshet.errors import Refusal
 from freshet.model.entries import EntryChange, EntryResult

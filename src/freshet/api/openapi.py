@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.api.examples import EXAMPLES
-from freshet.api.methods import BatchRequest, BatchResult, Failure
+from freshet.api.requests import BatchRequest
+from freshet.api.results import BatchResult, Failure
 from freshet.api.table import METHODS
 
 KEY = "The option `api.key`, or the environment variable FRESHET_API_KEY."

@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -71,33 +71,42 @@ def serve(
     if reload:
         serve_again_and_again(sys.argv[2:])
         return
-    inherited, logs = Inherited.of(os.environ), Logs(log_level, log_format)
-    running = announce(inherited)
+    at = _Address(host, port, Logs(log_level, log_format), Inherited.of(os.environ))
+    running = announce(at.inherited)
     if tls_key and not tls_cert:
         raise typer.BadParameter("there is no --tls-cert to go with it.", param_hint="--tls-key")
     if tls_cert:
         running.tls = TlsFiles(tls_cert, tls_key)
-    if inherited is None:
+    if at.inherited is None:
         must_be_free(host, port)
-    if workers > 1 and inherited is None:
-        known = _known(None if target else config)
-        raise typer.Exit(_parent(target or "Freshet", host, port, workers, logs, known))
+        if workers > 1:
+            raise typer.Exit(_parent(target or "Freshet", at, workers, _known(None if target else config)))
     if target is not None:
         _refuse_options_with(target, config is not None or engine is not None or dev)
-        _listen(application(target), f"Serving [bold]{target}[/bold] on http{{at}}", host, port, logs, inherited)
+        _listen(application(target), f"Serving [bold]{target}[/bold] on http{{at}}", at)
         return
     live = _standalone(config, engine, dev)
-    if dev and inherited is None:
+    if dev and at.inherited is None:
         _banner(host)
-    _listen(live, ALONE + (LOOK if dev else ""), host, port, logs, inherited)
+    _listen(live, ALONE + (LOOK if dev else ""), at)
 
 
-def _listen(app: Any, says: str, host: str, port: int, logs: Logs, inherited: Inherited | None) -> None:
+class _Address(NamedTuple):
+    """Where a process listens. inherited: what it has of its parent; None: it is the first."""
+
+    host: str
+    port: int
+    logs: Logs
+    inherited: Inherited | None
+
+
+def _listen(app: Any, says: str, at: _Address) -> None:
     def started(where: str) -> None:
         said = says.format(at=f"{'s' if announce(None).tls else ''}://{where}")
         err.print(f"{said}{escape(mounted(app))}", highlight=False)
 
-    listen(app, host, port, log_level=logs.level, log_format=logs.format, inherited=inherited, started=started)
+    level, form = at.logs
+    listen(app, at.host, at.port, log_level=level, log_format=form, inherited=at.inherited, started=started)
 
 
 def _known(config: Path | None) -> Config:
@@ -108,18 +117,18 @@ def _known(config: Path | None) -> Config:
         return Config()
 
 
-def _parent(what: str, host: str, port: int, workers: int, logs: Logs, known: Config) -> int:
-    log_to_stderr(logs.level, logs.format)
+def _parent(what: str, at: _Address, workers: int, known: Config) -> int:
+    log_to_stderr(at.logs.level, at.logs.format)
     with ExitStack() as ports:
-        port_of_all = ports.enter_context(reserved(host, port))
+        port_of_all = ports.enter_context(reserved(at.host, at.port))
         if known.internal.port:
             ports.enter_context(reserved(known.internal.host, known.internal.port))
         if "--dev" in sys.argv:
-            _banner(host)
-        at = port_of_all.getsockname()[1]
+            _banner(at.host)
+        where = place(at.host, port_of_all.getsockname()[1])
         scheme = "https" if announce(None).tls or known.tls.certificate else "http"
-        err.print(f"Serving [bold]{what}[/bold] on {scheme}://{place(host, at)}, {workers} workers", highlight=False)
-        return supervise(sys.argv[2:], workers, port_of_all, logs)
+        err.print(f"Serving [bold]{what}[/bold] on {scheme}://{where}, {workers} workers", highlight=False)
+        return supervise(sys.argv[2:], workers, port_of_all, at.logs)
 
 
 def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:

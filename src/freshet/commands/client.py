@@ -190,18 +190,9 @@ async def subscribe(node: Node, context: Context, command: Subscribe) -> Event |
     if command.entries is not None and rule.state is None:
         raise Refusal.not_available(f"map: not available, the rule of {command.channel!r} has no option `state`")
     pages_alone = command.entries is not None and rule.history is None and command.entries.limit != 0
-    entry = await enter(
-        node,
-        session,
-        command.channel,
-        rule,
-        None if pages_alone else command.recover,
-        grant=context.grant,
-        asked=Asked(context.parameters, command.data),
-        delta=command.delta,
-        tag_filter=_compiled(command),
-        page=command.entries,
-    )
+    asked = Asked(context.parameters, command.data, command.delta, _compiled(command), command.entries)
+    since = None if pages_alone else command.recover
+    entry = await enter(node, session, command.channel, rule, since, grant=context.grant, asked=asked)
     if command.entries is not None:
         subscribed = settle_mapped(node, entry, command.id, command.entries)
     else:

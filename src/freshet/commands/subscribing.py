@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import structs
@@ -19,7 +20,7 @@ from freshet.errors import Disconnect, Refusal
 from freshet.hub.subscribers import Joining
 from freshet.model.entries import EntryPage, EntryResult, StateEntry
 from freshet.model.events import Subscribed
-from freshet.model.log import NOWHERE, OLDEST, Position, Publication, Stream
+from freshet.model.log import NOWHERE, OLDEST, History, Position, Publication, Stream
 from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
 from freshet.observe.counts import add
@@ -35,10 +36,21 @@ _log = BoundedLog(logging.getLogger("freshet.commands"))
 
 
 class Asked(NamedTuple):
-    """What goes to the rule's hook, when it was the client that asked. data: JSON that it sent along."""
+    """How a client asked for a channel. parameters: of its name, by the rule. data: JSON that it sent along.
 
-    parameters: Mapping[str, str]
+    delta: it can apply differences between publications. tag_filter: which publications it wants; None: all. page: of
+    the channel's state, if it takes that as entries.
+    """
+
+    parameters: Mapping[str, str] = MappingProxyType({})
     data: bytes = b""
+    delta: bool = False
+    tag_filter: CompiledFilter | None = None
+    page: EntryPage | None = None
+
+
+BY_SERVER = Asked()
+"""It did not ask."""
 
 
 class Entry:
@@ -115,17 +127,13 @@ async def enter(
     since: Position | None = None,
     *,
     grant: Grant = Grant(),  # noqa: B008 - it is immutable
-    asked: Asked | None = None,
-    delta: bool = False,
-    tag_filter: CompiledFilter | None = None,
+    asked: Asked = BY_SERVER,
     before: Iterable[Entry] = (),
-    page: EntryPage | None = None,
 ) -> Entry:
     """Read what it missed. From here on, what is published is queued for the session until `settle`.
 
-    Whether it may has been decided; asked: the rule's hook has its say too. delta: it can apply differences, if the
-    rule has that. tag_filter: which publications it wants; None: all. before: other channels that it enters at once.
-    page: of the channel's state, if it takes that as entries.
+    Whether it may has been decided; where the client asked, the rule's hook has its say too. before: other channels
+    that it enters at once.
 
     Raises `Refusal`: 105 when the session is in the channel, however it came in; and `Disconnect` when it ends
     meanwhile.
@@ -140,21 +148,18 @@ async def enter(
     entry = Entry(session, channel, subscription, since)
     session.reserve(channel, entry)
     try:
-        if asked is not None and rule.on_subscribe is not None:
+        if asked is not BY_SERVER and rule.on_subscribe is not None:
             about = {"channel": channel, **asked.parameters}
             await node.invoking.invoke(rule.on_subscribe, session, session, data=asked.data, **about)
             entry.check()
-        entry.joining = await node.hub.join(session, channel, rule, delta=delta and rule.delta, tag_filter=tag_filter)
+        delta, tag_filter = asked.delta and rule.delta, asked.tag_filter
+        entry.joining = joining = await node.hub.join(session, channel, rule, delta=delta, tag_filter=tag_filter)
         if rule.history is not None:
-            stream = await node.catch_up.read(channel, rule.history, since)
-            entry.stream = stream if since is None else _bounded(node, entry, stream, before)
-            if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
-                entry.summary = await node.summarizers[rule.owner].summarize(channel)
-                entry.stream = Stream([], entry.summary.position)
-            await node.hub.catch_up(entry.joining, entry.stream.position)
+            entry.stream = await _missed(node, entry, rule, rule.history, before)
+            await node.hub.catch_up(joining, entry.stream.position)
         if (door := node.doors.get(rule.owner)) is not None and session.dialect.has_presence:
             entry.check()
-            await _greet(entry, door, asked.data if asked is not None else b"", page)
+            await _greet(entry, joining, door, asked)
         if present and not (entry.page is not None and entry.page.more):
             entry.subscription.present = True
             await node.presence.enter(session, channel, entry.subscription)
@@ -165,15 +170,24 @@ async def enter(
     return entry
 
 
-async def _greet(entry: Entry, door: Door, data: bytes, page: EntryPage | None) -> None:
+async def _missed(node: Node, entry: Entry, rule: ChannelRule, keep: History, before: Iterable[Entry]) -> Stream:
+    """What is in the channel's log behind `since`, or a summary of all that was published."""
+    channel, since = entry.channel, entry.since
+    stream = await node.catch_up.read(channel, keep, since)
+    entry.stream = stream if since is None else _bounded(node, entry, stream, before)
+    if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
+        entry.summary = await node.summarizers[rule.owner].summarize(channel)
+        return Stream([], entry.summary.position)
+    return entry.stream
+
+
+async def _greet(entry: Entry, joining: Joining, door: Door, asked: Asked) -> None:
     """Let the channel's owner say whether it may, and what it gets first."""
-    joining = entry.joining
-    assert joining is not None  # by the caller
-    joining.mapped = entry.subscription.mapped = page is not None
+    joining.mapped = entry.subscription.mapped = asked.page is not None
     joining.begin_greeting()
     entry.door = door
     complete = entry.since is not None and entry.is_complete
-    greeting = await door.enter(entry.session, entry.channel, data, page, is_complete=complete)
+    greeting = await door.enter(entry.session, entry.channel, asked.data, asked.page, is_complete=complete)
     joining.greeting[:0] = greeting.publications
     entry.page = greeting.page
 

@@ -1,26 +1,13 @@
 """The options of a server, how they are read, and how a mistake in them is explained."""
 
+from freshet.config.channels import ChannelConfig, ChannelOptions, State, check_options
+from freshet.config.credentials import Api, TokenKey, Tokens, Webhooks
 from freshet.config.dotenv import variables
 from freshet.config.gateway import GatewayAuthorizer, GatewayIntegration, GatewayKey, GatewayOptions, GatewayRoute
 from freshet.config.limits import Bound, Limits, Rates
+from freshet.config.listening import Http, Internal, Tls, WebSocket
 from freshet.config.observing import Admin, HealthLimits, Metrics, TracingOptions
-from freshet.config.options import (
-    Api,
-    ChannelConfig,
-    ChannelOptions,
-    Config,
-    Http,
-    Internal,
-    Rooms,
-    State,
-    Timing,
-    Tls,
-    TokenKey,
-    Tokens,
-    Webhooks,
-    WebSocket,
-    check_options,
-)
+from freshet.config.options import Config, Timing
 from freshet.config.reading import (
     OTHER_NAMES,
     PREFIX,
@@ -37,6 +24,7 @@ from freshet.config.reading import (
     verifies,
     webhook_secrets_of,
 )
+from freshet.config.rooms import Rooms
 from freshet.config.runs import Runs
 from freshet.config.shapes import Option, reference
 from freshet.config.units import KIB, MIB, MINUTES, SECONDS

@@ -1,9 +1,10 @@
 """The options of `[gateway]`: a WebSocket API as AWS API Gateway has it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from freshet.config.redacted import Redacted
 from freshet.config.units import COUNT, KIB, MIB, SIZE, TIME
 
 
@@ -60,18 +61,12 @@ class GatewayAuthorizer(GatewayIntegration, frozen=True, forbid_unknown_fields=T
     ] = []
 
 
-class GatewayKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GatewayKey(Redacted, Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A pair of keys with which calls of `@connections` are signed (SigV4)."""
 
     id: Annotated[str, Meta(min_length=1, description="The access key's id.")]
     secret: Annotated[str | None, Meta(description="The secret access key.")] = None
     secret_env: Annotated[str | None, Meta(description="The environment variable that holds it.")] = None
-
-    def __repr__(self) -> str:
-        return "GatewayKey(...)"  # a secret is in no log
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []  # nor on a console
 
 
 class GatewayOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

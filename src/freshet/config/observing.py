@@ -1,27 +1,22 @@
 """Options of what shows how a server is: metrics, the admin page, health, traces."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from freshet.config.redacted import Redacted
 from freshet.config.units import SECONDS, TIME
 
 
-class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Metrics(Redacted, Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who may read `/metrics`."""
 
     key: Annotated[str | None, Meta(description="What Prometheus sends as `Authorization: Bearer`.")] = None
     key_env: Annotated[str, Meta(description="The environment variable that holds it.")] = "FRESHET_METRICS_KEY"
     anonymous: Annotated[bool, Meta(description="Readers need no key.")] = False
 
-    def __repr__(self) -> str:
-        return "Metrics(...)"  # a key is in no log
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []  # nor on a console
-
-
-class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Admin(Redacted, Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The admin page, `/admin/`, and what `freshet top` and `freshet tail --user` read."""
 
     key: Annotated[str | None, Meta(description="What an operator enters on the page. Without it, there is none.")] = (
@@ -35,12 +30,6 @@ class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     anonymous: Annotated[bool, Meta(description="No key is asked for where the request comes from this machine.")] = (
         False
     )
-
-    def __repr__(self) -> str:
-        return "Admin(...)"  # a key is in no log
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []  # nor on a console
 
 
 class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

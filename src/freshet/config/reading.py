@@ -12,8 +12,10 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from freshet.config.channels import ChannelConfig, check_options
 from freshet.config.gateway import GatewayOptions
-from freshet.config.options import ChannelConfig, Config, Timing, Tls, check_options
+from freshet.config.listening import Tls
+from freshet.config.options import Config, Timing
 from freshet.config.shapes import allowed, bare, explain, paths, refuse_unknown, type_at
 from freshet.config.units import MINUTES
 from freshet.errors import ConfigError

@@ -15,7 +15,6 @@ from freshet.model.run_messages import (
     ENDED,
     NULL,
     ROOT,
-    ApprovalAnswer,
     ChatState,
     RunCommand,
     RunEvent,
@@ -28,10 +27,11 @@ from freshet.observe.counts import add
 from freshet.ownership.leases import NotOwner
 from freshet.rules.hooks import Hook
 from freshet.runs.agents import Agents
+from freshet.runs.approvals import asks, decisions, last_answer, still_asks
 from freshet.runs.log import RunLog
 from freshet.runs.producer import Producer, RunLimits
 from freshet.runs.rule import RunRule
-from freshet.runs.run import Approval, Run
+from freshet.runs.run import Run
 from freshet.runs.users import Users
 from freshet.runtime.tasks import Tasks
 
@@ -202,19 +202,10 @@ class Chat:
         """Of two that answer at once the first counts, and the run goes on once."""
         async with self._lock:
             record = self._that_asked(it)
-            said: list[Part] = []
-            for answer in it.answers:
-                tool = next((part for part in record.parts if _approval_of(part) == answer.approval), None)
-                if tool is not None and tool["state"] == "approval-requested":
-                    said += _said(it, answer, tool["toolCallId"])
+            said = decisions(record, it)
             if record.state in ENDED or not said:
                 return record
-            answered = {part.get("approvalId") for part in said}
-            waits = any(
-                part.get("state") == "approval-requested" and _approval_of(part) not in answered
-                for part in record.parts
-            )
-            if record.state != "waiting" or waits:
+            if record.state != "waiting" or still_asks(record, said):
                 await self._write(record.id, said, None)
             elif len(self.producers) >= self.rule.parallel:
                 await self._write(record.id, said, "queued")
@@ -226,7 +217,7 @@ class Chat:
     def _that_asked(self, it: RunCommand) -> RunRecord:
         asked = {answer.approval for answer in it.answers}
         for record in self.state.runs.values():
-            if any(_approval_of(part) in asked for part in record.parts):
+            if asks(record, asked):
                 return record
         raise Refusal.not_available("nothing waits for that answer")
 
@@ -250,7 +241,7 @@ class Chat:
 
     def _begin(self, record: RunRecord, hook: Hook | None = None) -> None:
         """hook: what goes on with it; None: its function, or what goes on with what it was told when it had asked."""
-        approval = _answered(record)
+        approval = last_answer(record)
         if hook is None and approval is not None:
             hook = self.rule.approval or self.rule.resume
         hook = hook or self.rule.function
@@ -439,26 +430,3 @@ class Chat:
 
 def _first(id: str) -> Part:
     return {"type": "start", "messageId": id}
-
-
-def _approval_of(part: Part) -> str | None:
-    """The id of what a tool's part asks; None: it asks nothing."""
-    approval = part.get("approval")
-    return approval["id"] if approval is not None else None
-
-
-def _said(it: RunCommand, answer: ApprovalAnswer, call: str) -> list[Part]:
-    """What is written when a tool's call was decided about."""
-    about = {"reason": answer.reason, "user": it.user, "run": it.run}
-    said: Part = {"type": "tool-approval-response", "approvalId": answer.approval, "approved": answer.approved}
-    said |= {name: value for name, value in about.items() if value}
-    return [said] if answer.approved else [said, {"type": "tool-output-denied", "toolCallId": call}]
-
-
-def _answered(record: RunRecord) -> Approval | None:
-    """What a run that had asked was told last."""
-    for part in reversed(record.parts):
-        it = part.get("approval")
-        if it is not None and "approved" in it:
-            return Approval(it["id"], part["toolCallId"], it["approved"], it.get("reason", ""), it.get("user", ""))
-    return None

@@ -11,7 +11,7 @@ import msgspec
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.json_text import whole
-from freshet.model.log import ClientInfo, Kind, Position, PublishOptions
+from freshet.model.log import Kind, Position, PublishOptions
 from freshet.model.run_messages import (
     ApprovalAnswer,
     RunCommand,
@@ -29,6 +29,7 @@ from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases, NotOwner
 from freshet.rules.hooks import to_json
 from freshet.runs.chat import Chat, ChatOutside
+from freshet.runs.client_commands import client_command
 from freshet.runs.log import RunLog
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
@@ -308,47 +309,3 @@ def _goes_on(chat: Chat) -> bool:
 def _run_of(reply: RunReply) -> RunState:
     assert reply.run is not None  # of what was not refused
     return reply.run
-
-
-class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client publishes in place of a message: one of these, in an object of its own."""
-
-    start: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$start")
-    stop: str | None = msgspec.field(default=None, name="$stop")
-    answer: str | None = msgspec.field(default=None, name="$answer")
-    answers: list[ApprovalAnswer] | None = msgspec.field(default=None, name="$answers")
-    steer: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="$steer")
-    resume: str | None = msgspec.field(default=None, name="$resume")
-    run: str = ""
-    parent: str = ""
-    approved: bool = True
-    reason: str = ""
-
-
-def client_command(data: bytes, info: ClientInfo) -> RunCommand:
-    """What a client's publication asks: a message, or an object with `$start`, `$stop`, `$answer` and so on.
-
-    Raises `Refusal` 107 for what is like the latter, and wrong.
-    """
-    if not data.lstrip().startswith(b'{"$'):
-        return RunCommand("start", new_id(), info.user, input=msgspec.Raw(data))
-    try:
-        it = msgspec.json.decode(data, type=_ClientCommand)
-    except msgspec.MsgspecError as why:
-        raise Refusal.bad_request(f"a command of runs: {why}") from None
-    if len(it.run) > LONGEST or len(it.parent) > LONGEST:
-        raise Refusal.bad_request(f"a run's id has at most {LONGEST} characters")
-    if it.stop is not None:
-        return RunCommand("stop", it.stop, info.user, reason=it.reason or "user")
-    if it.answer is not None:
-        return RunCommand("answer", it.run, info.user, answers=[ApprovalAnswer(it.answer, it.approved, it.reason)])
-    if it.answers is not None:
-        return RunCommand("answer", it.run, info.user, answers=it.answers)
-    if it.resume is not None:
-        return RunCommand("resume", it.resume, info.user)
-    if it.steer:
-        return RunCommand("steer", it.run, info.user, input=it.steer)
-    return RunCommand("start", it.run or new_id(), info.user, it.parent, it.start or msgspec.Raw(b"null"))
-
-
-LONGEST = 128

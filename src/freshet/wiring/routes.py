@@ -125,48 +125,71 @@ class Routes:
 
     def app(self, before: Answer) -> HostGuard:
         """What answers all that comes where clients come. before: stands before whatever comes elsewhere."""
-        dispatcher, environment, dev, node = self._dispatcher, self._environment, self._dev, self._dispatcher.node
-        config = node.config
-        origins = Origins(config.origins, dev=dev)
+        node, config = self._dispatcher.node, self._dispatcher.node.config
         server = SERVER.get() or RunningServer()
         server.http = HttpBounds(*msgspec.structs.astuple(config.http))
         server.refused = node.counts.refuse
-        most, here = config.limits.sessions_per_address, node.registry.of_address
-        rates, buckets = config.rates, node.sharing.buckets
+        if config.tls.certificate and server.tls is None:  # the command line comes first
+            server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
+        origins = Origins(config.origins, dev=self._dev)
+        clients = self._client_routes(origins, server)
+        operators = self._operators(origins)
+        health = health_routes(
+            Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        )
+        if (internal := config.internal).port:
+            app = self._internal([*health, *operators])
+            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(before, app))
+            operators = []
+        return self._public([*clients, *root_routes(dev=self._dev), *health, *operators])
+
+    def _client_routes(self, origins: Origins, server: RunningServer) -> list[BaseRoute]:
+        dispatcher, node, environment = self._dispatcher, self._dispatcher.node, self._environment
+        limits, rates, buckets = node.config.limits, node.config.rates, node.sharing.buckets
+        most, here = limits.sessions_per_address, node.registry.of_address
         addresses = AddressLimits(rates.address, node.clock.monotonic, most, here, buckets, rates.requests)
         opening = Opening(
             origins, node.admission, addresses, lambda: node.state == "draining" or server.is_full(), node.counts
         )
-        api = ApiEndpoint(self._operations, config.api, origins, self._api_key, node.counts)
-        metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
-        internal = config.internal
-        health = Health(config.health, lambda: node.state, lambda: node.pulse.away, lambda: node.wheel.lateness)
+        verifier = verifier_of(gateway_keys_of(node.config, environment), node.clock)
+        return [
+            *self._clients(opening),
+            *ai_routes(opening, dispatcher),
+            *durable_routes(opening, dispatcher),
+            *GatewayEndpoint(opening, dispatcher, self.gateway).routes,
+            *GatewayManagement(self.gateway.connections, verifier, dev=self._dev).routes,
+        ]
+
+    def _operators(self, origins: Origins) -> list[BaseRoute]:
+        """What wants a key: metrics, the server API, the admin page."""
+        node, config, environment = self._dispatcher.node, self._dispatcher.node.config, self._environment
         node.parts.append(StatsdExporter(config, node.id, node.engine, node.snapshot))
-        clients = self._clients(opening)
-        clients += [*ai_routes(opening, dispatcher), *durable_routes(opening, dispatcher)]
-        clients += GatewayEndpoint(opening, dispatcher, self.gateway).routes
-        verifier = verifier_of(gateway_keys_of(config, environment), node.clock)
-        clients += GatewayManagement(self.gateway.connections, verifier, dev=dev).routes
-        operators = [*metrics_routes(metrics), *api_routes(api, Description(anonymous=config.api.anonymous))]
-        operators += self._admin(admin_key_of(config, environment))
-        if config.tls.certificate and server.tls is None:  # the command line comes first
-            server.tls = TlsFiles(*msgspec.structs.astuple(config.tls))
-        if internal.port:
-            # Where no key is asked for, a page of a stranger must not get there by a name of its own.
-            hosts = Hosts([], dev=config.api.anonymous or config.metrics.anonymous or config.admin.anonymous)
-            app = HostGuard(_Router([*health_routes(health), *operators]), hosts, node.counts)
-            server.internal = InternalListener(internal.host, internal.port, internal.tls, partial(before, app))
-            operators = []
-        clients += root_routes(dev=dev)
-        routes = _Router([*clients, *health_routes(health), *operators])
+        metrics = MetricsEndpoint(node.snapshot, node.bus, config.metrics, metrics_key_of(config, environment))
+        api = ApiEndpoint(self._operations, config.api, origins, self._api_key, node.counts)
+        return [
+            *metrics_routes(metrics),
+            *api_routes(api, Description(anonymous=config.api.anonymous)),
+            *self._admin(admin_key_of(config, environment)),
+        ]
+
+    def _internal(self, routes: list[BaseRoute]) -> HostGuard:
+        """Where no key is asked for, a page of a stranger must not get there by a name of its own."""
+        return HostGuard(_Router(routes), Hosts([], dev=bool(self._without_key())), self._dispatcher.node.counts)
+
+    def _public(self, routes: list[BaseRoute]) -> HostGuard:
+        config = self._dispatcher.node.config
+        hosts, open_hosts = Hosts(config.hosts, dev=self._dev), Hosts(config.hosts, dev=True)  # as in `_internal`
+        return HostGuard(_Router(routes), hosts, self._dispatcher.node.counts, self._without_key(), open_hosts)
+
+    def _without_key(self) -> list[str]:
+        """The paths for which no key is asked."""
+        config = self._dispatcher.node.config
         is_open = {
             "/api": config.api.anonymous,
             "/metrics": config.metrics.anonymous,
             "/admin": config.admin.anonymous,
         }
-        without_key = [path for path, anybody in is_open.items() if anybody]
-        open_hosts = Hosts(config.hosts, dev=True)  # as above
-        return HostGuard(routes, Hosts(config.hosts, dev=dev), node.counts, without_key, open_hosts)
+        return [path for path, anybody in is_open.items() if anybody]
 
     def _admin(self, key: str | None) -> list[BaseRoute]:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge, portions
-from freshet.dialects.centrifuge.messages import KINDS
+from freshet.dialects.centrifuge.requests import KINDS
 from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.errors import Disconnect

@@ -13,7 +13,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from freshet.dialects.base import Dialect, info_of
-from freshet.dialects.centrifuge.messages import (
+from freshet.dialects.centrifuge.replies import (
+    Payload,
+    entry_push,
+    presence_fields,
+    publication_fields,
+    push_after,
+    reply_of,
+)
+from freshet.dialects.centrifuge.requests import (
     EMPTY,
     MESSAGE,
     PONG,
@@ -24,7 +32,6 @@ from freshet.dialects.centrifuge.messages import (
     EmptyMessage,
     HistoryMessage,
     MapPublishMessage,
-    Payload,
     PublishMessage,
     Read,
     RefreshMessage,
@@ -34,13 +41,8 @@ from freshet.dialects.centrifuge.messages import (
     SubscribeMessage,
     command_of,
     declined,
-    entry_push,
     oversized,
-    presence_fields,
-    publication_fields,
     publish_entry,
-    push_after,
-    reply_of,
 )
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Declined, Publish

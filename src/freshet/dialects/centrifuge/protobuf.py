@@ -12,23 +12,19 @@ from google.protobuf.message import DecodeError
 
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.centrifuge import client_pb2
-from freshet.dialects.centrifuge.messages import (
+from freshet.dialects.centrifuge.replies import Payload, entry_push, presence_fields, push_after, reply_of
+from freshet.dialects.centrifuge.requests import (
     EMPTY,
     MAPS,
     MESSAGE,
     PONG,
     READ,
-    Payload,
     Read,
     command_of,
     declined,
-    entry_push,
     oversized,
-    presence_fields,
     publish_entry,
-    push_after,
     read_history,
-    reply_of,
     subscribe,
 )
 from freshet.errors import Disconnect, Refusal
