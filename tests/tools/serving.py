@@ -136,6 +136,16 @@ def workers_of(parent: int) -> list[int]:
     return [child for child in _children(parent) if "freshet.serving.hub" not in _command(child)]
 
 
+def listens(process: int) -> bool:
+    """Whether it takes clients: a worker that has just been started does not yet, for however long."""
+    listening = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line}
+    try:
+        opened = [str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()]
+    except OSError:  # it has just ended, or closed one
+        return False
+    return any(each.removeprefix("socket:[").rstrip("]") in listening for each in opened)
+
+
 def hubs_of(parent: int) -> list[int]:
     """The processes of a server's hubs, without the first, which is its own."""
     return [child for child in _children(parent) if "freshet.serving.hub" in _command(child)]

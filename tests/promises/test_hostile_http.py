@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.test_hostile import still_serves
+from tests.promises.test_hostile import still_serves
 from tests.tools.clients import CONFIG, soon, token
 from tests.tools.memory import MIB, grows_by_less_than
 from tests.tools.patience import eventually, seconds
