@@ -25,9 +25,9 @@ from freshet.model.json_text import (
     whole,
     whole_text,
 )
+from tests.tools.cost import assert_linear
 from tests.tools.json_texts import json_texts
 from tests.tools.need import require
-from tests.websocket.cost import assert_linear
 
 
 class Message(Struct):

@@ -157,7 +157,7 @@ async def busy(dispatcher: Dispatcher, engine: SharedEngine) -> list[Session]:
     sessions[1].do([Subscribe("log:b", 9, recover=OLDEST)])
     node.bus.handlers["never"] = never
     node.bus.receive(msgspec.msgpack.encode(BusMessage("never")))
-    await eventually(lambda: all(owner._tasks for owner in (node.hub, node.catch_up, node.bus)))
+    await eventually(lambda: all(owner._tasks for owner in (node.hub, node.catch_up._reads, node.bus)))
     return sessions
 
 
@@ -169,7 +169,7 @@ async def test_after_the_stop_nothing_runs(engine: SharedEngine) -> None:
         assert leftovers(before)
     await asyncio.sleep(0)
     assert leftovers(before) == []
-    assert [len(owner._tasks) for owner in (node.hub, node.catch_up, node.bus)] == [0, 0, 0]
+    assert [len(owner._tasks) for owner in (node.hub, node.catch_up._reads, node.bus)] == [0, 0, 0]
     assert len(node.tasks) == 0
     assert node.wheel._timer is None
     assert (node.hub._channels, engine._subscribed, len(node.presence)) == ({}, set(), 0)

@@ -143,6 +143,22 @@ async def settled(server: Server, name: str, value: float, **labels: str) -> Fig
     return await eventually(there, 20, f"{name} to be {value}")
 
 
+# ------------------------------------------------------------------------------------------------- before anything else
+
+
+async def test_memory_of_a_client_is_what_the_process_grew_by_for_each(server: Server) -> None:
+    """The first of all: what others have held, and a server lets go of meanwhile, would be taken from it."""
+    before = await figures(server)
+    async with talking(server, 150):
+        now = await settled(server, "clients", 150)
+        by_worker = {it.labels["worker"]: it.value for it in now.samples if it.name == "freshet_client_memory_bytes"}
+        clients = now.by("clients", "worker")
+        grown = sum(by_worker[worker] * number for worker, number in clients.items())
+        assert grown >= now("memory_bytes") - before("memory_bytes") > 0  # what it had grown by before them counts too
+        assert grown < now("memory_bytes")
+    await settled(server, "clients", 0)
+
+
 # -------------------------------------------------------------------------------------------------- who does not read
 
 
@@ -178,18 +194,6 @@ async def test_a_slow_client_is_counted_as_one_that_was_disconnected_for_that(se
         assert len(await reader.rest(PUBLICATIONS - 1)) < PUBLICATIONS
         assert now.since(before).by("ended_total", "code") == {"3008": 1}
         assert now("outbox_bytes") == now("clients_behind") == 0
-    await settled(server, "clients", 0)
-
-
-async def test_memory_of_a_client_is_what_the_process_grew_by_for_each(server: Server) -> None:
-    before = await figures(server)
-    async with talking(server, 150):
-        now = await settled(server, "clients", 150)
-        by_worker = {it.labels["worker"]: it.value for it in now.samples if it.name == "freshet_client_memory_bytes"}
-        clients = now.by("clients", "worker")
-        grown = sum(by_worker[worker] * number for worker, number in clients.items())
-        assert grown >= now("memory_bytes") - before("memory_bytes") > 0  # what it had grown by before them counts too
-        assert grown < now("memory_bytes")
     await settled(server, "clients", 0)
 
 

@@ -1,6 +1,5 @@
 """The Redis store, on a real one: the contract, a cluster's way of keys, and a server that goes away and comes back."""
 
-import asyncio
 import itertools
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from freshet.stores.redis import RedisStore
 from freshet.wiring.stores import store_of
 from tests.contracts.store import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.store import StoreMachine
+from tests.tools.patience import eventually
 from tests.tools.redis import Redis, cluster, redis
 
 _numbers = itertools.count()
@@ -102,13 +102,10 @@ async def test_while_redis_is_away_nothing_is_promised_and_then_it_goes_on() -> 
             try:
                 await store.scan("a")
             except StoreUnavailable:
-                await asyncio.sleep(0.05)
                 return False
             return True
 
-        end = asyncio.get_running_loop().time() + 20
-        while not await works():
-            assert asyncio.get_running_loop().time() < end
+        await eventually(works, 20, "it to go on")
         assert await store.claim("a", 1) >= 1
         await store.stop()
 

@@ -92,7 +92,7 @@ def serving(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Server]:
-    """Run `freshet serve ARGUMENTS` on a free loopback port of `host` until the block ends.
+    """Run `freshet serve ARGUMENTS` on a free loopback port of `host` until the block ends; all its workers listen.
 
     command: another word of the command line that listens, such as `demo`.
     port: the port to take, for a server that comes back where one was.
@@ -118,9 +118,17 @@ def serving(
         server = Server(process, host, port, output, secure="--tls-cert" in arguments)
         try:
             wait_until(server._answers, START, f"port {port} to answer")
+            workers = int(arguments[arguments.index("--workers") + 1]) if "--workers" in arguments else 1
+            wait_until(lambda: _listening(port) >= workers, START, "all workers to listen")
             yield server
         finally:
             server.stop()
+
+
+def _listening(port: int) -> int:
+    """How many sockets: each worker has one of its own."""
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 def workers_of(parent: int) -> list[int]:

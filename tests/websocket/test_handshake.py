@@ -23,7 +23,7 @@ from freshet.websocket.handshake import (
     response,
     subprotocols,
 )
-from tests.websocket.cost import assert_linear
+from tests.tools.cost import assert_linear
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, 1.3, which also says what it is answered with:
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

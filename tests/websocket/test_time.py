@@ -6,7 +6,7 @@ import pytest
 
 from freshet.websocket.deflate import compress, inflate, negotiate
 from freshet.websocket.frames import MIB, Decoder, MessageLimits
-from tests.websocket.cost import assert_linear
+from tests.tools.cost import assert_linear
 from tests.websocket.peer import dribble, header, masked
 
 LIMITS = MessageLimits(frame=16 * MIB, message=16 * MIB, fragments=1 << 20)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from time import process_time
+from collections.abc import Callable
 
 import pytest
 from centrifuge.fossil import apply_delta
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freshet.dialects.centrifuge.fossil import checksum, create
+from tests.tools.cost import assert_linear
 
 PIECES = st.lists(
     st.sampled_from(["one long piece of text, ", "ä", "日本語の文章がここに続いている", "🙂", "x", '"', "\n"])
@@ -80,14 +81,9 @@ def test_a_checksum_is_that_of_the_format() -> None:
     ids=["one byte", "shifted", "no character begins", "nothing in common", "often cut"],
 )
 def test_the_time_grows_with_the_length(source: object, target: object) -> None:
-    def cost(size: int) -> float:
+    def creating(size: int) -> Callable[[], object]:
         one, other = source(size), target(size)  # type: ignore[operator]
-        least = 1e9
-        for _ in range(3):
-            began = process_time()
-            delta = create(one, other)
-            least = min(least, process_time() - began)
-        assert apply_delta(one, delta) == other
-        return least
+        assert apply_delta(one, create(one, other)) == other
+        return lambda: create(one, other)
 
-    assert cost(128_000) < 40 * max(cost(8_000), 0.0005)
+    assert_linear(creating, 16_000)

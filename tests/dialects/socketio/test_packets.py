@@ -33,8 +33,8 @@ from freshet.model.frame import Batch, Frame
 from freshet.model.json_text import one_line
 from freshet.model.log import Kind, Publication
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
+from tests.tools.cost import assert_linear
 from tests.tools.json_texts import json_texts
-from tests.websocket.cost import assert_linear
 
 LIMIT = 1000
 BOUND = Bound(LIMIT, "limits.packet_size")
