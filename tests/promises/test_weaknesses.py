@@ -29,6 +29,12 @@ SOCKETS = {
     "channel": ("/channels/room?token=%b", [b"hello"]),
     "socket.io": ("/socket.io/?EIO=4&transport=websocket", [b'40{"token":"%b"}']),
 }
+# Those of other kinds of sessions, which have the same frames before them.
+OTHERS = {
+    "gateway": ("/dev?token=%b", []),
+    "admin": ("/admin/connection/websocket", [b'{"id":1,"connect":{"data":{"key":"the key of operators"}}}']),
+}
+GATEWAY = '[gateway]\nstage = "dev"\nroutes = [{ key = "$default", mock = "1" }]\n'
 POSTS = [
     "/connection/http_stream",
     "/emulation",
@@ -37,7 +43,7 @@ POSTS = [
     "/api/publish",
 ]
 URLS = [
-    *(path.partition("?")[0] for path, _ in SOCKETS.values()),
+    *(path.partition("?")[0] for path, _ in (*SOCKETS.values(), *OTHERS.values())),
     *POSTS,
     "/connection/sse",
     "/metrics",
@@ -53,9 +59,9 @@ known = pytest.mark.parametrize("known", [False, True], ids=["before", "after"])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("weaknesses") / "freshet.toml"
-    text = CONFIG + "\n[limits]\nconnects_per_second = 0\n[websocket]\ncompression = true\n" + UNLIMITED
+    text = CONFIG + "\n[limits]\nconnects_per_second = 0\n[websocket]\ncompression = true\n" + GATEWAY + UNLIMITED
     config.write_text(text)  # all of them get in, and say all they like; every other limit is the default
-    with serving("--config", str(config)) as server:
+    with serving("--config", str(config), env={"FRESHET_ADMIN_KEY": "the key of operators"}) as server:
         yield server
 
 
@@ -102,7 +108,7 @@ async def status(server: Server, request: bytes) -> int:
 
 async def closed(server: Server, door: str, frames: bytes, *lines: bytes, known: bool) -> int:
     """The code with which a WebSocket is closed after these frames. known: its client has connected before."""
-    path, connecting = SOCKETS[door]
+    path, connecting = {**SOCKETS, **OTHERS}[door]
     async with connection(server, head(path, *lines)) as (reader, writer):
         assert (await soon(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 101")
         if known:
@@ -175,27 +181,44 @@ async def test_what_is_too_large_is_refused_by_the_defaults_however_it_comes(
     await still_serves(server)
 
 
+BROKEN = [
+    (b"\x81\x02{}", 1002),
+    (b"\xf1\x80\0\0\0\0", 1002),
+    (b"\x83\x80\0\0\0\0", 1002),
+    (b"\x80\x80\0\0\0\0", 1002),
+    (b"\x09\x80\0\0\0\0", 1002),
+    (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),
+    (b"\x88\x82\0\0\0\0\x03\xed", 1002),
+    (b"\x81\x82\0\0\0\0\xff\xff", 1007),
+    (b"\x01\x82\0\0\0\0\xed\xa0\x80\x81\0\0\0\0\x80", 1007),
+]
+
+
 @door
 @known
-@pytest.mark.parametrize(
-    ("frames", "code"),
-    [
-        (b"\x81\x02{}", 1002),
-        (b"\xf1\x80\0\0\0\0", 1002),
-        (b"\x83\x80\0\0\0\0", 1002),
-        (b"\x80\x80\0\0\0\0", 1002),
-        (b"\x09\x80\0\0\0\0", 1002),
-        (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),
-        (b"\x88\x82\0\0\0\0\x03\xed", 1002),
-        (b"\x81\x82\0\0\0\0\xff\xff", 1007),
-        (b"\x01\x82\0\0\0\0\xed\xa0\x80\x81\0\0\0\0\x80", 1007),
-    ],
-)
+@pytest.mark.parametrize(("frames", "code"), BROKEN)
 async def test_a_broken_frame_ends_its_client_alone(
     server: Server, door: str, known: bool, frames: bytes, code: int
 ) -> None:
     """CVE-2022-21676, CVE-2022-41940, CVE-2024-38355: of others, it ended the process."""
     assert await closed(server, door, frames, known=known) == code
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@known
+async def test_the_sockets_of_other_sessions_let_none_of_this_pass_either(
+    server: Server, other: str, known: bool
+) -> None:
+    before = memory(server)
+    tiny = masked(2, b"x", fin=False) + masked(0, b"x", fin=False) * 20_000
+    bomb = masked(2, compress(bytes(32 * MIB))[:60_000], rsv1=True)
+    lengths = [(2**31, 1009), (2**63 - 1, 1009), (2**63, 1002), (2**64 - 1, 1002)]
+    overflows = [(b"\x82\xff" + length.to_bytes(8, "big") + MASK + b"x", code) for length, code in lengths]
+    for frames, code in [*BROKEN, *overflows, (masked(2, compress(b"a"), rsv1=True), 1002), (tiny, 1009)]:
+        assert await closed(server, other, frames, known=known) == code, frames[:20]
+    assert await closed(server, other, bomb, DEFLATE, known=known) in (1002, 1007, 1009)
+    assert memory(server) - before < 16 * MIB
+    await still_serves(server)
 
 
 @pytest.mark.parametrize("begun", ["centrifuge", "protobuf", "socket.io", "stream"])
@@ -318,6 +341,21 @@ async def test_a_request_that_two_parsers_could_read_differently_is_refused(
     """CVE-2024-52304, CVE-2025-53643, CVE-2026-34525: smuggling, and a second Host."""
     request = b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await status(server, request % (path.encode(), framing)) in (0, 400)  # 0: closed, in the body
+
+
+@pytest.mark.parametrize(
+    "path", [*URLS, "/", "/admin/", "/api/", "/api/openapi.json", "/nothing", "/dev/@connections/x"]
+)
+async def test_no_answer_sets_a_cookie_or_says_what_is_running(server: Server, path: str) -> None:
+    """A session of ours is never in a cookie, which a browser would attach to what another page asks for."""
+    for method in ("GET", "POST", "OPTIONS"):
+        request = b"%b %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        async with connection(server, request % (method.encode(), path.encode())) as (reader, _):
+            answer = (await soon(reader.readuntil(b"\r\n\r\n"))).lower()
+        names = {line.partition(b":")[0] for line in answer.split(b"\r\n")[1:]}
+        assert not names & {b"set-cookie", b"server", b"x-powered-by"}
+        if b"text/html" in answer:
+            assert {b"content-security-policy", b"x-content-type-options", b"referrer-policy"} <= names
 
 
 # ------------------------------------------------------------------------------------------------------------- the code
