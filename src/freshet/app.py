@@ -355,7 +355,7 @@ class Freshet(LiveCalls):
 
         token: what it connects with; otherwise one is made for `user` with `claims` (see `token`), or none without a
         user. data: what it sends along, for the hook `on_connect`. headers: of its request, names in lower case.
-        The application runs as long as the first of them does, unless it runs already.
+        The application runs as long as one of them is there, unless it runs already.
         """
         if token is None:
             token = self.token(user, **claims) if user else ""

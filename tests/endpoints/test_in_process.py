@@ -10,6 +10,7 @@ import pytest
 from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
 from freshet.config import Config, Limits
 from freshet.endpoints.in_process import HeldLifespan, settle
+from freshet.testing.gateway import GatewayClient
 from tests.tools.patience import eventually
 
 
@@ -162,6 +163,20 @@ async def test_what_does_not_run_anyway_runs_until_the_last_client_has_left(runs
         await step(quiet)
         states.append(live._lifecycle.has_begun)
     assert states == ([False] * 6 if runs else [True, True, True, False, True, False])
+
+
+async def test_all_kinds_of_clients_hold_one_lifespan() -> None:
+    live = application()
+    live.gateway(stage="dev").route("$default")(lambda connection, data: None)
+    first, second = GatewayClient(live), GatewayClient(live)
+    async with live.test_client("alice") as alice:
+        async with first:
+            await second.__aenter__()
+        assert live._node.state == "ready"
+        await alice.disconnect()
+    assert live._node.state == "ready"
+    await second.__aexit__(None, None, None)
+    assert not live._lifecycle.has_begun
 
 
 async def test_a_client_that_does_not_get_in_holds_nothing() -> None:

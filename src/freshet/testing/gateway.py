@@ -74,7 +74,7 @@ class ManagementResponse(NamedTuple):
 
 
 class GatewayClient:
-    """One client, connected until its block ends. The application runs as long as the first of them does.
+    """One client, connected until its block ends. The application runs as long as one of them is there.
 
     id: of the connection. subprotocol: what `$connect` chose.
     """
