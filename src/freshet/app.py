@@ -1,11 +1,9 @@
 """`Freshet`, the application: wires the parts together, is the ASGI callable, and the face of all that they do."""
 
-import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from contextvars import copy_context
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +27,7 @@ from freshet.config import (
     webhook_secrets_of,
 )
 from freshet.endpoints.gateway.gateway import Gateway
-from freshet.endpoints.in_process import Client, Lifespan, listen
+from freshet.endpoints.in_process import Client, HeldLifespan, listen
 from freshet.endpoints.opening import Opening
 from freshet.endpoints.router import routes as client_routes
 from freshet.endpoints.socketio.endpoint import socketio
@@ -51,13 +49,12 @@ from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
 from freshet.rules.hooks import Function, Hook, HookLimits, must_have_name
 from freshet.runs.runs import NodeRuns
-from freshet.runtime import siblings
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.runtime.lifespan import serve_lifespan
 from freshet.runtime.server import SERVER
-from freshet.runtime.signals import EndingSignals
 from freshet.wiring.direct import DirectWay
 from freshet.wiring.engines import engine_of
+from freshet.wiring.lifecycle import Lifecycle
 from freshet.wiring.routes import Routes
 from freshet.wiring.stores import store_of
 from freshet.wiring.sync_calls import LiveCalls, SyncCalls
@@ -139,12 +136,8 @@ class Freshet(LiveCalls):
         self._router, self._gateway = routes.app(self._answer), routes.gateway
         own = self if type(self).__call__ is Freshet.__call__ else None
         self._direct = DirectWay(self._router, own, config.direct, self._traced)
-        self._signals = EndingSignals(node.begin_draining)
-        self._starting: asyncio.Task[None] | None = None
-        self._context = copy_context()
-        self._in_lifespan = False
-        self._configured = False
-        self._lease = Lifespan(self.lifespan, lambda: self._started() is not None)
+        self._lifecycle = lifecycle = Lifecycle(dispatcher, self._prepare, self._direct)
+        self._held = HeldLifespan(self.lifespan, lambda: lifecycle.has_begun)
         self.sync = SyncCalls(self, node.portal)
 
     def _clients(self, opening: Opening) -> list[BaseRoute]:
@@ -362,28 +355,17 @@ class Freshet(LiveCalls):
 
         token: what it connects with; otherwise one is made for `user` with `claims` (see `token`), or none without a
         user. data: what it sends along, for the hook `on_connect`. headers: of its request, names in lower case.
-        The application runs as long as the first of them does, unless it runs already.
+        The application runs as long as one of them is there, unless it runs already.
         """
         if token is None:
             token = self.token(user, **claims) if user else ""
-        return Client(self._dispatcher, self._lease, token, data, headers)
+        return Client(self._dispatcher, self._held, token, data, headers)
 
     # ------------------------------------------------------------------------------------------------------------ ASGI
 
-    @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """For `FastAPI(lifespan=live.lifespan)`: runs the engine and the timing wheel."""
-        self._in_lifespan = True
-        await self._start()
-        try:
-            yield
-        finally:
-            self._signals.stop()
-            await self._node.stop()
-            self._starting = None
-            if (server := SERVER.get()) is not None and self._node.drain in server.drains:
-                server.drains.remove(self._node.drain)
-                self._direct.close(server)
+        return self._lifecycle.lifespan()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -392,15 +374,8 @@ class Freshet(LiveCalls):
             await self._answer(self._router, scope, receive, send)
 
     async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        started = self._started()
-        if started is None or not started.done():
-            if not self._in_lifespan:
-                log.warning(
-                    "started at the first request, and will not be stopped in order: pass lifespan=live.lifespan to "
-                    "the application around it"
-                )
-                self._in_lifespan = True
-            await self._start()
+        if not self._lifecycle.is_ready:
+            await self._lifecycle.start_late()
         with self._traced(scope):
             await app(scope, receive, send)
 
@@ -409,13 +384,10 @@ class Freshet(LiveCalls):
         tracing = self._node.tracing
         return tracing.taken_from(scope["headers"]) if tracing is not None else nullcontext()
 
-    def _started(self) -> asyncio.Task[None] | None:
-        """Its start, in this event loop. Raises RuntimeError when it runs in another one."""
-        if self._starting is not None and self._starting.get_loop() is not asyncio.get_running_loop():
-            if not self._starting.get_loop().is_closed():
-                raise self._node.portal.elsewhere()
-            self._starting = None  # that loop is gone, and whatever ran in it
-        return self._starting
+    def _prepare(self) -> None:
+        self._say_who_may_connect()
+        self._rules.extend_from(self.config)  # behind those that the program made until now
+        self._node.webhooks.install(self._hooks, self._rules)
 
     def _say_who_may_connect(self) -> None:
         """To the operator, where that is not what he may expect."""
@@ -433,35 +405,3 @@ class Freshet(LiveCalls):
             or self._namespaces.admit
         ):
             log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")
-
-    async def _begin(self) -> None:
-        if not self._node.engine.shared:
-            await siblings.be_the_only_one()
-        await self._node.start()
-
-    async def _start(self) -> None:
-        """Start once, however many ask at the same time."""
-        starting, server = self._started(), SERVER.get()
-        if starting is None:
-            if not self._configured:
-                self._configured = True
-                self._say_who_may_connect()
-                self._rules.extend_from(self.config)  # behind those that the program made until now
-                self._node.webhooks.install(self._hooks, self._rules)
-            # Not in the context of whoever comes first, whose variables all that runs later would have.
-            work, context = self._begin(), self._context
-            starting = self._starting = self._node.tasks.start(work, "node: start", context=context)
-            if server is not None:
-                server.drains.append(self._node.drain)
-                server.compression |= self.config.websocket.compression
-                server.frames = self._dispatcher.frames
-        try:
-            await asyncio.shield(starting)
-        except Exception:
-            if self._starting is starting:
-                self._starting = None  # the next one tries again
-            raise
-        if server is not None:
-            self._direct.open(server)
-        elif self.config.drain_on_signal:
-            self._signals.watch()

@@ -9,7 +9,8 @@ import pytest
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Session, Welcome
 from freshet.config import Config, Limits
-from freshet.endpoints.in_process import Lifespan, settle
+from freshet.endpoints.in_process import HeldLifespan, settle
+from freshet.testing.gateway import GatewayClient
 from tests.tools.patience import eventually
 
 
@@ -146,18 +147,49 @@ async def test_a_client_that_cannot_connect_does_not_keep_the_application_runnin
     with pytest.raises(Disconnect):
         async with live.test_client(token="wrong"):
             pass
-    assert live._starting is None
+    assert not live._lifecycle.has_begun
 
 
 @pytest.mark.parametrize("runs", [True, False])
-async def test_a_lease_runs_what_does_not_run_anyway_until_the_last_gives_it_back(runs: bool) -> None:
+async def test_what_does_not_run_anyway_runs_until_the_last_client_has_left(runs: bool) -> None:
     live = application()
-    lease = Lifespan(live.lifespan, lambda: runs)
+    held = HeldLifespan(live.lifespan, lambda: runs)
     states: list[bool] = []
-    for step in (lease.take, lease.take, lease.give_back, lease.give_back, lease.take, lease.give_back):
-        await step()
-        states.append(live._starting is not None)
+
+    async def quiet() -> None:
+        """What a client does as it comes and goes."""
+
+    for step in (held.enter, held.enter, held.leave, held.leave, held.enter, held.leave):
+        await step(quiet)
+        states.append(live._lifecycle.has_begun)
     assert states == ([False] * 6 if runs else [True, True, True, False, True, False])
+
+
+async def test_all_kinds_of_clients_hold_one_lifespan() -> None:
+    live = application()
+    live.gateway(stage="dev").route("$default")(lambda connection, data: None)
+    first, second = GatewayClient(live), GatewayClient(live)
+    async with live.test_client("alice") as alice:
+        async with first:
+            await second.__aenter__()
+        assert live._node.state == "ready"
+        await alice.disconnect()
+    assert live._node.state == "ready"
+    await second.__aexit__(None, None, None)
+    assert not live._lifecycle.has_begun
+
+
+async def test_a_client_that_does_not_get_in_holds_nothing() -> None:
+    live = application()
+    held = HeldLifespan(live.lifespan, lambda: False)
+
+    async def fail() -> None:
+        assert live._lifecycle.has_begun
+        raise Refusal.permission_denied()
+
+    with pytest.raises(Refusal):
+        await held.enter(fail)
+    assert not live._lifecycle.has_begun
 
 
 class Line(msgspec.Struct):

@@ -8,7 +8,7 @@ does not come in time raises `TimeoutError`, which says what was waited for and 
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import count
 from types import TracebackType
@@ -67,12 +67,12 @@ class Client:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, lease: "Lifespan", token: str, data: Any, headers: Mapping[str, str]
+        self, dispatcher: Dispatcher, held: "HeldLifespan", token: str, data: Any, headers: Mapping[str, str]
     ) -> None:
         self.id = ""
         self.data: Any = None
         self._dispatcher = dispatcher
-        self._lease = lease
+        self._held = held
         self._request = {"token": token} | ({"data": data} if data is not None else {})
         self._headers = dict(headers)
         self._session: Session | None = None
@@ -85,19 +85,13 @@ class Client:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        await self._lease.take()
-        try:
-            await self.connect()
-        except BaseException:
-            await self._lease.give_back()
-            raise
+        await self._held.enter(self.connect)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.disconnect()
-        await self._lease.give_back()
+        await self._held.leave(self.disconnect)
 
     # ----------------------------------------------------------------------------------------------------- connection
 
@@ -268,7 +262,7 @@ class Client:
         return found
 
 
-class Lifespan:
+class HeldLifespan:
     """An application runs as long as one of its test clients is there, unless it runs anyway.
 
     lifespan: runs it. runs: whether somebody else does.
@@ -277,18 +271,29 @@ class Lifespan:
     def __init__(self, lifespan: Callable[[], AbstractAsyncContextManager[None]], runs: Callable[[], bool]) -> None:
         self._lifespan = lifespan
         self._runs = runs
-        self._taken = 0
+        self._holders = 0
         self._ours: AbstractAsyncContextManager[None] | None = None
 
-    async def take(self) -> None:
-        self._taken += 1
+    async def enter(self, connect: Callable[[], Awaitable[None]]) -> None:
+        """A client comes. Raises what `connect` does: then it is not here."""
+        self._holders += 1
         if self._ours is None and not self._runs():
             self._ours = self._lifespan()
             await self._ours.__aenter__()
+        try:
+            await connect()
+        except BaseException:
+            await self._let_go()
+            raise
 
-    async def give_back(self) -> None:
-        self._taken -= 1
-        if self._taken == 0 and self._ours is not None:
+    async def leave(self, disconnect: Callable[[], Awaitable[None]]) -> None:
+        """A client goes."""
+        await disconnect()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        self._holders -= 1
+        if self._holders == 0 and self._ours is not None:
             ours, self._ours = self._ours, None
             await ours.__aexit__(None, None, None)
 

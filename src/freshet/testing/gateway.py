@@ -26,7 +26,7 @@ import msgspec
 
 from freshet.endpoints.gateway.endpoint import CONNECTION_ID
 from freshet.endpoints.gateway.worker import call_this_machine_by_http
-from freshet.endpoints.in_process import TIMEOUT, Lifespan, settle
+from freshet.endpoints.in_process import TIMEOUT, settle
 
 if TYPE_CHECKING:
     from freshet.app import Freshet
@@ -74,7 +74,7 @@ class ManagementResponse(NamedTuple):
 
 
 class GatewayClient:
-    """One client, connected until its block ends. The application runs as long as the first of them does.
+    """One client, connected until its block ends. The application runs as long as one of them is there.
 
     id: of the connection. subprotocol: what `$connect` chose.
     """
@@ -92,7 +92,7 @@ class GatewayClient:
         self.id = ""
         self.subprotocol: str | None = None
         self._live = live
-        self._lease = Lifespan(live.lifespan, lambda: live._started() is not None)
+        self._held = live._held
         given = {"host": HOST, "user-agent": "testclient", **headers}
         self._scope: dict[str, Any] = {
             "type": "websocket",
@@ -118,19 +118,13 @@ class GatewayClient:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._lease.take()
-        try:
-            await self._connect()
-        except BaseException:
-            await self._lease.give_back()
-            raise
+        await self._held.enter(self._connect)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.disconnect()
-        await self._lease.give_back()
+        await self._held.leave(self.disconnect)
 
     async def _connect(self) -> None:
         self._to_server.put_nowait({"type": "websocket.connect"})
