@@ -17,11 +17,11 @@ CENTRIFUGE = "tests/dialects/centrifuge"
 # By the first column of README's tables: the tests that hold the line, one for each of its words.
 CLIENTS = {
     "npm `centrifuge`": [
-        "tests/test_recovery_js.py::test_javascript_clients_get_every_publication_once_in_order_or_hear_of_the_loss",
+        "tests/promises/test_recovery_js.py::test_javascript_clients_get_every_publication_once_in_order_or_hear_of_the_loss",
         f"{CENTRIFUGE}/test_filter.py::test_a_javascript_client_hears_what_it_wants_also_of_what_it_missed",
     ],
     "PyPI `centrifuge-python`": [
-        "tests/test_recovery.py::test_every_acknowledged_publication_arrives_once_in_order_or_its_loss_is_told"
+        "tests/promises/test_recovery.py::test_every_acknowledged_publication_arrives_once_in_order_or_its_loss_is_told"
     ],
     "npm `socket.io-client`, PyPI `python-socketio`": [
         "tests/endpoints/socketio/test_js.py::test_the_javascript_client",

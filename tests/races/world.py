@@ -23,6 +23,7 @@ DIALECTS: dict[str, type[RacingClient]] = {
     "url": UrlClient,
 }
 TURNS = 40
+QUIET = 3  # turns in which nothing was ready
 TIMING = Timing(presence_ttl=60, ping_interval=3600, hook_timeout=20, expiry_grace=1)
 ROOM, SERVER = "room:a", "server:a"
 Step = Callable[["World"], Awaitable[None]]
@@ -49,9 +50,14 @@ class World:
         return self.client.session
 
     async def turns(self) -> None:
-        """Let what can happen happen."""
+        """Let what can happen happen: until nothing is ready in the loop, also not by what its selector has found."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+        quiet = 0
         for _ in range(TURNS):
             await asyncio.sleep(0)
+            quiet = 0 if ready else quiet + 1
+            if quiet == QUIET:
+                break
         for client in self.clients:
             client.read()
 

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from freshet.runtime.admission import LONGEST_WAIT, Admission
 from freshet.testing import ManualClock
-from tests.test_recovery_js import APP, CENTRIFUGE, SOCKETIO, listening
+from tests.promises.javascript import APP, CENTRIFUGE, SOCKETIO, listening
 from tests.tools.pages import serving_files
 from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import Server, serving

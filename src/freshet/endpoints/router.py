@@ -1,7 +1,5 @@
 """Which URL speaks which dialect."""
 
-from collections.abc import Callable
-
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
@@ -35,8 +33,6 @@ class ChannelConvertor(Convertor[str]):
 
 
 register_url_convertor("freshet_channel", ChannelConvertor())
-
-StreamDialect = Callable[[Handshake], tuple[Dialect, stream.Form]]
 
 
 def routes(

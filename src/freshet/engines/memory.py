@@ -159,7 +159,7 @@ class MemoryEngine(Engine):
     async def unsubscribe(self, channel: str) -> None:
         self._subscribed.discard(channel)
         if channel in self._logs:
-            self._touch(channel, self._logs[channel])
+            self._touch(self._logs[channel])
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         position = MemoryEngine.publish_now(self, channel, data, options)
@@ -268,7 +268,7 @@ class MemoryEngine(Engine):
         elif it.entries and it.entries_until <= now:
             it.clear()
         it.ttl = keep.ttl
-        self._touch(channel, it)
+        self._touch(it)
         return it
 
     def _new_log(self, channel: str, keep: History | None = None, epoch: str = "", offset: int = 0) -> Log:
@@ -317,7 +317,7 @@ class MemoryEngine(Engine):
             self._expiry = [(each.until, channel) for channel, each in self._logs.items()]
             heapify(self._expiry)
 
-    def _touch(self, channel: str, it: Log) -> None:
+    def _touch(self, it: Log) -> None:
         it.until = self._clock() + it.ttl
 
     def _leave(self, channel: str, client: str) -> None:

@@ -53,7 +53,7 @@ AFTER_EXPIRY = frozenset({Connect, Refresh, Ping, Unsubscribe})
 
 
 class Rights(Policy):
-    """The first policy of all. The server itself may do everything.
+    """What the client's token and the channel's rule say of a command. The server itself may do everything.
 
     tokens: None when there is no secret, so that no token can be right. personal_channels: the option of that name.
     carried: the token that came with a request, for a client that shows none itself.

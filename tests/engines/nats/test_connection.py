@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,25 +19,6 @@ from tests.tools.relay import relaying
 from tests.tools.serving import HOST
 
 UNLOGGED = PublishOptions()
-
-
-@pytest.fixture
-def server() -> Iterator[Nats]:
-    with nats() as it:
-        yield it
-
-
-@pytest.fixture
-def delivered() -> Delivered:
-    return Delivered()
-
-
-@pytest.fixture
-async def engine(server: Nats, delivered: Delivered) -> AsyncIterator[NatsEngine]:
-    it = NatsEngine(f"{server.url}?timeout=1")
-    await it.start("node", delivered.receiver)
-    yield it
-    await it.stop()
 
 
 def test_without_the_client_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

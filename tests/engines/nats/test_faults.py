@@ -6,7 +6,7 @@ import binascii
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -34,25 +34,6 @@ from tests.tools.patience import eventually, seconds
 from tests.tools.relay import relaying
 from tests.tools.serving import HOST, serving
 from tests.transports.shells import WebSocketLink
-
-
-@pytest.fixture
-def server() -> Iterator[Nats]:
-    with nats() as it:
-        yield it
-
-
-@pytest.fixture
-def delivered() -> Delivered:
-    return Delivered()
-
-
-@pytest.fixture
-async def engine(server: Nats, delivered: Delivered) -> AsyncIterator[NatsEngine]:
-    it = NatsEngine(f"{server.url}?timeout=1")
-    await it.start("node", delivered.receiver)
-    yield it
-    await it.stop()
 
 
 def offsets(delivered: Delivered) -> list[int]:

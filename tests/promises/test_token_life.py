@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Welcome
 from freshet.testing import ManualClock
-from tests.test_authentication import api, code_of, live_of
-from tests.test_authentication import server as server  # noqa: PLC0414 - the fixture
+from tests.promises.test_authentication import api, code_of, live_of
+from tests.promises.test_authentication import server as server  # noqa: PLC0414 - the fixture
 from tests.tools.clients import SECRET, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server

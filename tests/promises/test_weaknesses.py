@@ -15,7 +15,7 @@ import pytest
 
 from freshet.websocket.deflate import compress
 from freshet.websocket.frames import Opcode, encode
-from tests.test_hostile import memory, still_serves
+from tests.promises.test_hostile import memory, still_serves
 from tests.tools.clients import CONFIG, soon, token
 from tests.tools.need import ROOT
 from tests.tools.patience import eventually

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.test_hostile import memory, still_serves
+from tests.promises.test_hostile import memory, still_serves
 from tests.tools.clients import CONFIG, soon, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import UNLIMITED, Server, serving
