@@ -42,6 +42,7 @@ class Sign(NamedTuple):
 
 SIGNS = {
     "its own page": Sign({"origin": f"https://{HOST}"}),
+    "its own page, without TLS": Sign({"origin": f"http://{HOST}"}),
     "a listed origin": Sign({"origin": "https://page.example"}, tuple(LISTED)),
     "one below a wildcard": Sign({"origin": "https://a.wild.example"}, tuple(LISTED)),
     "a foreign page": Sign({"origin": FOREIGN}),

@@ -65,6 +65,26 @@ async def test_a_room_knows_who_is_in_it_by_tags_and_readers_may_not_write() -> 
         assert await ann.rpc("doc:1", "who") == {"all": ["ann"], "editor": ["ann"]}
 
 
+class Board(Document):
+    """Whose state clients may change, too."""
+
+    async def on_change(self, session: RoomSession | None, key: str, data: Any) -> Any:
+        return data
+
+
+async def test_readers_may_not_change_a_rooms_state_either() -> None:
+    live = application()
+    live.room("board:{id}", state={})(Board)
+    async with live.test_client("a") as ann, live.test_client("b") as bob:
+        await ann.subscribe("board:1", data=person("ann", "editor"))
+        await bob.subscribe("board:1", data=person("bob", "reader"))
+        await ann._ask("publish", {"channel": "board:1", "type": 1, "key": "title", "data": "ours"})
+        for change in ({"data": "mine"}, {"removed": True}):
+            with pytest.raises(Refusal, match="only listen"):
+                await bob._ask("publish", {"channel": "board:1", "type": 1, "key": "title", **change})
+        assert await live.entries("board:1") == {"title": "ours"}
+
+
 async def test_tags_that_a_hook_set_before_it_failed_are_not_kept() -> None:
     live = application()
     live.room("doc:{id}")(Document)

@@ -308,10 +308,11 @@ LISTED = [
     Weakness(
         "A rule that another one, or a combination, lets pass by",
         "NATS",
-        "one rule for a channel; what no rule matches does not exist",
+        "one rule for a channel; what no rule matches does not exist; a Deny of an authorizer comes first",
         [
             ("policy/test_rights.py", "test_a_rule_says_who_subscribes_without_a_token"),
             ("policy/test_rights.py", "test_a_rule_says_who_publishes_and_who_reads"),
+            ("endpoints/gateway/test_authorizer.py", "test_a_deny_comes_before_whatever_else_allows_it"),
         ],
     ),
 ]

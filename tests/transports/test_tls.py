@@ -14,13 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_and_block
 
 from freshet.errors import ConfigError
 from freshet.runtime.server import TlsFiles
 from freshet.transports.tls import Certificates, context_of
 from tests.tools.certificates import certify
-from tests.tools.clients import CONFIG, soon, token
+from tests.tools.clients import CONFIG, SECRET, soon, token
 from tests.tools.need import require
 from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import HOST, Server, serving
@@ -80,6 +81,34 @@ async def test_websockets_streams_and_requests_speak_tls(workers: int, files: tu
             while await anext(lines) != f"data: {number}":
                 pass
     assert "wss://" in server.log() or "https://" in server.log()
+
+
+async def test_a_page_of_the_hosts_own_that_came_without_tls_has_no_cookies(
+    files: tuple[Path, Path], serve: Serve, tmp_path: Path
+) -> None:
+    """It may be that of anybody on the way. By uvicorn's parser and by ours, which a header tells apart."""
+    lines = (
+        f'[tokens]\nsecret = "{SECRET}"\ncookie = "session"',
+        '[[channels]]\nmatch = "*"\nhistory = { size = 1, ttl = 60 }',
+    )
+    (tmp_path / "freshet.toml").write_text("\n".join(lines))
+    server, trust = serve(*flags(*files), cwd=tmp_path), trusting(files[0])
+    own, plain = server.http("").rstrip("/"), f"http://{HOST}:{server.port}"
+    cookie = {"cookie": f"session={token('alice')}"}
+    async with httpx.AsyncClient(verify=trust, timeout=seconds(10), headers=cookie) as http:
+        for more in ({}, {"forwarded": ""}):
+            for origin, status in ((own, 200), (plain, 401)):
+                answer = await http.get(server.http("/channels/news"), headers={"origin": origin, **more})
+                assert answer.status_code == status, (origin, more)
+    for origin, code in ((own, None), (plain, 3500)):
+        async with connect(server.ws("/channels/news"), ssl=trust, origin=origin, additional_headers=cookie) as one:
+            if code is None:
+                assert await soon(await one.ping()) >= 0
+            else:
+                with pytest.raises(ConnectionClosed) as why:
+                    await soon(one.recv())
+                assert why.value.rcvd is not None
+                assert why.value.rcvd.code == code
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http_stream", "sse"])

@@ -169,7 +169,8 @@ class Opening:
         if scope["query_string"].count(b"&") >= FIELDS:
             return refuse(400, f"A query has at most {FIELDS} fields.\n", {})
         headers = _joined(scope["headers"])
-        judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
+        secure = scope.get("scheme") in ("https", "wss")
+        judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers, secure=secure)
         if judged.refusal:
             self._counts.refuse("origin")
             whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"

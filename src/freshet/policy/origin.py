@@ -45,12 +45,14 @@ class Origins:
         self._all = "*" in origins
         self._dev = dev
 
-    def judge(self, method: str, headers: Mapping[str, str]) -> Judged:
-        """What of a request counts. method: HTTP's, or "WEBSOCKET". headers: names in lower case."""
+    def judge(self, method: str, headers: Mapping[str, str], *, secure: bool = False) -> Judged:
+        """What of a request counts. method: HTTP's, or "WEBSOCKET". headers: names in lower case. secure: over TLS."""
         origin, host = headers.get("origin"), headers.get("host")
         if origin is not None:
             if self._listed(origin.lower(), host):
-                return Judged()
+                # A page of the host's own that came without TLS may be that of anybody on the way.
+                anybodys = secure and not self._allowed and origin.lower().startswith("http://")
+                return Judged(ambient=not anybodys or self._dev)
             return Judged(ambient=False, shared=True) if self._all else Judged(REFUSAL)
         if method == "WEBSOCKET":
             return Judged(ambient=False)  # a browser always says from where

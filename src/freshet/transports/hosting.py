@@ -62,6 +62,7 @@ def request_scope(
     raw_path, _, query = target.partition(b"?")
     return {
         "http_version": "1.1",
+        "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
         "client": _address(transport.get_extra_info("peername")),
         "root_path": root_path,
         "path": unquote(raw_path.decode("ascii", "replace")),
@@ -75,10 +76,11 @@ def websocket_scope(
     target: bytes, headers: handshake.Headers, transport: asyncio.Transport, take_over: Takeover, root_path: str = ""
 ) -> Message:
     """The same of a request for a WebSocket. Raises HandshakeError."""
+    request = request_scope(target, headers, transport, root_path)
     return {
-        **request_scope(target, headers, transport, root_path),
+        **request,
         "type": "websocket",
-        "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
+        "scheme": "wss" if request["scheme"] == "https" else "ws",
         "subprotocols": handshake.subprotocols(headers),
         "extensions": {"websocket.http.response": {}, EXTENSION: take_over},
     }

@@ -9,6 +9,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from freshet.model.frame import Handshake
+from freshet.ops.admin.console import _from_here
 from freshet.ops.admin.tracing import AT_ONCE
 from tests.ops.admin.conftest import KEY, RULES
 from tests.ops.admin.crowd import SECRET, token
@@ -64,6 +66,26 @@ async def test_in_development_the_page_needs_no_key_from_this_machine_alone(serv
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4502
     server.wait_for_log("set FRESHET_ADMIN_KEY or [admin] key")
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "here"),
+    [
+        ("127.0.0.1:5", {}, True),
+        ("[::1]:5", {}, True),
+        ("127.0.0.1:5", {"x-forwarded-for": "127.0.0.1"}, False),
+        ("127.0.0.1:5", {"forwarded": "for=127.0.0.1"}, False),
+        ("192.168.0.7:5", {}, False),
+        ("203.0.113.7:5", {}, False),
+        ("[2001:db8::7]:5", {}, False),
+        ("127.0.0.1.evil.example:5", {}, False),
+        ("", {}, False),
+    ],
+)
+def test_this_machine_is_its_loopback_alone_and_no_proxy_on_it(
+    client: str, headers: dict[str, str], here: bool
+) -> None:
+    assert _from_here(Handshake("/admin/connection/websocket", client=client, headers=headers)) is here
 
 
 async def test_what_the_configuration_does_not_allow_is_refused(serve: Serve, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,10 +20,19 @@ HEADER, QUERY = "route.request.header.", "route.request.querystring."
 Names = str | list[str]
 
 
-class Statement(msgspec.Struct):
-    Effect: str
+class Statement(msgspec.Struct, forbid_unknown_fields=True):
+    """What else AWS has, such as `Condition`, is not evaluated here: an answer with it is none, and lets nobody in."""
+
+    Effect: Literal["Allow", "Deny"]
+    Sid: str = ""
     Action: Names = []
+    NotAction: Names = []
     Resource: Names = []
+    NotResource: Names = []
+
+    def __post_init__(self) -> None:
+        if (self.Action and self.NotAction) or (self.Resource and self.NotResource):
+            raise ValueError("expected one of Action and NotAction, and one of Resource and NotResource")
 
 
 class PolicyDocument(msgspec.Struct):
@@ -84,9 +93,18 @@ def judged(returned: Any, method_arn: str, latency: int) -> tuple[str, JsonObjec
 
 
 def _applies(statement: Statement, method_arn: str) -> bool:
-    return any(_matches(action, ACTION) for action in _list(statement.Action)) and any(
-        _matches(resource, method_arn) for resource in _list(statement.Resource)
+    """An action may be written in upper or lower case, as at AWS."""
+    these, others = ([each.lower() for each in _list(names)] for names in (statement.Action, statement.NotAction))
+    return _named(these, others, ACTION.lower()) and _named(
+        _list(statement.Resource), _list(statement.NotResource), method_arn
     )
+
+
+def _named(these: Sequence[str], others: Sequence[str], text: str) -> bool:
+    """Whether it is one of these, or none of the others."""
+    if these:
+        return any(_matches(each, text) for each in these)
+    return bool(others) and not any(_matches(each, text) for each in others)
 
 
 def _list(names: Names) -> list[str]:
