@@ -25,7 +25,7 @@ from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
 from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
-from freshet.policy.base import Grant
+from freshet.policy.base import NO_GRANT, Grant
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import in_task
@@ -126,7 +126,7 @@ async def enter(
     rule: ChannelRule,
     since: Position | None = None,
     *,
-    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    grant: Grant = NO_GRANT,
     asked: Asked = BY_SERVER,
     before: Iterable[Entry] = (),
 ) -> Entry:
@@ -251,7 +251,7 @@ async def let_in(
     session: Session,
     channel: str,
     since: Position | None = None,
-    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    grant: Grant = NO_GRANT,
     data: bytes = b"",
 ) -> None:
     """Subscribe it by the server's will, and notify it. One that is in, or comes in by itself, is left as it is.

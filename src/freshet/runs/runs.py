@@ -12,6 +12,7 @@ from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
 from freshet.model.json_text import whole
 from freshet.model.log import Kind, Position, PublishOptions
+from freshet.model.run_commands import command_of
 from freshet.model.run_messages import (
     ApprovalAnswer,
     RunCommand,
@@ -30,7 +31,6 @@ from freshet.ownership.leases import Leases, NotOwner
 from freshet.ownership.watching import Watching
 from freshet.rules.hooks import to_json
 from freshet.runs.chat import Chat, ChatOutside
-from freshet.runs.client_commands import client_command
 from freshet.runs.log import RunLog
 from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
@@ -167,7 +167,7 @@ class NodeRuns:
         if options.info is None or options.kind is Kind.BYTES:
             raise Refusal.bad_request("a run is begun by JSON or text")
         data = data if options.kind is Kind.JSON else to_json(data.decode())
-        reply = await self.ask(channel, client_command(whole(data), options.info))
+        reply = await self.ask(channel, command_of(whole(data), options.info))
         return encode(reply.run) if reply.run is not None else b"null"
 
     async def request(self, session: Session, channel: str, request: bytes) -> bytes:

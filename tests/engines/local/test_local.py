@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from freshet.engines.base import Engine, Lease, Receiver
+from freshet.engines.base import Engine, Lease, Receiver, ToPublish
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.local.host_hub import ConnectedWorker, HostHub
 from freshet.engines.local.link import HubLink
@@ -23,7 +23,9 @@ from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.nodes import Peer
 from tests.contracts.own_events import *  # noqa: F403
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
+
+CHANNELS = [f"c{number}" for number in range(6)]  # of all hubs
 
 
 def make(wanted: EngineSettings) -> Engine:
@@ -106,6 +108,10 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     await eventually(lambda: first_link(one.engine)._connection is None and first_link(two.engine)._connection is None)
     with pytest.raises(EngineUnavailable, match="away"):
         await one.engine.publish("a", b"1", LOGGED)
+    assert isinstance(one.engine, LocalEngine)
+    away = [one.engine._link(channel) is first_link(one.engine) for channel in CHANNELS]
+    outcomes = await one.engine.publish_each([ToPublish(channel, b"1", LOGGED) for channel in CHANNELS])
+    assert [isinstance(outcome, EngineUnavailable) for outcome in outcomes] == away
     (tmp_path / "hub").unlink(missing_ok=True)
     again = HostHub(str(tmp_path / "hub"), make)
     await again.start()
@@ -219,7 +225,7 @@ async def test_what_makes_no_sense_ends_its_own_connection_and_no_other(
         loop = asyncio.get_running_loop()
         await loop.sock_connect(stranger, str(tmp_path / "hub"))
         await loop.sock_sendall(stranger, garbage)
-        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), 5) == b""
+        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), seconds(5)) == b""
     assert (await one.engine.publish("a", b"1", LOGGED)).offset == 1
 
 

@@ -83,14 +83,16 @@ class HubLink:
     # ------------------------------------------------------------------------------------------------------- requests
 
     def ask(self, request: Callable[..., object], *fields: Any) -> asyncio.Future[HubReply]:
-        """Send a request, which is made of its correlation id and `fields`. Raises EngineUnavailable, now or later."""
+        """Send a request, which is made of its correlation id and `fields`. The reply may be an EngineUnavailable."""
+        reply: asyncio.Future[HubReply] = self._loop.create_future()
         if self._connection is None:
-            raise EngineUnavailable("the hub of this host is away")
-        if len(self._requests) >= IN_FLIGHT:
-            raise EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub")
-        self._last_id += 1
-        reply = self._requests[self._last_id] = self._loop.create_future()
-        self._connection.send(request(self._last_id, *fields))
+            reply.set_exception(EngineUnavailable("the hub of this host is away"))
+        elif len(self._requests) >= IN_FLIGHT:
+            reply.set_exception(EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub"))
+        else:
+            self._last_id += 1
+            self._requests[self._last_id] = reply
+            self._connection.send(request(self._last_id, *fields))
         return reply
 
     async def withdraw(self, request: Callable[..., object], *fields: Any) -> None:
