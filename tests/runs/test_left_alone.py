@@ -26,21 +26,31 @@ def asking(live: Freshet) -> None:
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-async def test_a_run_that_no_node_is_left_to_know_of_ends_once_somebody_returns_who_has_missed_nothing_else(
-    kind: str, tmp_path: Path
+async def test_runs_that_no_node_is_left_to_know_of_end_once_somebody_returns_who_has_missed_nothing_else(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("freshet.runs.runs.LOOKS", 2)
+    channels = [f"chat:{number}" for number in range(5)]
     async with nodes(kind, tmp_path, asking, idle=0.1) as here, here.b.test_client() as client:
-        viewer = await join(client)
+        for channel in channels:
+            await client.subscribe(channel)
         await client.disconnect()
-        runs = here.b._runs
-        await eventually(lambda: not runs._viewing._views)
-        journal = runs._log(CHANNEL, runs._rule(CHANNEL))  # as of a node that is gone with all others
-        state = await journal.read()
-        await journal.append(state, RunEvent("r1", 0, [{"type": "start", "messageId": "r1"}], "running"), lambda: 1)
+        await eventually(lambda: not here.b._runs._viewing._views)
+        for channel in channels:
+            await leave_running(here.b, channel)
         await client.reconnect()
-        while not viewer.has_ended("r1"):
-            viewer.take((await client.receive(CHANNEL, within=seconds(10))).data)
-        assert (viewer.states["r1"], viewer.summaries) == ("failed", 0)
+        for channel in channels:
+            states = []
+            while "failed" not in states:
+                states.append((await client.receive(channel, within=seconds(10))).data.get("state"))
+            assert states == ["running", "failed"]
+
+
+async def leave_running(live: Freshet, channel: str) -> None:
+    """As a node would that is gone with all that knew of it."""
+    journal = live._runs._log(channel, live._runs._rule(channel))
+    begun = RunEvent("r1", 0, [{"type": "start", "messageId": "r1"}], "running")
+    await journal.append(await journal.read(), begun, lambda: 1)
 
 
 class Logs:
@@ -86,9 +96,7 @@ async def test_a_channel_whose_owner_could_not_open_it_is_opened_by_whoever_owns
 ) -> None:
     async with nodes("memory", tmp_path, asking) as here, here.b.test_client() as client:
         viewer = await join(client)
-        journal = here.b._runs._log(CHANNEL, here.b._runs._rule(CHANNEL))
-        state = await journal.read()
-        await journal.append(state, RunEvent("r1", 0, [{"type": "start", "messageId": "r1"}], "running"), lambda: 1)
+        await leave_running(here.b, CHANNEL)
         logs.away = True
         with pytest.raises(EngineUnavailable):
             await here.a.stop(CHANNEL)

@@ -84,7 +84,7 @@ class Watching:
 
     def begin(self, channel: str) -> None:
         """Something is about to begin there: others are told in the same turn, for who dies behind it tells nobody."""
-        if channel in self._told:
+        if channel in self._told or self._timer is None:  # or this node ends, and says what it leaves
             return
         self._told.add(channel)
         if not self._begun:

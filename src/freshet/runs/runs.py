@@ -42,7 +42,7 @@ from freshet.session.session import Session
 log = logging.getLogger("freshet.runs")
 
 REQUEST, WATCHED, ALIVE = "run", "run:watched", "runs:alive"
-LOOKS = 20  # channels at a time of which it is found out whether something runs there
+LOOKS = 20  # channels at a time into which a node looks that came after all others were gone
 
 
 class LogFence:
@@ -66,8 +66,8 @@ class NodeRuns:
         self._alone: dict[str, float] = {}  # channels without a subscriber: since when, monotonic seconds
         self._tasks = Tasks()
         self._viewing = Viewing(node)
-        self._looking: set[str] = set()
-        self._room = asyncio.Semaphore(LOOKS)
+        self._watched: dict[str, None] = {}  # channels of which it is to be found out whether something runs there
+        self._looking = 0  # tasks that find that out
         options = self._options
         self._leases = Leases(node, LogFence(), options.lease, self._on_lost)
         self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
@@ -202,18 +202,23 @@ class NodeRuns:
     def watched(self, channel: str) -> None:
         """See `owners.Summarizer`: all nodes may have been gone since a run began there."""
         known = channel in self._chats or self._watching.knows(channel) or self._viewing.knows(channel)
-        if self._running and not known and channel not in self._looking:
-            self._looking.add(channel)
-            self._tasks.start(self._look(channel), "runs: does something run there?")
+        if self._running and not known:
+            self._watched[channel] = None
+            if self._looking < LOOKS:
+                self._looking += 1
+                self._tasks.start(self._look(), "runs: does something run there?")
 
-    async def _look(self, channel: str) -> None:
+    async def _look(self) -> None:
         try:
-            async with self._room:
-                await self.summarize(channel)
-        except EngineUnavailable:
-            self._watching.suspect(channel)
+            while self._watched:
+                channel = next(iter(self._watched))
+                del self._watched[channel]
+                try:
+                    await self.summarize(channel)
+                except FreshetError:
+                    self._watching.suspect(channel)
         finally:
-            self._looking.discard(channel)
+            self._looking -= 1
 
     # ---------------------------------------------------------------------------------------- the channels of this node
 
