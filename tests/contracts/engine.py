@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Raw
 
-from freshet.engines.base import Engine, Lease, Present, Receiver
+from freshet.engines.base import Engine, Lease, Present, Receiver, ToPublish
 from freshet.errors import PositionConflict
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Kind, Position, PublishOptions, Stamp
@@ -120,6 +120,23 @@ async def test_what_can_be_published_without_waiting_is_and_otherwise_nothing_is
     assert (event.publication.data, event.publication.offset) == (b"1", position.offset)
     if keep is not None:
         assert [it.data for it in (await engine.history("a", keep)).publications] == [b"1"]
+
+
+async def test_of_what_is_published_at_once_each_has_its_own_place_or_its_own_error(
+    engine: Engine, delivered: Delivered
+) -> None:
+    await engine.subscribe("a", KEEP)
+    elsewhere = PublishOptions(history=KEEP, after=Position("another", 7))
+    wanted = [("a", b"1", LOGGED), ("a", b"2", elsewhere), ("b", b"3", LOGGED), ("a", b"4", LOGGED)]
+    first, conflict, other, last = await engine.publish_each([ToPublish(*each) for each in wanted])
+    assert isinstance(conflict, PositionConflict)
+    assert isinstance(first, Position)
+    assert isinstance(other, Position)
+    assert isinstance(last, Position)
+    assert ({first.offset, last.offset}, other.offset) == ({1, 2}, 1)
+    came = {it.publication.offset: it.publication.data for it in await delivered.count(2) if isinstance(it, Published)}
+    assert came == {first.offset: b"1", last.offset: b"4"}
+    assert await engine.publish_each([]) == []
 
 
 async def test_it_may_be_asked_where_there_is_no_task_yet(engine: Engine, delivered: Delivered) -> None:
