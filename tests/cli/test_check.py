@@ -35,6 +35,7 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         (RULE + RULE + "presence = 'yes'", "channels[1].presence", "Expected true or false"),
         ("[[channels]]\nmatch = ''", "channels[0].match", "length >= 1"),
         ("channels = {match = 'a'}", "channels", "got a table. Each is a table with two brackets, [[channels]]"),
+        ("[rooms]\nstore = 'mysql://host/db'", "rooms.store", "no store 'mysql'; there are memory, postgres"),
         ("port = 9000", "port", "for the command line: freshet serve --port"),
         ("secret = 'abc'", "secret", "There is tokens.secret"),
         (RULE + "history = { size = 10 }", "channels[0].history", "missing ttl. Expected { size = ..., ttl = ... }"),

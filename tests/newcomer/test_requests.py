@@ -35,6 +35,7 @@ REQUESTS = {
     "a subscriber's leave": ("POST", "/live/channels/chat:1?token=TOKEN", 403, ('publish = "subscriber" in its rule',)),
     "no rule": ("POST", "/live/channels/other?token=TOKEN", 404, ("no rule for channel 'other'",)),
     "no key": ("POST", "/live/api/publish", 401, ("X-API-Key",)),
+    "no method": ("POST", "/live/api", 404, ("there are", "broadcast", "publish")),
 }
 
 
@@ -47,7 +48,8 @@ async def test_a_request_is_answered_with_what_is_wrong_and_the_way_out(request_
         api.router.lifespan_context(api),
         httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http,
     ):
-        answer = await http.request(method, path.replace("TOKEN", api.state.token))
+        headers = {"X-API-Key": "key"} if path.endswith("/api") else {}
+        answer = await http.request(method, path.replace("TOKEN", api.state.token), headers=headers)
     body = answer.text.replace('\\"', '"')
     assert ([text for text in says if text not in body], answer.status_code) == ([], status), body
 

@@ -108,6 +108,12 @@ def test_a_request_beyond_a_bound_is_refused_before_it_is_all_in_memory(
     assert httpx.get(server.http("/health/live")).status_code == 200
 
 
+def test_a_client_that_speaks_tls_to_a_port_without_it_is_told(server: Server) -> None:
+    with line(server) as end:
+        send(end, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert b"TLS, where none is spoken: http:// and ws:// here" in read(end)
+
+
 @pytest.mark.parametrize("begun", [b"0\r\n", b"0\r\na: ", b"2\r\n{}\r\n0\r\na: ", b"1;a="])
 def test_what_is_no_body_of_a_body_in_chunks_is_bounded_too(serve: Serve, begun: bytes) -> None:
     """A trailer's name, its value, the same behind a body, and an extension of a chunk, which never end."""

@@ -70,7 +70,7 @@ class ApiEndpoint:
         self._log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path_params"]["method"]
+        name = scope["path_params"].get("method", "")
         headers: dict[str, str] = {}
         try:
             self._admit(Headers(scope=scope))

@@ -14,4 +14,5 @@ def routes(api: ApiEndpoint, description: Description) -> list[BaseRoute]:
         *(Route(f"/api/{name}", ExplorerFile(path), methods=["GET"]) for name, path in FILES.items()),
         Route("/api/openapi.json", description, methods=["GET"]),
         Route("/api/{method:path}", api),
+        Route("/api", api, methods=["POST"]),  # which says what methods there are
     ]

@@ -17,6 +17,7 @@ from freshet.errors import ConfigError
 from freshet.rules.rules import ChannelRules
 from freshet.runtime.server import TlsFiles
 from freshet.transports.tls import context_of
+from freshet.wiring.stores import must_be_a_store
 
 
 def check(
@@ -49,6 +50,7 @@ def check(
     try:
         config = load(path)
         Freshet(config=config)  # refuses what `serve` would
+        must_be_a_store(config.rooms.store)
         ChannelRules().extend_from(config)
         if config.tls.certificate:
             context_of(TlsFiles(*msgspec.structs.astuple(config.tls)))

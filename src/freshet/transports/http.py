@@ -30,6 +30,7 @@ log = logging.getLogger("freshet.http")
 _log = BoundedLog(log)
 
 IN_TASK = 150e-6  # seconds that most requests take behind their head
+HANDSHAKE = b"\x16\x03"  # RFC 8446, 5.1: how TLS begins
 BODY_RATE = 500  # bytes a second; a body that comes slower than that has only `body_timeout` seconds
 
 
@@ -150,6 +151,8 @@ class BoundedHttp(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
+            if piece.startswith(HANDSHAKE):
+                self._refusal = 400, "TLS, where none is spoken: http:// and ws:// here, or see tls.certificate"
             self._answer()
 
     def _too_large(self) -> None:

@@ -36,9 +36,14 @@ STORES: dict[str, Callable[[str, Clock], Store]] = {
 }
 
 
-def store_of(url: str, clock: Clock = SYSTEM) -> Store:
-    """The store that an URL names. Raises ConfigError."""
+def must_be_a_store(url: str) -> None:
+    """Raises ConfigError for an URL of none, whether or not there are rooms that would open it."""
     scheme = url.partition(":")[0]
     if scheme not in STORES:
         raise ConfigError("rooms.store", f"no store {scheme!r}; there are {', '.join(sorted(STORES))}")
-    return STORES[scheme](url, clock)
+
+
+def store_of(url: str, clock: Clock = SYSTEM) -> Store:
+    """The store that an URL names. Raises ConfigError."""
+    must_be_a_store(url)
+    return STORES[url.partition(":")[0]](url, clock)
