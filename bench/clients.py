@@ -22,7 +22,7 @@ import uvloop
 
 from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
-from bench.results import write
+from bench.results import report
 from bench.subscribers import MARK, SOCKETIO_POLLING, SOCKETIO_WEBSOCKET, WAYS, Count, Subscriber, Way, framed
 
 HERE = Path(__file__).parent
@@ -195,9 +195,7 @@ def main() -> None:
     costs = uvloop.run(rounds(options))
     what = f"{options.subscribers} subscribers, {options.payload} bytes, {options.rounds} interleaved rounds"
     lines = [f"## Each transport and dialect: {what}", "", *COUNTED, "", *table(costs, options.windows)]
-    print("\n".join(lines))
-    if options.write:
-        write("clients", lines)
+    report("clients", lines, options)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 from bench.arguments import benchmark_parser
 from bench.beds import HERE, MICROSECONDS, Bed, bed, build, raise_open_files
+from bench.pairs import pair_of
 
 CONNECTS = 300  # in a round
 Both = tuple[Bed, Bed]
@@ -32,10 +32,8 @@ def both(options: argparse.Namespace, work: Path) -> Iterator[Both]:
 
 def compared(what: str, beds: Both, rounds: int, cost: Callable[[Bed], float]) -> str:
     """cost: microseconds, of one round."""
-    costs = [(cost(beds[0]), cost(beds[1])) for _ in range(rounds)]
-    before, after = (median(side) for side in zip(*costs, strict=True))
-    ratio = median(ours / theirs if theirs else 1.0 for theirs, ours in costs)
-    return f"{what}: {before:.3f} -> {after:.3f} us of CPU, median of the ratios {ratio:.3f}"
+    pair = pair_of([(cost(beds[0]), cost(beds[1])) for _ in range(rounds)])
+    return f"{what}: {pair.before:.3f} -> {pair.after:.3f} us of CPU, median of the ratios {pair.ratio:.3f}"
 
 
 def lines(options: argparse.Namespace, work: Path) -> Iterator[str]:

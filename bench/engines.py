@@ -24,7 +24,7 @@ import uvloop
 
 from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
-from bench.results import write
+from bench.results import report
 from bench.storm import serve
 from bench.subscribers import BEGIN, MARK, UPGRADE, Count, Poller, Subscriber, Way, framed
 
@@ -262,9 +262,7 @@ def main() -> None:
         "",
     ]
     lines += [f"## What more nodes on one Redis cost, {options.rounds} rounds", "", *NODES_MEASURED, "", *grown]
-    print("\n".join(lines))
-    if options.write:
-        write("engines", lines)
+    report("engines", lines, options)
 
 
 if __name__ == "__main__":

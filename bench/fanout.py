@@ -17,7 +17,7 @@ from statistics import median
 from bench.arguments import benchmark_parser, numbers
 from bench.beds import MICROSECONDS, bed, build, freshet_command, loaded, raise_open_files
 from bench.process import KIB, free_port, served
-from bench.results import write
+from bench.results import report
 from bench.speeches import centrifuge, with_channels
 
 # ---------------------------------------------------------------------------------------------------------- measuring
@@ -153,9 +153,7 @@ def main() -> None:
             lines += ["", "## One publication in flight, by subscribers", "", *scale(options, work)]
             title = f"## By channels: {options.subscribers:,} subscribers of one, which are in all the others, too"
             lines += ["", title, "", *many_channels(options, work)]
-    print("\n".join(lines))
-    if options.write:
-        write("fanout", lines)
+    report("fanout", lines, options)
 
 
 if __name__ == "__main__":

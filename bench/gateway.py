@@ -19,7 +19,7 @@ from typing import NamedTuple
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench.arguments import benchmark_parser
-from bench.results import write
+from bench.results import report
 from tests.endpoints.gateway.conformance import serverless_offline
 from tests.tools.ports import HOST
 from tests.tools.serving import UNLIMITED, serving
@@ -272,9 +272,7 @@ def main() -> None:
         )
         + ".",
     ]
-    print("\n".join(lines))
-    if options.write:
-        write("gateway", lines)
+    report("gateway", lines, options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from bench.arguments import benchmark_parser
 from bench.clients import PEERS
 from bench.process import free_port, served
-from bench.results import write
+from bench.results import report
 
 PYTHON = sys.executable
 
@@ -85,9 +85,7 @@ def main() -> None:
         counts = f"{got['due']:,} | {got['delivered']:,} | {part:.1%} | {got['twice']:,} | {got['disordered']:,}"
         lines.append(f"| {it.name} | {counts} |")
         print(lines[-1], file=sys.stderr)
-    print("\n".join(lines))
-    if options.write:
-        write("jitter", lines)
+    report("jitter", lines, options)
 
 
 if __name__ == "__main__":

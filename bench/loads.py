@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.arguments import benchmark_parser
 from bench.beds import HERE, MICROSECONDS
 from bench.process import be_the_load, free_port, served
-from bench.results import write
+from bench.results import report
 from freshet import Freshet, History, Session
 from freshet.config import parse
 from freshet.load.conductor import Measured, conduct, shares
@@ -141,9 +141,7 @@ def main() -> None:
         "",
         *table(options),
     ]
-    print("\n".join(lines))
-    if options.write:
-        write("loads", lines)
+    report("loads", lines, options)
 
 
 if __name__ == "__main__":

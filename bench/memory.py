@@ -18,7 +18,7 @@ from bench.arguments import benchmark_parser
 from bench.clients import PEERS
 from bench.engines import BATCH, NONE, Publisher, batch, connect
 from bench.process import KIB, Process, be_the_load, free_port, served
-from bench.results import write
+from bench.results import report
 from bench.storm import serve
 from bench.subscribers import WAYS, Count, Way
 
@@ -99,9 +99,7 @@ def main() -> None:
             "",
             *measure(options, Path(folder)),
         ]
-    print("\n".join(lines))
-    if options.write:
-        write("memory", lines)
+    report("memory", lines, options)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ Run: python -m bench.observing, less than a minute. With --write the table goes 
 
 import asyncio
 import time
-from statistics import median
 
 from bench.arguments import benchmark_parser, numbers
-from bench.results import write
+from bench.pairs import pair_of, table
+from bench.results import report
 from freshet import Freshet
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.hub.hub import Hub
@@ -47,13 +47,13 @@ async def made(live: Freshet, kind: type[Hub], subscribers: int) -> Hub:
 
 
 def measured(hub: Hub, stamp: bool, publications: int) -> float:
-    """Seconds of CPU for each publication. stamp: it travels with the time at which it was accepted."""
+    """Microseconds of CPU for each publication. stamp: it travels with the time at which it was accepted."""
     began = time.process_time()
     for _ in range(publications):
         it = Publication(b'{"price":1}', 0, Kind.JSON, None, None, Stamp(time.time(), "here") if stamp else None)
         hub.deliver(Published(CHANNEL, it))
         hub._turn.end()
-    return (time.process_time() - began) / publications
+    return (time.process_time() - began) / publications * MICROSECONDS
 
 
 async def compared(subscribers: int, rounds: int) -> str:
@@ -61,27 +61,18 @@ async def compared(subscribers: int, rounds: int) -> str:
     async with live.lifespan():
         plain, counted = await made(live, Uncounted, subscribers), await made(live, Hub, subscribers)
         publications = max(20, 20_000 // subscribers)
-        pairs = [(measured(plain, False, publications), measured(counted, True, publications)) for _ in range(rounds)]
-        before, after = (median(side) * MICROSECONDS for side in zip(*pairs, strict=True))
-        ratio = median(ours / theirs for theirs, ours in pairs)
-    return f"| {subscribers:,} | {before:.2f} | {after:.2f} | {after - before:.2f} | {ratio:.3f} |"
+        costs = [(measured(plain, False, publications), measured(counted, True, publications)) for _ in range(rounds)]
+    return pair_of(costs).row(f"{subscribers:,}")
 
 
 def main() -> None:
     parser = benchmark_parser(__doc__, rounds=60)
     parser.add_argument("--scale", type=numbers, default=[10, 100, 1000], help="subscribers")
     options = parser.parse_args()
-    lines = [
-        "## What counting costs a fan-out, without sockets",
-        "",
-        "| subscribers | us for each publication, uncounted | counted | more | ratio |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [asyncio.run(compared(subscribers, options.rounds)) for subscribers in options.scale]
+    rows = [asyncio.run(compared(subscribers, options.rounds)) for subscribers in options.scale]
+    lines = table("What counting costs a fan-out, without sockets", "uncounted", "counted", rows)
     lines += ["", "With sockets, and what comes before, a publication costs what the fan-out's table says for as many."]
-    print("\n".join(lines))
-    if options.write:
-        write("observing", lines)
+    report("observing", lines, options)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ Run: python -m bench.rates, half a minute. With --write the table goes to bench/
 
 import asyncio
 import time
-from statistics import median
 
 from bench.arguments import benchmark_parser, numbers
-from bench.results import write
+from bench.pairs import pair_of, table
+from bench.results import report
 from freshet import Freshet, History
 from freshet.config import Config, Rates, Tokens
 from freshet.config.limits import RATES
@@ -50,14 +50,14 @@ async def joined(live: Freshet, count: int) -> list[Session]:
 
 
 async def measured(publisher: Session, turns: int) -> float:
-    """Seconds of CPU for each publication."""
+    """Microseconds of CPU for each publication."""
     frames = [Frame(PUBLISH % (number + 10, number)) for number in range(AT_ONCE)]
     began = time.process_time()
     for _ in range(turns):
         for frame in frames:
             publisher.receive(frame)
         await asyncio.sleep(0)
-    return (time.process_time() - began) / (turns * AT_ONCE)
+    return (time.process_time() - began) / (turns * AT_ONCE) * MICROSECONDS
 
 
 async def compared(subscribers: int, rounds: int) -> str:
@@ -65,28 +65,19 @@ async def compared(subscribers: int, rounds: int) -> str:
     async with off.lifespan(), on.lifespan():
         publishers = [(await joined(live, subscribers))[0] for live in (off, on)]
         turns = max(4, 200 // subscribers)
-        pairs = [[await measured(publisher, turns) for publisher in publishers] for _ in range(rounds)]
+        costs = [(await measured(publishers[0], turns), await measured(publishers[1], turns)) for _ in range(rounds)]
         for live in (off, on):
             assert (await live.history(CHANNEL, limit=0)).position.offset == rounds * turns * AT_ONCE
-    without, checked = (median(side) * MICROSECONDS for side in zip(*pairs, strict=True))
-    ratio = median(after / before for before, after in pairs)
-    return f"| {subscribers:,} | {without:.2f} | {checked:.2f} | {checked - without:.2f} | {ratio:.3f} |"
+    return pair_of(costs).row(f"{subscribers:,}")
 
 
 def main() -> None:
     parser = benchmark_parser(__doc__, rounds=100)
     parser.add_argument("--scale", type=numbers, default=[1, 10, 100], help="subscribers")
     options = parser.parse_args()
-    lines = [
-        "## What the rates cost a publication of a client, without sockets",
-        "",
-        "| subscribers | us for each publication, no rates | all rates | more | ratio |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [asyncio.run(compared(subscribers, options.rounds)) for subscribers in options.scale]
-    print("\n".join(lines))
-    if options.write:
-        write("rates", lines)
+    rows = [asyncio.run(compared(subscribers, options.rounds)) for subscribers in options.scale]
+    lines = table("What the rates cost a publication of a client, without sockets", "no rates", "all rates", rows)
+    report("rates", lines, options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`RESULTS.md`: what was measured last, part by part, each with where and when."""
 
+import argparse
 import os
 import platform
 import re
@@ -23,3 +24,10 @@ def write(part: str, lines: list[str], file: Path = RESULTS) -> None:
     known = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     text = known.sub(lambda _: body, text) if known.search(text) else f"{text.rstrip()}\n\n{body}\n"
     file.write_text(text)
+
+
+def report(part: str, lines: list[str], options: argparse.Namespace) -> None:
+    """What every benchmark ends with: print its tables, and with --write put them into the file."""
+    print("\n".join(lines))
+    if options.write:
+        write(part, lines)

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import takeover
 from bench.arguments import benchmark_parser
-from bench.results import write
+from bench.results import report
 from freshet import Freshet, Room, RoomSession
 from freshet.config import Config, Rooms, Tokens
 from freshet.model.log import ClientInfo, PublishOptions
@@ -178,9 +178,7 @@ def main() -> None:
         lines += ["", asyncio.run(memory(options.rooms, options.asleep, folder))]
     with tempfile.TemporaryDirectory() as folder:
         lines += ["", takeover.report(Path(folder), options.rounds)]
-    print("\n".join(lines))
-    if options.write:
-        write("rooms", lines)
+    report("rooms", lines, options)
 
 
 if __name__ == "__main__":

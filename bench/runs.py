@@ -26,7 +26,7 @@ from fastapi.responses import StreamingResponse
 from redis.asyncio import Redis
 
 from bench.arguments import benchmark_parser
-from bench.results import write
+from bench.results import report
 from freshet import Freshet, Run
 from freshet.config import Config, Runs, Tokens
 from freshet.endpoints.in_process import Listening
@@ -286,9 +286,7 @@ async def measure(rounds: int) -> list[str]:
 def main() -> None:
     options = benchmark_parser(__doc__, rounds=100).parse_args()
     lines = ["## Runs: what an answer costs beside a StreamingResponse", "", *asyncio.run(measure(options.rounds))]
-    print("\n".join(lines))
-    if options.write:
-        write("runs", lines)
+    report("runs", lines, options)
 
 
 if __name__ == "__main__":

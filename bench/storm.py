@@ -30,7 +30,7 @@ import uvloop
 
 from bench.arguments import benchmark_parser
 from bench.process import Process, be_the_load, free_port, served
-from bench.results import write
+from bench.results import report
 from bench.subscribers import BEGIN, UPGRADE, framed
 
 STAYED = 100
@@ -310,9 +310,7 @@ def main() -> None:
             "",
             *drains(options, Path(folder)),
         ]
-    print("\n".join(lines))
-    if options.write:
-        write("storm", lines)
+    report("storm", lines, options)
 
 
 if __name__ == "__main__":

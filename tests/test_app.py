@@ -13,60 +13,18 @@ import pytest
 
 from freshet import Disconnect, Freshet, Refusal, Welcome
 from freshet.config import Config, parse
-from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.errors import ConfigError
-from freshet.model.frame import Frame, Handshake
+from freshet.model.frame import Handshake
 from freshet.model.log import ClientInfo, History
 from freshet.session.session import Session
-from tests.tools.asgi import knock
+from tests.tools.asgi import knock, status
 from tests.tools.patience import eventually
+from tests.tools.sessions import Wire, connected, dev, opened, say, taken
 
 WARNING = "started at the first request"
-Wire = dict[str, Any]
-
-
-def dev(**options: Any) -> Freshet:
-    return Freshet(dev=True, environment={}, **options)
-
-
-def opened(live: Freshet) -> Session:
-    return live._dispatcher.open(Centrifuge(), Handshake("/", headers={"x-room": "7"}))
-
-
-def pushed(session: Session) -> list[Wire]:
-    return [json.loads(line) for frame in session.outbox.take() for line in frame.data.split(b"\n")]
-
-
-async def say(session: Session, *commands: Wire) -> list[Wire]:
-    """Give commands to a session, and what was pushed to it when all are done."""
-    session.receive(Frame(b"\n".join(json.dumps(command).encode() for command in commands)))
-    await eventually(lambda: not session.busy)
-    return pushed(session)
-
-
-async def connected(live: Freshet) -> Session:
-    session = opened(live)
-    [reply] = await say(session, {"id": 1, "connect": {}})
-    assert reply["connect"]["client"] == session.id
-    return session
 
 
 # ---------------------------------------------------------------------------------------------------------- starting
-
-
-async def http(live: Freshet, path: str = "/nowhere") -> int:
-    """The status of a plain request."""
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b""}
-
-    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", "root_path": ""}
-    await live(scope, receive, send)
-    return int(sent[0]["status"])
 
 
 async def test_without_a_lifespan_it_starts_at_the_first_request_and_warns_once(
@@ -74,8 +32,8 @@ async def test_without_a_lifespan_it_starts_at_the_first_request_and_warns_once(
 ) -> None:
     live = dev()
     with caplog.at_level(logging.WARNING, "freshet"):
-        assert await asyncio.gather(*(http(live) for _ in range(5))) == [404] * 5
-        assert await http(live) == 404
+        assert await asyncio.gather(*(status(live) for _ in range(5))) == [404] * 5
+        assert await status(live) == 404
     assert caplog.text.count(WARNING) == 1
     session = await connected(live)
     session.close(Disconnect.normal())
@@ -111,7 +69,7 @@ async def test_within_its_lifespan_it_does_not_warn(caplog: pytest.LogCaptureFix
     live = dev()
     with caplog.at_level(logging.WARNING, "freshet"):
         async with live.lifespan():
-            await http(live)
+            await status(live)
     assert WARNING not in caplog.text
 
 
@@ -369,7 +327,7 @@ async def test_a_client_is_who_the_function_for_connections_says() -> None:
         return Welcome(user="alice", info={"n": data}, channels=["hall"], data={"room": request.headers["x-room"]})
 
     async with live.lifespan():
-        session = opened(live)
+        session = opened(live, headers={"x-room": "7"})
         [reply] = await say(session, {"id": 1, "connect": {"data": 5}})
         assert reply["connect"]["data"] == {"room": "7"}
         assert list(reply["connect"]["subs"]) == ["hall"]
@@ -419,13 +377,13 @@ async def test_the_server_subscribes_and_unsubscribes_all_clients_of_a_user() ->
         await live.subscribe("alice", "news")
         await live.publish("news", 1)
         await asyncio.sleep(0)
-        names = [[next(name for name in each["push"] if name != "channel") for each in pushed(it)] for it in sessions]
+        names = [[next(name for name in each["push"] if name != "channel") for each in taken(it)] for it in sessions]
         assert [news.count("subscribe") for news in names] == [1, 1, 0]
         assert [news.count("pub") for news in names] == [1, 1, 0]
         await live.unsubscribe("alice", "news")
         await live.publish("news", 2)
         await asyncio.sleep(0)
-        assert all("pub" not in each["push"] for it in sessions for each in pushed(it))
+        assert all("pub" not in each["push"] for it in sessions for each in taken(it))
         assert live.statistics().subscriptions == 0
 
 

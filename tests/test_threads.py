@@ -14,7 +14,7 @@ import pytest
 
 from freshet import Disconnect, EngineUnavailable, Freshet, NotRunning, Refusal, Room, RoomSession, Run, Session
 from freshet.config import Config, Rooms, Timing
-from tests.test_app import http
+from tests.tools.asgi import status
 from tests.tools.nats import Nats, nats
 from tests.tools.patience import eventually, seconds
 from tests.tools.redis import Redis, redis
@@ -469,14 +469,14 @@ async def test_what_belongs_to_the_loop_alone_is_refused_elsewhere_and_changes_n
 
 async def test_a_request_in_another_loop_is_refused_as_long_as_freshet_runs_in_one(live: Freshet) -> None:
     with pytest.raises(RuntimeError, match="another event loop"):
-        await in_a_thread(lambda: asyncio.run(http(live)))
+        await in_a_thread(lambda: asyncio.run(status(live)))
 
 
 def test_when_its_loop_is_gone_without_an_end_it_starts_again_in_the_next() -> None:
     live = Freshet(dev=True, environment={})
 
     async def used() -> int:
-        assert await http(live) == 404
+        assert await status(live) == 404
         async with live.test_client("alice") as alice:
             await alice.subscribe("a")
             offset = (await live.publish("a", 1)).offset

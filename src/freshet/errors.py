@@ -8,6 +8,7 @@
         +-- TooLargeForEngine    it takes nothing of that size
     +-- StoreUnavailable     what rooms keep could not be read or written
     +-- StaleOwner           another node has taken the room over: nothing was written
+    +-- PositionConflict     a log does not stand where its writer has read that it does: nothing was appended
     +-- NotRunning           the application asked for something before its start, or after its end
 
 The codes are those of the Centrifugal client protocol. Disconnects: 3000-3499 and 4000-4499: the client reconnects;

@@ -446,10 +446,16 @@ def test_a_method_is_called_with_post(server: Server) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-def test_a_page_of_another_origin_is_not_answered(serve: Any) -> None:
-    server = serve("--dev")
-    answer = httpx.post(server.http("/api/info"), headers={"origin": "https://evil.example"}, content=b"{}")
-    assert reason(answer)[:2] == (403, 103)
+@pytest.mark.parametrize("origins", ["", 'origins = ["*"]'], ids=["none listed", "all may connect"])
+def test_a_page_of_another_origin_is_not_answered(serve: Any, tmp_path: Path, origins: str) -> None:
+    (tmp_path / "freshet.toml").write_text(origins)
+    server = serve("--dev", cwd=tmp_path)
+    foreign = ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"})
+    for headers in foreign:
+        answer = httpx.post(server.http("/api/info"), headers=headers, content=b"{}")
+        assert reason(answer)[:2] == (403, 103)
+    own = {"origin": server.http("").rstrip("/"), "sec-fetch-site": "same-origin"}
+    assert httpx.post(server.http("/api/info"), headers=own, content=b"{}").status_code == 200
 
 
 def test_without_a_key_the_api_is_closed_and_says_what_to_set(serve: Any, tmp_path: Path) -> None:

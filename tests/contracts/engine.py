@@ -313,6 +313,16 @@ async def test_any_name_is_a_channel_of_its_own(engine: Engine, delivered: Deliv
     assert (await engine.history(name, KEEP)).position.offset == 1
 
 
+async def test_a_number_beyond_any_log_is_a_number(engine: Engine, delivered: Delivered) -> None:
+    epoch = (await engine.publish("a", b"1", LOGGED)).epoch
+    for number in (2**63 - 1, 2**63, 2**64 - 1, 2**70, -1, -(2**70)):
+        for since in (None, Position(epoch, number), Position("another\n\0é", number)):
+            for limit, reverse in ((-1, False), (-1, True), (number, False), (number, True)):
+                read = await engine.history("a", KEEP, since, limit, reverse)
+                assert read.position == Position(epoch, 1)
+                assert len(read.publications) <= 1
+
+
 async def test_presence_of_one_channel_is_not_that_of_another(engine: Engine, delivered: Delivered) -> None:
     bob = ClientInfo(user="bob", client="b1")
     await engine.set_presence("a", "a1", ALICE)

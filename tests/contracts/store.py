@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from freshet.errors import StaleOwner
 from freshet.stores.base import Change, Due, Store
 
+NAMES = [" ", "a:b", "\n\x00", "é", "e\u0301", "E\u0301", "%", "_", "*", "'", "../y", "a" * 4096]
 KEYS = ["", "a", "ab", "b", "é", "\U0001f600", "￿", "\x00", "%", "a_"]
 
 
@@ -28,6 +29,18 @@ async def test_what_is_written_is_read_and_each_room_has_its_own(started: Store)
     assert await started.get("two", ["price"]) == {"price": b"2"}
     assert await started.get("three", ["price"]) == {}
     assert await started.get("one", []) == {}
+
+
+async def test_any_name_is_a_room_of_its_own_and_any_key(started: Store) -> None:
+    for number, name in enumerate(NAMES):
+        fence = await started.claim(name, 1)
+        change = Change({key: b"%d %b" % (number, key.encode()) for key in NAMES}, reply=(name, b"%d" % number))
+        await started.commit(name, fence, change)
+    for number, name in enumerate(NAMES):
+        kept = {key: b"%d %b" % (number, key.encode()) for key in NAMES}
+        assert dict(await started.scan(name)) == await started.get(name, NAMES) == kept
+        assert await started.reply(name, name) == b"%d" % number
+        assert await started.reply(name, f"{name}x") is None
 
 
 async def test_a_value_is_replaced_and_deleted(started: Store) -> None:

@@ -162,12 +162,19 @@ def _auth(token: str) -> list[str]:
     return ["40" + json.dumps({"token": token})]
 
 
+def _begun(sent: Sent) -> str:
+    """As AG-UI has it."""
+    return "yes" if '"type":"RUN_STARTED"' in _text(sent) else _end(sent)
+
+
 def _chunks(sent: Sent) -> str:
     """As the AI SDK has them."""
     return "yes" if '"type":"start' in _text(sent) else _end(sent)
 
 
 ASKED = {"id": "1", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}]}
+AG_UI = {"threadId": "t", "runId": "r", "state": {}, "messages": [{"id": "m", "role": "user", "content": "hello"}]}
+OPENAI = {"model": "any", "messages": [{"role": "user", "content": "hello"}]}
 CHANNEL = "/channels/log:a"
 SOCKETIO = "/socket.io/?EIO=4&transport="
 WAYS = {
@@ -193,6 +200,15 @@ WAYS = {
     ),
     "Socket.IO, polling": Way("GET", lambda it: f"{SOCKETIO}polling", _answered, hooks=False),
     "AI, `POST`": Way("POST", lambda it: "/ai/ai", _chunks, _bearer, body=lambda it: json.dumps(ASKED).encode()),
+    "AI, `GET`": Way("GET", lambda it: "/ai/ai/1/messages", _answered, _bearer),
+    "AG-UI": Way("POST", lambda it: "/ag-ui/ai", _begun, _bearer, body=lambda it: json.dumps(AG_UI).encode()),
+    "OpenAI": Way(
+        "POST",
+        lambda it: "/openai/ai/v1/chat/completions",
+        _answered,
+        _bearer,
+        body=lambda it: json.dumps(OPENAI).encode(),
+    ),
     "AI, WebSocket": Way(
         "WEBSOCKET",
         lambda it: f"/ai/ai/socket?token={it}",
@@ -201,6 +217,7 @@ WAYS = {
         direct=True,
     ),
     "gateway, WebSocket": Way("WEBSOCKET", lambda it: f"/dev?token={it}", _echoed, messages=lambda it: ["1"]),
+    "ticket": Way("POST", lambda it: "/connection/ticket", _answered, _bearer, hooks=False),
     "emulation": Way(
         "POST", lambda it: "/emulation", _known, body=lambda it: b'{"node":"n","session":"s","data":""}', hooks=False
     ),
@@ -293,12 +310,23 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     return "yes, without cookies" if without else found
 
 
+_found: dict[tuple[str, str], dict[str, str]] = {}  # so that each cell is tried once, however many look at it
+
+
 async def by_origin(name: str) -> dict[str, str]:
-    token = KEY if name in OPERATORS else TOKENS["valid"]
-    return {sign: await outcome(name, SIGNS[sign], token) for sign in SIGNS}
+    if ("origin", name) not in _found:
+        token = KEY if name in OPERATORS else TOKENS["valid"]
+        _found["origin", name] = {sign: await outcome(name, SIGNS[sign], token) for sign in SIGNS}
+    return _found["origin", name]
 
 
 async def by_token(name: str) -> dict[str, str]:
+    if ("token", name) not in _found:
+        _found["token", name] = await _by_token(name)
+    return _found["token", name]
+
+
+async def _by_token(name: str) -> dict[str, str]:
     own = SIGNS["its own page"]
     if name in OPERATORS:
         kinds = {"valid": KEY, "none": "", "another key": KEY[:-1] + "x", "garbage": TOKENS["garbage"]}

@@ -443,6 +443,13 @@ def test_a_query_is_read_as_that_of_a_form(query: str) -> None:
     assert found.query == dict(parse_qsl(query, keep_blank_values=True))
 
 
+@each
+async def test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded(live: Freshet, opens: Opens) -> None:
+    url = opens.url + ("&" if "?" in opens.url else "?")
+    assert (await come(live, opens._replace(url=url + "%61&" * 1000))).status == 400
+    await came_in(live, opens._replace(url=url + "%61&" * 900))
+
+
 async def test_hooks_see_the_request_as_it_came(live: Freshet) -> None:
     seen: list[tuple[str, dict[str, str], str, str]] = []
 

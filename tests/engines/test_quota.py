@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from freshet.engines.base import REVOCATIONS, USED_TICKET
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.model.log import History, Position, PublishOptions, Stream
@@ -155,3 +156,21 @@ async def test_what_gave_way_is_not_in_the_file_either(tmp_path: Path) -> None:
     read = await again.history("old", KEEP, Position(first.epoch, 0))
     assert not read.publications
     await again.stop()
+
+
+async def test_what_was_revoked_and_which_tickets_were_used_give_way_to_nothing(
+    make: Make, engine: MemoryEngine, delivered: Delivered
+) -> None:
+    await engine.publish(REVOCATIONS, b"revoked", LOGGED)
+    await engine.publish(f"{USED_TICKET}1", b"", LOGGED)
+    for number in range(200):
+        await engine.publish(f"made-{number}", DATA, LOGGED)
+    assert len(engine._logs) < 100
+    if isinstance(engine, SqliteEngine):
+        await engine._expire()  # which forgets in the file what has given way
+        await engine.stop()
+        engine = make()
+        await engine.start("node", Delivered().receiver)
+    assert [it.data for it in (await engine.history(REVOCATIONS, KEEP)).publications] == [b"revoked"]
+    assert (await engine.publish(f"{USED_TICKET}1", b"", LOGGED)).offset == 2
+    await engine.stop()

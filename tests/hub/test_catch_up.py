@@ -78,8 +78,6 @@ async def test_who_asks_while_a_read_is_under_way_waits_for_the_next(engine: Slo
     for answer in await asyncio.gather(*late):
         assert (offsets(answer), answer.position) == ([2], last)
     assert len(engine.reads) == 2
-    assert not reading._next
-    assert not reading._under_way
 
 
 async def test_a_read_that_fails_fails_for_those_who_share_it_and_the_next_is_tried(engine: Slow) -> None:

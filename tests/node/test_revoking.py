@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from freshet.commands.dispatch import Dispatcher
+from freshet.engines.base import REVOCATIONS
 from freshet.engines.memory import MemoryEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import EngineUnavailable, Refusal
 from freshet.model.log import History
 from freshet.node import revoking
-from freshet.node.revoking import CHANNEL, Revoking
+from freshet.node.revoking import Revoking
 from freshet.policy import revocations
 from freshet.policy.revocations import Revocation
 from freshet.rules.rules import ChannelRule
@@ -44,7 +45,7 @@ async def holding(dispatcher: Dispatcher, user: str, **claims: Any) -> Session:
 
 async def logged(dispatcher: Dispatcher) -> list[str]:
     """The ids in the log."""
-    stream = await dispatcher.node.engine.history(CHANNEL, History(revoking.SIZE, 60))
+    stream = await dispatcher.node.engine.history(REVOCATIONS, History(revoking.SIZE, 60))
     return [msgspec.json.decode(it.data, type=Revocation).id for it in stream.publications]
 
 

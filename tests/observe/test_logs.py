@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from freshet.observe.logs import BoundedLog, printable
+from freshet.observe.logs import BoundedLog, LogFormat, formatter, printable
 
 log = logging.getLogger("freshet.test")
 
@@ -59,3 +59,18 @@ def test_what_a_client_wrote_is_on_one_line_that_any_file_takes(text: str) -> No
     assert printable(text).isprintable()
     assert printable(text).encode()
     assert printable("grüß") == "grüß"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_nobody_makes_a_line_of_the_log_or_steers_a_terminal_by_what_is_logged_of_him(form: LogFormat) -> None:
+    forged = "evil\n2026-11-27 07:43:33,378 INFO freshet: all is well\x1b[2J\r"
+    record = logging.LogRecord("freshet.metrics", logging.WARNING, "", 1, "a request from %s", (forged,), None)
+    line = formatter(form).format(record)
+    assert len(line.splitlines()) == 1
+    assert "all is well" in line
+    assert "\x1b" not in line
+
+
+def test_an_application_may_write_several_lines() -> None:
+    record = logging.LogRecord("shop", logging.INFO, "", 1, "one\ntwo", None, None)
+    assert formatter("console").format(record).endswith("one\ntwo")

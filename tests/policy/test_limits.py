@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from freshet import Freshet, History
-from freshet.config import Config, Limits, Rates
+from freshet import Freshet, History, Position
+from freshet.config import Config, Limits, Rates, Rooms
 from freshet.errors import Disconnect, Refusal
 from freshet.observe.counts import Counts
 from freshet.policy.limits import AddressLimits, Waiting, network_of
@@ -24,9 +24,10 @@ ONE = Rate(1, 1)
 @asynccontextmanager
 async def serving(limits: Limits | None = None, **rates: Rate) -> AsyncIterator[tuple[Freshet, ManualClock]]:
     clock = ManualClock()
-    config = Config(limits=limits or Limits(), rates=Rates(**rates))
+    config = Config(limits=limits or Limits(), rates=Rates(**rates), rooms=Rooms(store="memory://"))
     live = Freshet(dev=True, environment={}, config=config, clock=clock)
     live.channel("log:{name}", history=History(size=10, ttl=60), publish="client", read="client", presence=True)
+    live.state("state:{name}")
     live.rpc("echo")(lambda session, data: data)
     async with live.lifespan():
         yield live, clock
@@ -69,6 +70,25 @@ async def test_a_client_that_only_subscribes_counts_as_one_that_does_more() -> N
         await clock.advance(0.6)
         await client.subscribe("log:b")
         await refused(111, client.rpc("echo", 1))
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["quiet", "busy"])
+@pytest.mark.parametrize(("channel", "since"), [("log:a", Position("", 0)), ("state:a", None)], ids=["log", "state"])
+async def test_who_subscribes_again_and_again_to_be_sent_what_is_kept_gets_that_less_often(
+    busy: bool, channel: str, since: Position | None
+) -> None:
+    async with (
+        serving(Limits(channels_per_client=1), client=Rate(20, 41)) as (live, clock),
+        live.test_client() as client,
+    ):
+        if busy:
+            await client.rpc("echo", 1)
+        for _ in range(3):
+            await client.subscribe(channel, since=since)
+            await client.unsubscribe(channel)
+        await refused(111, client.subscribe(channel, since=since))
+        await clock.advance(0.6)
+        await client.subscribe(channel, since=since)
 
 
 async def test_a_user_whose_clients_only_subscribe_has_one_rate_all_the_same() -> None:

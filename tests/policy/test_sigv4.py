@@ -163,6 +163,11 @@ def test_any_other_authorization_is_refused(verifier: SignatureVerifier, authori
         verifier.verify(*request)
 
 
+def test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded(verifier: SignatureVerifier) -> None:
+    with pytest.raises(SignatureRefused, match="fields"):
+        verifier.verify(*signed(f"http://host/dev/@connections/x?{'a&' * 1000}"))
+
+
 def test_the_host_has_to_be_signed(verifier: SignatureVerifier) -> None:
     request = signed()
     authorization = dict(request[3])[b"authorization"].replace(b"SignedHeaders=host;", b"SignedHeaders=")

@@ -8,7 +8,7 @@ import pytest
 
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
-from freshet.model.log import Position
+from freshet.model.log import History, Position, PublishOptions
 from freshet.policy.claims import ClaimChecks, TokenRefusals
 from freshet.policy.keys import SIGNATURES
 from freshet.policy.revocations import Revocation, Revocations
@@ -61,6 +61,18 @@ async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_one_gets_in
         *(node.connection(ticket) for _ in range(10) for node in (tickets, other)), return_exceptions=True
     )
     assert sum(not isinstance(result, Exception) for result in results) == 1
+
+
+async def test_who_fills_the_memory_for_logs_cannot_use_a_ticket_again(
+    freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    engine = MemoryEngine(clock=freshet_clock, log_memory=100_000)
+    tickets = tickets_over(engine, freshet_clock, revocations)
+    ticket = tickets.issue({"sub": "alice"})
+    await tickets.connection(ticket)
+    for number in range(200):
+        await engine.publish(f"made-{number}", bytes(1000), PublishOptions(history=History(1, 60)))
+    assert "used before" in str(await refused(tickets, ticket))
 
 
 async def test_a_ticket_is_good_for_half_a_minute(tickets: Tickets, freshet_clock: ManualClock) -> None:

@@ -14,8 +14,8 @@ from centrifuge import Client, SubscriptionState
 from selenium import webdriver
 
 from freshet.policy.tokens import issue
+from tests.promises.cutting import Line
 from tests.reconnect.edge_app import SECRET
-from tests.test_recovery import Line
 from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import Server, serving
 

@@ -107,3 +107,8 @@ def _answer(sent: list[Any]) -> Answered:
         return Answered(0, {}, b"", first["code"])
     headers = {name.decode(): value.decode() for name, value in first["headers"]}
     return Answered(first["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+async def status(app: ASGIApp, path: str = "/nowhere") -> int:
+    """Of a plain request."""
+    return (await knock(app, "GET", path)).status

@@ -53,7 +53,7 @@ LONG = (  # what takes about half a minute or more, and had better not begin las
     "tests/cli/test_publish_and_tail.py",
     "tests/runtime/test_admission.py",
     "tests/chaos/test_short.py",
-    "tests/test_recovery_js.py",
+    "tests/promises/test_recovery_js.py",
     "tests/transports/test_memory.py",
 )
 

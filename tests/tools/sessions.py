@@ -49,10 +49,17 @@ async def running(
         await node.stop()
 
 
-def opened(server: Dispatcher | Freshet, dialect: Dialect | None = None) -> Session:
-    """A session of a client that has said nothing yet."""
+def dev(**options: Any) -> Freshet:
+    """An application that is open to everybody, whatever the environment says."""
+    return Freshet(dev=True, environment={}, **options)
+
+
+def opened(
+    server: Dispatcher | Freshet, dialect: Dialect | None = None, headers: dict[str, str] | None = None
+) -> Session:
+    """A session of a client that has said nothing yet. headers: of its request."""
     dispatcher = server._dispatcher if isinstance(server, Freshet) else server
-    return dispatcher.open(dialect or Centrifuge(), HERE)
+    return dispatcher.open(dialect or Centrifuge(), Handshake("/", headers=headers) if headers else HERE)
 
 
 def taken(session: Session) -> list[Wire]:

@@ -10,6 +10,7 @@ import pytest
 
 from bench import crowd, versus
 from bench.beds import Cost
+from bench.pairs import pair_of
 from bench.plots import bars
 from bench.results import write
 from tests.tools.need import ROOT, require
@@ -33,6 +34,12 @@ STEP = crowd.Step(
 def test_percentiles_are_those_of_all_loads_together() -> None:
     latencies = Counter({5000: 98, 10_000: 1, 90_000: 1})
     assert [crowd.percentile(latencies, share) for share in (0.5, 0.98, 0.99, 1.0)] == [5, 5, 10, 90]
+
+
+def test_what_one_way_costs_beside_another_is_read_off_the_rounds_and_not_off_their_sums() -> None:
+    pair = pair_of([(1.0, 2.0), (2.0, 3.0), (90.0, 90.0)])  # the machine was busy in the last round
+    assert pair == (2.0, 3.0, 1.5)
+    assert pair.row("10") == "| 10 | 2.00 | 3.00 | 1.00 | 1.500 |"
 
 
 def test_a_million_is_ten_times_a_hundred_thousand() -> None:

@@ -26,9 +26,10 @@ class Weakness(NamedTuple):
     tests: Sequence[tuple[str, str]]
 
 
-OWN = "test_weaknesses.py"
+OWN = "promises/test_weaknesses.py"
 HTTP = "transports/test_http.py"
 LIMITS = "websocket/test_limits.py"
+FLOODS = "transports/test_floods.py"
 AI = "endpoints/ai/test_rights.py"
 PACKETS = "dialects/socketio/test_packets.py"
 FUZZ = ("fuzz/test_fuzz.py", "test_no_input_fails_of_a_few_hundred")
@@ -57,11 +58,12 @@ LISTED = [
     Weakness(
         "A compression bomb, also before authentication",
         "uws CVE-2016-10544, websockets CVE-2018-1000518, NATS CVE-2026-27571",
-        "off by default; inflated up to the limit of a message and not a byte more",
+        "off by default; inflated up to the limit of a message and not a byte more, those of many a portion a turn",
         [
             (OWN, "test_a_compression_bomb_is_not_inflated"),
-            ("test_hostile_http.py", "test_a_body_that_claims_to_be_compressed_is_not_inflated"),
+            ("promises/test_hostile_http.py", "test_a_body_that_claims_to_be_compressed_is_not_inflated"),
             ("websocket/test_deflate.py", "test_a_bomb_costs_no_more_memory_than_the_limit"),
+            (FLOODS, "test_of_many_who_send_much_at_once_each_waits_until_there_is_time"),
         ],
     ),
     Weakness(
@@ -89,9 +91,9 @@ LISTED = [
         [
             (OWN, "test_a_broken_frame_ends_its_client_alone"),
             FUZZ,
-            ("test_hostile.py", "test_many_hostile_clients_cost_no_memory_and_nobody_else_notices"),
-            ("test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
-            ("test_hostile_http.py", "test_what_is_malformed_ends_its_client_alone"),
+            ("promises/test_hostile.py", "test_many_hostile_clients_cost_no_memory_and_nobody_else_notices"),
+            ("promises/test_hostile.py", "test_what_is_no_handshake_opens_nothing_and_breaks_nothing"),
+            ("promises/test_hostile_http.py", "test_what_is_malformed_ends_its_client_alone"),
             ("contracts/dialect.py", "test_any_bytes_give_commands_or_a_disconnect"),
             (AI, "test_a_body_of_any_shape_is_answered_and_no_error_of_ours"),
         ],
@@ -165,6 +167,15 @@ LISTED = [
         ],
     ),
     Weakness(
+        "A query of thousands of fields, each of which is decoded",
+        "Tornado",
+        "at most 1000 fields; 400 before any of them is looked at",
+        [
+            ("endpoints/test_opening.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+            ("policy/test_sigv4.py", "test_a_query_of_thousands_of_fields_is_refused_before_it_is_decoded"),
+        ],
+    ),
+    Weakness(
         "Trailers without end, or taken for headers",
         "aiohttp CVE-2026-22815",
         "bounded as the head is; a trailer is no header",
@@ -213,7 +224,7 @@ LISTED = [
             (HTTP, "test_dribbling_does_not_extend_the_deadline"),
             (HTTP, "test_silent_connections_make_room_for_those_who_come"),
             (OWN, "test_who_never_says_who_it_is_is_closed"),
-            ("test_hostile.py", "test_a_client_that_never_says_who_it_is_is_sent_away_as_stale"),
+            ("promises/test_hostile.py", "test_a_client_that_never_says_who_it_is_is_sent_away_as_stale"),
         ],
     ),
     Weakness(
@@ -223,7 +234,29 @@ LISTED = [
         [
             (HTTP, "test_who_asks_and_does_not_read_is_cut_when_it_has_taken_nothing_for_a_while"),
             ("transports/test_stream_unit.py", "test_a_client_that_does_not_read_the_end_either_is_a_client_no_longer"),
-            ("test_hostile.py", "test_a_client_that_does_not_read_is_cut_and_the_others_get_everything"),
+            ("promises/test_hostile.py", "test_a_client_that_does_not_read_is_cut_and_the_others_get_everything"),
+        ],
+    ),
+    Weakness(
+        "Requests that are begun and cut, or sent ahead without end, take the loop from all others",
+        "HTTP/2 servers CVE-2023-44487",
+        "a portion of them in each turn, address by address; what is cut leaves nothing that has to be collected",
+        [
+            ("transports/test_turns.py", "test_requests_of_many_connections_are_answered_a_portion_a_turn"),
+            ("transports/test_pipelining.py", "test_requests_of_many_connections_begin_a_portion_a_turn"),
+            ("transports/test_garbage.py", "test_what_is_over_leaves_nothing_that_only_a_collection_finds"),
+            ("runtime/test_fair_queue.py", "test_each_address_has_its_turn_however_much_another_one_asks_for"),
+        ],
+    ),
+    Weakness(
+        "What is sent to many, or by many at once, is dealt with before anybody else has a turn",
+        "",
+        "so many bytes in a turn, of what comes in as of what goes out; who was told the end is soon read no more",
+        [
+            ("session/test_portions.py", "test_what_all_get_goes_to_a_portion_of_them_in_a_turn"),
+            (FLOODS, "test_of_large_frames_so_many_bytes_are_looked_at_in_a_turn_and_no_more"),
+            (FLOODS, "test_of_many_who_send_much_at_once_each_waits_until_there_is_time"),
+            (FLOODS, "test_who_goes_on_sending_though_it_was_told_the_end_is_not_read_any_more"),
         ],
     ),
     Weakness(

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from freshet.config.limits import RATES
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.model.frame import Frame, Handshake
 from freshet.runtime import rates
+from freshet.runtime.fair_queue import LEAST, FairQueue
 from freshet.runtime.rates import Meter
 from freshet.runtime.server import SERVER, RunningServer
 from freshet.session.outbox import AT_ONCE
@@ -21,7 +23,7 @@ from freshet.testing import ManualClock
 from freshet.transports import native
 from freshet.transports.native import SessionSocket
 from freshet.websocket.deflate import compress
-from freshet.websocket.frames import CloseFrame, Opcode, PongFrame
+from freshet.websocket.frames import TAKEN, CloseFrame, Opcode, PongFrame
 from tests.tools.patience import eventually
 from tests.transports.hosted import echo, hosted
 from tests.transports.scene import Scene, on_each_loop
@@ -47,6 +49,22 @@ FLOODS = {
     + masked(Opcode.CONTINUATION, fin=False) * 100
     + masked(Opcode.CONTINUATION, b"}"),
 }
+
+
+class Silent:
+    """A transport to which nothing is written."""
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **options: None
 
 
 @asynccontextmanager
@@ -131,6 +149,63 @@ async def test_compressed_messages_become_so_many_bytes_a_turn_and_no_more() -> 
             turns += 1
             await asyncio.sleep(0)
         assert turns >= 39
+
+
+@on_each_loop
+async def test_of_large_frames_so_many_bytes_are_looked_at_in_a_turn_and_no_more() -> None:
+    async with opened() as (scene, peer):
+
+        @scene.live.on_message
+        async def message(session: Session, data: str) -> None:
+            pass
+
+        await connected(scene, peer)
+        scene.session.host.counts.received = 0
+        frame = masked(Opcode.TEXT, b'{"send": {"data": "' + b"x" * 10_000 + b'"}}')
+        scene.socket.data_received(frame * 60)
+        before = scene.session.host.counts.received
+        while held(scene.socket):
+            await asyncio.sleep(0)
+            assert scene.session.host.counts.received - before <= TAKEN // len(frame) + 1
+            before = scene.session.host.counts.received
+        assert before == 60
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@on_each_loop
+async def test_of_many_who_send_much_at_once_each_waits_until_there_is_time(deflate: bool) -> None:
+    async with opened(deflate=deflate) as (scene, _):
+        turn, received = scene.outbox.turn, []
+        turn.fair_queue = FairQueue(now=count(step=LEAST).__next__)  # each look at the clock takes all that there is
+        scenes = [scene, *(Scene(scene.live, scene.clock, Silent(), deflate) for _ in range(9))]  # type: ignore[arg-type]
+        text = b"{}" + b"\n" * 300_000 + b"{}"
+        plain = masked(Opcode.TEXT, b'{"x": "' + b"x" * 60_000 + b'"}')
+        data = masked(Opcode.TEXT, compress(text), rsv1=True) if deflate else plain
+        for each in scenes:
+            each.socket.data_received(data)
+        waiting = sum(bool(held(each.socket)) for each in scenes)
+        assert waiting >= 8
+        while waiting:
+            await asyncio.sleep(0)
+            received.append(waiting - sum(bool(held(each.socket)) for each in scenes))
+            waiting -= received[-1]
+        assert max(received) <= 3
+
+
+@on_each_loop
+async def test_who_goes_on_sending_though_it_was_told_the_end_is_not_read_any_more() -> None:
+    async with opened() as (scene, peer):
+        await connected(scene, peer)
+        await scene.session.disconnect()
+        assert (await peer.next()).code == 3503  # type: ignore[union-attr]
+        scene.socket.data_received(FLOODS["pings"] * 100)
+        await eventually(scene.transport.is_reading)  # as that may have been under way
+        for _ in range(10):
+            scene.socket.data_received(FLOODS["pings"] * 1000)
+        await eventually(lambda: scene.socket._is_paced)
+        assert not scene.transport.is_reading()
+        await scene.clock.advance(6)
+        assert await peer.read() == b""
 
 
 @on_each_loop

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from freshet.runtime.fair_queue import LEAST, FairQueue
 from freshet.runtime.server import RunningServer
 from freshet.transports.hosting import HostedWebSocket
-from freshet.transports.http import BoundedHttp
+from freshet.transports.http import IN_TASK, BoundedHttp
 from freshet.transports.lobby import Lobby
 from freshet.websocket.handshake import client_request
 from tests.transports.sockets import Peer, joined
@@ -39,7 +42,9 @@ class Application:
 
 
 @asynccontextmanager
-async def connection(app: Application, room: int | None = None) -> AsyncIterator[Peer]:
+async def connection(
+    app: Application, room: int | None = None, server: RunningServer | None = None
+) -> AsyncIterator[Peer]:
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -51,7 +56,8 @@ async def connection(app: Application, room: int | None = None) -> AsyncIterator
     config.load()
     state = ServerState()
     lobby = Lobby(lambda: len(state.connections), room)
-    async with joined(BoundedHttp(config, state, {}, lobby=lobby, server=RunningServer())) as (_, peer):
+    server = server or RunningServer()
+    async with joined(BoundedHttp(config, state, {}, lobby=lobby, server=server)) as (_, peer):
         yield peer
 
 
@@ -86,3 +92,42 @@ async def test_a_websocket_for_which_there_is_no_room_leaves_no_error(caplog: py
         assert (await peer.response())[0] == 503
     await asyncio.sleep(0)
     assert [each for each in caplog.records if each.name == "asyncio"] == []
+
+
+async def test_requests_of_many_connections_begin_a_portion_a_turn() -> None:
+    app, server = Application(), RunningServer()
+    server.fair_queue = FairQueue(now=lambda: 0.0)  # there is no time but what a request is reckoned with
+    each = ceil(LEAST / IN_TASK)
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connection(app, server=server)) for _ in range(20)]
+        for peer in peers:
+            await peer.write(GET)
+        asked = [0]
+        while len(app.asked) < len(peers):
+            await asyncio.sleep(0)
+            asked.append(len(app.asked))
+        assert max(after - before for before, after in pairwise(asked)) <= each
+        app.may.set()
+        for peer in peers:
+            assert (await peer.read()).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_what_was_sent_ahead_is_answered_in_order_and_all_of_it() -> None:
+    app = Application()
+    app.may.set()
+    async with connection(app) as peer:
+        await peer.write(b"".join(GET.replace(b"slow", b"%d" % number) for number in range(12)))
+        got = b""
+        while got.count(b"secret") < 12:
+            got += await peer.read()
+    assert app.asked == [f"/{number}" for number in range(12)]
+
+
+async def test_who_goes_before_its_turn_is_not_answered() -> None:
+    app, server = Application(), RunningServer()
+    async with connection(app, server=server) as peer:
+        server.fair_queue.charge(1)  # nothing has a turn in this one
+        await peer.write(GET)
+        peer.close()
+        await asyncio.sleep(0)
+    assert app.asked == []

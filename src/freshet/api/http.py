@@ -98,7 +98,8 @@ class ApiEndpoint:
     def _admit(self, headers: Headers) -> None:
         """Raises `Unanswered` for a caller without the key and, where none is asked for, for a page of another site."""
         if self._config.anonymous:
-            if not self._origins.allow(headers.get("origin"), headers.get("host")):
+            judged = self._origins.judge("POST", headers)
+            if judged.refusal or judged.shared:  # `*` lets pages connect, and is no word for what the server may do
                 message = "this origin is not allowed here: see the option `origins`"
                 raise Unanswered(HTTPStatus.FORBIDDEN, 103, message)
             return

@@ -12,7 +12,7 @@ from freshet.model.entries import EntryChange, EntryResult
 from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions, Stream
 from freshet.node.node import Node
 from freshet.node.revoking import new_id
-from freshet.policy.base import Context, Grant, PolicyChain
+from freshet.policy.base import NO_GRANT, Context, Grant, PolicyChain
 from freshet.policy.revocations import Revocation
 from freshet.rules.hooks import to_json
 from freshet.rules.rules import ChannelRule
@@ -159,7 +159,7 @@ class ServerOperations:
         channel: str,
         client: str = "",
         since: Position | None = None,
-        grant: Grant = Grant(),  # noqa: B008 - it is immutable
+        grant: Grant = NO_GRANT,
         data: bytes = b"",
         post: str = "",
     ) -> None:

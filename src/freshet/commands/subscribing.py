@@ -25,7 +25,7 @@ from freshet.node.node import Node
 from freshet.node.owners import ChannelSummary, Door
 from freshet.observe.counts import add
 from freshet.observe.logs import BoundedLog
-from freshet.policy.base import Grant
+from freshet.policy.base import NO_GRANT, Grant
 from freshet.rules.filters import CompiledFilter
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.tasks import in_task
@@ -126,7 +126,7 @@ async def enter(
     rule: ChannelRule,
     since: Position | None = None,
     *,
-    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    grant: Grant = NO_GRANT,
     asked: Asked = BY_SERVER,
     before: Iterable[Entry] = (),
 ) -> Entry:
@@ -175,10 +175,13 @@ async def _missed(node: Node, entry: Entry, rule: ChannelRule, keep: History, be
     channel, since = entry.channel, entry.since
     stream = await node.catch_up.read(channel, keep, since)
     entry.stream = stream if since is None else _bounded(node, entry, stream, before)
-    if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
-        entry.summary = await node.summarizers[rule.owner].summarize(channel)
-        return Stream([], entry.summary.position)
-    return entry.stream
+    if (summarizer := node.summarizers.get(rule.owner)) is None:
+        return entry.stream
+    if since not in (None, OLDEST) and entry.is_complete:
+        summarizer.watched(channel)
+        return entry.stream
+    entry.summary = await summarizer.summarize(channel)
+    return Stream([], entry.summary.position)
 
 
 async def _greet(entry: Entry, joining: Joining, door: Door, asked: Asked) -> None:
@@ -248,7 +251,7 @@ async def let_in(
     session: Session,
     channel: str,
     since: Position | None = None,
-    grant: Grant = Grant(),  # noqa: B008 - it is immutable
+    grant: Grant = NO_GRANT,
     data: bytes = b"",
 ) -> None:
     """Subscribe it by the server's will, and notify it. One that is in, or comes in by itself, is left as it is.

@@ -163,9 +163,13 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "reach the others limits by itself."
         ),
     ] = "process"
-    client: Annotated[Rate, Meta(description="Commands of one client; at once at least two for each channel.")] = Rate(
-        250, 10_000
-    )
+    client: Annotated[
+        Rate,
+        Meta(
+            description="Commands of one client; at once at least two for each channel. A subscription that recovers, "
+            "or gets a state, counts as ten."
+        ),
+    ] = Rate(250, 10_000)
     client_bytes: Annotated[Rate, Meta(description="Bytes that one client publishes and sends.", extra=SIZE)] = Rate(
         512 * KIB, 8 * MIB
     )

@@ -1,14 +1,15 @@
 """The interface of a client protocol: frames to commands, events to frames, without I/O."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import msgspec
-from msgspec import DecodeError
+from msgspec import DecodeError, Raw
 
+from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command
-from freshet.model.events import Event, Published
+from freshet.model.events import Event, Published, Refused
 from freshet.model.frame import Frame, Handshake, batched
 from freshet.model.json_text import is_json, one_line
 from freshet.model.log import ClientInfo, Kind, Publication
@@ -86,22 +87,36 @@ class Dialect(ABC):
         return frames
 
 
+def disconnect_for(refused: Refused) -> Disconnect:
+    """The end of a session whose protocol has no reply that could carry a refusal: with its code and its reason."""
+    return Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
+
+
+ALREADY = Refusal.already_subscribed().code
+
+
+def refuse(refused: Refused) -> None:
+    """End such a session, unless the server has subscribed it before its request. Raises `Disconnect`."""
+    if refused.code != ALREADY:
+        raise disconnect_for(refused)
+
+
 HEARTBEAT = Frame(b"")
 HEARTBEAT.wire = HEARTBEAT.deflated = b"\x89\x00"
 """The `Heartbeat` of a dialect that has no message for it: a WebSocket ping frame, sent as it is."""
 
 
-def info_of(info: ClientInfo) -> dict[str, object]:
-    """Who a client is, as a JSON object; what is empty is left out."""
+def info_of(info: ClientInfo, json: Callable[[Raw], object] | None = None) -> dict[str, object]:
+    """Who a client is, as an object; what is empty is left out. json: how the JSON in it is written; None: as it is."""
     wire: dict[str, object] = {"user": info.user, "client": info.client}
     if info.conn_info:
-        wire["conn_info"] = info.conn_info
+        wire["conn_info"] = info.conn_info if json is None else json(info.conn_info)
     if info.chan_info:
-        wire["chan_info"] = info.chan_info
+        wire["chan_info"] = info.chan_info if json is None else json(info.chan_info)
     return wire
 
 
-_valid = msgspec.json.Decoder(msgspec.Raw).decode
+_valid = msgspec.json.Decoder(Raw).decode
 
 
 def kind_of(data: bytes) -> tuple[Kind, bytes]:

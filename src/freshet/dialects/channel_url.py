@@ -14,9 +14,9 @@ from itertools import chain, repeat
 
 import msgspec
 
-from freshet.dialects.base import HEARTBEAT, Dialect, info_of, kind_of
+from freshet.dialects.base import ALREADY, HEARTBEAT, Dialect, info_of, kind_of, refuse
 from freshet.dialects.event_stream import COMMENT, stream_event
-from freshet.errors import Disconnect, Refusal
+from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import (
     Accepted,
@@ -31,8 +31,6 @@ from freshet.model.events import (
 )
 from freshet.model.frame import Frame, Handshake
 from freshet.model.log import OLDEST, Kind, Position, Publication
-
-ALREADY = Refusal.already_subscribed().code  # the server subscribed the client before its request
 
 
 def position(text: str) -> Position | None:
@@ -51,12 +49,6 @@ def _since(request: Handshake) -> str:
     """The position that the client gives. A page cannot set headers on an `EventSource`, so the query counts too."""
     query, headers = request.query, request.headers
     return headers.get("last-event-id") or query.get("lastEventId") or query.get("since") or ""
-
-
-def refuse(refused: Refused) -> None:
-    """The protocol has no reply that could carry a refusal: it ends the session, with its code and reason."""
-    if refused.code != ALREADY:
-        raise Disconnect((4000 if refused.temporary else 4500) + min(refused.code, 499), refused.message)
 
 
 def _disconnect_for(ended: Unsubscribed) -> Disconnect:

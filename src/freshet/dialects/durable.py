@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from freshet.dialects.base import Dialect
-from freshet.dialects.event_stream import COMMENT
-from freshet.errors import Disconnect, Refusal
+from freshet.dialects.base import Dialect, refuse
+from freshet.dialects.event_stream import COMMENT, LINE_ENDS
+from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Published, Refused, Unsubscribed
 from freshet.model.frame import Frame, Handshake
@@ -18,8 +18,6 @@ from freshet.model.log import Kind, Publication
 BEATS = 2  # heartbeats for which an event stream goes on: a reader then comes back, so that caches can join readers
 NOTHING = Frame(b"-")
 _CODES = {400: 4607, 404: 4602, 410: 4612}
-_ALREADY = Refusal.already_subscribed().code
-_LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 _LAST = re.compile(rb'.*"streamNextOffset":"(\d{16})', re.DOTALL)
 
 
@@ -65,7 +63,7 @@ class StreamPage(Event, frozen=True):
 
 def event_of(name: bytes, data: bytes) -> bytes:
     """An event, without the space behind the colon that others write: the suite wants none."""
-    lines = [b" " + line if line.startswith(b" ") else line for line in _LINE_ENDS.split(data)]
+    lines = [b" " + line if line.startswith(b" ") else line for line in LINE_ENDS.split(data)]
     return b"event: %b\ndata:%b\n\n" % (name, b"\ndata:".join(lines))
 
 
@@ -104,8 +102,8 @@ class StreamRequest(Dialect):
         if isinstance(event, StreamAnswered | StreamPage):
             self.answer = event.answer if isinstance(event, StreamAnswered) else event
             return NOTHING
-        if type(event) is Refused and event.code != _ALREADY:
-            raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+        if type(event) is Refused:
+            refuse(event)
         if type(event) is Unsubscribed and event.channel == self.channel:
             raise Disconnect.force_no_reconnect()
         return None

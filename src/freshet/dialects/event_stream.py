@@ -4,7 +4,7 @@ import re
 
 from freshet.model.json_text import CR, LF
 
-_LINE_ENDS = re.compile(rb"\r\n|\n|\r")  # "Lines must be separated by": these three, and none of Unicode's
+LINE_ENDS = re.compile(rb"\r\n|\n|\r")  # "Lines must be separated by": these three, and none of Unicode's
 COMMENT = b":\n"
 """A line that says nothing. With an empty line behind it, it would be an event without data to many clients."""
 
@@ -18,7 +18,7 @@ def stream_event(data: bytes, id: str = "", name: str = "") -> bytes:
     if name and _fits(name):
         head += b"event: %b\n" % name.encode()
     if LF in data or CR in data:
-        data = _LINE_ENDS.sub(b"\ndata: ", data)
+        data = LINE_ENDS.sub(b"\ndata: ", data)
     return b"%bdata: %b\n\n" % (head, data)
 
 

@@ -1,7 +1,6 @@
 """A room is a URL: one request and its response, which is the room's."""
 
-from freshet.dialects.base import Dialect
-from freshet.dialects.channel_url import refuse
+from freshet.dialects.base import Dialect, refuse
 from freshet.errors import Disconnect
 from freshet.model.commands import AskRoom, Command, Connect
 from freshet.model.events import Answer, Event, Refused

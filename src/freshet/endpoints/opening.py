@@ -32,6 +32,7 @@ _OPTIONS = {"address": "see the option rates.address", "admission": "see the opt
 BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
 
 TOO_FAST = "Too many requests: try again later.\n"
+FIELDS = 1000  # of a query, each of which has to be decoded; as many channels as an URL has room for
 MOST_SAID = 2**30  # bytes
 IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
 METHODS = "GET, POST, OPTIONS"
@@ -165,6 +166,8 @@ class Opening:
 
         admit: it opens a session; an endpoint that does not know yet calls `admit` when it does.
         """
+        if scope["query_string"].count(b"&") >= FIELDS:
+            return refuse(400, f"A query has at most {FIELDS} fields.\n", {})
         headers = _joined(scope["headers"])
         judged = self._origins.judge(scope.get("method", "WEBSOCKET"), headers)
         if judged.refusal:

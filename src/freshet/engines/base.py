@@ -11,6 +11,12 @@ from freshet.model.events import Delivery
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.places import WorkerPlaces
 
+REVOCATIONS, USED_TICKET = "\0revocations", "\0ticket:"
+"""Logs that are never forgotten for want of memory, or who fills it could undo a revocation, and use a ticket again.
+
+They are few: revocations are counted, and clients with tickets are admitted at a pace.
+"""
+
 
 def new_epoch() -> str:
     """A name for a log that no other has had. Why one is needed: see `Engine`."""

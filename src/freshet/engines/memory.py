@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
-from freshet.engines.base import Engine, Lease, Receiver, check_position, new_epoch
+from freshet.engines.base import REVOCATIONS, USED_TICKET, Engine, Lease, Receiver, check_position, new_epoch
 from freshet.engines.quota import LOG, Quota
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
@@ -159,7 +159,7 @@ class MemoryEngine(Engine):
     async def unsubscribe(self, channel: str) -> None:
         self._subscribed.discard(channel)
         if channel in self._logs:
-            self._touch(channel, self._logs[channel])
+            self._touch(self._logs[channel])
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         position = MemoryEngine.publish_now(self, channel, data, options)
@@ -269,11 +269,13 @@ class MemoryEngine(Engine):
         elif it.entries and it.entries_until <= now:
             it.clear()
         it.ttl = keep.ttl
-        self._touch(channel, it)
+        self._touch(it)
         return it
 
     def _new_log(self, channel: str, keep: History | None = None, epoch: str = "", offset: int = 0) -> Log:
         """keep: None: it is not known yet."""
+        if channel.startswith((REVOCATIONS, USED_TICKET)):
+            return Log(channel, (), epoch, offset)
         if keep is None or not keep.bytes:
             return Log(channel, (self._quota,), epoch, offset)
         pool = self._pools.setdefault(keep, Quota(keep.bytes // self._shares))
@@ -316,7 +318,7 @@ class MemoryEngine(Engine):
             self._expiry = [(each.until, channel) for channel, each in self._logs.items()]
             heapify(self._expiry)
 
-    def _touch(self, channel: str, it: Log) -> None:
+    def _touch(self, it: Log) -> None:
         it.until = self._clock() + it.ttl
 
     def _leave(self, channel: str, client: str) -> None:

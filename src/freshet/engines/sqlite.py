@@ -13,32 +13,33 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from heapq import heappush
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Raw
 
 from freshet.engines.base import Receiver, check_position
 from freshet.engines.memory import IDEMPOTENCY_TIME, Log, MemoryEngine
-from freshet.errors import ConfigError, EngineUnavailable, FreshetError, PositionConflict
+from freshet.errors import EngineUnavailable, FreshetError, PositionConflict
 from freshet.model.log import ClientInfo, History, Kind, Position, Publication, PublishOptions
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.sqlite_file import SqliteForm, begin, check_same, inode_of, make, path_of
 from freshet.runtime.tasks import Tasks
 
 log = logging.getLogger("freshet.engines.sqlite")
 
-SCHEME = "sqlite:///"
-APPLICATION = 0x46726573  # "Fres": whose file it is
-VERSION = 1
 BACKLOG = 20_000  # publications that wait for the disk
 EXPIRY_INTERVAL = 30  # seconds between sweeps of the file
-SCHEMA = """
+FORM = SqliteForm(
+    application=0x46726573,  # "Fres"
+    version=1,
+    schema="""
 CREATE TABLE logs (channel TEXT PRIMARY KEY, epoch TEXT, offset INTEGER, ttl REAL, until REAL, entries_until REAL);
 CREATE TABLE entries (channel TEXT, offset INTEGER, kind TEXT, data BLOB, tags TEXT, info TEXT,
     PRIMARY KEY (channel, offset)) WITHOUT ROWID;
 CREATE TABLE once (channel TEXT, key TEXT, epoch TEXT, offset INTEGER, until REAL,
     PRIMARY KEY (channel, key)) WITHOUT ROWID;
-"""
+""",
+)
 ALL = ("SELECT * FROM logs", "SELECT * FROM entries ORDER BY channel, offset", "SELECT * FROM once ORDER BY until")
 OF_ANOTHER_LOG = (  # a channel, twice, and the epoch of its log
     "DELETE FROM entries WHERE channel = ? AND NOT EXISTS (SELECT 1 FROM logs WHERE channel = ? AND epoch = ?)"
@@ -80,10 +81,7 @@ class SqliteEngine(MemoryEngine):
 
     def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0) -> None:
         super().__init__(presence_time, clock, log_memory)
-        path = url.removeprefix(SCHEME) if url.startswith(SCHEME) else ""
-        if not path:
-            raise ConfigError("engine", f"expected {SCHEME} and a path, such as {SCHEME}freshet.db, got {url!r}")
-        self._path = Path(path)
+        self._path = path_of(url, "engine", "freshet.db")
         self._wall = clock.wall
         self._backlog: list[_Unwritten] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -131,8 +129,7 @@ class SqliteEngine(MemoryEngine):
     def _open(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Open or make the file, and give all that still counts of it."""
         try:
-            if not self._path.exists():
-                self._path.touch(0o600)
+            make(self._path)
         except OSError as error:
             raise EngineUnavailable(f"{self._path}: {error.strerror}") from error
         disk = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
@@ -141,7 +138,8 @@ class SqliteEngine(MemoryEngine):
             disk.execute("PRAGMA journal_mode = WAL")
             disk.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut, too
             disk.execute("BEGIN EXCLUSIVE")  # held until the end: another process would number the same logs
-            self._check_schema(disk)
+            if why := begin(disk, FORM):
+                raise EngineUnavailable(f"{self._path} {why}")
             self._forget(disk)
             rows = tuple(disk.execute(question).fetchall() for question in ALL)
             disk.execute("COMMIT")
@@ -152,7 +150,7 @@ class SqliteEngine(MemoryEngine):
                     f"{self._path} is in use by another process: one file is for one node"
                 ) from None
             raise
-        self._disk, self._inode = disk, _inode(self._path)
+        self._disk, self._inode = disk, inode_of(self._path)
         return rows  # type: ignore[return-value]
 
     @contextmanager
@@ -160,8 +158,7 @@ class SqliteEngine(MemoryEngine):
         """All that is done within, or nothing: whatever fails, the next one can begin."""
         disk = self._disk
         assert disk is not None
-        if _inode(self._path) != self._inode:  # what is written would be gone with the process
-            raise sqlite3.OperationalError("the file was removed or replaced while it was in use; restart the server")
+        check_same(self._path, self._inode)
         disk.execute("BEGIN")
         try:
             yield disk
@@ -169,20 +166,6 @@ class SqliteEngine(MemoryEngine):
         except BaseException:
             disk.rollback()
             raise
-
-    def _check_schema(self, disk: sqlite3.Connection) -> None:
-        (application,) = disk.execute("PRAGMA application_id").fetchone()
-        (version,) = disk.execute("PRAGMA user_version").fetchone()
-        tables = disk.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables:
-            for statement in SCHEMA.split(";"):
-                disk.execute(statement)
-            disk.execute(f"PRAGMA application_id = {APPLICATION}")
-            disk.execute(f"PRAGMA user_version = {VERSION}")
-        elif application != APPLICATION:
-            raise EngineUnavailable(f"{self._path} is a database of something else")
-        elif version != VERSION:
-            raise EngineUnavailable(f"{self._path} has the form {version}, this Freshet reads {VERSION}")
 
     def _forget(self, disk: sqlite3.Connection) -> None:
         """What is over, by the wall clock."""
@@ -335,15 +318,6 @@ class SqliteEngine(MemoryEngine):
         except EngineUnavailable as error:
             self._evicted = {**evicted, **self._evicted}
             log.warning("sqlite: expired entries stay in the file, trying again in %d s: %s", EXPIRY_INTERVAL, error)
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    """Which file a path leads to. None at all: (0, 0)."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _settle(futures: Iterable["asyncio.Future[Position]"], what: Position | FreshetError) -> None:

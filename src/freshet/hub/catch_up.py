@@ -2,25 +2,12 @@
 
 When a server ends, all its clients reconnect at once, and most miss the same publications: one read serves all who
 return to a channel at the same time. A client must not be served from a read that began before it was let in: what
-was published between would be in neither the read nor its live flow. So those who ask while a read is under way share
-the next.
+was published between would be in neither the read nor its live flow.
 """
-
-import asyncio
 
 from freshet.engines.base import Engine
 from freshet.model.log import OLDEST, History, Position, Stream
-from freshet.runtime.tasks import Tasks
-
-
-class _SharedRead:
-    """A read that has not begun. since: the oldest position that somebody asks for."""
-
-    __slots__ = ("since", "task")
-
-    def __init__(self, since: Position) -> None:
-        self.since = since
-        self.task: asyncio.Task[Stream] | None = None
+from freshet.runtime.single_flight import SingleFlight
 
 
 class CatchUp:
@@ -28,12 +15,12 @@ class CatchUp:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._next: dict[str, _SharedRead] = {}
-        self._under_way: dict[str, asyncio.Task[Stream]] = {}
-        self._tasks = Tasks()
+        self._since: dict[str, Position] = {}  # that is asked for, of the next read of a channel: the oldest
+        self._reads = SingleFlight[Stream]("catch-up")
 
     async def stop(self) -> None:
-        await self._tasks.stop()
+        await self._reads.stop()
+        self._since.clear()
 
     async def read(self, channel: str, keep: History, since: Position | None) -> Stream:
         """What came after `since`, and where the log stands, read after this was called. Raises EngineUnavailable.
@@ -42,28 +29,13 @@ class CatchUp:
         """
         if since is None:
             return await self._engine.history(channel, keep, limit=0)
-        shared = self._next.get(channel)
-        if shared is None:
-            shared = self._next[channel] = _SharedRead(since)
-            shared.task = self._tasks.start(self._read(channel, keep, shared), f"catch-up in {channel!r}")
-        shared.since = min(shared.since, since, key=lambda place: place.offset)
-        assert shared.task is not None
-        publications, position = await asyncio.shield(shared.task)
+        oldest = self._since.get(channel)
+        if oldest is None or since.offset < oldest.offset:
+            self._since[channel] = since
+        publications, position = await self._reads.share(channel, self._read, channel, keep)
         first = next((at for at, it in enumerate(publications) if it.offset > since.offset), len(publications))
         return Stream(publications[first:], position)
 
-    async def _read(self, channel: str, keep: History, shared: _SharedRead) -> Stream:
-        try:
-            if (before := self._under_way.get(channel)) is not None:
-                await asyncio.wait([before])
-        finally:
-            del self._next[channel]
-        me = asyncio.current_task()
-        assert me is not None
-        self._under_way[channel] = me
-        try:
-            since = None if shared.since == OLDEST else shared.since
-            return await self._engine.history(channel, keep, since)
-        finally:
-            if self._under_way.get(channel) is me:
-                del self._under_way[channel]
+    async def _read(self, channel: str, keep: History) -> Stream:
+        since = self._since.pop(channel)
+        return await self._engine.history(channel, keep, None if since == OLDEST else since)

@@ -15,7 +15,6 @@ ENDED = frozenset({"finished", "stopped", "failed"})
 TAG, FENCE = "run", "fence"
 """By these a publication is known as one of a run: clients cannot set tags."""
 
-
 NULL = msgspec.Raw(b"null")
 
 ROOT = "-"
@@ -60,7 +59,7 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     id: str
     state: State = "queued"
     seq: int = -1
-    input: msgspec.Raw = msgspec.Raw(b"null")
+    input: msgspec.Raw = NULL
     user: str = ""
     parent: str = ""
     parts: list[Part] = []
@@ -147,7 +146,7 @@ class ChatState(msgspec.Struct):
         if record is None or (record.state in ENDED and event.seq == 0):
             if event.seq != 0:
                 return  # of a run that is among the messages already
-            asked = event.input or msgspec.Raw(b"null")
+            asked = event.input or NULL
             record = RunRecord(event.run, "queued", -1, asked, event.user, event.parent, began=event.at or 0.0)
             self.runs[event.run] = record
         record.apply(event, fence)
@@ -198,7 +197,7 @@ class RunCommand(msgspec.Struct, omit_defaults=True):
     run: str = ""
     user: str = ""
     parent: str = ""
-    input: msgspec.Raw = msgspec.Raw(b"null")
+    input: msgspec.Raw = NULL
     reason: str = ""
     answers: list[ApprovalAnswer] = []
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from freshet.engines.base import Engine
+from freshet.engines.base import REVOCATIONS, Engine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.events import Unsubscribed
 from freshet.model.json_text import Reader
@@ -22,13 +22,12 @@ from freshet.model.log import NOWHERE, History, PublishOptions
 from freshet.node.bus import Bus
 from freshet.node.registry import Registry
 from freshet.observe.logs import BoundedLog
-from freshet.policy.revocations import ENTRIES, Revocation, Revocations
+from freshet.policy.revocations import ENTRIES, Revocation, Revocations, issued_at
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 from freshet.session.subscription import Issued
 
 DAYS = 86_400  # seconds
-CHANNEL = "\0revocations"  # no client can name it: a name of theirs is matched by a rule first
 REVOKE = "revoke"
 ASK, KNOWN = "revocations", "revoked"  # what do the others know? that
 PORTION = 1000  # revocations in one message
@@ -97,7 +96,7 @@ class Revoking:
         self._hold(it)
         body = _encode(it)
         try:
-            position = await self._engine.publish(CHANNEL, body, PublishOptions(history=self._keep()))
+            position = await self._engine.publish(REVOCATIONS, body, PublishOptions(history=self._keep()))
             self._offsets[it.id] = position.offset
             self._written = self._wall()
         finally:  # an engine that keeps no logs may still reach the other nodes
@@ -116,12 +115,12 @@ class Revoking:
 
     async def _end_sessions(self, it: Revocation) -> None:
         why = Disconnect(Disconnect.force_no_reconnect().code, "blocked")
-        why = why if it.blocked else Disconnect.invalid_token("token revoked")
+        why, now = why if it.blocked else Disconnect.invalid_token("token revoked"), self._wall()
         for number, session in enumerate(list(self._registry), 1):
-            if _concerns(it, session):
+            if _concerns(it, session, now):
                 session.close(why)
             elif self._unsubscribe is not None:
-                for channel in _channels(it, session):
+                for channel in _channels(it, session, now):
                     await self._unsubscribe(session, channel, Unsubscribed(channel, reason="token revoked"))
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
@@ -176,7 +175,7 @@ class Revoking:
         keep = self._keep()
         while True:
             since = self._position if self._position != NOWHERE else None
-            publications, position = await self._engine.history(CHANNEL, keep, since, PAGE)
+            publications, position = await self._engine.history(REVOCATIONS, keep, since, PAGE)
             if since is not None and position.epoch != since.epoch:  # it was lost, and is another one
                 self._position, self._offsets = NOWHERE, {}
                 continue
@@ -200,7 +199,7 @@ class Revoking:
         if not old and len(self.known) and self._wall() - self._written > keep.ttl / 2:
             old = [next(iter(self.known))]
         for it in old[:RENEWED]:
-            position = await self._engine.publish(CHANNEL, _encode(it), PublishOptions(history=keep))
+            position = await self._engine.publish(REVOCATIONS, _encode(it), PublishOptions(history=keep))
             self._offsets[it.id] = position.offset
             self._written = self._wall()
 
@@ -216,21 +215,21 @@ class _Told(msgspec.Struct):
 _told = Reader(_Told)
 
 
-def _concerns(it: Revocation, session: Session) -> bool:
+def _concerns(it: Revocation, session: Session, now: float) -> bool:
     """Whether a session rests on what was taken back. One without a token is asked again who it is."""
     if it.blocked:
         return session.user == it.user
     claims = _told(session.token_claims) if session.token_claims else _Told(session.user)
-    return _covers(it, Issued(claims.jti, claims.iat), claims.sub, session.user)
+    return _covers(it, Issued(claims.jti, claims.iat), now, claims.sub, session.user)
 
 
-def _covers(it: Revocation, issued: Issued, *users: str) -> bool:
+def _covers(it: Revocation, issued: Issued, now: float, *users: str) -> bool:
     if it.token:
         return issued.token == it.token
-    return (not it.user or it.user in users) and (issued.at or 0.0) <= it.before
+    return (not it.user or it.user in users) and issued_at(issued.at, now) <= it.before
 
 
-def _channels(it: Revocation, session: Session) -> list[str]:
+def _channels(it: Revocation, session: Session, now: float) -> list[str]:
     """Those in which it is, or is about to be, by a token of their own that was taken back."""
     if it.blocked:
         return []
@@ -238,7 +237,7 @@ def _channels(it: Revocation, session: Session) -> list[str]:
     return [
         channel
         for channel, subscription in {**session.subscriptions, **entering}.items()
-        if subscription.issued is not None and _covers(it, subscription.issued, session.user)
+        if subscription.issued is not None and _covers(it, subscription.issued, now, session.user)
     ]
 
 

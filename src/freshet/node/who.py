@@ -1,15 +1,14 @@
 """Who is present, for clients that ask: read single-flight, and encoded once for as long as nobody comes or goes.
 
 A list of a thousand clients takes milliseconds to read and to encode, and who is in such a channel asks for it when the
-others do. Those who ask while a read is under way share the next one: what it answers is not older than their question.
+others do.
 """
 
-import asyncio
 from collections import OrderedDict
 
 from freshet.engines.base import Engine
 from freshet.model.log import ClientInfo
-from freshet.runtime.tasks import Tasks
+from freshet.runtime.single_flight import SingleFlight
 
 KEPT = 16  # channels whose list is kept, with how it is encoded
 
@@ -32,38 +31,20 @@ class Who:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kept: OrderedDict[str, PresentNow] = OrderedDict()
-        self._next: dict[str, asyncio.Task[PresentNow]] = {}
-        self._under_way: dict[str, asyncio.Task[PresentNow]] = {}
-        self._tasks = Tasks()
+        self._reads = SingleFlight[PresentNow]("presence")
 
     async def stop(self) -> None:
-        await self._tasks.stop()
+        await self._reads.stop()
 
     async def read(self, channel: str) -> PresentNow:
         """Who is there, read after this was called. Raises EngineUnavailable."""
         if not self._engine.shared:  # it answers at once
-            return self._kept_as(channel, await self._engine.presence(channel))
-        shared = self._next.get(channel)
-        if shared is None:
-            shared = self._next[channel] = self._tasks.start(self._read(channel), f"presence of {channel!r}")
-        return await asyncio.shield(shared)
+            return await self._read(channel)
+        return await self._reads.share(channel, self._read, channel)
 
     async def _read(self, channel: str) -> PresentNow:
-        me = self._next[channel]
-        try:
-            if (before := self._under_way.get(channel)) is not None:
-                await asyncio.wait([before])
-        finally:
-            del self._next[channel]
-        self._under_way[channel] = me
-        try:
-            return self._kept_as(channel, await self._engine.presence(channel))
-        finally:
-            if self._under_way.get(channel) is me:
-                del self._under_way[channel]
-
-    def _kept_as(self, channel: str, clients: dict[str, ClientInfo]) -> PresentNow:
         """The list that was made before, if it is still right."""
+        clients = await self._engine.presence(channel)
         kept = self._kept.get(channel)
         if kept is None or kept.clients != clients:
             kept = self._kept[channel] = PresentNow(clients)

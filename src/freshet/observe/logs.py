@@ -74,7 +74,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
+class LineFormatter(logging.Formatter):
+    """A line of text. One of ours stays one, whatever a client has put into it; what applications write is theirs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is that of the base
+        if record.name.partition(".")[0] == "freshet":
+            record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def formatter(form: LogFormat) -> logging.Formatter:
     if form == "json":
         return JsonFormatter()
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    return LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")

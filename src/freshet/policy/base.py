@@ -63,9 +63,6 @@ class Policy(ABC):
         """
 
 
-Check = Callable[[Context, Command, ChannelRule | None], Awaitable[None] | None]
-
-
 class PolicyChain:
     """The one place that clients' commands and the server's operations pass before they run."""
 

@@ -38,6 +38,7 @@ def of_this_process(option: str, rate: Rate) -> Buckets[str]:
 
 
 _OF_QUIET = frozenset({Connect, Subscribe})
+REPLAY = 10  # commands as which one counts that gets what is kept: of a log, a state or a run
 
 
 class Spent(msgspec.Struct, gc=False, eq=False):  # one for each client, in which nothing can refer to it
@@ -78,6 +79,7 @@ class RateLimits(Policy):
     def __init__(self, rates: Rates, least: int, monotonic: Callable[[], float], buckets: MakeBuckets) -> None:
         client = Rate(rates.client.rate, max(rates.client.burst, least))
         self._client = _meter(client)
+        self._replay = max(1, min(REPLAY, int(client.burst) // least))  # a client can come back to all its channels
         self._commands = min(_lease(client, 16), _lease(rates.user, 16) if rates.user.rate else 16)
         self._bytes, self._chunk = _meter(rates.client_bytes), _lease(rates.client_bytes, 16 * 1024)
         self._history, self._presence = _meter(rates.history), _meter(rates.presence)
@@ -94,14 +96,15 @@ class RateLimits(Policy):
             return
         spent = session.spent
         if type(spent) is not Spent:
-            if self._is_of_few(session, command, spent or 0.0):
+            if self._is_of_few(session, command, rule, spent or 0.0):
                 return
             spent = session.spent = Spent(commands_bucket=spent or 0.0)
-        if spent.commands:
-            spent.commands -= 1
-        else:
-            self._take_commands(session, spent)
         kind = type(command)
+        cost = self._replay if kind is Subscribe and _replays(command, rule) else 1
+        if spent.commands >= cost:
+            spent.commands -= cost
+        else:
+            self._take_commands(session, spent, cost)
         if kind is Publish:
             if spent.channel == command.channel and spent.publications:  # type: ignore[attr-defined]
                 spent.publications -= 1
@@ -116,34 +119,36 @@ class RateLimits(Policy):
             else:
                 self._take_bytes(session, spent, size)
 
-    def _is_of_few(self, session: Session, command: Command, bucket: float) -> bool:
+    def _is_of_few(self, session: Session, command: Command, rule: ChannelRule | None, bucket: float) -> bool:
         """Whether it is taken already: a client that connects, subscribes and is quiet has its bucket and nothing else.
 
         bucket: as `Spent.commands_bucket`, which is all that `session.spent` is until then.
         """
         if type(command) not in _OF_QUIET or command.data:  # type: ignore[attr-defined]
             return False
-        now = self._now()
-        after = self._client.take(bucket, now) if self._client is not None else 0.0
+        now, cost = self._now(), self._replay if _replays(command, rule) else 1
+        after = self._client.take(bucket, now, cost) if self._client is not None else 0.0
         if after < 0 or (self._users is not None and session.user and self._users.take(session.user, now)):
             return False
         session.spent = after
         return True
 
-    def _take_commands(self, session: Session, spent: Spent) -> None:
-        now, count = self._now(), spent.commands_lease
+    def _take_commands(self, session: Session, spent: Spent, cost: int) -> None:
+        """cost: commands as which the one counts that is to be done; of its user's it is one."""
+        now, count = self._now(), max(cost, spent.commands_lease)
         if self._client is not None:
             after = self._client.take(spent.commands_bucket, now, count)
-            if after < 0 and count > 1:  # fewer may be left
-                count = 1
-                after = self._client.take(spent.commands_bucket, now)
+            if after < 0 and count > cost:  # fewer may be left
+                count = cost
+                after = self._client.take(spent.commands_bucket, now, count)
             if after < 0:
                 self._refuse(session, spent, -after, "client")
             spent.commands_bucket = after
-        if self._users is not None and session.user and (wait := self._users.take(session.user, now, count)):
+        of_user = count - cost + 1
+        if self._users is not None and session.user and (wait := self._users.take(session.user, now, of_user)):
             self._refuse(session, spent, wait, "user")
-        spent.commands = count - 1
-        spent.commands_lease = min(2 * count, self._commands)
+        spent.commands += count - cost
+        spent.commands_lease = min(2 * spent.commands_lease, self._commands)
 
     def _take_publications(self, session: Session, spent: Spent, channel: str) -> None:
         if self._channels is None:
@@ -188,6 +193,15 @@ class RateLimits(Policy):
                 raise Disconnect.too_many_errors()
             spent.refusals = after
         raise Refusal.too_many_requests(f"too many requests: try again in {max(wait, 0.1):.1f} s")
+
+
+def _replays(command: Command, rule: ChannelRule | None) -> bool:
+    """Whether a client gets with its subscription what is kept of the channel."""
+    if rule is None or type(command) is not Subscribe:
+        return False
+    if rule.history is not None and command.recover is not None:
+        return True
+    return rule.state is not None or rule.owner == "run"
 
 
 def _meter(rate: Rate) -> Meter | None:

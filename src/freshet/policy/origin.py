@@ -45,10 +45,6 @@ class Origins:
         self._all = "*" in origins
         self._dev = dev
 
-    def allow(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page may connect. origin: the header, or None. host: the request's `Host`."""
-        return origin is None or self._all or self._listed(origin.lower(), host)
-
     def judge(self, method: str, headers: Mapping[str, str]) -> Judged:
         """What of a request counts. method: HTTP's, or "WEBSOCKET". headers: names in lower case."""
         origin, host = headers.get("origin"), headers.get("host")

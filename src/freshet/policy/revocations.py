@@ -10,6 +10,14 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 ENTRIES = 50_000  # that hold at a time
+AHEAD = 60.0  # seconds by which the clock of whoever issues tokens may be ahead of ours
+
+
+def issued_at(iat: float | None, now: float) -> float:
+    """When a token was issued. One without `iat` counts as issued before everything, and so does one that says what
+    cannot be, such as milliseconds: no revocation would ever reach it.
+    """
+    return iat if iat is not None and iat <= now + AHEAD else 0.0
 
 
 class Revocation(msgspec.Struct, frozen=True, array_like=True):
@@ -67,14 +75,14 @@ class Revocations:
             self._all = _stronger(it, self._all)
 
     def revoked(self, user: str, token: str | None, issued: float | None) -> bool:
-        """Whether a token is taken back. issued: its `iat`; one without it counts as issued before everything."""
+        """Whether a token is taken back. issued: its `iat`, see `issued_at`."""
         if not self._entries:
             return False
         now = self._wall()
         if token is not None and self._tokens.get(token, 0.0) > now:
             return True
-        of_user = self._users.get(user)
-        return any(it is not None and _end(it) > now and (issued or 0.0) <= it.before for it in (self._all, of_user))
+        of_user, at = self._users.get(user), issued_at(issued, now)
+        return any(it is not None and _end(it) > now and at <= it.before for it in (self._all, of_user))
 
     def blocked(self, user: str) -> bool:
         """Whether a user may not connect."""

@@ -21,6 +21,7 @@ SERVICE = "execute-api"
 SKEW = 300.0  # seconds that a signature's time may differ
 AGAIN = 5.0  # seconds since it was made in which a signature may come with another call
 SEEN = 100_000  # signatures and calls that are remembered
+FIELDS = 100  # of a query, which calls have none of
 CALL = ("amz-sdk-invocation-id", "amz-sdk-request")
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
@@ -150,7 +151,10 @@ def _payload_hash(values: Mapping[str, list[str]], body: bytes) -> str:
 
 
 def _canonical_query(query: bytes) -> str:
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError:
+        raise SignatureRefused(f"a query has at most {FIELDS} fields") from None
     return "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs))
 
 

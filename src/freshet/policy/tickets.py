@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from freshet.engines.base import Engine
+from freshet.engines.base import USED_TICKET, Engine
 from freshet.errors import EngineUnavailable
 from freshet.model.json_text import Reader, encode
 from freshet.model.log import History, PublishOptions
@@ -66,7 +66,7 @@ class Tickets:
             if it.exp <= self._wall():
                 raise WrongToken("exp", f"the ticket was not used within {LIFETIME:g} s")
             try:
-                used = await self._engine.publish(f"\0ticket:{it.jti}", b"", USED)
+                used = await self._engine.publish(f"{USED_TICKET}{it.jti}", b"", USED)
             except EngineUnavailable as why:
                 raise UncheckedToken(f"whether a ticket was used: {why}") from None
             if used.offset != 1:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope
 
+from freshet.runtime.fair_queue import FairQueue
 from freshet.runtime.rates import Meter
 
 KIB = 1024
@@ -66,6 +67,7 @@ class RunningServer:
     refused: called with the policy that a request did not pass, before any application saw it.
     compression: a WebSocket that offers permessage-deflate gets it, also on a route that is not Freshet's. frames: how
     fast one is read there; None: without a limit.
+    fair_queue: in which HTTP requests have their turn.
     app: the application that is served; it knows by this that nothing is around it. direct: by the beginning of a path,
     without a slash at its end, what is asked without ASGI of what comes below it.
     tls, internal: None until the command line or an application asks for them, which the server does when it starts.
@@ -76,6 +78,7 @@ class RunningServer:
         "compression",
         "direct",
         "drains",
+        "fair_queue",
         "frames",
         "http",
         "hubs",
@@ -97,6 +100,7 @@ class RunningServer:
         self.refused: Callable[[str], None] = lambda policy: None
         self.compression = False
         self.frames: Meter | None = None
+        self.fair_queue = FairQueue()
 
 
 SERVER: ContextVar[RunningServer | None] = ContextVar("freshet_server", default=None)

@@ -9,14 +9,18 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from freshet.errors import Disconnect
 from freshet.model.frame import Batch, Frame
+from freshet.runtime.fair_queue import FairQueue
 from freshet.websocket.frames import rest, wire
 
 log = logging.getLogger("freshet.outbox")
 
 AT_ONCE = 64  # commands of one client before others have their turn
+PORTION = 2 * 1024 * 1024  # bytes that are written before others have theirs
+EACH = 512  # bytes that cost as much as a write
 
 
 class Turn:
@@ -24,14 +28,27 @@ class Turn:
 
     It is scheduled by whoever has something to send, never by a timer, so an idle process does nothing.
 
-    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when all have
-    had their turn. dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
+    here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when a portion
+    of what there is has been written, which mostly is all. fair_queue: in which clients that sent much have their turn.
+    dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
 
-    __slots__ = ("_client", "_here", "_left", "conflated", "dropped", "flush", "scheduled", "touched", "written")
+    __slots__ = (
+        "_client",
+        "_here",
+        "_left",
+        "conflated",
+        "dropped",
+        "fair_queue",
+        "flush",
+        "scheduled",
+        "touched",
+        "written",
+    )
 
     def __init__(self, here: Callable[[], asyncio.AbstractEventLoop] = asyncio.get_running_loop) -> None:
         self._here = here
+        self.fair_queue = FairQueue(here)
         self.flush: Callable[[], None] = lambda: None
         self.written: Callable[[], None] = lambda: None
         self.touched: list[Outbox] = []
@@ -59,7 +76,9 @@ class Turn:
         finally:
             self.scheduled = False
         touched, self.touched = self.touched, []
-        _leave(touched)
+        if later := _leave(touched):
+            self.touched[:0] = later
+            self.schedule()
         self.written()
 
 
@@ -115,6 +134,11 @@ class Outbox:
         self.direct = -1
         if self.first or self.closed:
             self._touch()
+
+    def detach(self) -> None:
+        """Let go of the transport, which is gone. They refer to one another: garbage that only a collection finds."""
+        self.wake = _detached
+        self.direct = -1
 
     def push(self, frame: Frame) -> None:
         """Queue a frame until the end of the turn. This runs once per delivery."""
@@ -267,37 +291,48 @@ class Outbox:
         self.turn.touched.append(self)
 
 
-def _leave(touched: list[Outbox]) -> None:
-    """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too."""
-    write = os.write
-    for outbox in touched:
+def _leave(touched: list[Outbox]) -> list[Outbox]:
+    """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too.
+
+    Who is left when a portion has been written has its turn in the next one: whatever somebody sends to many, others
+    wait no longer for it than for what most send.
+    """
+    write, left, each = os.write, PORTION, iter(touched)
+    for outbox in islice(each, PORTION // EACH):
         direct, frame = outbox.direct, outbox.first
         if direct < 0 or frame is None:
+            left -= outbox.waiting
             outbox.leave()
-            continue
-        if outbox.more is None:
-            outbox.first = None
-            data = frame.wire or wire(frame)
         else:
-            data = b"".join([each.wire or wire(each) for each in outbox.take_joined()])
-        try:
-            sent = write(direct, data)
-        except OSError:
-            sent = 0
-        if sent < len(data):
-            outbox.direct = -1
-            outbox.send(rest(data, sent))
+            if outbox.more is None:
+                outbox.first = None
+                data = frame.wire or wire(frame)
+            else:
+                data = b"".join([it.wire or wire(it) for it in outbox.take_joined()])
+            try:
+                sent = write(direct, data)
+            except OSError:
+                sent = 0
+            size = len(data)
+            left -= size
+            if sent < size:
+                outbox.direct = -1
+                outbox.send(rest(data, sent))
+        if left < 0:
+            break
+    return list(each)
 
 
 def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
     """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
 
     Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox
-    is looked at: the rest of its memory is seldom in the processor's cache.
+    is looked at: the rest of its memory is seldom in the processor's cache. What is more than a portion is queued, see
+    `_leave`.
     """
     data = frame.wire or wire(frame)
-    size, write = len(data), os.write
-    for outbox in outboxes:
+    size, write, each = len(data), os.write, iter(outboxes)
+    for outbox in islice(each, 1 + PORTION // (EACH + size)):
         direct = outbox.direct
         if direct < 0 or outbox.first is not None:
             outbox.send(frame)
@@ -309,3 +344,5 @@ def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
         if sent < size:
             outbox.direct = -1
             outbox.send(rest(data, sent))
+    for outbox in each:
+        outbox.push(frame)

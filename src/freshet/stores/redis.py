@@ -15,7 +15,7 @@ it is due, and taken out.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +27,16 @@ SCRIPTS = {name: (_HERE / f"{name}.lua").read_bytes() for name in ("claim", "com
 ALARMS = b"alarms"
 ROUNDS = 10  # of a search for alarms that finds some that are not due after all
 
+
 T = TypeVar("T")
+
+
+async def _asked(servers: Awaitable[T]) -> T:
+    """Raises StoreUnavailable for servers that could not be reached."""
+    try:
+        return await servers
+    except EngineUnavailable as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 class RedisServers(Protocol):
@@ -53,10 +62,7 @@ class RedisStore(Store):
         self._index = f"{self._servers.prefix}:{{{ALARMS.decode()}}}:due".encode()
 
     async def start(self) -> None:
-        try:
-            await self._servers.start()
-        except EngineUnavailable as error:
-            raise StoreUnavailable(str(error)) from error
+        await _asked(self._servers.start())
 
     async def stop(self) -> None:
         await self._servers.stop()
@@ -69,16 +75,10 @@ class RedisStore(Store):
 
     async def _run(self, room: str, script: str, kinds: Sequence[str], *arguments: bytes | str | int) -> Any:
         tag, keys = self._keys(room, *kinds)
-        try:
-            return await self._servers.run(tag, script, keys, *arguments)
-        except EngineUnavailable as error:
-            raise StoreUnavailable(str(error)) from error
+        return await _asked(self._servers.run(tag, script, keys, *arguments))
 
     async def _request(self, tag: bytes, *command: bytes | str | int) -> Any:
-        try:
-            return await self._servers.request(tag, *command)
-        except EngineUnavailable as error:
-            raise StoreUnavailable(str(error)) from error
+        return await _asked(self._servers.request(tag, *command))
 
     # -------------------------------------------------------------------------------------------------------- writes
 
@@ -151,8 +151,5 @@ class RedisStore(Store):
 
     async def _correct(self, noted: Due) -> None:
         """Its alarm is another one: whoever sets one meanwhile notes that behind this."""
-        try:
-            await self._servers.run(ALARMS, "forget", [self._index], noted.room.encode(), repr(noted.at))
-        except EngineUnavailable as error:
-            raise StoreUnavailable(str(error)) from error
+        await _asked(self._servers.run(ALARMS, "forget", [self._index], noted.room.encode(), repr(noted.at)))
         await self._note(noted.room, await self.alarm(noted.room))

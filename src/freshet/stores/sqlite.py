@@ -10,30 +10,31 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from freshet.errors import ConfigError, StaleOwner, StoreUnavailable
+from freshet.errors import StaleOwner, StoreUnavailable
 from freshet.runtime.clock import SYSTEM, Clock
+from freshet.runtime.sqlite_file import SqliteForm, begin, check_same, inode_of, make, path_of
 from freshet.runtime.tasks import Tasks
 from freshet.stores.base import BACKLOG, KEEP, REPLY_TIME, Change, Due, Store, behind
 
 log = logging.getLogger("freshet.stores.sqlite")
 
-SCHEME = "sqlite:///"
-APPLICATION = 0x4672526D  # "FrRm": whose file it is
-VERSION = 1
 LOCK_TIMEOUT = 5.0  # seconds that another process may have the file
 BATCH = 500  # requests in one transaction, so that none waits for all of a storm
 EXPIRY_INTERVAL = 30.0  # seconds between sweeps of remembered replies
-SCHEMA = """
+FORM = SqliteForm(
+    application=0x4672526D,  # "FrRm"
+    version=1,
+    schema="""
 CREATE TABLE rooms (room TEXT PRIMARY KEY, fence INTEGER NOT NULL, alarm REAL) WITHOUT ROWID;
 CREATE INDEX alarms ON rooms (alarm) WHERE alarm IS NOT NULL;
 CREATE TABLE entries (room TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (room, key)) WITHOUT ROWID;
 CREATE TABLE replies (room TEXT, request TEXT, reply BLOB NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (room, request)) WITHOUT ROWID;
 CREATE INDEX replies_until ON replies (until);
-"""
+""",
+)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -53,16 +54,13 @@ class SqliteStore(Store):
     reach = "host"
 
     def __init__(self, url: str, clock: Clock = SYSTEM) -> None:
-        path = url.removeprefix(SCHEME) if url.startswith(SCHEME) else ""
-        if not path:
-            raise ConfigError("rooms.store", f"expected {SCHEME} and a path, such as {SCHEME}rooms.db, got {url!r}")
-        self._path = Path(path)
+        self._path = path_of(url, "rooms.store", "rooms.db")
         self._wall = clock.wall
         self._backlog: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self._disk: sqlite3.Connection | None = None
-        self._file = (0, 0)
+        self._inode = (0, 0)
         self._thread: ThreadPoolExecutor | None = None
         self._expired_at = 0.0
 
@@ -87,32 +85,19 @@ class SqliteStore(Store):
         self._disk = self._thread = None
 
     def _open(self) -> None:
-        if not self._path.exists():
-            self._path.touch(0o600)
+        make(self._path)
         disk = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             _use_wal(disk)
             disk.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut, too
             disk.execute("BEGIN IMMEDIATE")
-            self._check_schema(disk)
+            if why := begin(disk, FORM):
+                raise StoreUnavailable(f"{self._path} {why}: see rooms.store")
             disk.execute("COMMIT")
         except BaseException:
             disk.close()
             raise
-        self._disk, self._file = disk, _file(self._path)
-
-    def _check_schema(self, disk: sqlite3.Connection) -> None:
-        (application,) = disk.execute("PRAGMA application_id").fetchone()
-        (version,) = disk.execute("PRAGMA user_version").fetchone()
-        if not disk.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in SCHEMA.split(";"):
-                disk.execute(statement)
-            disk.execute(f"PRAGMA application_id = {APPLICATION}")
-            disk.execute(f"PRAGMA user_version = {VERSION}")
-        elif application != APPLICATION:
-            raise StoreUnavailable(f"{self._path} is a database of something else, set rooms.store to another file")
-        elif version != VERSION:
-            raise StoreUnavailable(f"{self._path} has the form {version}, this Freshet reads {VERSION}")
+        self._disk, self._inode = disk, inode_of(self._path)
 
     # ------------------------------------------------------------------------------------------------ transactions
 
@@ -145,8 +130,7 @@ class SqliteStore(Store):
         """What each piece of work gives or raises; the work that raises changes nothing. Raises for all of them."""
         disk = self._disk
         assert disk is not None
-        if _file(self._path) != self._file:  # what is written would be gone with the process
-            raise sqlite3.OperationalError("the file was removed or replaced while it was in use; restart the server")
+        check_same(self._path, self._inode)
         writes = any(it.writes for it in waiting)
         disk.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         try:
@@ -243,15 +227,6 @@ def _use_wal(disk: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > latest:
                 raise
         time.sleep(0.01)
-
-
-def _file(path: Path) -> tuple[int, int]:
-    """Which file a path leads to. None at all: (0, 0)."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _attempt(disk: sqlite3.Connection, it: _Waiting) -> Any:

@@ -29,6 +29,7 @@ from freshet.websocket.handshake import HandshakeError
 
 log = logging.getLogger("freshet.entrance")
 
+IN_TASK = 100e-6  # seconds that most requests take behind the first look at them
 REPEATED = 2048  # bytes of a request that may be the same as the one before
 
 
@@ -52,6 +53,7 @@ class Entrance(asyncio.Protocol):
         "_is_ending",
         "_lobby",
         "_pass_on",
+        "_paused",
         "_replied",
         "_request",
         "_server",
@@ -73,7 +75,8 @@ class Entrance(asyncio.Protocol):
         self._before = b""  # the last request, if it is short, and what it was
         self._request: PlainRequest | None = None
         self._incoming: Incoming | None = None  # the request that is being answered
-        self._held = b""  # what came behind it
+        self._held = b""  # what came behind it, or waits for its turn
+        self._paused = False  # who does not read what was answered gets no more answers
         self._replied = False
         self._is_ending = False
         self._unsent: Unsent | None = None  # None: it takes what comes
@@ -87,10 +90,20 @@ class Entrance(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._incoming is not None:
+        if self._incoming is not None or self._held:
             self._held += data
             self._transport.pause_reading()
-        elif not self._is_answered(data):
+        else:
+            self._held = data
+            self._server.fair_queue.do(self._go_on, self._transport)
+
+    def _go_on(self) -> None:
+        """It is this client's turn, with what came."""
+        if not self._held or self._paused or self._incoming is not None or self._transport.is_closing():
+            return
+        data, self._held = self._held, b""
+        self._transport.resume_reading()
+        if not self._is_answered(data):
             self._leave()
             self._pass_on().go_on(self._transport, data, inf if self._replied else self._deadline)
 
@@ -156,6 +169,7 @@ class Entrance(asyncio.Protocol):
             self._respond(reply)
         else:
             self._incoming = incoming
+            self._server.fair_queue.charge(IN_TASK)
             task = asyncio.get_running_loop().create_task(reply)
             self._tasks.add(task)
             task.add_done_callback(self._done)
@@ -170,9 +184,10 @@ class Entrance(asyncio.Protocol):
         self._state.total_requests += 1
         headers, server = self._state.default_headers, self._server
         stream = SessionStream(accepted, headers, self._transport, self._connections, self._lobby, server)
-        if self._held:
+        held, self._held = self._held, b""
+        if held:
             self._transport.resume_reading()
-            stream.data_received(self._held)
+            stream.data_received(held)
 
     def _done(self, task: asyncio.Task[Response | None]) -> None:
         self._tasks.discard(task)
@@ -188,10 +203,8 @@ class Entrance(asyncio.Protocol):
         except (Exception, asyncio.CancelledError):
             log.exception("http: a request failed, its client gets 500")
             self._respond(Response("Internal Server Error", 500))
-        if self._held and not self._transport.is_closing():
-            held, self._held = self._held, b""
-            self._transport.resume_reading()
-            self.data_received(held)
+        if self._held:
+            self._server.fair_queue.do(self._go_on, self._transport)
 
     def _respond(self, response: Response) -> None:
         headers = [*self._state.default_headers, *response.raw_headers]
@@ -204,11 +217,15 @@ class Entrance(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
-        self._transport.pause_reading()  # who does not read what was answered gets no more answers
+        self._paused = True
+        self._transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._paused = False
         if not self._held:
             self._transport.resume_reading()
+        elif self._incoming is None:
+            self._server.fair_queue.do(self._go_on, self._transport)
 
     # --------------------------------------------------------------------------------------------------------- the end
 
@@ -224,7 +241,7 @@ class Entrance(asyncio.Protocol):
     def shutdown(self) -> None:
         """What uvicorn calls when the server ends."""
         self._is_ending = True
-        if self._incoming is None:
+        if self._incoming is None and not self._held:
             self._transport.close()
 
     # -------------------------------------------------------------------------------------------------- see `Guest`

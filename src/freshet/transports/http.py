@@ -8,10 +8,12 @@ the rest is looked at. A body is bounded by whoever reads it; here it only has t
 
 import asyncio
 import logging
+from functools import partial
 from math import inf
 from typing import Any, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -27,6 +29,7 @@ from freshet.websocket.handshake import refuse
 log = logging.getLogger("freshet.http")
 _log = BoundedLog(log)
 
+IN_TASK = 150e-6  # seconds that most requests take behind their head
 BODY_RATE = 500  # bytes a second; a body that comes slower than that has only `body_timeout` seconds
 
 
@@ -63,6 +66,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._parsed = 0  # those of them that the parser has handed on
         self._deadline = 0.0
         self._awaited = True  # the request that is there, or the next one, has not arrived
+        self._held = b""  # what waits for its turn
         self._cycles: list[RequestResponseCycle] = []  # the requests that have no whole response yet
         self._unsent: Unsent | None = None  # None: it takes what comes
 
@@ -80,7 +84,7 @@ class BoundedHttp(HttpToolsProtocol):
         transport.set_protocol(self)
         self.connection_made(transport)
         self._deadline = deadline
-        self.data_received(data)
+        self._take(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -100,8 +104,33 @@ class BoundedHttp(HttpToolsProtocol):
         for cycle in self._cycles:  # uvicorn tells the last alone, and the others write to a socket that is gone
             cycle.disconnected = True
             cycle.message_event.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what refers to this, too, as the connection is gone, or another protocol's: garbage that only a collection
+        finds, for which all would wait."""
+        self._cycles.clear()
+        self.pipeline.clear()
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            self.transport.pause_reading()
+        else:
+            self._held = data
+            self._server.fair_queue.do(self._go_on, self.transport)
+
+    def _go_on(self) -> None:
+        """It is this client's turn, with what came."""
+        data, self._held = self._held, b""
+        if self.transport.is_closing():
+            return
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._in_head and not self._fed:  # the first bytes, or the first behind a response
             self._deadline = min(self._deadline, self.loop.time() + self._bounds.head_timeout)
         left, size = memoryview(data), self._bounds.head_size
@@ -196,6 +225,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._responding = True
         self._deadline = self.loop.time() + self._bounds.body_timeout
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._server.fair_queue.do(partial(self._start, cycle, app), self.transport)
+
+    def _start(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """It is this request's turn."""
+        self._server.fair_queue.charge(IN_TASK)
+        super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
         self._fed = 0
@@ -224,17 +261,20 @@ class BoundedHttp(HttpToolsProtocol):
 
         send: as the endpoint has it. It is uvicorn's own where nobody else looks at what is sent.
         """
+        if self.transport.is_closing():
+            return False
         cycle, scope = self.cycle, self.cycle.scope
         looks = getattr(send, "__self__", None) is not cycle
         more = self._in_body or self.scope is not scope or self.flow.read_paused or self.flow.write_paused
         streams = scope["http_version"] == "1.1" and scope["method"] in ("GET", "POST")
-        if looks or more or not streams or self.transport.is_closing():
+        if looks or more or not streams:
             return False
         cycle.disconnected = True  # so that uvicorn asks for no response when the call returns
         self._lobby.leave(self)
         self.connections.discard(self)
         headers, connections = self.server_state.default_headers, cast("set[asyncio.Protocol]", self.connections)
         SessionStream(accepted, headers, self.transport, connections, self._lobby, self._server)
+        self._let_go()
         return True
 
     def handle_websocket_upgrade(self) -> None:
@@ -253,6 +293,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._lobby.leave(self)
         super().handle_websocket_upgrade()
         self._upgraded = True
+        self._let_go()
 
     def _leave(self) -> None:
         """The lobby, unless something is still awaited of it."""

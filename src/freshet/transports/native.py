@@ -21,6 +21,7 @@ from freshet.session.carried import Carried
 from freshet.transports.linger import LastWord
 from freshet.transports.lobby import Lobby
 from freshet.websocket.frames import (
+    TAKEN,
     TOO_BIG,
     TOO_MANY_FRAGMENTS,
     CloseFrame,
@@ -39,7 +40,11 @@ EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 
 KIB = 1024
 AT_ONCE = 64  # frames of one client before others have their turn
+SMALL = 4 * KIB  # bytes that are looked at when they come
+EACH_BYTE = 15e-9  # seconds that one takes, in a message
+EACH_COST = 1e-6  # seconds that a KiB out of a compressed message takes, or a frame that is no whole one
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
+UNDER_WAY = 4096  # of the same, that may be under way when it is told the end
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
 WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
@@ -122,7 +127,8 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
-        events = decoder.feed(data, AT_ONCE)
+        large = len(data) > SMALL or (self._deflate and data)
+        events = decoder.feed(data, self._most(data) if large else AT_ONCE)
         if not decoder.unfinished:
             self._decoder = None
         elif self._decoder is None:
@@ -147,11 +153,21 @@ class SessionSocket(asyncio.Protocol):
         self._allowance -= len(events) + (len(data) >> 10)
         if decoder.cost:
             self._allowance -= decoder.cost
+            self._outbox.turn.fair_queue.charge(decoder.cost * EACH_COST)
             decoder.cost = 0
         if self._allowance < 0:
             self._ask_for_more()
         if session.backlog_full or decoder.held or self._reading_paused:
             self._read_on()
+
+    def _most(self, data: bytes) -> int:
+        """How many frames of that are looked at now. It is much, or may become much: in each turn there is time for so
+        much of all clients, and who comes late in it has his turn in a later one."""
+        fair_queue = self._outbox.turn.fair_queue
+        if not fair_queue.has_time:
+            return 0
+        fair_queue.charge(min(len(data), TAKEN) * EACH_BYTE)
+        return AT_ONCE
 
     def _pong(self, ping: PingFrame | None) -> None:
         # RFC 6455, 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
@@ -163,6 +179,10 @@ class SessionSocket(asyncio.Protocol):
     def _ask_for_more(self) -> None:
         """All that it may send for now has come: the meter says whether it may go on, or for how long it may not."""
         host = self._session.host
+        if self._closing:  # it goes on, though it was told the end: it is not read any more until it is cut
+            self._is_paced = True
+            self._read_on()
+            return
         if host.frames is None:
             self._allowance = sys.maxsize
             return
@@ -171,7 +191,7 @@ class SessionSocket(asyncio.Protocol):
         wait = self._pace.wait(ALLOWANCE - self._allowance, host.wheel.clock.monotonic())
         if not wait:
             self._allowance = ALLOWANCE
-        elif not self._closing:
+        else:
             self._is_paced = True
             self._read_on()
             host.wheel.schedule(self, wait)
@@ -184,13 +204,13 @@ class SessionSocket(asyncio.Protocol):
     def _read_on(self) -> None:
         """Whether more may be read, looked at now that something has changed.
 
-        Bytes that are held are looked at in the next turn, in which other clients have theirs.
+        Bytes that are held are looked at when it is this client's turn again.
         """
         held = self._decoder is not None and bool(self._decoder.held)
-        may = self._closing or not (self._session.backlog_full or self._is_paced)
+        may = not (self._is_paced or (self._session.backlog_full and not self._closing))
         if held and may and not self._goes_on:
             self._goes_on = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+            self._outbox.turn.fair_queue.defer(self._go_on, self._transport)
         if (may and not held) is self._reading_paused:
             self._reading_paused = not self._reading_paused
             if self._reading_paused:
@@ -270,6 +290,7 @@ class SessionSocket(asyncio.Protocol):
             return
         self._closing = True
         self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+        self._is_paced, self._allowance = False, UNDER_WAY
         if self._reading_paused:
             self._read_on()  # for the client's own Close frame
         host = self._session.host
@@ -341,7 +362,7 @@ class SessionSocket(asyncio.Protocol):
         self._connections.discard(self)
         if self._lobby is not None:
             self._lobby.leave(self)
-        self._session.outbox.attach(_detached)
+        self._session.outbox.detach()
         self._session.host.wheel.cancel(self)
         self._session.end(closed_by_client(CUT_OFF))
 
@@ -352,10 +373,6 @@ def descriptor(transport: asyncio.Transport) -> int:
         return -1
     found = transport.get_extra_info("socket")
     return found.fileno() if found is not None else -1
-
-
-def _detached() -> None:
-    """There is no transport any more."""
 
 
 class SharedDecoder:

@@ -163,7 +163,7 @@ class SessionStream(asyncio.Protocol):
         self._drained, self._descriptor = False, -1  # the number is soon another file's
         self._connections.discard(self)
         self._lobby.leave(self)
-        self._outbox.attach(_detached)
+        self._outbox.detach()
         self._session.host.wheel.cancel(self)
         self._session.end(Disconnect.normal())
 
@@ -181,7 +181,3 @@ class SessionStream(asyncio.Protocol):
     def evict(self) -> None:
         self._server.refused("connections")
         self._transport.abort()
-
-
-def _detached() -> None:
-    """There is no transport any more."""

@@ -124,6 +124,7 @@ async def converse(session: Session, form: Form, headers: Headers, receive: Rece
         reader.uncancel()  # it was our own: what is around this call must not take it for theirs
     finally:
         writer.stop()
+        session.outbox.detach()
         session.end(Disconnect.normal())
     return None if writer.began else session.outbox.closed
 
@@ -216,35 +217,58 @@ async def collect(
     begun: whether anything can come yet; if not by then, it may take until `begins_within` seconds are over: a hook may
     need longer than a client wants to wait for news. A `Disconnect` is why there is nothing.
     """
-    frames: list[Frame] = []
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    timer: asyncio.TimerHandle
-
-    def wake() -> None:
-        frames.extend(session.outbox.take())
-        if session.outbox.closed or (frames and enough(frames)):
-            _resolve(done, None)
-
-    def give_up() -> None:
-        nonlocal timer
-        if begun() or loop.time() >= latest:
-            _resolve(done, None)
-        else:
-            timer = loop.call_later(LOOKS_AGAIN, give_up)
-
-    latest = loop.time() + max(wait, begins_within)
-    session.outbox.attach(wake, "http")
-    ignore = resolve_when_gone(receive, done, None, session.host.tasks)
-    timer = loop.call_later(wait, give_up)
+    collecting = _Collecting(session, enough, begun, begins_within=max(wait, begins_within))
+    session.outbox.attach(collecting, "http")
+    ignore = resolve_when_gone(receive, collecting.done, None, session.host.tasks)
+    collecting.look_in(wait)
     try:
-        await done
+        await collecting.done
     finally:
-        timer.cancel()
+        collecting.timer.cancel()
         ignore()
         closed = session.outbox.closed
+        session.outbox.detach()
         session.end(Disconnect.normal())
-    return frames or closed or Disconnect.normal()
+    return collecting.frames or closed or Disconnect.normal()
+
+
+class _Collecting:
+    """done: there is enough, or nothing more is waited for. timer: looks whether it is."""
+
+    __slots__ = ("_begun", "_enough", "_latest", "_session", "done", "frames", "timer")
+
+    def __init__(
+        self,
+        session: Session,
+        enough: Callable[[list[Frame]], bool],
+        begun: Callable[[], bool],
+        *,
+        begins_within: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._session = session
+        self._enough = enough
+        self._begun = begun
+        self._latest = loop.time() + begins_within
+        self.frames: list[Frame] = []
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.timer: asyncio.TimerHandle
+
+    def __call__(self) -> None:
+        """What the outbox calls."""
+        outbox = self._session.outbox
+        self.frames.extend(outbox.take())
+        if outbox.closed or (self.frames and self._enough(self.frames)):
+            _resolve(self.done, None)
+
+    def look_in(self, seconds: float) -> None:
+        self.timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._begun() or asyncio.get_running_loop().time() >= self._latest:
+            _resolve(self.done, None)
+        else:
+            self.look_in(LOOKS_AGAIN)
 
 
 class Incoming:

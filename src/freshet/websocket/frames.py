@@ -20,6 +20,7 @@ MIB = 1024 * KIB
 CONTROL = 125  # bytes of payload that a control frame may have
 TOO_BIG, TOO_MANY_FRAGMENTS = 1009, "too many fragments"
 PORTION = 256  # KiB out of compressed messages that are given at a time
+TAKEN = 64 * KIB  # bytes that are looked at at a time, and the rest of the frame in which they end
 WORTH_DEFLATING = 64  # bytes of payload; what is shorter hardly gets smaller
 
 
@@ -210,14 +211,16 @@ class Decoder:
         """The events that are complete with `data`, of at most so many frames: for the others it is fed again, with
         nothing.
 
-        Of compressed messages it gives no more than make about `PORTION` KiB: a few bytes may become many.
+        Where that is said, it gives no more than `TAKEN` bytes hold, and of compressed messages than make about
+        `PORTION` KiB: a few bytes may become many.
         """
         events: list[Event] = []
         at, end, short = 0, len(data), self._short
         if self.held:
             data, at, end = self._resume(data)
+        last = end if end - at <= TAKEN or most == sys.maxsize else at + TAKEN
         # Nearly all that clients send: whole messages of up to 64 KiB, masked, in one frame. The rest is for `_read`.
-        while at + 6 <= end and len(events) < most:
+        while at + 6 <= last and len(events) < most:
             first, length, start = data[at], data[at + 1] - 0x80, at + 6
             if length == 126:
                 length = data[at + 2] << 8 | data[at + 3]
@@ -237,7 +240,7 @@ class Decoder:
             at = stop
         if at < end and not self._done:
             try:
-                data, at = self._read(data, at, events, most)
+                data, at = self._read(data, at, events, most, last)
             except ProtocolError as error:
                 # A new one, without the traceback: that would keep the bytes, and all that is on the stack.
                 self.error = ProtocolError(error.code, error.reason)
@@ -264,13 +267,13 @@ class Decoder:
         else:
             self._short, self.unfinished = min(0xFFFF, self._limits.frame, self._limits.message), False
 
-    def _read(self, data: bytes, at: int, events: list[Event], most: int) -> tuple[bytes, int]:
-        """What was looked at, and up to where."""
+    def _read(self, data: bytes, at: int, events: list[Event], most: int, last: int) -> tuple[bytes, int]:
+        """What was looked at, and up to where. last: no frame is begun from there on."""
         cost, left = self.cost, most - len(events)
         if self._start:
-            data, at, self._start = self._start + data, 0, b""
+            data, at, last, self._start = self._start + data, 0, last + len(self._start), b""
         end = len(data)
-        while at < end and not self._done and left > 0 and self.cost - cost < PORTION:
+        while at < last and not self._done and left > 0 and self.cost - cost < PORTION:
             left -= 1
             if self._message is not None and self._message.left:
                 at = self._payload(self._message, data, at, events)

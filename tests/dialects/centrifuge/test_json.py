@@ -92,6 +92,15 @@ def test_a_line_that_is_taken_for_json_can_be_read_by_every_client() -> None:
         command.data.decode()
 
 
+@pytest.mark.parametrize("empty", [b"\n", b"\n" * 100_000], ids=["one", "many"])
+def test_empty_lines_before_between_and_behind_commands_are_passed_over(empty: bytes) -> None:
+    first, last = b'{"id":1,"ping":{}}', b'{"id":2,"ping":{}}'
+    frame = Frame(empty + first + empty + last + empty)
+    assert list(Centrifuge().receive(frame)) == [Ping(1), Ping(2)]
+    with pytest.raises(Disconnect):
+        list(Centrifuge().receive(Frame(empty)))
+
+
 def test_lines_of_one_frame_are_commands_in_their_order() -> None:
     commands = receive(b'{"id":1,"connect":{}}\n\n{"id":2,"ping":{}}\n{}\n')
     assert commands == [Connect(1), Ping(2), Pong()]

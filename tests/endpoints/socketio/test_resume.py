@@ -1,11 +1,21 @@
 """A client that was cut off resumes its session, whatever else is under way: what races and failures leave behind."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from unittest.mock import ANY
 
+import httpx
 import pytest
 
-from freshet.endpoints.socketio.resume import TAKEOVER
+from freshet import Freshet, History
+from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
+from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
+from freshet.node.bus import Bus
+from freshet.runtime.tasks import Tasks
+from tests.endpoints.matrix import SECRET
 from tests.races.agreement import assert_agreement
 from tests.races.clients import SocketIOClient
 from tests.races.world import ROOM, World, cut_and_resumes, in_room, running
@@ -124,3 +134,61 @@ async def test_a_connection_that_dies_while_it_resumes_does_not_end_the_one_behi
         assert client_of(world).resumed
         assert client_of(world).is_open
         await world.agree()
+
+
+async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() -> None:
+    engine = MemoryEngine()
+    resumption = Resumption(engine, Bus("node", engine), Tasks())
+    for pid in ("x" * 60_000, new_pid()[:-1], new_pid() + "é"):
+        assert await resumption.recall(pid, 60) is None
+    assert not engine._logs
+
+
+POLLING = "/socket.io/?EIO=4&transport=polling"
+
+
+class Pollers:
+    """Clients of one server, each on a line of its own."""
+
+    def __init__(self, live: Freshet, http: httpx.AsyncClient) -> None:
+        self._live = live
+        self._http = http
+
+    async def connect(self, user: str, pid: str = "", **claims: Any) -> tuple[str, Any]:
+        """The URL of its line, and what it is told as it connects."""
+        url = f"{POLLING}&sid={json.loads((await self._http.get(POLLING)).text[1:])['sid']}"
+        auth = json.dumps({"token": self._live.token(user, **claims), "pid": pid, "offset": ""})
+        await self._http.post(url, content=f"40{auth}")
+        return url, json.loads((await self._http.get(url)).text[2:])
+
+    async def subscribe(self, url: str, channel: str) -> str:
+        await self._http.post(url, content=f'421["subscribe","{channel}"]')
+        return (await self._http.get(url)).text
+
+
+@pytest.fixture
+async def pollers() -> AsyncIterator[Pollers]:
+    live = Freshet(secret=SECRET, environment={})
+    live.namespace("/", recovery=60)
+    live.channel("log:{name}", history=History(size=10, ttl=60))
+    async with live.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://x") as http:
+        yield Pollers(live, http)
+
+
+async def test_nobody_resumes_the_session_of_another_user(pollers: Pollers) -> None:
+    """Whoever learns the secret of a session still has to be its user."""
+    _, alice = await pollers.connect("alice")
+    _, mallory = await pollers.connect("mallory", alice["pid"])
+    assert mallory["pid"] != alice["pid"]
+    assert mallory["sid"] != alice["sid"]
+    assert await pollers.connect("alice", alice["pid"]) == (ANY, alice)
+
+
+async def test_who_resumes_is_asked_again_for_each_of_its_rooms(pollers: Pollers) -> None:
+    may, may_not = ([{"channels": ["log:*"], "allow": [deed]}] for deed in ("subscribe", "publish"))
+    url, alice = await pollers.connect("alice", caps=may)
+    assert "error" not in await pollers.subscribe(url, "log:a")
+    assert await pollers.connect("alice", alice["pid"], caps=may) == (ANY, alice)
+    _, again = await pollers.connect("alice", alice["pid"], caps=may_not)
+    assert again["pid"] != alice["pid"]
+    assert again["sid"] != alice["sid"]

@@ -6,7 +6,7 @@ import binascii
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -34,25 +34,6 @@ from tests.tools.patience import eventually, seconds
 from tests.tools.relay import relaying
 from tests.tools.serving import HOST, serving
 from tests.transports.shells import WebSocketLink
-
-
-@pytest.fixture
-def server() -> Iterator[Nats]:
-    with nats() as it:
-        yield it
-
-
-@pytest.fixture
-def delivered() -> Delivered:
-    return Delivered()
-
-
-@pytest.fixture
-async def engine(server: Nats, delivered: Delivered) -> AsyncIterator[NatsEngine]:
-    it = NatsEngine(f"{server.url}?timeout=1")
-    await it.start("node", delivered.receiver)
-    yield it
-    await it.stop()
 
 
 def offsets(delivered: Delivered) -> list[int]:
@@ -326,7 +307,7 @@ async def test_without_jetstream_a_node_that_starts_later_learns_from_the_others
 @asynccontextmanager
 async def _node(url: str, name: str) -> AsyncIterator[Revoking]:
     """A node's part in revocations; it is started by the caller."""
-    engine = NatsEngine(f"{url}?timeout=1")
+    engine = NatsEngine(f"{url}?timeout={seconds(1)}")
     bus = Bus(name, engine)
     await engine.start(name, Receiver(lambda event: None, lambda channel: None, bus.receive))
     part = Revoking(engine, bus, Registry(), Revocations(time.time), time.time, 3600)
@@ -364,7 +345,7 @@ async def test_a_wrong_password_says_so_and_is_in_no_error() -> None:
 
 async def test_a_connection_that_is_cut_comes_back_with_its_subscriptions(server: Nats, delivered: Delivered) -> None:
     with relaying(server.port) as relay:
-        engine = NatsEngine(f"nats://127.0.0.1:{relay.port}?timeout=1")
+        engine = NatsEngine(f"nats://127.0.0.1:{relay.port}?timeout={seconds(1)}")
         await engine.start("node", delivered.receiver)
         await engine.subscribe("a", KEEP)
         for index in range(5):

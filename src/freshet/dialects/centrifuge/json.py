@@ -112,7 +112,8 @@ class _OversizedCommand(Struct):
 _skim = msgspec.json.Decoder(_OversizedCommand).decode
 _ID_FIRST = re.compile(rb'\{"id": ?(\d{1,9}),')
 _ID_LAST = re.compile(rb', ?"id": ?(\d{1,9})\}\s*\Z')
-_LINE = re.compile(rb"[^\n]+")
+_LINE = re.compile(rb"([^\n]++)\n*+")  # with the empty lines behind it, of which there may be many
+_EMPTY_LINES = re.compile(rb"\n*+")
 AT_ONCE = 64  # lines of a frame that are decoded together, which is faster; of more, each when it is asked for
 
 
@@ -240,8 +241,8 @@ class Centrifuge(Dialect):
 
     def _lines(self, data: bytes) -> Iterator[Command]:
         match = None
-        for match in _LINE.finditer(data):
-            yield self._one(match[0])
+        for match in _LINE.finditer(data, _EMPTY_LINES.match(data).end()):  # type: ignore[union-attr] # it always does
+            yield self._one(match[1])
         if match is None:
             raise Disconnect.bad_request(EMPTY)
 

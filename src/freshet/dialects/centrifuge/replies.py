@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import Raw
 
+from freshet.dialects.base import info_of
 from freshet.dialects.centrifuge import fossil
 from freshet.dialects.centrifuge.requests import MAPS, STATE_PHASE, UINT32
 from freshet.model.entries import StateEntry, entry_of
@@ -34,7 +35,7 @@ from freshet.model.events import (
     Unsubscribed,
     Unsubscription,
 )
-from freshet.model.log import ClientInfo, Publication
+from freshet.model.log import Publication
 
 VERSION = "freshet"
 
@@ -61,20 +62,11 @@ def _uint32(number: int) -> int:
     return max(0, min(number, UINT32))
 
 
-def _info(info: ClientInfo, payload: Payload) -> Fields:
-    fields: Fields = {"user": info.user, "client": info.client}
-    if info.conn_info:
-        fields["conn_info"] = payload.json(info.conn_info)
-    if info.chan_info:
-        fields["chan_info"] = payload.json(info.chan_info)
-    return fields
-
-
 def publication_fields(publication: Publication, payload: Payload) -> Fields:
     """A publication with its data whole."""
     fields: Fields = {"data": payload.data(publication)}
     if publication.info:
-        fields["info"] = _info(publication.info, payload)
+        fields["info"] = info_of(publication.info, payload.json)
     if publication.offset:
         fields["offset"] = publication.offset
     if publication.tags:
@@ -94,7 +86,7 @@ def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0) -> Fields
     if entry.tags:
         fields["tags"] = entry.tags
     if entry.info is not None:
-        fields["info"] = _info(entry.info, payload)
+        fields["info"] = info_of(entry.info, payload.json)
     return fields
 
 
@@ -183,7 +175,7 @@ def _history_page(event: HistoryPage, payload: Payload) -> Fields:
 
 
 def presence_fields(event: PresenceList, payload: Payload) -> Fields:
-    return {"presence": {id: _info(info, payload) for id, info in event.clients.items()}}
+    return {"presence": {id: info_of(info, payload.json) for id, info in event.clients.items()}}
 
 
 def _presence_stats(event: PresenceStats, payload: Payload) -> Fields:
@@ -199,7 +191,7 @@ def _refused(event: Refused, payload: Payload) -> Fields:
 
 
 def _presence_change(event: Joined | Left, payload: Payload) -> Fields:
-    return {"info": _info(event.info, payload)}
+    return {"info": info_of(event.info, payload.json)}
 
 
 def _unsubscribed(event: Unsubscribed, payload: Payload) -> Fields:

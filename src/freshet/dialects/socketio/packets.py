@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from freshet.config import Bound
-from freshet.dialects.base import Dialect
+from freshet.dialects.base import Dialect, disconnect_for
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Connected, Event, Message, Published, Refused, Subscribed, Unsubscribed
@@ -394,7 +394,7 @@ def _published(namespace: str, event: Published) -> Frame | None:
 
 def _refused(namespace: str, event: Refused) -> Frame | None:
     """Only a refused `Connect` comes here: the refusal of an event is its acknowledgement."""
-    raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+    raise disconnect_for(event)
 
 
 def _described(subscribed: Subscribed) -> dict[str, Any]:

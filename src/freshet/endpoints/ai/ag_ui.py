@@ -16,15 +16,15 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, RunStream, command
-from freshet.endpoints.channels import refusal
+from freshet.endpoints.ai.door import RunsDoor
+from freshet.endpoints.ai.streams import NOTHING_RUNS, Progress, RunStream
 from freshet.endpoints.opening import cors, plain
 from freshet.model.frame import Frame
 from freshet.model.run_aggregate import Part, input_text
+from freshet.model.run_commands import publication_of
 from freshet.model.run_messages import Summary, new_id
 
 Fields = dict[str, Any]
@@ -225,18 +225,7 @@ class AgUiEndpoint:
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin a run, or answer one."""
-        request = await self._door.request(scope, receive, send)
-        if request is None:
-            return
-        body = await self._door.body(request, scope, receive, send)
-        if body is None:
-            return
-        try:
-            dialect = stream_for(scope["path_params"]["name"], body)
-        except ValueError as why:
-            await plain(400, f"{why}.\n", cors(request))(scope, receive, send)
-            return
-        await self._door.stream(dialect, request, scope, receive, send)
+        await self._door.begin(stream_for, scope, receive, send)
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The events of a run, or the rest of them."""
@@ -251,12 +240,7 @@ class AgUiEndpoint:
         await self._door.stream(dialect, request, scope, receive, send)
 
     async def stop(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self._door.request(scope, receive, send)
-        if request is not None:
-            once = Once(_channel(scope), command(stop="", reason="user"))
-            why = await self._door.ask(once, request, receive)
-            answer = Response(None, 204, cors(request)) if why is None else refusal(why, cors(request))
-            await answer(scope, receive, send)
+        await self._door.stop(_channel(scope), scope, receive, send)
 
 
 def _channel(scope: Scope) -> str:
@@ -278,7 +262,7 @@ def stream_for(name: str, body: dict[str, Any]) -> AgUiStream:
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     more = {key: body[key] for key in ("state", "tools", "context", "forwardedProps") if key in body}
     message = {"text": content, "messages": messages, "body": more}
-    return AgUiStream(channel, asked, command(start=message, run=asked), asked=asked)
+    return AgUiStream(channel, asked, publication_of(start=message, run=asked), asked=asked)
 
 
 def _answering(channel: str, asked: str, answers: list[Any]) -> AgUiStream:
@@ -292,5 +276,5 @@ def _answering(channel: str, asked: str, answers: list[Any]) -> AgUiStream:
         if isinstance(payload, dict) and "approved" in payload:
             approved = approved and bool(payload["approved"])
         said[answer["interruptId"]] = approved
-    ask = command(answers=[{"approval": id, "approved": approved} for id, approved in said.items()], run=asked)
+    ask = publication_of(answers=[{"approval": id, "approved": approved} for id, approved in said.items()], run=asked)
     return AgUiStream(channel, "", ask, asked=asked, approvals=said)

@@ -11,14 +11,13 @@ Source: the package `ai`, version 7, `docs/04-ai-sdk-ui/50-stream-protocol.mdx` 
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.dialects.event_stream import stream_event
-from freshet.endpoints.ai.streams import Once, Progress, RunsDoor, RunStream, command
-from freshet.endpoints.channels import refusal
-from freshet.endpoints.opening import cors, plain
-from freshet.model.frame import Frame, Handshake
+from freshet.endpoints.ai.door import RunsDoor
+from freshet.endpoints.ai.streams import Progress, RunStream
+from freshet.model.frame import Frame
+from freshet.model.run_commands import publication_of
 from freshet.model.run_messages import new_id
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -50,18 +49,7 @@ class AiSdkEndpoint:
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A message, or an answer to an approval."""
-        request = await self._door.request(scope, receive, send)
-        if request is None:
-            return
-        body = await self._door.body(request, scope, receive, send)
-        if body is None:
-            return
-        try:
-            dialect = dialect_for(scope["path_params"]["name"], body)
-        except ValueError as why:
-            await plain(400, f"{why}.\n", cors(request))(scope, receive, send)
-            return
-        await self._door.stream(dialect, request, scope, receive, send, HEADERS)
+        await self._door.begin(dialect_for, scope, receive, send, HEADERS)
 
     async def follow(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What runs in a chat."""
@@ -78,14 +66,7 @@ class AiSdkEndpoint:
 
     async def stop(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stop what runs in a chat."""
-        request = await self._door.request(scope, receive, send)
-        if request is not None:
-            asked = command(stop="", reason="user")
-            await (await self._answer(_channel(scope), asked, request, receive))(scope, receive, send)
-
-    async def _answer(self, channel: str, asked: bytes, request: Handshake, receive: Receive) -> Response:
-        why = await self._door.ask(Once(channel, asked), request, receive)
-        return Response(None, 204, cors(request)) if why is None else refusal(why, cors(request))
+        await self._door.stop(_channel(scope), scope, receive, send)
 
 
 def _channel(scope: Scope) -> str:
@@ -115,7 +96,7 @@ def dialect_for(name: str, body: dict[str, Any]) -> UiMessageStream:
     text = "".join(str(part.get("text", "")) for part in parts)
     more = {key: value for key, value in body.items() if key not in OWN}
     asked = {**last, "text": text, **({"body": more} if more else {})}
-    return UiMessageStream(channel, run, command(start=asked, run=run, parent=parent))
+    return UiMessageStream(channel, run, publication_of(start=asked, run=run, parent=parent))
 
 
 def _answer(channel: str, message: dict[str, Any]) -> UiMessageStream:
@@ -129,4 +110,4 @@ def _answer(channel: str, message: dict[str, Any]) -> UiMessageStream:
     if not answers:
         raise ValueError("messages: the last is not the user's, and answers nothing")
     asked = [answer["approval"] for answer in answers]
-    return UiMessageStream(channel, str(message.get("id")), command(answers=answers), asked)
+    return UiMessageStream(channel, str(message.get("id")), publication_of(answers=answers), asked)

@@ -17,15 +17,17 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.dialects.base import HEARTBEAT, Dialect
+from freshet.dialects.base import HEARTBEAT, Dialect, disconnect_for
 from freshet.endpoints.ai.ai_sdk import UiMessageStream, dialect_for
-from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress, RunsDoor, command, end_soon
+from freshet.endpoints.ai.door import RunsDoor, end_soon
+from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress
 from freshet.endpoints.opening import carry_websocket
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Refused
 from freshet.model.frame import SUBPROTOCOL, Frame, Handshake
 from freshet.model.json_text import whole
+from freshet.model.run_commands import publication_of
 from freshet.node.owners import Site
 from freshet.policy.base import Context
 from freshet.session.session import Session
@@ -83,7 +85,7 @@ class ChatFrames(Dialect):
         if type(event) is Heartbeat:
             return HEARTBEAT
         if type(event) is Refused:
-            raise Disconnect((4000 if event.temporary else 4500) + min(event.code, 499), event.message)
+            raise disconnect_for(event)
         return None
 
 
@@ -150,7 +152,7 @@ class ChatSocket:
         session, dialect = self._sessions.pop(request)
         session.end(Disconnect.normal())
         if isinstance(dialect, SocketChunks) and not dialect.resumes and not dialect.is_over:
-            asked = command(stop=dialect.run, reason="user")
+            asked = publication_of(stop=dialect.run, reason="user")
             self._open(f"\0{next(self._errands)}", Once(dialect.channel, asked))
 
     def _open(self, request: str, dialect: SocketChunks | Once) -> None:

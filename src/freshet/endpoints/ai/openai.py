@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.endpoints.ai.completions import Completion
+from freshet.endpoints.ai.door import RunsDoor
 from freshet.endpoints.ai.responses import ResponseStream
-from freshet.endpoints.ai.streams import Once, RunsDoor, RunStream
-from freshet.endpoints.ai.streams import command as command_of
+from freshet.endpoints.ai.streams import Once, RunStream
 from freshet.endpoints.channels import refusal
 from freshet.endpoints.opening import cors, plain
 from freshet.errors import Disconnect
@@ -29,6 +29,7 @@ from freshet.model.commands import Command, Publish, Subscribe
 from freshet.model.events import Event
 from freshet.model.frame import Handshake
 from freshet.model.log import History, PublishOptions
+from freshet.model.run_commands import publication_of
 from freshet.node.owners import Site
 from freshet.policy.base import Context
 
@@ -139,7 +140,7 @@ class OpenAiEndpoint:
         request = await self._door.request(scope, receive, send)
         if request is None:
             return
-        asked = command_of(stop=scope["path_params"]["id"], reason="cancelled")
+        asked = publication_of(stop=scope["path_params"]["id"], reason="cancelled")
         why = await self._door.ask(Once(_channel(scope), asked), request, receive)
         if why is not None:
             await refusal(why, cors(request))(scope, receive, send)
@@ -178,7 +179,7 @@ class OpenAiEndpoint:
             await self._node.engine.publish(place, run.encode(), PublishOptions(history=REPEATS))
         if subscribed is not None:
             session.push(subscribed)
-        asks = command_of(start=asked.message, run=run, parent=asked.parent)
+        asks = publication_of(start=asked.message, run=run, parent=asked.parent)
         return await perform(session, Publish(dialect.channel, asks, id=3))
 
     async def _begun_before(self, place: str) -> str:

@@ -7,8 +7,8 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.endpoints.ai.ag_ui import AgUiEndpoint
 from freshet.endpoints.ai.ai_sdk import AiSdkEndpoint
 from freshet.endpoints.ai.chat_socket import ChatSocketEndpoint
+from freshet.endpoints.ai.door import RunsDoor
 from freshet.endpoints.ai.openai import OpenAiEndpoint
-from freshet.endpoints.ai.streams import RunsDoor
 from freshet.endpoints.opening import Opening
 
 OPENAI = "/openai/{name}/v1"

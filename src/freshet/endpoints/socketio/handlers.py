@@ -6,7 +6,6 @@ acknowledgement that was asked for comes: what the function returned, or `{"erro
 """
 
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -18,7 +17,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.commands.subscribing import Asked, Entry, abandon, enter, enter_all
 from freshet.dialects.socketio.packets import Acknowledged, ConnectNamespace, Emit, NamespaceConnected
 from freshet.endpoints.socketio.namespaces import EventHook, converted
-from freshet.endpoints.socketio.resume import Resumption, positions
+from freshet.endpoints.socketio.resume import Resumption, new_pid, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.commands import Call, Connect, Publish, Subscribe, Unsubscribe
@@ -73,7 +72,7 @@ class Handlers:
         if entries is None:
             entries = await enter_all(node, session, channels, {})
             if namespace.recovery:
-                self._resumption.claim(session, secrets.token_urlsafe(18))
+                self._resumption.claim(session, new_pid())
         elif session.record.pid:
             node.tasks.start(self._resumption.take_over(session.record.pid), "socket.io: takeover")
         connected = client.connected(node, session, command.id, welcome, entries)

@@ -6,6 +6,7 @@ log of its own, so that it is wherever the logs are, on any node and after a res
 """
 
 import asyncio
+import secrets
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,6 +20,14 @@ from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
 TAKEOVER = "takeover"
+
+
+def new_pid() -> str:
+    """The secret with which a client resumes its session."""
+    return secrets.token_urlsafe(18)
+
+
+PID = len(new_pid())  # characters
 
 
 class ResumeState(msgspec.Struct, frozen=True):
@@ -58,6 +67,8 @@ class Resumption:
 
     async def recall(self, pid: str, ttl: float) -> ResumeState | None:
         """What was kept, if it still is. Raises EngineUnavailable."""
+        if len(pid) != PID:  # whose name would take room among the logs
+            return None
         if not self._locks.take(pid):
             await self._locks.wait(pid)
         try:

@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 
 from freshet import Disconnect, Freshet, History, Position, Refusal, Welcome
 from freshet.testing import ManualClock
-from tests.test_authentication import api, code_of, live_of
-from tests.test_authentication import server as server  # noqa: PLC0414 - the fixture
+from tests.promises.test_authentication import api, code_of, live_of
+from tests.promises.test_authentication import server as server  # noqa: PLC0414 - the fixture
 from tests.tools.clients import SECRET, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server
@@ -112,6 +112,18 @@ async def test_a_user_whose_tokens_are_revoked_gets_in_with_a_new_one(
     assert await code_of(live, token=live.token("carol")) == 3500
     await freshet_clock.advance(0.01)
     assert await code_of(live, token=live.token("carol")) == "in"
+
+
+@pytest.mark.parametrize("iat", [1.8e12, 1e300], ids=["milliseconds", "never"])
+async def test_a_token_that_says_it_was_issued_when_it_cannot_have_been_can_be_taken_back(
+    live: Freshet, iat: float
+) -> None:
+    token = live.token("alice", iat=iat)
+    async with live.test_client(token=token) as client:
+        assert await code_of(live, token=token) == "in"
+        await live.revoke("alice")
+        assert (await client.closed()).code == 3500
+        assert await code_of(live, token=token) == 3500
 
 
 async def test_a_revoked_subscription_token_subscribes_nobody(live: Freshet) -> None:

@@ -20,10 +20,10 @@ from freshet.model.log import History, Position, PublishOptions
 from freshet.rules.hooks import Hook
 from freshet.session.outbox import Outbox, Turn
 from tests.session.test_session import Scene, code
-from tests.test_app import connected, dev, opened, pushed, say
 from tests.tools.clients import soon
 from tests.tools.patience import eventually
 from tests.tools.serving import serving
+from tests.tools.sessions import connected, dev, opened, say, taken
 
 KEEP = History(size=5, ttl=60)
 
@@ -114,7 +114,7 @@ async def test_a_publication_that_cannot_be_encoded_is_refused_and_stops_no_othe
         await live.publish("b", 2)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        received = [each["push"]["pub"]["data"] for each in pushed(session) if "pub" in each.get("push", {})]
+        received = [each["push"]["pub"]["data"] for each in taken(session) if "pub" in each.get("push", {})]
         assert received[-2:] == [1, 2]
 
 
@@ -160,7 +160,7 @@ async def test_a_client_with_a_huge_number_gets_no_internal_error(place: str) ->
             history["since"] = {"offset": 2**70, "epoch": "x"}
         session.receive(Frame(json.dumps({"id": 2, "history": history}).encode()))
         await eventually(lambda: not session.busy)
-        replies = pushed(session)
+        replies = taken(session)
         assert session.outbox.closed or replies[-1].get("error", {}).get("code") != 100
 
 

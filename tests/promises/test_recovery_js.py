@@ -1,33 +1,23 @@
 """No silent loss, for the official JavaScript clients on every transport: they are cut at random, a ledger is kept."""
 
 import asyncio
-import json
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.test_recovery import Line, check, cut_lines
+from tests.promises.cutting import Line, check, cut_lines
+from tests.promises.javascript import APP, CENTRIFUGE, SOCKETIO, listening
 from tests.tools.nats import Nats, nats
-from tests.tools.need import require
 from tests.tools.patience import eventually, seconds
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import Server, serving
 
-CENTRIFUGE = [
-    *(("centrifuge", transport, "json") for transport in ("websocket", "http_stream", "sse")),
-    *(("centrifuge", transport, "protobuf") for transport in ("websocket", "http_stream")),
-]
-SOCKETIO = [("socketio", transports, "json") for transports in ("websocket", "polling", "polling+websocket")]
 Ledger = dict[str, dict[str, int]]
 PUBLICATIONS = 300  # of each of two publishers in each channel
-
-
-APP = "tests.endpoints.socketio.kept_app:live"
 
 
 @pytest.fixture(scope="module", params=["alone", "workers", "redis", "nats"])
@@ -41,38 +31,6 @@ def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
             broker: Redis | Nats = stack.enter_context(redis() if request.param == "redis" else nats())
             env = {"TEST_ENGINE": broker.url}
             yield [stack.enter_context(serving(APP, env=env)) for _ in range(2)]
-
-
-@asynccontextmanager
-async def listening(folder: Path, clients: list[tuple[str, ...]]) -> AsyncIterator[list[list[Any]]]:
-    """What each of the clients was given, as it comes."""
-    got: list[list[Any]] = [[] for _ in clients]
-    process = await asyncio.create_subprocess_exec(
-        *(require("node"), "ledger.mjs", *(",".join(client) for client in clients)),
-        cwd=folder,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdout = process.stdout
-
-    async def read() -> None:
-        async for line in stdout:
-            number, data = json.loads(line)
-            got[number].append(data)
-
-    try:
-        assert await asyncio.wait_for(stdout.readline(), seconds(10)) == b"ready\n"
-        reading = asyncio.create_task(read())
-        yield got
-        process.stdin.close()
-        await asyncio.wait_for(reading, seconds(5))
-        assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def publish(servers: list[Server], name: str, channels: list[str], chance: random.Random) -> Ledger:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from tests.test_recovery import CHANNELS, Line, check, cut_lines, publish
+from tests.promises.cutting import Line, check, cut_lines
+from tests.promises.test_recovery import CHANNELS, publish
 from tests.tools.clients import CONFIG, token
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import UNLIMITED, Server, serving

@@ -1,4 +1,6 @@
-"""What a client asks of a channel's runs by what it publishes there."""
+"""What a client asks of a channel's runs by what it publishes there, both ways."""
+
+from typing import Any
 
 import msgspec
 
@@ -24,7 +26,10 @@ class _ClientCommand(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
-def client_command(data: bytes, info: ClientInfo) -> RunCommand:
+_WIRE_NAMES = dict(zip(_ClientCommand.__struct_fields__, _ClientCommand.__struct_encode_fields__, strict=True))
+
+
+def command_of(data: bytes, info: ClientInfo) -> RunCommand:
     """What a client's publication asks: a message, or an object with `$start`, `$stop`, `$answer` and so on.
 
     Raises `Refusal` 107 for what is like the latter, and wrong.
@@ -48,3 +53,8 @@ def client_command(data: bytes, info: ClientInfo) -> RunCommand:
     if it.steer:
         return RunCommand("steer", it.run, info.user, input=it.steer)
     return RunCommand("start", it.run or new_id(), info.user, it.parent, it.start or NULL)
+
+
+def publication_of(**fields: Any) -> bytes:
+    """What a client publishes that asks so: the fields of `_ClientCommand`, by its names."""
+    return msgspec.json.encode({_WIRE_NAMES[name]: value for name, value in fields.items()})

@@ -15,20 +15,25 @@ import pytest
 
 from freshet.websocket.deflate import compress
 from freshet.websocket.frames import Opcode, encode
-from tests.test_hostile import memory, still_serves
+from tests.promises.test_hostile import still_serves
 from tests.tools.clients import CONFIG, soon, token
+from tests.tools.memory import MIB, grows_by_less_than
 from tests.tools.need import ROOT
-from tests.tools.patience import eventually
 from tests.tools.serving import UNLIMITED, Server, serving
 from tests.tools.weaknesses import LISTED, PAGE, functions_of, with_table
 
-MIB = 1024 * 1024
 SOCKETS = {
     "centrifuge": ("/connection/websocket", [b'{"id":1,"connect":{"token":"%b"}}']),
     "protobuf": ("/connection/websocket?format=protobuf", []),
     "channel": ("/channels/room?token=%b", [b"hello"]),
     "socket.io": ("/socket.io/?EIO=4&transport=websocket", [b'40{"token":"%b"}']),
 }
+# Those of other kinds of sessions, which have the same frames before them.
+OTHERS = {
+    "gateway": ("/dev?token=%b", []),
+    "admin": ("/admin/connection/websocket", [b'{"id":1,"connect":{"data":{"key":"the key of operators"}}}']),
+}
+GATEWAY = '[gateway]\nstage = "dev"\nroutes = [{ key = "$default", mock = "1" }]\n'
 POSTS = [
     "/connection/http_stream",
     "/emulation",
@@ -37,7 +42,7 @@ POSTS = [
     "/api/publish",
 ]
 URLS = [
-    *(path.partition("?")[0] for path, _ in SOCKETS.values()),
+    *(path.partition("?")[0] for path, _ in (*SOCKETS.values(), *OTHERS.values())),
     *POSTS,
     "/connection/sse",
     "/metrics",
@@ -53,9 +58,9 @@ known = pytest.mark.parametrize("known", [False, True], ids=["before", "after"])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("weaknesses") / "freshet.toml"
-    text = CONFIG + "\n[limits]\nconnects_per_second = 0\n[websocket]\ncompression = true\n" + UNLIMITED
+    text = CONFIG + "\n[limits]\nconnects_per_second = 0\n[websocket]\ncompression = true\n" + GATEWAY + UNLIMITED
     config.write_text(text)  # all of them get in, and say all they like; every other limit is the default
-    with serving("--config", str(config)) as server:
+    with serving("--config", str(config), env={"FRESHET_ADMIN_KEY": "the key of operators"}) as server:
         yield server
 
 
@@ -102,7 +107,7 @@ async def status(server: Server, request: bytes) -> int:
 
 async def closed(server: Server, door: str, frames: bytes, *lines: bytes, known: bool) -> int:
     """The code with which a WebSocket is closed after these frames. known: its client has connected before."""
-    path, connecting = SOCKETS[door]
+    path, connecting = {**SOCKETS, **OTHERS}[door]
     async with connection(server, head(path, *lines)) as (reader, writer):
         assert (await soon(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 101")
         if known:
@@ -126,11 +131,10 @@ async def test_a_compression_bomb_is_not_inflated(server: Server, door: str, kno
     """CVE-2016-10544, CVE-2018-1000518, CVE-2026-27571."""
     bomb = compress(bytes(32 * MIB))
     assert len(bomb) < 60_000 * 3
-    before = memory(server)
     frames = masked(2, bomb[:60_000], rsv1=True)
-    codes = {await closed(server, door, frames, DEFLATE, known=known) for _ in range(10)}
+    with grows_by_less_than(server, 16 * MIB):
+        codes = {await closed(server, door, frames, DEFLATE, known=known) for _ in range(10)}
     assert codes <= {1007, 1009}
-    assert memory(server) - before < 16 * MIB
     await still_serves(server)
 
 
@@ -164,38 +168,53 @@ async def test_what_is_too_large_is_refused_by_the_defaults_however_it_comes(
     server: Server, door: str, known: bool
 ) -> None:
     """CVE-2016-10542, CVE-2026-44545: whole, in fragments, in a frame that is never complete, and in tiny fragments."""
-    before = memory(server)
     whole = masked(2, bytes(12 * MIB))
     fragments = masked(2, bytes(60_000), fin=False) + masked(0, bytes(60_000), fin=False) * 400
     tiny = masked(2, b"x", fin=False) + masked(0, b"x", fin=False) * 131_000
     never = b"\x82\xff" + (32 * MIB).to_bytes(8, "big") + MASK + b"x" * 100
-    for frames in (whole, fragments, tiny, never):
-        assert await closed(server, door, frames, known=known) in (0, 1009)  # 0: reset, as it still wrote
-    assert memory(server) - before < 24 * MIB  # a frame may hold the commands of all channels of a client
+    with grows_by_less_than(server, 24 * MIB):  # a frame may hold the commands of all channels of a client
+        for frames in (whole, fragments, tiny, never):
+            assert await closed(server, door, frames, known=known) in (0, 1009)  # 0: reset, as it still wrote
     await still_serves(server)
+
+
+BROKEN = [
+    (b"\x81\x02{}", 1002),
+    (b"\xf1\x80\0\0\0\0", 1002),
+    (b"\x83\x80\0\0\0\0", 1002),
+    (b"\x80\x80\0\0\0\0", 1002),
+    (b"\x09\x80\0\0\0\0", 1002),
+    (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),
+    (b"\x88\x82\0\0\0\0\x03\xed", 1002),
+    (b"\x81\x82\0\0\0\0\xff\xff", 1007),
+    (b"\x01\x82\0\0\0\0\xed\xa0\x80\x81\0\0\0\0\x80", 1007),
+]
 
 
 @door
 @known
-@pytest.mark.parametrize(
-    ("frames", "code"),
-    [
-        (b"\x81\x02{}", 1002),
-        (b"\xf1\x80\0\0\0\0", 1002),
-        (b"\x83\x80\0\0\0\0", 1002),
-        (b"\x80\x80\0\0\0\0", 1002),
-        (b"\x09\x80\0\0\0\0", 1002),
-        (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),
-        (b"\x88\x82\0\0\0\0\x03\xed", 1002),
-        (b"\x81\x82\0\0\0\0\xff\xff", 1007),
-        (b"\x01\x82\0\0\0\0\xed\xa0\x80\x81\0\0\0\0\x80", 1007),
-    ],
-)
+@pytest.mark.parametrize(("frames", "code"), BROKEN)
 async def test_a_broken_frame_ends_its_client_alone(
     server: Server, door: str, known: bool, frames: bytes, code: int
 ) -> None:
     """CVE-2022-21676, CVE-2022-41940, CVE-2024-38355: of others, it ended the process."""
     assert await closed(server, door, frames, known=known) == code
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@known
+async def test_the_sockets_of_other_sessions_let_none_of_this_pass_either(
+    server: Server, other: str, known: bool
+) -> None:
+    tiny = masked(2, b"x", fin=False) + masked(0, b"x", fin=False) * 20_000
+    bomb = masked(2, compress(bytes(32 * MIB))[:60_000], rsv1=True)
+    lengths = [(2**31, 1009), (2**63 - 1, 1009), (2**63, 1002), (2**64 - 1, 1002)]
+    overflows = [(b"\x82\xff" + length.to_bytes(8, "big") + MASK + b"x", code) for length, code in lengths]
+    with grows_by_less_than(server, 16 * MIB):
+        for frames, code in [*BROKEN, *overflows, (masked(2, compress(b"a"), rsv1=True), 1002), (tiny, 1009)]:
+            assert await closed(server, other, frames, known=known) == code, frames[:20]
+        assert await closed(server, other, bomb, DEFLATE, known=known) in (1002, 1007, 1009)
+    await still_serves(server)
 
 
 @pytest.mark.parametrize("begun", ["centrifuge", "protobuf", "socket.io", "stream"])
@@ -215,28 +234,27 @@ async def test_who_never_says_who_it_is_is_closed(tmp_path: Path, begun: str) ->
 @pytest.mark.parametrize("path", POSTS)
 async def test_a_body_that_is_too_large_is_not_read(server: Server, path: str) -> None:
     """CVE-2020-36048: 100 MB by long polling. Declared, and in chunks without an end."""
-    before = memory(server)
     post = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n" % path.encode()
     chunks = b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 200
-    for request in (post + b"Content-Length: 100000000\r\n\r\n" + b"x" * (12 * MIB), post + chunks):
-        assert await status(server, request) in (0, 400, 401, 413)
-    assert memory(server) - before < 40 * MIB  # /emulation may bring the commands of all channels of a client
+    with grows_by_less_than(server, 40 * MIB):  # /emulation may bring the commands of all channels of a client
+        for request in (post + b"Content-Length: 100000000\r\n\r\n" + b"x" * (12 * MIB), post + chunks):
+            assert await status(server, request) in (0, 400, 401, 413)
     await still_serves(server)
 
 
 @door
 async def test_pongs_and_pings_start_nothing(server: Server, door: str) -> None:
     """CVE-2026-48802 (a task for each pong), CVE-2026-34824 (a thread for each message), before anybody is known."""
-    threads, before = len(os.listdir(f"/proc/{server.pid}/task")), memory(server)  # noqa: PTH208
+    threads = len(os.listdir(f"/proc/{server.pid}/task"))  # noqa: PTH208
     path, _ = SOCKETS[door]
     async with connection(server, head(path)) as (reader, writer):
         await soon(reader.readuntil(b"\r\n\r\n"))
-        writer.write(masked(10, b"a") * 20_000 + masked(9, b"b") * 2000)
-        if door == "socket.io":
-            writer.write(masked(1, b"3") * 10_000)
-        await soon(reader.readuntil(b"\x8a\x01b"))
-        assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 1  # noqa: PTH208
-        assert memory(server) - before < 8 * MIB
+        with grows_by_less_than(server, 8 * MIB):
+            writer.write(masked(10, b"a") * 20_000 + masked(9, b"b") * 2000)
+            if door == "socket.io":
+                writer.write(masked(1, b"3") * 10_000)
+            await soon(reader.readuntil(b"\x8a\x01b"))
+            assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 1  # noqa: PTH208
     await still_serves(server)
 
 
@@ -253,10 +271,9 @@ async def test_half_a_binary_event_is_gone_with_its_client(server: Server) -> No
             await writer.drain()
 
     await asyncio.gather(*(leave() for _ in range(20)))  # what the first ones allocate stays for the next
-    before = memory(server)
-    for _ in range(4):
-        await asyncio.gather(*(leave() for _ in range(25)))
-    await eventually(lambda: memory(server) - before < 3 * MIB, 5, "6 MB of attachments to be gone")
+    with grows_by_less_than(server, 6 * MIB):  # of 12 MB of attachments
+        for _ in range(8):
+            await asyncio.gather(*(leave() for _ in range(25)))
     await still_serves(server)
 
 
@@ -290,10 +307,9 @@ async def test_a_subprotocol_that_is_none_is_refused(server: Server, door: str, 
 @door
 async def test_a_handshake_of_many_megabytes_costs_none(server: Server, door: str) -> None:
     """CVE-2023-43669."""
-    before = memory(server)
-    for line in (b"X: " + b"x" * (8 * MIB), b"X" * (8 * MIB)):
-        assert await status(server, head(SOCKETS[door][0], line)) in (0, 431)
-    assert memory(server) - before < 4 * MIB
+    with grows_by_less_than(server, 4 * MIB):
+        for line in (b"X: " + b"x" * (8 * MIB), b"X" * (8 * MIB)):
+            assert await status(server, head(SOCKETS[door][0], line)) in (0, 431)
     await still_serves(server)
 
 
@@ -318,6 +334,21 @@ async def test_a_request_that_two_parsers_could_read_differently_is_refused(
     """CVE-2024-52304, CVE-2025-53643, CVE-2026-34525: smuggling, and a second Host."""
     request = b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await status(server, request % (path.encode(), framing)) in (0, 400)  # 0: closed, in the body
+
+
+@pytest.mark.parametrize(
+    "path", [*URLS, "/", "/admin/", "/api/", "/api/openapi.json", "/nothing", "/dev/@connections/x"]
+)
+async def test_no_answer_sets_a_cookie_or_says_what_is_running(server: Server, path: str) -> None:
+    """A session of ours is never in a cookie, which a browser would attach to what another page asks for."""
+    for method in ("GET", "POST", "OPTIONS"):
+        request = b"%b %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        async with connection(server, request % (method.encode(), path.encode())) as (reader, _):
+            answer = (await soon(reader.readuntil(b"\r\n\r\n"))).lower()
+        names = {line.partition(b":")[0] for line in answer.split(b"\r\n")[1:]}
+        assert not names & {b"set-cookie", b"server", b"x-powered-by"}
+        if b"text/html" in answer:
+            assert {b"content-security-policy", b"x-content-type-options", b"referrer-policy"} <= names
 
 
 # ------------------------------------------------------------------------------------------------------------- the code
