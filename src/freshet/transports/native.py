@@ -127,7 +127,7 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
-        large = len(data) > SMALL or (self._deflate and data)
+        large = len(data) > SMALL or (self._shared.deflate and data)
         events = decoder.feed(data, self._most(data) if large else AT_ONCE)
         if not decoder.unfinished:
             self._decoder = None
