@@ -23,6 +23,7 @@ from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.nodes import Peer
 from tests.contracts.own_events import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 from tests.tools.patience import eventually, seconds
 
 CHANNELS = [f"c{number}" for number in range(6)]  # of all hubs

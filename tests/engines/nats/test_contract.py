@@ -15,6 +15,7 @@ from tests.contracts.engine import *  # noqa: F403 - the contract's tests are th
 from tests.contracts.engine import ALICE
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.own_events import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 from tests.tools.nats import Nats, nats
 
 _numbers = itertools.count()
