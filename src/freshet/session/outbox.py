@@ -62,12 +62,13 @@ class Turn:
             self._here().call_soon(self.end)
             self.scheduled = True
 
-    def serves(self, client: str) -> bool:
-        """Whether one more command of a client is run in this turn, or others have theirs first. client: its id."""
+    def serves(self, client: str, commands: int) -> bool:
+        """Whether these many commands of a client are run in this turn, or others have theirs first. client: its id."""
         if client is not self._client:
             self._client, self._left = client, AT_ONCE
-        self._left -= 1
-        return self._left >= 0
+        had = self._left
+        self._left -= commands
+        return had > 0
 
     def end(self) -> None:
         self._client = ""

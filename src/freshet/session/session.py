@@ -29,7 +29,7 @@ from freshet.runtime.rates import Meter
 from freshet.runtime.tasks import Tasks
 from freshet.runtime.wheel import Wheel
 from freshet.session.backlog import Backlog
-from freshet.session.outbox import Outbox
+from freshet.session.outbox import AT_ONCE, Outbox
 from freshet.session.subscription import Reservation, Subscriptions
 
 log = logging.getLogger("freshet.session")
@@ -202,10 +202,12 @@ class Session:
         """Run the commands of a frame, behind those that came before. heavy: too large for others to wait behind it."""
         asked, self._pong_received = not self._pong_received, True
         backlog, outbox = self._backlog, self.outbox
+        count = len(commands) if type(commands) is list else AT_ONCE
         # Where something waits, the client had its turn, or has to read first.
-        at_once = backlog is None and not (heavy or (outbox.first and outbox.crowded)) and outbox.turn.serves(self.id)
+        waits = backlog is not None or heavy or (outbox.first and outbox.crowded)
+        at_once = not waits and outbox.turn.serves(self.id, count)
         if type(commands) is list and not (backlog is not None and backlog.holds_bytes):
-            if at_once and len(commands) == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
+            if at_once and count == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
                 if self.ended or outbox.closed:
                     return
                 try:
@@ -217,7 +219,6 @@ class Session:
                     self._backlog = self._new_backlog()
                     self.host.tasks.start_now(self._backlog.work(rest), "session: commands")
                 return
-            count = len(commands)
             commands = [command for command in commands if type(command) is not Pong]
             if asked and len(commands) < count:
                 self._pong_received = False
