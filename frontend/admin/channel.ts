@@ -1,7 +1,7 @@
 // One channel: its rule, who is present, what its log holds, what comes; and a field to publish a test message.
 
 import { make } from "../src/page";
-import type { Feed, TailItem } from "./feed";
+import { type Feed, refused, type TailItem } from "./feed";
 import { count, rate } from "./format";
 import { card, el, empty, link } from "./parts";
 import { Tail } from "./tail";
@@ -58,7 +58,7 @@ export class ChannelView implements View {
       if (this.first && found.history) this.tail.past(found.history.publications);
       this.first = false;
     } catch (error) {
-      this.present.replaceChildren(empty((error as Error).message));
+      if (refused(error)) this.present.replaceChildren(empty((error as Error).message));
     }
   }
 

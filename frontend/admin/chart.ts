@@ -3,6 +3,7 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { make } from "../src/page";
+import { GAP } from "./series";
 
 export interface Line {
   label: string;
@@ -21,6 +22,17 @@ const token = (name: string): string => getComputedStyle(document.documentElemen
 function colour(name: string, probe: HTMLElement): string {
   probe.style.color = `var(${name})`;
   return getComputedStyle(probe).color;
+}
+
+/** The columns with an empty row where nothing was measured for a while: no line is drawn across. */
+function withGaps(columns: (number | null)[][]): uPlot.AlignedData {
+  const [at = []] = columns as number[][];
+  const rows = at.flatMap((now, index) => {
+    const before = at[index - 1];
+    const row = columns.map((column) => column[index] ?? null);
+    return before !== undefined && now - before >= GAP ? [[before + 1, ...columns.slice(1).map(() => null)], row] : [row];
+  });
+  return columns.map((_, column) => rows.map((row) => row[column] ?? null)) as uPlot.AlignedData;
 }
 
 export class Chart {
@@ -53,7 +65,7 @@ export class Chart {
   }
 
   set(at: number[], values: (number | null)[][]): void {
-    this.data = [at, ...values];
+    this.data = withGaps([at, ...values]);
     const end = at.at(-1) ?? Date.now() / 1000;
     const begin = Math.max(end - MINUTES * 60, Math.min(at[0] ?? end, end - SHORTEST));
     if (!this.plot) this.redo();

@@ -1,7 +1,7 @@
 // One client, or all clients of a user: who it is, where it is, what it does; and a button that disconnects it.
 
 import { make } from "../src/page";
-import type { ClientItem, Feed } from "./feed";
+import { type ClientItem, type Feed, refused } from "./feed";
 import { bytes, count, duration, time, user } from "./format";
 import { card, clientRow, CLIENT_COLUMNS, el, empty, link, Table } from "./parts";
 import { Tail } from "./tail";
@@ -39,7 +39,8 @@ export class ClientView implements View {
   private async look(): Promise<void> {
     try {
       this.show(await this.feed.call<ClientItem>("client", { text: this.title }));
-    } catch {
+    } catch (error) {
+      if (!refused(error)) return;
       clearInterval(this.timer);
       this.actions.replaceChildren(make("p", "gone", "This client is not connected any more."));
       if (!this.known.children.length) this.body.replaceChildren(empty("There is no client with this id."));
@@ -121,7 +122,9 @@ export class UserView implements View {
   }
 
   private async look(): Promise<void> {
-    const { clients } = await this.feed.call<{ clients: ClientItem[] }>("clients", { text: this.title, exact: true });
+    const found = this.feed.call<{ clients: ClientItem[] }>("clients", { text: this.title, exact: true });
+    const { clients } = await found.catch(() => ({ clients: null })); // the connection went away
+    if (!clients) return;
     const own = clients.filter((it) => it.user === this.title);
     this.about.textContent = `${count(own.length)} ${own.length === 1 ? "client" : "clients"}`;
     this.clients.fill(own.map(clientRow));

@@ -100,6 +100,9 @@ export interface About {
 
 export type State = "connecting" | "live" | "lost" | "locked" | "closed";
 
+/** Whether the server said no. Whatever else goes wrong is the connection, of which the header tells. */
+export const refused = (error: unknown): boolean => ((error as { code?: number }).code ?? 0) >= 100;
+
 const KEY = "freshet.admin.key"; // of this tab alone
 const KEPT = 300; // samples
 const WRONG_KEY = 4501;

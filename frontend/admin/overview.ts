@@ -91,7 +91,7 @@ export class Overview implements View {
       : `${last.estimated ? "about " : ""}${count(last.users)} ${last.users === 1 ? "user" : "users"}`;
     this.figure("Connections", count(now?.connections), arriving);
     const channels = Math.max(...last.nodes.map((node) => node.channels), 0);
-    this.figure("Subscriptions", count(sum("subscriptions")), `in ${count(channels)} channels`);
+    this.figure("Subscriptions", count(sum("subscriptions")), `in ${count(channels)} ${channels === 1 ? "channel" : "channels"}`);
     this.figure("Delivered / s", rate(now?.delivered), `${rate(now?.published)} published`);
     this.figure("Sent / s", now?.out == null ? NOTHING : bytes(Math.round(now.out)), `${bytes(sum("outbox"))} wait`);
     this.figure("CPU", now?.cpu == null ? NOTHING : `${Math.round(now.cpu * 100)} %`, `${bytes(now?.memory ?? 0)} memory`);

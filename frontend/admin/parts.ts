@@ -92,7 +92,7 @@ export const CLIENT_COLUMNS: Column[] = [
 export function clientRow(it: ClientItem): Child[] {
   return [
     it.user ? link(user(it.user), "user", it.user) : el("span", "quiet", "anonymous"),
-    link(it.id.slice(0, 10), "client", it.id, "mono"),
+    link(it.id.slice(0, 8), "client", it.id, "mono"),
     it.dialect,
     it.transport,
     count(it.subscriptions),

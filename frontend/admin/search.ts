@@ -32,11 +32,12 @@ abstract class Looking implements View {
 }
 
 class Channels {
-  readonly table = new Table(
-    "Channels",
-    [{ name: "Channel" }, { name: "Subscribers", number: true }, { name: "Events / s", number: true }],
-    "No channel with a subscriber has that name.",
-  );
+  readonly table: Table;
+
+  constructor(nothing: string) {
+    const columns = [{ name: "Channel" }, { name: "Subscribers", number: true }, { name: "Events / s", number: true }];
+    this.table = new Table("Channels", columns, nothing);
+  }
 
   async look(feed: Feed, text: string): Promise<string> {
     const found = await feed.call<{ total: number; channels: [string, number][] }>("channels", { text });
@@ -49,22 +50,30 @@ class Channels {
       ]),
     );
     const shown = found.channels.length;
-    return found.total > shown ? `the ${shown} with most subscribers of ${count(found.total)}` : `${count(found.total)}`;
+    if (!shown) return "";
+    const all = `${count(found.total)} ${found.total === 1 ? "channel has" : "channels have"} a subscriber`;
+    return found.total > shown ? `${all}; shown are the ${shown} with most of them` : all;
   }
 }
 
 class Clients {
-  readonly table = new Table("Clients", CLIENT_COLUMNS, "No client that is connected has that user or id.");
+  readonly table: Table;
+
+  constructor(nothing: string) {
+    this.table = new Table("Clients", CLIENT_COLUMNS, nothing);
+  }
 
   async look(feed: Feed, text: string): Promise<string> {
     const { clients } = await feed.call<{ clients: ClientItem[] }>("clients", { text });
     this.table.fill(clients.map(clientRow));
-    return clients.length >= 100 ? "the first 100: search for a user" : count(clients.length);
+    if (clients.length >= 100) return "The first 100 that are connected. Search finds the others, by user or id.";
+    if (!clients.length) return "";
+    return `${count(clients.length)} ${clients.length === 1 ? "client is" : "clients are"} connected`;
   }
 }
 
 export class ChannelsView extends Looking {
-  private readonly channels = new Channels();
+  private readonly channels = new Channels("No channel has a subscriber.");
   private readonly about = make("p", "quiet");
 
   constructor(feed: Feed) {
@@ -78,7 +87,7 @@ export class ChannelsView extends Looking {
 }
 
 export class ClientsView extends Looking {
-  private readonly clients = new Clients();
+  private readonly clients = new Clients("No client is connected.");
   private readonly about = make("p", "quiet");
 
   constructor(feed: Feed) {
@@ -92,8 +101,8 @@ export class ClientsView extends Looking {
 }
 
 export class SearchView extends Looking {
-  private readonly channels = new Channels();
-  private readonly clients = new Clients();
+  private readonly channels = new Channels("No channel with a subscriber has that in its name.");
+  private readonly clients = new Clients("No client that is connected has that in its user or id.");
 
   constructor(feed: Feed, text: string) {
     super(feed, text);

@@ -4,6 +4,9 @@ import type { NodeNumbers, Sample } from "./feed";
 
 const WINDOW = 10; // samples over which a percentile is taken
 
+/** Seconds without a sample: nothing is measured while nobody looks. */
+export const GAP = 5;
+
 export interface Point {
   at: number;
   connections: number;
@@ -35,7 +38,8 @@ export function perSecond(counter: Counter, before: Sample | undefined, after: S
 
 export function points(samples: Sample[]): Point[] {
   return samples.map((sample, index) => {
-    const before = samples[index - 1];
+    const earlier = samples[index - 1];
+    const before = earlier && sample.at - earlier.at < GAP ? earlier : undefined;
     return {
       at: sample.at,
       connections: sample.nodes.reduce((sum, node) => sum + node.clients, 0),

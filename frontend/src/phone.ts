@@ -10,11 +10,15 @@ const HERE = new Set(["localhost", "127.0.0.1", "[::1]"]); // no phone gets ther
 export async function phonePanel(): Promise<void> {
   if (HERE.has(location.hostname)) return; // what the panel says is how to begin
   const { default: qrcode } = await import("qrcode-generator");
-  const code = qrcode(0, "M");
-  code.addData(location.href);
-  code.make();
+  const draw = (): void => {
+    const code = qrcode(0, "M");
+    code.addData(location.href);
+    code.make();
+    element("qr").replaceChildren(drawing(code));
+  };
+  draw();
+  window.addEventListener("hashchange", draw); // another room
   element("qr").removeAttribute("aria-hidden");
-  element("qr").replaceChildren(drawing(code));
   element("phone-hint").textContent = `Point its camera at this, or open ${location.host}.`;
 }
 

@@ -49,7 +49,7 @@ from freshet.rooms.room import Room
 from freshet.rooms.rooms import NodeRooms
 from freshet.rooms.rule import RoomRule, StateChannel
 from freshet.rules.channel import Channel, with_options
-from freshet.rules.hooks import Function, Hook, HookLimits
+from freshet.rules.hooks import Function, Hook, HookLimits, must_have_name
 from freshet.runs.runs import NodeRuns
 from freshet.runtime import siblings
 from freshet.runtime.clock import SYSTEM, Clock
@@ -70,9 +70,8 @@ R = TypeVar("R", bound=Room)
 
 
 OPEN = (
-    "dev: nothing is protected. Whoever reaches this server connects without a token, calls /api and reads /metrics "
-    "without a key, and reads and writes every channel that has no rule of its own. This is for your own machine only: "
-    "leave dev out and set FRESHET_SECRET wherever others can connect"
+    "dev: nothing is protected, neither channels nor /api, /metrics and /admin: it is for your own machine only; leave "
+    "it out and set FRESHET_SECRET wherever others can connect"
 )
 
 
@@ -184,6 +183,7 @@ class Freshet(LiveCalls):
 
         The options are those of `channel`, but that subscribers may publish unless `publish` says otherwise.
         """
+        must_have_name(match, "live.room")
 
         def register(room: type[R]) -> type[R]:
             self._rooms.add(RoomRule.of_room(channel_config(match, {"publish": "subscriber", **options}), room))
@@ -226,6 +226,7 @@ class Freshet(LiveCalls):
         timeout: seconds after which it is cancelled, and the client refused with 100. grace: seconds for which it may
         go on when its client is gone. None: `timing.hook_timeout` and `timing.hook_grace`.
         """
+        must_have_name(method, "live.rpc")
 
         def register(function: F) -> F:
             self._hooks.rpc[method] = Hook(function, ("session", "data"), limits=HookLimits(timeout, grace))
@@ -238,6 +239,7 @@ class Freshet(LiveCalls):
 
         timeout: as of `rpc`.
         """
+        must_have_name(method, "live.api_rpc")
 
         def register(function: F) -> F:
             self._hooks.api[method] = Hook(function, ("data",), limits=HookLimits(timeout))

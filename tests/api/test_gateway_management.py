@@ -72,18 +72,18 @@ def test_boto3_does_all_calls(server: Server, stage: str) -> None:
     with connected(server) as (socket, id):
         posted = api.post_to_connection(ConnectionId=id, Data=b"hello")
         assert posted["ResponseMetadata"]["HTTPStatusCode"] == 200
-        assert socket.recv(timeout=5) == "hello"
+        assert socket.recv(timeout=seconds(5)) == "hello"
         api.post_to_connection(ConnectionId=id, Data=b"\x00\xff")
-        assert socket.recv(timeout=5) == b"\x00\xff"
+        assert socket.recv(timeout=seconds(5)) == b"\x00\xff"
         api.post_to_connection(ConnectionId=id, Data=b"")
-        assert socket.recv(timeout=5) == ""
+        assert socket.recv(timeout=seconds(5)) == ""
         info = api.get_connection(ConnectionId=id)
         assert info["Identity"]["SourceIp"] == "127.0.0.1"
         assert info["Identity"]["UserAgent"].startswith("Python")
         assert info["LastActiveAt"] >= info["ConnectedAt"]
         assert api.delete_connection(ConnectionId=id)["ResponseMetadata"]["HTTPStatusCode"] == 204
         with pytest.raises(Exception, match="1000"):
-            socket.recv(timeout=5)
+            socket.recv(timeout=seconds(5))
 
 
 def test_boto3_raises_the_errors_that_the_model_names(server: Server) -> None:
@@ -109,7 +109,7 @@ def test_boto3_raises_the_errors_that_the_model_names(server: Server) -> None:
         with pytest.raises(unsigned.exceptions.ForbiddenException):
             unsigned.get_connection(ConnectionId=id)
         api.post_to_connection(ConnectionId=id, Data=b"it is still there")
-        assert socket.recv(timeout=5) == "it is still there"
+        assert socket.recv(timeout=seconds(5)) == "it is still there"
 
 
 def test_the_client_for_javascript_does_all_calls_and_names_all_errors(server: Server, node: Path) -> None:
@@ -140,7 +140,7 @@ def by_javascript(home: Server, asked: Server, node: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
-        assert [socket.recv(timeout=5) for _ in range(2)] == ["text", b"\x00\xff"]
+        assert [socket.recv(timeout=seconds(5)) for _ in range(2)] == ["text", b"\x00\xff"]
         assert said == {
             "posted": 200,
             "connectedAt": "object",
@@ -162,13 +162,13 @@ def test_a_client_on_another_node_is_reached_from_every_node(tmp_path: Path, ser
                 api = client_of(server)
                 wait_until(lambda api=api: _reached(api, id), 10, "the nodes to know one another")
                 assert api.get_connection(ConnectionId=id)["Identity"]["SourceIp"] == "127.0.0.1"
-            assert {socket.recv(timeout=5), socket.recv(timeout=5)} == {"x"}
+            assert {socket.recv(timeout=seconds(5)), socket.recv(timeout=seconds(5))} == {"x"}
             api = client_of(two)
             with pytest.raises(api.exceptions.PayloadTooLargeException):
                 api.post_to_connection(ConnectionId=id, Data=b"x" * (1024 * 1024 + 1))
             assert api.delete_connection(ConnectionId=id)["ResponseMetadata"]["HTTPStatusCode"] == 204
             with pytest.raises(Exception, match="1000"):
-                socket.recv(timeout=5)
+                socket.recv(timeout=seconds(5))
             for server in (one, two):
                 api = client_of(server)
                 with pytest.raises(api.exceptions.GoneException):

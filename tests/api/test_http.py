@@ -355,11 +355,13 @@ async def test_a_batch_answers_each_request(api: AsyncClient, channel: str, para
     assert [each.data for each in replies[2].publications] == [1, 2]
 
 
-def test_a_batch_says_which_request_failed(server: Server, channel: str) -> None:
-    commands = [{"publish": {"channel": "x" * 300, "data": 1}}, {"publish": {"channel": channel, "data": 1}}]
-    replies = post(server, "batch", {"commands": commands}).json()["replies"]
-    assert replies[0]["error"]["code"] == 107
-    assert replies[1]["publish"]["offset"] == 1
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_batch_says_which_request_failed(server: Server, channel: str, parallel: bool) -> None:
+    wrong = [{"channel": "x" * 300, "data": 1}, {"channel": channel}, {"channel": channel, "b64data": "?"}]
+    commands = [{"publish": it} for it in (*wrong, {"channel": channel, "data": 1})]
+    replies = post(server, "batch", {"commands": commands, "parallel": parallel}).json()["replies"]
+    assert [reply["error"]["code"] for reply in replies[:3]] == [107, 107, 107]
+    assert replies[3]["publish"]["offset"] == 1
 
 
 @pytest.mark.parametrize("command", [{}, {"batch": {"commands": []}}, {"nope": {}}, {"info": {}, "publish": {}}])

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
 KEY = "a key for tests"
@@ -34,7 +35,9 @@ def lobby(request: pytest.FixtureRequest) -> str:
 
 
 def ask(server: Server, method: str, **request: Any) -> Any:
-    reply = httpx.post(server.http(f"/api/{method}"), json=request, headers={"X-API-Key": KEY}, timeout=20).json()
+    reply = httpx.post(
+        server.http(f"/api/{method}"), json=request, headers={"X-API-Key": KEY}, timeout=seconds(20)
+    ).json()
     return reply["result"] if "result" in reply else reply["error"]
 
 

@@ -80,7 +80,8 @@ def tailing(server: Server, folder: Path, *arguments: str) -> Iterator[subproces
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "out").read_text().splitlines()]
+    whole = (folder / "out").read_text().split("\n")[:-1]
+    return [json.loads(line) for line in whole]
 
 
 # -------------------------------------------------------------------------------------------------------------- publish

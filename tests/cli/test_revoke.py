@@ -29,5 +29,5 @@ def test_what_is_revoked_is_no_longer_good(server: Server, options: list[str]) -
 
 def test_what_is_to_be_revoked_has_to_be_said(server: Server) -> None:
     done = revoke(server)
-    assert done.exit_code == 1
-    assert "expected a user" in " ".join(done.stderr.split())
+    assert done.exit_code == 2
+    assert "--user, --token, --issued-before" in " ".join(done.stderr.split())

@@ -24,7 +24,7 @@ from freshet.model.log import OLDEST
 from freshet.session.outbox import AT_ONCE
 from freshet.session.session import Session
 from tests.tools.nats import nats
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
 from tests.tools.redis import redis
 from tests.tools.sessions import came, code, from_loop, opened, say, taken
 
@@ -165,7 +165,7 @@ class Asks:
 
     async def note(self, hook: str, *, waits: bool = True) -> None:
         self.seen[hook] = asyncio.current_task()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds(10)):
             if waits:
                 await asyncio.sleep(0)
         async with asyncio.TaskGroup() as group:

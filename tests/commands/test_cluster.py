@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.tools.nats import nats
-from tests.tools.patience import wait_until
+from tests.tools.patience import seconds, wait_until
 from tests.tools.redis import redis
 from tests.tools.serving import Server, serving
 
@@ -22,7 +22,9 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
 
 
 def ask(server: Server, method: str, **params: Any) -> dict[str, Any]:
-    result: dict[str, Any] = httpx.post(server.http(f"/api/{method}"), json=params, timeout=20).json()["result"]
+    result: dict[str, Any] = httpx.post(server.http(f"/api/{method}"), json=params, timeout=seconds(20)).json()[
+        "result"
+    ]
     return result
 
 

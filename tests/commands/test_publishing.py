@@ -176,6 +176,43 @@ async def test_what_an_engine_that_is_away_did_not_take_is_counted_and_refused(
     assert (dispatcher.node.counts.published, dispatcher.node.counts.unpublished) == (1, 2)
 
 
+async def test_of_what_is_published_at_once_each_is_counted_and_has_its_own_place_or_error(
+    dispatcher: Dispatcher, engine: Fragile
+) -> None:
+    server, refusal = ServerOperations(dispatcher.node, dispatcher.policies), Refusal.bad_request("nothing to publish")
+    prepared = [await server.prepare(f"log:{name}", (b"1", Kind.JSON), None, None, False) for name in "ab"]
+    first, none, second = await server.publish_each([prepared[0], refusal, prepared[1]])
+    assert none is refusal
+    for outcome in (first, second):
+        assert isinstance(outcome, Position)
+        assert outcome.offset == 1
+    assert (dispatcher.node.counts.published, dispatcher.node.counts.unpublished) == (2, 0)
+    engine.away = True
+    away = await server.publish_each(prepared)
+    assert [type(outcome) for outcome in away] == [EngineUnavailable, EngineUnavailable]
+    assert (dispatcher.node.counts.published, dispatcher.node.counts.unpublished) == (2, 2)
+
+
+async def test_whoever_owns_a_channel_gets_what_is_published_at_once_too(dispatcher: Dispatcher) -> None:
+    class OwnedRule(ChannelRule):
+        owner = "room"
+
+    taken_by_owner = []
+
+    async def take(channel: str, data: bytes, options: PublishOptions) -> Position:
+        taken_by_owner.append((channel, data))
+        return NOWHERE
+
+    dispatcher.node.rules.add_first(OwnedRule("owned"))
+    dispatcher.node.owners["room"] = take
+    server = ServerOperations(dispatcher.node, dispatcher.policies)
+    prepared = [await server.prepare(channel, (b"1", Kind.JSON), None, None, False) for channel in ("owned", "log:a")]
+    owned, logged_one = await server.publish_each(prepared)
+    assert (owned, taken_by_owner) == (NOWHERE, [("owned", b"1")])
+    assert isinstance(logged_one, Position)
+    assert logged_one.offset == 1
+
+
 def test_every_owner_of_a_channel_takes_publications() -> None:
     assert set(Freshet(dev=True)._node.owners) == set(get_args(Owner))
 

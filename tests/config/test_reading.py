@@ -72,7 +72,7 @@ def test_the_environment_has_lists_switches_and_tables() -> None:
         ("[[channels]]\nmatch = 'a'\npublish = 'all'", "channels[0].publish", "nobody, token, subscriber, client"),
         ("[[channels]]\nmatch = 'a'\njoin_leave = true", "channels[0].join_leave", "presence = true"),
         ("[[channels]]\npresence = true", "channels[0]", "match"),
-        ("[limits]\noutbox = 'big'", "limits.outbox", "Expected `int`"),
+        ("[limits]\noutbox = 'big'", "limits.outbox", "Expected an integer"),
         ("[limits]\noutbox = 1", "limits.outbox", ">= 1024"),
         ("[tokens]\nalgorithms = ['none']", "tokens.algorithms[0]", "HS256, HS384, HS512"),
         ("[[channels]]\nmatch = 'a'\nhistory = {size = 1, ttl = nan}", "channels[0].history.ttl", "finite"),
@@ -80,7 +80,7 @@ def test_the_environment_has_lists_switches_and_tables() -> None:
         ("[timing]\nconnect_timeout = inf", "timing.connect_timeout", "finite"),
         ("[tokens]\nleeway = nan", "tokens.leeway", ""),
         ("origins = ['https://a.example', 'b.example']", "origins[1]", "https://*.example.org"),
-        ("origins = 'https://a.example'", "origins", "array"),
+        ("origins = 'https://a.example'", "origins", "a list"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_what_is_allowed(tmp_path: Path, toml: str, path: str, says: str) -> None:

@@ -18,7 +18,8 @@ from freshet.node.sharing import Sharing
 from freshet.policy.revocations import Revocation
 from freshet.runtime.clock import SYSTEM
 from freshet.runtime.rates import Rate
-from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered, revoking_over
+from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
+from tests.contracts.owning import revoking_over
 from tests.tools.patience import eventually
 
 

@@ -29,7 +29,7 @@ class Broker(Protocol):
 
 @pytest.fixture(scope="module")
 def servers(broker: Broker) -> Iterator[Two]:
-    env = {"FRESHET_ENGINE": f"{broker.url}?timeout=1", "FRESHET_SECRET": SECRET}
+    env = {"FRESHET_ENGINE": f"{broker.url}?timeout={seconds(1)}", "FRESHET_SECRET": SECRET}
     with serving("--dev", env=env) as one, serving("--dev", env=env) as two:
         yield one, two
 
@@ -125,7 +125,7 @@ def test_a_ticket_is_good_on_any_server_once(servers: Two) -> None:
 
 def test_a_channel_takes_from_the_clients_of_all_servers_together_what_its_rate_says(broker: Broker) -> None:
     env = {
-        "FRESHET_ENGINE": f"{broker.url}?timeout=1",
+        "FRESHET_ENGINE": f"{broker.url}?timeout={seconds(1)}",
         "FRESHET_RATES__SCOPE": "cluster",
         "FRESHET_RATES__CHANNEL": '{ "rate": 0.001, "burst": 64 }',
     }

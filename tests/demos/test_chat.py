@@ -98,6 +98,20 @@ def test_a_robot_writes_meanwhile_and_only_the_goldfish_has_forgotten_some_of_it
     assert len(said(other)[said(other).index("before") + 1 :]) == 5
 
 
+@pytest.mark.parametrize("client", ["", "?client=socketio"])
+def test_a_second_window_is_in_the_same_room_with_the_same_library(page: Page, client: str) -> None:
+    enter(page, "tea", "Ada", f"/chat/{client}")
+    for link, leads_to in (("again", client), ("with-the-other", "" if client else "?client=socketio")):
+        assert page.element(link).get_attribute("href") == page.url(f"/chat/{leads_to}#tea")
+    page.open(f"/chat/{client}#goldfish")
+    page.browser.refresh()
+    wait_until(lambda: page.text("room") == "goldfish", 5, "the room that the address names")
+    page.browser.find_element("xpath", "//button[text()='lobby']").click()
+    wait_until(lambda: page.text("room") == "lobby", 5, "the lobby")
+    page.browser.back()
+    wait_until(lambda: page.text("room") == "goldfish", 5, "the room of before")
+
+
 def test_what_people_write_is_text_and_nothing_else(page: Page, other: Page) -> None:
     hostile = "<img src=x onerror=document.title='broken'>"
     enter(page, "tea", "<b>Ada</b>")

@@ -95,11 +95,14 @@ def test_a_cursor_glides_from_place_to_place(page: Page, other: Page) -> None:
         };
         note();
     """)
-    point(other, 0.1, 0.5)
-    wait_until(lambda: others(page) == [[10, 50]], 5, "the first place")
-    point(other, 0.9, 0.5)
-    wait_until(lambda: others(page) == [[90, 50]], 5, "the second place")
-    assert page.run("return [...places].some((left) => parseFloat(left) > 11 && parseFloat(left) < 89)")
+
+    def glides() -> bool:  # a page on a busy machine may draw it at its two ends alone, now and then
+        for x, place in ((0.1, 10), (0.9, 90)):
+            point(other, x, 0.5)
+            wait_until(lambda place=place: others(page) == [[place, 50]], 5, f"the place {place}")
+        return page.run("return [...places].some((left) => parseFloat(left) > 11 && parseFloat(left) < 89)")
+
+    wait_until(glides, 20, "a place between the two")
 
 
 def test_the_arrow_keys_and_a_finger_move_it_too(page: Page, other: Page) -> None:

@@ -26,6 +26,11 @@ def figures(lab: Page, figure: str) -> list[int]:
     return [int(re.sub(r"\D", "", text) or 0) for text in texts(lab, figure)]
 
 
+def alike(counts: list[int]) -> bool:
+    """Of one flow, but for what is on its way."""
+    return max(counts) - min(counts) <= 3
+
+
 def choose(lab: Page, rate: int) -> None:
     lab.run("document.querySelector(`input[name=rate][value='${arguments[0]}']`).click()", rate)
 
@@ -34,13 +39,14 @@ def test_all_three_hear_the_same_flow_and_what_it_costs_is_measured(lab: Page) -
     assert lab.texts(".way h2") == WAYS
     for figure in ("Latency p50", "Latency p95", "Latency p99"):
         wait_until(lambda figure=figure: all(re.fullmatch(r"\d+\.\d ms", it) for it in texts(lab, figure)), 10)
-    messages = figures(lab, "Messages")
-    assert max(messages) - min(messages) <= 3
+    wait_until(lambda: alike(figures(lab, "Messages")), 10, "the same number of messages")
+    choose(lab, 1)  # so slow that also a busy machine has an answer for each message
+    wait_until(lambda: 3 <= min(figures(lab, "Messages")) < 10, 20, "a slower flow")
     socket, events, polls = figures(lab, "Bytes per message")
     assert min(socket, events) > 60
     assert max(socket, events) < polls < 600  # the first two are within a few bytes of each other
     assert figures(lab, "Requests")[:2] == [1, 1]
-    assert figures(lab, "Requests")[2] >= messages[2] / 2
+    assert figures(lab, "Requests")[2] >= min(figures(lab, "Messages")) / 2
     assert figures(lab, "Lost or repeated") == [0, 0, 0]
     drawn = """return [...document.querySelectorAll('.way canvas')].filter((canvas) =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0)

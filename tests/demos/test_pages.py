@@ -96,7 +96,11 @@ def test_the_source_and_the_documentation_are_there_to_read(gallery: Server) -> 
     for name in ("demos/home.py", "hub/hub.py"):
         assert name in names
         assert httpx.get(gallery.http(f"/source/{name}")).text == (ROOT / "src/freshet" / name).read_text()
-    assert "Documentation" in httpx.get(gallery.http("/docs/"), follow_redirects=True).text or BUILT.exists()
+    docs = httpx.get(gallery.http("/docs/"), follow_redirects=True).text
+    assert ("Documentation" in docs and docs.index("First steps") < docs.index("Concepts")) or BUILT.exists()
+    for path in ("/nothing", "/source/nothing.py"):
+        nothing = httpx.get(gallery.http(path))
+        assert (nothing.status_code, "no such page" in nothing.text) == (404, True)
 
 
 def test_no_other_file_is_shown(gallery: Server) -> None:

@@ -7,7 +7,7 @@ from centrifuge import CentrifugeError
 
 from tests.demos.clients import refusal_of, visiting
 from tests.demos.pages import Page
-from tests.tools.patience import wait_until
+from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server
 
 
@@ -76,4 +76,4 @@ async def test_a_symbol_that_is_not_traded_is_refused(gallery: Server) -> None:
         subscription = client.new_subscription("ticker:NONE")
         await subscription.subscribe()
         with pytest.raises(CentrifugeError):
-            await subscription.ready(timeout=5)
+            await subscription.ready(timeout=seconds(5))

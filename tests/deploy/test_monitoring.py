@@ -27,10 +27,10 @@ KEY = "for Prometheus alone"
 DEPLOY = ROOT / "deploy"
 RULES = yaml.safe_load((DEPLOY / "prometheus/freshet.rules.yml").read_text())["groups"][0]["rules"]
 PANELS = json.loads((DEPLOY / "grafana/freshet.json").read_text())["panels"]
-OPEN = """
-tokens = { anonymous = true }
-api = { anonymous = true }
-timing = { ping_interval = 1, pong_timeout = 0.8 }
+OPEN = f"""
+tokens = {{ anonymous = true }}
+api = {{ anonymous = true }}
+timing = {{ ping_interval = {seconds(1)}, pong_timeout = {seconds(0.9)} }}
 [[channels]]
 match = '*'
 """

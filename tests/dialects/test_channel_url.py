@@ -25,7 +25,7 @@ from freshet.policy.tokens import issue
 from tests.contracts.dialect import *  # noqa: F403 - the contract's tests are this module's
 from tests.dialects.centrifuge.official import JSON_VALUES
 from tests.tools.browser import console_errors
-from tests.tools.patience import seconds, wait_until
+from tests.tools.patience import eventually, seconds, wait_until
 from tests.tools.serving import Server, serving
 
 SECRET = "a secret for tests, thirty-two bytes"
@@ -404,12 +404,15 @@ async def test_a_users_personal_channel_is_a_url_too(serve: Callable[..., Server
     server = serve(cwd=tmp_path, env={"FRESHET_API_KEY": "key"})
     async with connect(url(server, "%23alice")) as socket:
         request = {"channel": "#alice", "data": "yours"}
-        async with httpx.AsyncClient() as http:
-            for _ in range(100):  # until it listens
-                await http.post(server.http("/api/publish"), json=request, headers={"x-api-key": "key"})
+        async with httpx.AsyncClient(headers={"x-api-key": "key"}) as http:
+
+            async def comes() -> bool:  # once it listens
+                await http.post(server.http("/api/publish"), json=request)
                 with suppress(TimeoutError):
-                    assert await asyncio.wait_for(socket.recv(), 0.05) == '"yours"'
-                    break
+                    return await asyncio.wait_for(socket.recv(), 0.1) == '"yours"'
+                return False
+
+            await eventually(comes, 10)
     async with connect(url(server, "%23bob")) as socket:
         assert (await closed(socket))[0] == 4603
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import httpx
@@ -71,6 +72,16 @@ def test_the_tests_that_hold_a_client_are_there(client: str) -> None:
 def test_every_engine_of_the_table_is_one_and_none_is_missing() -> None:
     schemes = re.findall(r"`(\w+)://", "\n".join(cells[0] for cells in rows(README, "engine")))
     assert {*schemes} == {OVER_TLS.get(scheme.partition("+")[0], scheme.partition("+")[0]) for scheme in ENGINES}
+
+
+def test_the_figures_of_readme_are_those_that_were_measured() -> None:
+    results = (ROOT / "bench/RESULTS.md").read_text()
+    of_the_limit = re.search(r"^\| 1 \| Freshet \|.*?\| ([\d.]+) \|[^|]*\|[^|]*\|$", results, re.MULTILINE)
+    idle = re.search(r"idle client with one subscription: ([\d.]+) KiB", results)
+    assert of_the_limit is not None
+    assert idle is not None
+    assert f"cost {float(of_the_limit[1]):.1f} times what a bare loop" in README
+    assert f"an idle client {Decimal(idle[1]).quantize(Decimal('.1'), ROUND_HALF_UP)} KiB" in README
 
 
 def test_what_is_said_not_to_be_there_is_not_there() -> None:

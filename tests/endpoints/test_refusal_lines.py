@@ -120,7 +120,7 @@ def ways(channel: str) -> dict[str, Way]:
 
 
 CASES = {
-    "closed": "see subscribe, publish and read of the channel's rule",
+    "closed": '" in its rule',
     "nobody's": "see [[channels]] match",
     "hooked": "not a member",
     "x" * 300: "at most 255 bytes",

@@ -11,6 +11,7 @@ from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.own_events import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 
 
 @pytest.fixture

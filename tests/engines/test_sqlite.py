@@ -17,6 +17,7 @@ from freshet.testing import ManualClock
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.own_events import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 from tests.tools.clients import CONFIG, Listener, connected, soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import free_port, serving

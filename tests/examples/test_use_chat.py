@@ -3,6 +3,7 @@
 import secrets
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
@@ -18,16 +19,25 @@ from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
 EXAMPLE = ROOT / "examples" / "use_chat"
+SLOWLY = "        await asyncio.sleep(0.1)\n"
+HELD = """\
+        await asyncio.sleep(0.03)
+        while number == 20 and Path("held").exists():
+            await asyncio.sleep(0.01)
+"""
 ANSWER = "You asked: Ready? Let me count to sixty before I answer. " + "".join(f"{n + 1} " for n in range(60))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, its page built by Vite."""
+    """The example, its page built by Vite, and an answer that `held` holds: a busy machine may be slow to reload."""
     packages = require_npm_packages(EXAMPLE) / "node_modules"
     folder = tmp_path_factory.mktemp("use_chat") / "app"
     copytree(EXAMPLE, folder, ignore=ignore_patterns("node_modules", "dist"))
     (folder / "node_modules").symlink_to(packages)
+    app = (folder / "app.py").read_text()
+    assert app.count(SLOWLY) == 1
+    (folder / "app.py").write_text(app.replace(SLOWLY, HELD))
     build = [require("npm"), "run", "build"]
     done = subprocess.run(build, cwd=folder, capture_output=True, text=True, timeout=seconds(60), check=False)
     assert done.returncode == 0, done.stderr
@@ -38,6 +48,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(request: pytest.FixtureRequest, built: Path) -> Iterator[Server]:
     with serving("app:api", "--workers", request.param, cwd=built) as server:
         yield server
+
+
+@contextmanager
+def held(built: Path) -> Iterator[None]:
+    """An answer stands still in its middle meanwhile."""
+    (built / "held").touch()
+    try:
+        yield
+    finally:
+        (built / "held").unlink()
 
 
 @pytest.fixture(params=["", "?socket"], ids=["http", "websocket"])
@@ -63,12 +83,14 @@ def asks(page: Window) -> None:
 
 
 def test_a_question_is_answered_and_a_reload_in_the_middle_goes_on(
-    server: Server, address: str, window: Opened, browser: webdriver.Chrome
+    server: Server, built: Path, address: str, window: Opened, browser: webdriver.Chrome
 ) -> None:
     page = window(server.http(address))
-    asks(page)
-    assert page.text("#status") == "streaming"
-    page.reload()
+    with held(built):
+        asks(page)
+        assert page.text("#status") == "streaming"
+        page.reload()
+        page.shows("p.assistant", " 20 ")
     page.shows("p.assistant", " 60", within=20)
     page.shows("#status", "ready")
     assert (said(page, of="user"), said(page)) == ("Ready? ", ANSWER)
@@ -77,16 +99,17 @@ def test_a_question_is_answered_and_a_reload_in_the_middle_goes_on(
 
 
 def test_a_second_tab_follows_and_its_stop_ends_the_answer_in_both(
-    server: Server, address: str, window: Opened, browser: webdriver.Chrome
+    server: Server, built: Path, address: str, window: Opened, browser: webdriver.Chrome
 ) -> None:
     first = window(server.http(address))
-    asks(first)
-    second = window(server.http(address))
-    second.shows("#status", "streaming")
-    second.shows("p.assistant", " 7 ")
-    second.find("#stop").click()
-    for page in (first, second):
-        page.shows("#status", "ready")
+    with held(built):
+        asks(first)
+        second = window(server.http(address))
+        second.shows("#status", "streaming")
+        second.shows("p.assistant", " 7 ")
+        second.find("#stop").click()
+        for page in (first, second):
+            page.shows("#status", "ready")
     answer = kept(server, address)[-1]
     text = "".join(part["text"] for part in answer["parts"])
     assert answer["metadata"]["run"]["state"] == "stopped"

@@ -26,6 +26,7 @@ from tests.fuzz.grammar import cut, json_text, text, value
 from tests.fuzz.harness import Target
 from tests.fuzz.protocols import JSON_WORDS, lines, packets, query
 from tests.tools.asgi import knock
+from tests.tools.patience import seconds
 from tests.tools.sessions import opened, say, taken
 
 _on_loop = OneLoop()
@@ -379,7 +380,7 @@ async def _sockets(data: bytes) -> Hashable:
         "headers": [(b"host", b"h")],
     }
     scope |= {"subprotocols": [], "scheme": "ws", "extensions": {}, "client": ("192.0.2.1", 1), "server": ("h", 80)}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(seconds(20)):
         await live(scope, receive, send)
     await _application.check()
     closed = [each["code"] for each in sent if each["type"] == "websocket.close"]

@@ -97,7 +97,7 @@ async def test_what_a_process_cannot_do_ends_all_with_the_reason(server: Server)
 
 
 async def test_a_storm_that_is_turned_away_waits_and_comes_back() -> None:
-    limits = {"FRESHET_LIMITS__CONNECTS_PER_SECOND": "40", "FRESHET_LIMITS__CONNECTS_BURST": "5"}
+    limits = {"FRESHET_LIMITS__CONNECTS_PER_SECOND": "10", "FRESHET_LIMITS__CONNECTS_BURST": "5"}
     with serving("--dev", env=limits) as server:
         measured = await conduct([plan(server, "idle", clients=20, at_once=20, seconds=0.1)], WORKER)
     assert len(measured.series["connect"]) == 20

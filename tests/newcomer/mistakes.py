@@ -53,6 +53,7 @@ COMMAND_LINE = (
     Mistake("a port that is taken", f"serve --dev --port {TAKEN}", (f"{HOST}:{TAKEN}", "in use", "is free"), code=1),
     Mistake("the same, with workers", f"serve --dev --workers 2 --port {TAKEN}", (TAKEN, "in use", "is free"), code=1),
     Mistake("an address of another machine", "serve --host 192.0.2.7", ("192.0.2.7", "Cannot assign"), code=1),
+    Mistake("a port in the host", "serve --host localhost:9000", ("localhost:9000", "without a port"), code=1),
     Mistake("a log level that is none", "serve --log-level verbose", ("--log-level", "debug", "warning")),
     Mistake("a file that is not there", "check --config here.toml", ("here.toml", "No such file")),
     Mistake("no secret for a token", "token --user alice", ("no secret is set", "FRESHET_SECRET")),
@@ -175,6 +176,15 @@ RUNNING = (
     ),
     Mistake("plain text as data", f"publish news hello --url {PLAIN}", ("DATA is not JSON", "--text")),
     Mistake("no token", f"tail news --url {MOUNTED}/live", ("a token is required", "--token"), code=1),
+    Mistake(
+        "a channel without a rule, to subscribe to",
+        f"tail other --url {MOUNTED}/live",
+        ("no rule for channel 'other'", "live.channel(...)"),
+        code=1,
+        env={"FRESHET_SECRET": SECRET},
+    ),
+    Mistake("the prefix left out by a client", f"tail news --url {MOUNTED}", ("403", "PREFIX"), code=1),
+    Mistake("no key for operators", f"top --url {MOUNTED}/live", ("no admin page", "FRESHET_ADMIN_KEY"), code=1),
     Mistake(
         "a token of another secret",
         f"tail news --as alice --url {MOUNTED}/live",

@@ -2,6 +2,7 @@
 // Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
 import { Centrifuge } from "centrifuge";
+import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 import { EventSource, WebSocket } from "./patient.mjs";
 
@@ -21,6 +22,7 @@ function client(index = 0, options = {}) {
     token: tokens[index],
     minReconnectDelay: 10,
     maxReconnectDelay: 100,
+    timeout: seconds(5),
     ...rest,
   });
 }
@@ -28,7 +30,7 @@ function client(index = 0, options = {}) {
 /** The next event of a client or a subscription. (`once` of node:events would reject at any "error" meanwhile.) */
 function next(emitter, event) {
   return new Promise((resolve, reject) => {
-    setTimeout(reject, 5000, new Error(`still waiting for ${event}`)).unref();
+    setTimeout(reject, seconds(5), new Error(`still waiting for ${event}`)).unref();
     emitter.once(event, resolve);
   });
 }

@@ -2,13 +2,14 @@
 // A producer appends while a reader that is cut off twice follows; both end with the stream.
 import assert from "node:assert/strict";
 import { DurableStream, IdempotentProducer } from "@durable-streams/client";
+import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 
 const url = new URL(process.argv[2]);
 const line = await relay(url);
 const stream = await DurableStream.create({ url: url.href, contentType: "application/json" });
 const producer = new IdempotentProducer(stream, "writer", { autoClaim: true });
-const limit = setTimeout(() => assert.fail(`got only ${got.length}`), 30_000);
+const limit = setTimeout(() => assert.fail(`got only ${got.length}`), seconds(30));
 
 const got = [];
 const response = await new DurableStream({ url: `http://127.0.0.1:${line.port}${url.pathname}` }).stream({

@@ -2,6 +2,7 @@
 // It is cut off in the middle, comes back by itself, and has missed nothing.
 import assert from "node:assert/strict";
 import { EventSource } from "eventsource";
+import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 
 const url = new URL(process.argv[2]);
@@ -11,7 +12,7 @@ const publish = (data) => fetch(url, { method: "POST", body: JSON.stringify(data
 const source = new EventSource(`http://127.0.0.1:${line.port}${url.pathname}`);
 const got = [];
 source.onmessage = ({ data }) => got.push(JSON.parse(data));
-const limit = setTimeout(() => assert.fail(`got only ${got.length}`), 15000);
+const limit = setTimeout(() => assert.fail(`got only ${got.length}`), seconds(15));
 
 await new Promise((resolve) => (source.onopen = resolve));
 for (let number = 0; number < 30; number++) {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { Centrifuge as Json } from "centrifuge";
 import { Centrifuge as Protobuf } from "centrifuge/build/protobuf";
+import { seconds } from "./patience.mjs";
 import { WebSocket } from "./patient.mjs";
 
 const [url, protocol, token, api] = process.argv.slice(2);
@@ -9,7 +10,7 @@ const client = new (protocol === "json" ? Json : Protobuf)(url, { websocket: Web
 const limit = setTimeout(() => {
   console.error("it takes too long");
   process.exit(1);
-}, 15000);
+}, seconds(15));
 const unpack = (data) => (protocol === "json" ? data : JSON.parse(new TextDecoder().decode(data)));
 const until = async (condition) => {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));

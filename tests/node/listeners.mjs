@@ -6,6 +6,7 @@ import { Centrifuge } from "centrifuge";
 import { EventSource } from "eventsource";
 import { createEventSource } from "eventsource-client";
 import { io } from "socket.io-client";
+import { seconds } from "./patience.mjs";
 import * as patient from "./patient.mjs";
 
 const [url, channel] = process.argv.slice(2);
@@ -52,7 +53,7 @@ function socketio(client, transports) {
   socket.on("connect", async () => {
     try {
       const since = epoch ? [{ epoch, offset }] : [];
-      const place = await socket.timeout(5000).emitWithAck("subscribe", channel, ...since);
+      const place = await socket.timeout(seconds(5)).emitWithAck("subscribe", channel, ...since);
       epoch = place.epoch;
       say(client, place.error ? "error" : "there", place);
     } catch (error) {

@@ -1,6 +1,7 @@
 // The official JavaScript client with Protobuf: node protobuf.mjs URL TRANSPORT TOKEN
 import assert from "node:assert/strict";
 import { Centrifuge } from "centrifuge/build/protobuf";
+import { seconds } from "./patience.mjs";
 import { WebSocket } from "./patient.mjs";
 
 const [url, transport, token] = process.argv.slice(2);
@@ -17,7 +18,7 @@ const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 const limit = setTimeout(() => {
   console.error("it takes too long");
   process.exit(1);
-}, 15000);
+}, seconds(15));
 try {
   const subscription = client.newSubscription(channel);
   const got = [];

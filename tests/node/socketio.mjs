@@ -3,6 +3,7 @@
 // Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
+import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 
 const [url, transports, scenario] = process.argv.slice(2);
@@ -32,7 +33,7 @@ async function lose(line, socket) {
 /** The arguments of the next such event. */
 function next(emitter, event) {
   return new Promise((resolve, reject) => {
-    setTimeout(reject, 5000, new Error(`still waiting for ${event}`)).unref();
+    setTimeout(reject, seconds(5), new Error(`still waiting for ${event}`)).unref();
     emitter.once(event, (...given) => resolve(given));
   });
 }
@@ -252,7 +253,7 @@ const scenarios = {
 const limit = setTimeout(() => {
   console.error("it takes too long");
   process.exit(1);
-}, 15000);
+}, seconds(15));
 try {
   await scenarios[scenario]();
   if (transports === "polling,websocket") {

@@ -14,7 +14,7 @@ from tests.tools.patience import eventually
 
 
 class Wire:
-    """What `Bus` needs of an engine. away: nothing can be sent."""
+    """What `Bus` needs of an engine. away: nothing can be sent. refused: how much was to be sent meanwhile."""
 
     shared = True
 
@@ -22,9 +22,12 @@ class Wire:
         self.nodes: dict[str, Callable[[bytes], None]] = {}
         self.sent: list[str | None] = []
         self.away = False
+        self.refused = 0
+        self.go = asyncio.Event()
 
     async def tell(self, node: str | None, message: bytes) -> None:
         if self.away:
+            self.refused += 1
             raise EngineUnavailable("the engine is away")
         self.sent.append(node)
         for name, receive in self.nodes.items():
@@ -36,28 +39,31 @@ class Wire:
         self.nodes[name] = it.receive
         return it
 
-
-async def slowly(body: bytes, cancelled: asyncio.Event) -> bytes:
-    await asyncio.sleep(0.5)
-    return body.upper()
+    async def slowly(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+        """What answers when it is told to."""
+        await self.go.wait()
+        return body.upper()
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    monkeypatch.setattr(module, "PROBE_INTERVAL", 0.05)
-    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "PROBE_INTERVAL", 0.02)
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 30)
     return Wire()
 
 
 async def test_a_node_may_take_long_and_is_not_probed_when_nothing_waits(wire: Wire) -> None:
     one, two = wire.node("one"), wire.node("two")
-    two.handlers["slowly"] = slowly
-    assert await asyncio.gather(*(one.request("two", "slowly", b"a", 5) for _ in range(20))) == [b"A"] * 20
+    two.handlers["slowly"] = wire.slowly
+    asking = [asyncio.create_task(one.request("two", "slowly", b"a", 30)) for _ in range(20)]
+    await eventually(lambda: wire.sent.count("two") >= 20 + 3)
+    assert wire.sent.count("two") < 20 + 20  # one probe for all that wait, not one for each
+    wire.go.set()
+    assert await asyncio.gather(*asking) == [b"A"] * 20
     await eventually(lambda: not one._probing)
-    probes = wire.sent.count("two") - 20
-    assert 3 <= probes <= 12  # one for all that wait, not one for each
+    sent = len(wire.sent)
     await asyncio.sleep(0.2)
-    assert wire.sent.count("two") == probes + 20
+    assert len(wire.sent) == sent
 
 
 async def test_a_node_that_replies_at_once_is_not_probed(wire: Wire) -> None:
@@ -71,13 +77,16 @@ async def test_a_node_that_replies_at_once_is_not_probed(wire: Wire) -> None:
     assert wire.sent.count("two") == 1
 
 
-async def test_a_request_to_a_node_that_dies_fails_long_before_its_deadline(wire: Wire) -> None:
+async def test_a_request_to_a_node_that_dies_fails_long_before_its_deadline(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = wire.node("one"), wire.node("two")
-    two.handlers["slowly"] = slowly
-    asking = [asyncio.create_task(one.request("two", "slowly", b"a", 30)) for _ in range(3)]
-    await asyncio.sleep(0.1)
+    two.handlers["slowly"] = wire.slowly
+    asking = [asyncio.create_task(one.request("two", "slowly", b"a", 3600)) for _ in range(3)]
+    await eventually(lambda: wire.sent.count("two") >= 3)
     del wire.nodes["two"]
-    for each in asking:  # each would wait for half a minute, by which the test would not end
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.1)
+    for each in asking:  # each would wait for an hour, by which the test would not end
         with pytest.raises(EngineUnavailable, match="node two does not reply"):
             await each
     await eventually(lambda: not one._probing and not one._requests)
@@ -85,12 +94,13 @@ async def test_a_request_to_a_node_that_dies_fails_long_before_its_deadline(wire
 
 async def test_an_engine_that_is_away_for_a_while_says_nothing_about_a_node(wire: Wire) -> None:
     one, two = wire.node("one"), wire.node("two")
-    two.handlers["slowly"] = slowly
+    two.handlers["slowly"] = wire.slowly
     asking = asyncio.create_task(one.request("two", "slowly", b"a", 30))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: wire.sent)
     wire.away = True
-    await asyncio.sleep(0.3)
+    await eventually(lambda: wire.refused >= 3, what="probes that cannot be sent")
     wire.away = False
+    wire.go.set()
     assert await asking == b"A"
 
 
@@ -105,7 +115,7 @@ async def test_a_request_that_nobody_waits_for_any_more_is_cancelled(wire: Wire)
 
     two.handlers["wait"] = wait
     asking = asyncio.create_task(one.request("two", "wait", b"a", 30))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: wire.sent)
     asking.cancel()
     await eventually(lambda: cancellations == [b"a"])
 
@@ -139,10 +149,12 @@ async def test_garbage_for_a_name_is_no_node_for_long_and_there_are_not_many(wir
 
 
 async def test_requests_to_nodes_that_a_client_invented_are_few_at_a_time_and_those_to_real_ones_are_not(
-    wire: Wire,
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.1)
     one, two = wire.node("one"), wire.node("two")
-    two.handlers["slowly"] = slowly
+    two.handlers["slowly"] = wire.slowly
+    wire.go.set()
     await two.announce()
     await eventually(lambda: "two" in one.peers)
     asking = []

@@ -3,6 +3,7 @@
 // Writes a line for each event, [number, data], and [number, null] where a client could not go on.
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
+import { seconds } from "./patience.mjs";
 
 const clients = new Map();
 const write = (...line) => console.log(JSON.stringify(line));
@@ -17,7 +18,7 @@ const does = {
       if (socket.recovered) return;
       const { id } = socket;
       try {
-        await socket.timeout(5000).emitWithAck("subscribe", channel, {});
+        await socket.timeout(seconds(5)).emitWithAck("subscribe", channel, {});
       } catch {
         if (socket.id === id) write(number, null);
       }

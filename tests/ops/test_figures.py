@@ -13,14 +13,14 @@ from tests.tools.relay import Relay
 from tests.tools.serving import Server, serving
 
 CLIENTS, RETURNING, MESSAGES = 12, 5, 30
-CONFIG = """
-tokens = { anonymous = true }
-api = { anonymous = true }
-metrics = { anonymous = true }
-timing = { ping_interval = 1.0, pong_timeout = 0.9 }
+CONFIG = f"""
+tokens = {{ anonymous = true }}
+api = {{ anonymous = true }}
+metrics = {{ anonymous = true }}
+timing = {{ ping_interval = {seconds(1)}, pong_timeout = {seconds(0.9)} }}
 [[channels]]
 match = "log"
-history = { size = 100, ttl = 60 }
+history = {{ size = 100, ttl = 60 }}
 publish = "client"
 [[channels]]
 match = "closed"

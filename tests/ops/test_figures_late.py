@@ -276,8 +276,9 @@ async def test_who_says_in_the_url_where_it_stood_is_counted_as_one_that_came_ba
         for number in range(2):
             assert "result" in (await http.post("/api/publish", json={"channel": "every", "data": number})).json()
             assert "result" in (await http.post("/api/publish", json={"channel": "log", "data": number})).json()
-        page = (await http.get("/channels/log")).json()
-        since = f"{page['epoch']}:{page['offset']}" if "offset" in page else page["next"]
+        answer = await http.get("/channels/log")
+        assert answer.status_code == 200, answer.text
+        since = "{epoch}:{offset}".format_map(answer.json())
         if transport == "websocket":
             async with connect(server.ws(f"/channels/log?since={since}")):
                 await settled(server, "subscriptions", 1)

@@ -16,7 +16,7 @@ CONFIG = """
 hosts = ["127.0.0.1"]
 tokens = { anonymous = true }
 metrics = { anonymous = true }
-http = { head_timeout = 0.5 }
+http = { head_timeout = 2 }
 limits = { waiting_requests = 1, message_size = 1024, frame_size = 2048, packet_size = 2048 }
 api = { key = "the key", body_size = 2048 }
 [[channels]]

@@ -287,6 +287,7 @@ async def test_a_rule_says_who_publishes_and_who_reads(
     assert refusal.value.code == 103
     assert ("publish in" if publishes else "read") in refusal.value.message
     assert refusal.value.message.startswith("only subscribers" if who == "subscriber" else "clients may not")
+    assert refusal.value.message.endswith(f'see {"publish" if publishes else "read"} = "{who}" in its rule')
 
 
 async def test_what_a_rule_says_nothing_of_may_be_asked_by_everybody(alice: Session) -> None:

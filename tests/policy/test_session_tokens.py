@@ -142,9 +142,10 @@ async def test_an_error_of_the_application_is_in_the_log_once_and_without_the_to
 async def test_an_application_that_does_not_answer_is_given_up(
     application: Application, tokens: SessionTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "_timeout", 0.05)
     application.held.clear()
-    assert await connect(tokens, "a") == 100
+    with monkeypatch.context() as short:
+        short.setattr(tokens, "_timeout", 0.05)
+        assert await connect(tokens, "a") == 100
     application.held.set()
     assert await connect(tokens, "a") == "alice"
 

@@ -14,11 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.tools.clients import CONFIG, Listener, connected, soon, token
+from tests.tools.memory import KIB, MIB, grows_by_less_than
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import UNLIMITED, Server, serving
-
-KIB = 1024
-MIB = 1024 * KIB
 
 MALFORMED = [
     "",
@@ -49,12 +47,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )  # all of them get in, and say all they like: admission and rates have their own tests
     with serving("--config", str(config)) as server:
         yield server
-
-
-def memory(server: Server) -> int:
-    """Resident bytes."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * KIB
 
 
 async def close_code(server: Server, *messages: str | bytes) -> int:
@@ -160,12 +152,11 @@ async def test_many_hostile_clients_cost_no_memory_and_nobody_else_notices(serve
         listener = Listener(client, "calm")
         await listener.start()
         await asyncio.gather(*(attack() for _ in range(30)))  # what the first ones allocate stays for the next
-        before = memory(server)
-        for index in range(3):
-            await asyncio.gather(*(attack() for _ in range(10)))
-            await listener.subscription.publish(index)
-        assert await listener.data(3) == [0, 1, 2]
-    assert memory(server) - before < 8 * MIB
+        with grows_by_less_than(server, 8 * MIB):
+            for index in range(3):
+                await asyncio.gather(*(attack() for _ in range(10)))
+                await listener.subscription.publish(index)
+            assert await listener.data(3) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -258,12 +249,11 @@ async def test_a_client_that_does_not_read_is_cut_and_the_others_get_everything(
     async with connected(server, "bob") as client:
         listener = Listener(client, "flood")
         await listener.start()
-        before = memory(server)
         message = "x" * 30_000
-        for _ in range(400):  # 12 MB: more than the kernel and the outbox take together
-            await listener.subscription.publish(message)
-        assert await listener.data(400) == [message] * 400
-        await eventually(lambda: memory(server) - before < 40 * MIB, 5, "little memory")
+        with grows_by_less_than(server, 40 * MIB):
+            for _ in range(400):  # 12 MB: more than the kernel and the outbox take together
+                await listener.subscription.publish(message)
+            assert await listener.data(400) == [message] * 400
         left = await listener.event("leave")
         assert left.info.user == "slow"
     writer.close()
@@ -287,7 +277,7 @@ async def test_a_connection_whose_token_ran_out_is_ended(tmp_path: Path) -> None
     config = tmp_path / "freshet.toml"
     config.write_text(CONFIG + "\n[timing]\nexpiry_grace = 0\n")
     with serving("--config", str(config)) as server:
-        assert await close_code(server, f'{{"id":1,"connect":{{"token":"{token(expires_in=2)}"}}}}') == 3005
+        assert await close_code(server, f'{{"id":1,"connect":{{"token":"{token(expires_in=seconds(2))}"}}}}') == 3005
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])

@@ -15,14 +15,13 @@ import pytest
 
 from freshet.websocket.deflate import compress
 from freshet.websocket.frames import Opcode, encode
-from tests.promises.test_hostile import memory, still_serves
+from tests.promises.test_hostile import still_serves
 from tests.tools.clients import CONFIG, soon, token
+from tests.tools.memory import MIB, grows_by_less_than
 from tests.tools.need import ROOT
-from tests.tools.patience import eventually
 from tests.tools.serving import UNLIMITED, Server, serving
 from tests.tools.weaknesses import LISTED, PAGE, functions_of, with_table
 
-MIB = 1024 * 1024
 SOCKETS = {
     "centrifuge": ("/connection/websocket", [b'{"id":1,"connect":{"token":"%b"}}']),
     "protobuf": ("/connection/websocket?format=protobuf", []),
@@ -132,11 +131,10 @@ async def test_a_compression_bomb_is_not_inflated(server: Server, door: str, kno
     """CVE-2016-10544, CVE-2018-1000518, CVE-2026-27571."""
     bomb = compress(bytes(32 * MIB))
     assert len(bomb) < 60_000 * 3
-    before = memory(server)
     frames = masked(2, bomb[:60_000], rsv1=True)
-    codes = {await closed(server, door, frames, DEFLATE, known=known) for _ in range(10)}
+    with grows_by_less_than(server, 16 * MIB):
+        codes = {await closed(server, door, frames, DEFLATE, known=known) for _ in range(10)}
     assert codes <= {1007, 1009}
-    assert memory(server) - before < 16 * MIB
     await still_serves(server)
 
 
@@ -170,14 +168,13 @@ async def test_what_is_too_large_is_refused_by_the_defaults_however_it_comes(
     server: Server, door: str, known: bool
 ) -> None:
     """CVE-2016-10542, CVE-2026-44545: whole, in fragments, in a frame that is never complete, and in tiny fragments."""
-    before = memory(server)
     whole = masked(2, bytes(12 * MIB))
     fragments = masked(2, bytes(60_000), fin=False) + masked(0, bytes(60_000), fin=False) * 400
     tiny = masked(2, b"x", fin=False) + masked(0, b"x", fin=False) * 131_000
     never = b"\x82\xff" + (32 * MIB).to_bytes(8, "big") + MASK + b"x" * 100
-    for frames in (whole, fragments, tiny, never):
-        assert await closed(server, door, frames, known=known) in (0, 1009)  # 0: reset, as it still wrote
-    assert memory(server) - before < 24 * MIB  # a frame may hold the commands of all channels of a client
+    with grows_by_less_than(server, 24 * MIB):  # a frame may hold the commands of all channels of a client
+        for frames in (whole, fragments, tiny, never):
+            assert await closed(server, door, frames, known=known) in (0, 1009)  # 0: reset, as it still wrote
     await still_serves(server)
 
 
@@ -209,15 +206,14 @@ async def test_a_broken_frame_ends_its_client_alone(
 async def test_the_sockets_of_other_sessions_let_none_of_this_pass_either(
     server: Server, other: str, known: bool
 ) -> None:
-    before = memory(server)
     tiny = masked(2, b"x", fin=False) + masked(0, b"x", fin=False) * 20_000
     bomb = masked(2, compress(bytes(32 * MIB))[:60_000], rsv1=True)
     lengths = [(2**31, 1009), (2**63 - 1, 1009), (2**63, 1002), (2**64 - 1, 1002)]
     overflows = [(b"\x82\xff" + length.to_bytes(8, "big") + MASK + b"x", code) for length, code in lengths]
-    for frames, code in [*BROKEN, *overflows, (masked(2, compress(b"a"), rsv1=True), 1002), (tiny, 1009)]:
-        assert await closed(server, other, frames, known=known) == code, frames[:20]
-    assert await closed(server, other, bomb, DEFLATE, known=known) in (1002, 1007, 1009)
-    assert memory(server) - before < 16 * MIB
+    with grows_by_less_than(server, 16 * MIB):
+        for frames, code in [*BROKEN, *overflows, (masked(2, compress(b"a"), rsv1=True), 1002), (tiny, 1009)]:
+            assert await closed(server, other, frames, known=known) == code, frames[:20]
+        assert await closed(server, other, bomb, DEFLATE, known=known) in (1002, 1007, 1009)
     await still_serves(server)
 
 
@@ -238,28 +234,27 @@ async def test_who_never_says_who_it_is_is_closed(tmp_path: Path, begun: str) ->
 @pytest.mark.parametrize("path", POSTS)
 async def test_a_body_that_is_too_large_is_not_read(server: Server, path: str) -> None:
     """CVE-2020-36048: 100 MB by long polling. Declared, and in chunks without an end."""
-    before = memory(server)
     post = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n" % path.encode()
     chunks = b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 200
-    for request in (post + b"Content-Length: 100000000\r\n\r\n" + b"x" * (12 * MIB), post + chunks):
-        assert await status(server, request) in (0, 400, 401, 413)
-    assert memory(server) - before < 40 * MIB  # /emulation may bring the commands of all channels of a client
+    with grows_by_less_than(server, 40 * MIB):  # /emulation may bring the commands of all channels of a client
+        for request in (post + b"Content-Length: 100000000\r\n\r\n" + b"x" * (12 * MIB), post + chunks):
+            assert await status(server, request) in (0, 400, 401, 413)
     await still_serves(server)
 
 
 @door
 async def test_pongs_and_pings_start_nothing(server: Server, door: str) -> None:
     """CVE-2026-48802 (a task for each pong), CVE-2026-34824 (a thread for each message), before anybody is known."""
-    threads, before = len(os.listdir(f"/proc/{server.pid}/task")), memory(server)  # noqa: PTH208
+    threads = len(os.listdir(f"/proc/{server.pid}/task"))  # noqa: PTH208
     path, _ = SOCKETS[door]
     async with connection(server, head(path)) as (reader, writer):
         await soon(reader.readuntil(b"\r\n\r\n"))
-        writer.write(masked(10, b"a") * 20_000 + masked(9, b"b") * 2000)
-        if door == "socket.io":
-            writer.write(masked(1, b"3") * 10_000)
-        await soon(reader.readuntil(b"\x8a\x01b"))
-        assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 1  # noqa: PTH208
-        assert memory(server) - before < 8 * MIB
+        with grows_by_less_than(server, 8 * MIB):
+            writer.write(masked(10, b"a") * 20_000 + masked(9, b"b") * 2000)
+            if door == "socket.io":
+                writer.write(masked(1, b"3") * 10_000)
+            await soon(reader.readuntil(b"\x8a\x01b"))
+            assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 1  # noqa: PTH208
     await still_serves(server)
 
 
@@ -276,10 +271,9 @@ async def test_half_a_binary_event_is_gone_with_its_client(server: Server) -> No
             await writer.drain()
 
     await asyncio.gather(*(leave() for _ in range(20)))  # what the first ones allocate stays for the next
-    before = memory(server)
-    for _ in range(4):
-        await asyncio.gather(*(leave() for _ in range(25)))
-    await eventually(lambda: memory(server) - before < 3 * MIB, 5, "6 MB of attachments to be gone")
+    with grows_by_less_than(server, 6 * MIB):  # of 12 MB of attachments
+        for _ in range(8):
+            await asyncio.gather(*(leave() for _ in range(25)))
     await still_serves(server)
 
 
@@ -313,10 +307,9 @@ async def test_a_subprotocol_that_is_none_is_refused(server: Server, door: str, 
 @door
 async def test_a_handshake_of_many_megabytes_costs_none(server: Server, door: str) -> None:
     """CVE-2023-43669."""
-    before = memory(server)
-    for line in (b"X: " + b"x" * (8 * MIB), b"X" * (8 * MIB)):
-        assert await status(server, head(SOCKETS[door][0], line)) in (0, 431)
-    assert memory(server) - before < 4 * MIB
+    with grows_by_less_than(server, 4 * MIB):
+        for line in (b"X: " + b"x" * (8 * MIB), b"X" * (8 * MIB)):
+            assert await status(server, head(SOCKETS[door][0], line)) in (0, 431)
     await still_serves(server)
 
 

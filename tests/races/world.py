@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Self
@@ -16,6 +17,7 @@ from freshet.testing import ManualClock
 from tests.races.agreement import assert_agreement
 from tests.races.clients import CentrifugeClient, Doors, RacingClient, SocketIOClient, UrlClient
 from tests.races.gates import GateEngine, Gates
+from tests.tools.patience import seconds
 
 DIALECTS: dict[str, type[RacingClient]] = {
     "centrifuge": CentrifugeClient,
@@ -63,7 +65,8 @@ class World:
 
     async def rest(self) -> None:
         """Until nothing happens any more by itself."""
-        for _ in range(60):
+        end = time.monotonic() + seconds(3)
+        while time.monotonic() < end:
             await self.turns()
             if self._busy():
                 await asyncio.sleep(0.005)  # who looks for a room's owner does so again in a moment
@@ -465,7 +468,7 @@ async def race_within(
         await world.turns()
         world.gates.release()
         for task in (acting, operating):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(seconds(5)):
                 await task
         await world.rest()
         await world.agree()

@@ -63,7 +63,7 @@ def owners(here: World, channel: str) -> list[bool]:
 
 async def value(client: Client) -> int:
     await client.publish("counter:x", {})
-    return int((await client.receive("counter:x", within=5)).data["value"])
+    return int((await client.receive("counter:x")).data["value"])
 
 
 async def test_a_message_reaches_the_one_room_from_every_node_and_its_reply_the_one_client(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ async def test_who_speaks_is_known_and_refusals_come_back_as_they_were_raised(tm
         await bob.publish("talk:x", {"any": "thing"})
         await alice.receive()
         for client in (alice, bob):
-            assert (await client.receive(within=5)).data == ["bob", "bob", None, {"any": "thing"}]
+            assert (await client.receive()).data == ["bob", "bob", None, {"any": "thing"}]
         with pytest.raises(Refusal) as refusal:
             await bob.publish("talk:x", "refuse")
         assert (refusal.value.code, refusal.value.message, refusal.value.temporary) == (4321, "no", True)
@@ -121,7 +121,7 @@ async def paused_in_a_hook(here: World, alice: Client, bob: Client) -> list[Incr
     async def increment(client: Client, gate: str = "") -> None:
         call = time.monotonic()
         await client.publish("counter:x", {"gate": gate})
-        answer = (await client.receive("counter:x", within=5)).data["value"]
+        answer = (await client.receive("counter:x")).data["value"]
         history.append(Increment(call, time.monotonic(), "ok", answer))
 
     await alice.subscribe("counter:x")

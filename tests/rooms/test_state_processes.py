@@ -9,7 +9,7 @@ import pytest
 
 from tests.rooms.test_processes import engine, environment  # noqa: F401 - a fixture
 from tests.rooms.writing import CHANNEL, Write, Writers, lost
-from tests.tools.patience import wait_until
+from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import Server, serving
 
 APP = "tests.rooms.state_app:live"
@@ -19,7 +19,9 @@ KEY = "a key of the server API"
 
 def entries(server: Server) -> dict[str, Any]:
     request = {"channel": CHANNEL}
-    reply = httpx.post(server.http("/api/map_read_state"), json=request, headers={"X-API-Key": KEY}, timeout=30).json()
+    reply = httpx.post(
+        server.http("/api/map_read_state"), json=request, headers={"X-API-Key": KEY}, timeout=seconds(30)
+    ).json()
     return {each["key"]: each["data"] for each in reply["result"]["entries"]} if "result" in reply else {}
 
 

@@ -24,6 +24,9 @@ from tests.tools.serving import Server
 
 GONE = (OSError, httpx.HTTPError, WebSocketException, CentrifugeError, TimeoutError, EOFError)
 PAUSE = 0.05  # seconds before a client comes back
+QUIET = (
+    1  # seconds, scaled, in which a server has to say something: of a busy one that is cut sooner none hears anything
+)
 
 Servers = Callable[[], Server]
 
@@ -100,7 +103,7 @@ class Watcher(ABC):
                 life = self._chance.uniform(0.2, 1.5)
                 end = time.monotonic() + life
                 with suppress(*GONE):
-                    async with aclosing(self.events(self._servers(), life)) as events:
+                    async with aclosing(self.events(self._servers(), max(life, seconds(QUIET)))) as events:
                         async for data in events:
                             self._take(data)
                             if self.viewer.has_ended(run):

@@ -31,7 +31,7 @@ def model() -> Model:
 
 @pytest.fixture
 async def live(model: Model) -> AsyncIterator[Freshet]:
-    live = Freshet(config=Config(runs=Runs(lease=1.0, per_user=1), tokens=Tokens(anonymous=True)))
+    live = Freshet(config=Config(runs=Runs(lease=seconds(2), per_user=1), tokens=Tokens(anonymous=True)))
 
     @live.run("chat:{chat}", keep=60)
     async def answer(run: Run, message: str, chat: str) -> None:

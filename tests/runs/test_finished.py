@@ -54,7 +54,7 @@ async def test_who_returns_to_the_middle_of_a_run_that_is_over_gets_its_rest_or_
 
 async def test_a_run_that_is_over_holds_what_it_adds_up_to_and_little_more() -> None:
     """Also one that was summed up while it ran, and that somebody has looked at."""
-    options = Runs(lease=6.0, interval=0, idle=0.2)  # which a machine that is busy keeps
+    options = Runs(lease=seconds(3), interval=0, idle=0.2)  # which a machine that is busy keeps
     live = Freshet(secret="s" * 32, config=Config(runs=options, tokens=Tokens(anonymous=True)))
     writing(live)
 
@@ -97,7 +97,7 @@ async def test_an_owner_whose_channel_another_may_have_trims_nothing_there(tmp_p
 
 
 async def test_a_run_is_not_stopped_for_the_time_that_the_one_before_was_alone() -> None:
-    live = Freshet(secret="s" * 32, config=Config(runs=Runs(lease=2.0)))
+    live = Freshet(secret="s" * 32, config=Config(runs=Runs(lease=seconds(2))))
 
     @live.run("chat:{chat}", stop_when_alone=3600)
     async def answer(run: Run, message: int) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -20,14 +19,13 @@ from tests.runs.ledger import KINDS, SocketIoClients, Watcher, begin, kept, sock
 from tests.tools.nats import nats
 from tests.tools.patience import seconds
 from tests.tools.redis import redis
-from tests.tools.serving import Server, serving, workers_of
+from tests.tools.serving import Server, listens, serving, workers_of
 
 APP = "tests.runs.chat_app:live"
 RUNS = int(os.environ.get("FRESHET_TEST_RUNS", "6"))
 AT_ONCE = 5
 VIEWERS = 5
 WORDS = 120
-GROWN = seconds(1)  # after which a worker serves
 STOPPED, STOP_AFTER = 5, 0.4  # one run of so many is stopped, after seconds in which it is written
 
 
@@ -44,10 +42,10 @@ class Cluster:
         return self.chance.choice(self.servers)
 
     def processes(self) -> list[int]:
-        """Those that own runs."""
+        """Those that serve, and own runs. A worker that is only beginning does not, which a busy machine makes long."""
         if self.another is not None:
             return [server.pid for server in self.servers]
-        return workers_of(self.servers[0].pid)  # not the hubs: they hold the logs, which are gone with them
+        return list(filter(listens, workers_of(self.servers[0].pid)))  # not the hubs: the logs are gone with them
 
 
 @pytest.fixture(params=["workers", "redis", "nats"])
@@ -72,27 +70,24 @@ def cluster(request: pytest.FixtureRequest, lease: str) -> Iterator[Cluster]:
 async def pause(cluster: Cluster, done: asyncio.Event) -> None:
     """Stop one of them for longer than a lease, now and then."""
     while not done.is_set():
-        pid = cluster.chance.choice(cluster.processes())
-        os.kill(pid, signal.SIGSTOP)
-        cluster.faults["paused"] += 1
-        await asyncio.sleep(1.8)
-        with suppress(ProcessLookupError):  # it was killed meanwhile
+        with suppress(ProcessLookupError, IndexError):  # it was killed meanwhile; or none serves
+            pid = cluster.chance.choice(cluster.processes())
+            os.kill(pid, signal.SIGSTOP)
+            cluster.faults["paused"] += 1
+            await asyncio.sleep(1.8)
             os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(cluster.chance.uniform(1.0, 2.0))
 
 
 async def kill(cluster: Cluster, done: asyncio.Event) -> None:
     """Kill one of the workers, now and then, in whose place their supervisor begins another; or a server, as we do."""
-    born = dict.fromkeys(cluster.processes(), 0.0)
     while not done.is_set():
         await asyncio.sleep(cluster.chance.uniform(1.0, 2.0))
-        now = time.monotonic()
-        born = {pid: born.get(pid, now) for pid in cluster.processes()}
-        pids = [pid for pid, at in born.items() if now - at >= GROWN]  # else a busy machine has none that serves
-        if cluster.another is None and len(pids) > 2:
-            os.kill(cluster.chance.choice(pids), signal.SIGKILL)
-            cluster.faults["killed"] += 1
-        elif cluster.another is not None:
+        if cluster.another is None:
+            if len(pids := cluster.processes()) > 2:
+                os.kill(cluster.chance.choice(pids), signal.SIGKILL)
+                cluster.faults["killed"] += 1
+        else:
             server = cluster.any()
             server.kill()
             cluster.faults["killed"] += 1
@@ -114,7 +109,8 @@ async def one_run(cluster: Cluster, number: int, seen: Counter[str], socketio: S
     except TimeoutError:
         late = [(type(it).__name__, it.cuts, it.viewer.states) for it in watchers if not it.viewer.has_ended(run)]
         logs = "\n".join(server.log()[-3000:] for server in cluster.servers)
-        pytest.fail(f"{chat}: these have not seen its end: {late}; {await kept(chat, cluster.any)}; {logs}")
+        serve = f"{len(cluster.processes())} processes serve"
+        pytest.fail(f"{chat}: these have not seen its end: {late}; {await kept(chat, cluster.any)}; {serve}; {logs}")
     message = await kept(chat, cluster.any)
     text = "".join(part["text"] for part in message["parts"] if part["type"] == "text")
     state = message["metadata"]["run"]["state"]

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from freshet import Freshet, Refusal, Run
-from freshet.config import Runs
 from freshet.testing import Client
-from tests.runs.two import CONFIG, ENGINES, LEASE, Nodes, nodes, texts
+from tests.runs.two import ENGINES, Nodes, nodes, texts
 from tests.runs.viewer import Viewer
 from tests.tools.patience import eventually, seconds
 
@@ -159,11 +157,8 @@ async def test_a_node_that_ends_leaves_its_runs_to_the_other(kind: str, tmp_path
         assert viewer.text("r1") == "0 1 2 resumed after 3"
 
 
-async def test_a_user_has_so_many_runs_at_a_time_on_all_nodes_together(
-    kind: str, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.runs.two.CONFIG", structs.replace(CONFIG, runs=Runs(lease=LEASE, per_user=2)))
-    async with nodes(kind, tmp_path, counting(told)) as here:
+async def test_a_user_has_so_many_runs_at_a_time_on_all_nodes_together(kind: str, tmp_path: Path, told: Told) -> None:
+    async with nodes(kind, tmp_path, counting(told), per_user=2) as here:
         await here.a.start("chat:1", 1, user="alice")
         await here.b.start("chat:2", 1, user="alice")
         for live in (here.a, here.b):
@@ -177,10 +172,9 @@ async def test_a_user_has_so_many_runs_at_a_time_on_all_nodes_together(
 
 
 async def test_runs_that_were_taken_over_count_where_they_are_and_no_longer_where_they_were(
-    kind: str, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, told: Told
 ) -> None:
-    monkeypatch.setattr("tests.runs.two.CONFIG", structs.replace(CONFIG, runs=Runs(lease=LEASE, per_user=1)))
-    async with nodes(kind, tmp_path, counting(told), paused=True) as here:
+    async with nodes(kind, tmp_path, counting(told), paused=True, per_user=1) as here:
         await here.a.start("chat:1", 1, user="alice", id="r1")
         await eventually(lambda: "r1" in told.running)
         here.b._runs._watching.suspect("chat:1")

@@ -17,7 +17,8 @@ CHANNEL = "chat:1"
 
 
 def made(**options: Any) -> Freshet:
-    return Freshet(secret="s" * 32, config=Config(runs=Runs(lease=1.0, **options), tokens=Tokens(anonymous=True)))
+    runs = Runs(**{"lease": seconds(2), **options})
+    return Freshet(secret="s" * 32, config=Config(runs=runs, tokens=Tokens(anonymous=True)))
 
 
 async def follow(client: Client, run: str, viewer: Viewer | None = None) -> Viewer:
@@ -184,7 +185,7 @@ async def test_a_user_has_so_many_runs_at_a_time() -> None:
 
 
 async def test_a_run_that_nobody_watches_is_stopped_where_that_is_asked_for() -> None:
-    live = made()
+    live = made(lease=seconds(1))  # it is looked four times in that time
 
     @live.run("chat:{chat}", stop_when_alone=0.5)
     async def answer(run: Run, message: int) -> None:
@@ -193,16 +194,19 @@ async def test_a_run_that_nobody_watches_is_stopped_where_that_is_asked_for() ->
     async with live.test_client() as client:
         await client.subscribe(CHANNEL)
         await live.start(CHANNEL, 1, id="r1")
-        await asyncio.sleep(1.0)  # somebody is there: it goes on
+        await asyncio.sleep(seconds(1))  # somebody is there: it goes on
         assert (await live._runs.look(CHANNEL, "r1")).state == "running"
         await client.unsubscribe(CHANNEL)
-        state = await live._runs.look(CHANNEL, "r1")
-        for _ in range(100):
-            if state.state == "stopped":
-                break
-            await asyncio.sleep(0.05)
-            state = await live._runs.look(CHANNEL, "r1")
-        assert (state.state, state.reason) == ("stopped", "nobody was there")
+
+        async def state() -> tuple[str, str]:
+            run = await live._runs.look(CHANNEL, "r1")
+            return run.state, run.reason
+
+        async def is_stopped() -> bool:
+            return (await state())[0] == "stopped"
+
+        await eventually(is_stopped, 10)
+        assert await state() == ("stopped", "nobody was there")
 
 
 async def test_a_function_that_ignores_its_end_writes_nothing_any_more(live: Freshet) -> None:

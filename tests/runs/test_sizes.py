@@ -11,7 +11,7 @@ from freshet.config import Runs, Tokens
 from tests.runs.test_runs import follow, made
 from tests.runs.two import texts
 from tests.tools.nats import nats
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
 
 CHANNEL = "chat:1"
 
@@ -68,7 +68,7 @@ async def test_what_an_engine_does_not_take_fails_the_run_that_wrote_it_and_no_o
     with nats() as server:
         config = Config(
             engine=f"{server.url}?prefix=large&storage=memory",
-            runs=Runs(lease=1.0, size=4 * 1024 * 1024),
+            runs=Runs(lease=seconds(2), size=4 * 1024 * 1024),
             tokens=Tokens(anonymous=True),
         )
         live = Freshet(secret="s" * 32, config=config)

@@ -8,6 +8,8 @@ import pytest
 
 from freshet import Freshet, Run
 from freshet.config import Config, Tokens
+from freshet.errors import EngineUnavailable
+from freshet.runs.log import RunLog
 from freshet.runs.viewing import Digest
 from tests.races.clients import Doors, SocketIOClient
 from tests.tools.patience import eventually
@@ -98,3 +100,19 @@ async def test_a_client_of_socketio_that_was_cut_before_it_had_the_summary_gets_
     (summary,) = await again.gets(1)
     assert [message["id"] for message in summary["messages"]] == ["one:ask", "one"]
     again.leave()
+
+
+async def test_messages_that_could_not_be_read_once_are_there_when_they_can(
+    live: Freshet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await live.start("chat:1", "first", id="one")
+    await eventually(lambda: live._runs.statistics()[1] == 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "filed", _away)
+        with pytest.raises(EngineUnavailable):
+            await live.messages("chat:1")
+    assert [message["id"] for message in await live.messages("chat:1")] == ["one:ask", "one"]
+
+
+async def _away(journal: RunLog) -> None:
+    raise EngineUnavailable("away")

@@ -14,7 +14,6 @@ from tests.tools.patience import eventually, seconds
 
 pytestmark = pytest.mark.parametrize("kind", ENGINES)
 CHANNEL = "chat:1"
-KEPT = seconds(5)  # a lease that a node on a busy machine does not lose
 
 
 def asking(live: Freshet) -> None:
@@ -57,12 +56,12 @@ async def test_a_run_waits_for_its_answer_without_a_task_while_all_its_nodes_are
     kind: str, tmp_path: Path
 ) -> None:
     async with Engines(kind, tmp_path) as make:
-        async with nodes_of(make, asking, idle=0.1, lease=KEPT) as first:
+        async with nodes_of(make, asking, idle=0.1) as first:
             await first.a.start(CHANNEL, 1, id="r1")
             (approval,) = await waits(first.b, "r1")
             for live in (first.a, first.b):
                 await eventually(lambda live=live: live._runs.statistics() == (0, 0), 10)
-        async with nodes_of(make, asking, lease=KEPT) as second:
+        async with nodes_of(make, asking) as second:
             assert await state_of(second.b, "r1") == "waiting"
             await second.a.answer(CHANNEL, approval, user="alice")
             await waits(second.b, "r1", "finished")
@@ -70,7 +69,7 @@ async def test_a_run_waits_for_its_answer_without_a_task_while_all_its_nodes_are
 
 
 async def test_of_two_who_answer_at_once_the_first_counts_and_the_run_goes_on_once(kind: str, tmp_path: Path) -> None:
-    async with nodes(kind, tmp_path, asking, lease=KEPT) as here:
+    async with nodes(kind, tmp_path, asking) as here:
         await here.a.start(CHANNEL, 1, id="r1")
         (approval,) = await waits(here.b, "r1")
         answers = await asyncio.gather(
@@ -88,7 +87,7 @@ async def test_of_two_who_answer_at_once_the_first_counts_and_the_run_goes_on_on
 async def test_a_run_that_asked_twice_goes_on_when_it_has_both_answers_in_one_command_or_two(
     kind: str, tmp_path: Path
 ) -> None:
-    async with nodes(kind, tmp_path, asking, lease=KEPT) as here, here.b.test_client("bob") as bob:
+    async with nodes(kind, tmp_path, asking) as here, here.b.test_client("bob") as bob:
         await bob.subscribe(CHANNEL)
         await here.a.start(CHANNEL, 2, id="r1")
         first, second = await waits(here.a, "r1")
@@ -106,7 +105,7 @@ async def test_a_run_that_asked_twice_goes_on_when_it_has_both_answers_in_one_co
 async def test_a_run_that_is_answered_while_another_runs_waits_for_its_turn_also_on_another_node(
     kind: str, tmp_path: Path
 ) -> None:
-    async with nodes(kind, tmp_path, asking, lease=KEPT) as here:
+    async with nodes(kind, tmp_path, asking) as here:
         await here.a.start(CHANNEL, 1, id="r1")
         (approval,) = await waits(here.b, "r1")
         assert (await here.a.start(CHANNEL, 0, id="r2")).state == "running"
@@ -118,10 +117,10 @@ async def test_a_run_that_is_answered_while_another_runs_waits_for_its_turn_also
 
 async def test_runs_that_wait_for_their_turn_get_it_after_all_nodes_were_replaced(kind: str, tmp_path: Path) -> None:
     async with Engines(kind, tmp_path) as make:
-        async with nodes_of(make, asking, lease=KEPT) as first:
+        async with nodes_of(make, asking) as first:
             await first.a.start(CHANNEL, 0, id="r1")
             assert (await first.b.start(CHANNEL, 1, id="r2")).state == "queued"
-        async with nodes_of(make, asking, lease=KEPT) as second:
+        async with nodes_of(make, asking) as second:
             await second.b.messages(CHANNEL)  # somebody comes
             assert len(await waits(second.a, "r2")) == 1
 
@@ -149,7 +148,7 @@ def counting(live: Freshet) -> None:
 async def test_a_node_that_ends_hands_its_run_over_at_a_checkpoint_with_what_it_keeps(
     kind: str, tmp_path: Path
 ) -> None:
-    async with nodes(kind, tmp_path, counting, lease=KEPT) as here, here.b.test_client() as client:
+    async with nodes(kind, tmp_path, counting) as here, here.b.test_client() as client:
         viewer = Viewer()
         await client.subscribe(CHANNEL)
         await here.a.start(CHANNEL, 1, id="r1")

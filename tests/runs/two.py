@@ -24,10 +24,9 @@ from tests.tools.nats import nats
 from tests.tools.patience import seconds
 from tests.tools.redis import redis
 
-LEASE = 0.6
-CONFIG = Config(
-    runs=Runs(lease=LEASE, drain=seconds(2)), timing=Timing(close_timeout=0.5), tokens=Tokens(anonymous=True)
-)
+KEPT = seconds(3)  # a lease that a node on a busy machine does not lose
+LOST = seconds(0.6)  # one that ends soon, where the clock of its owner stands
+CONFIG = Config(runs=Runs(drain=seconds(2)), timing=Timing(close_timeout=0.5), tokens=Tokens(anonymous=True))
 ENGINES = ["memory", "sqlite", "redis", "nats"]
 _numbers = itertools.count()
 
@@ -84,7 +83,8 @@ async def nodes_of(
     make: Callable[[], Engine], register: Register, *, paused: bool = False, **options: float
 ) -> AsyncIterator[Nodes]:
     """make: their engines, whose place outlives them."""
-    config = replace(CONFIG, runs=replace(CONFIG.runs, **options))
+    runs = replace(CONFIG.runs, **{"lease": LOST if paused else KEPT, **options})
+    config = replace(CONFIG, runs=runs)
     async with AsyncExitStack() as stack:
         clock = ManualClock()
         lives: list[Freshet] = []

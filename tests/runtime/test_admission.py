@@ -122,8 +122,8 @@ def subscribers(server: Server) -> int:
 
 
 async def test_a_storm_is_let_in_bit_by_bit_and_those_who_stayed_miss_nothing() -> None:
-    """Four hundred at once against 200 a second; who stayed gets each publication before the next one is published."""
-    with serving(APP, env=limited(200, 10, TEST_PING="60")) as server:  # this process is busy
+    """A hundred and fifty at once, at 40 a second; who stayed gets each publication before the next one is made."""
+    with serving(APP, env=limited(40, 10, TEST_PING="60")) as server:  # this process is busy
         async with connect(server.ws("/channels/log:a")) as stayed:
             refused = 0
 
@@ -137,7 +137,7 @@ async def test_a_storm_is_let_in_bit_by_bit_and_those_who_stayed_miss_nothing() 
                         refused += 1
                         await asyncio.sleep(float(no.response.headers["Retry-After"]))  # only a 503 has it
 
-            storm = asyncio.gather(*(come() for _ in range(400)))
+            storm = asyncio.gather(*(come() for _ in range(150)))
             received: list[int] = []
             async with httpx.AsyncClient(timeout=seconds(10)) as http:
                 while not storm.done():
@@ -145,6 +145,6 @@ async def test_a_storm_is_let_in_bit_by_bit_and_those_who_stayed_miss_nothing() 
                     received.append(json.loads(await asyncio.wait_for(stayed.recv(), seconds(5))))
                     await asyncio.sleep(0.05)
             await storm
-    assert refused > 100
+    assert refused > 40
     assert received == list(range(len(received)))
     assert len(received) > 3

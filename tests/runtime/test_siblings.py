@@ -20,7 +20,7 @@ APP = "tests.runtime.alone:live"
 def test_a_second_worker_does_not_start_and_says_why(host: str, tmp_path: Path) -> None:
     with shell(host, APP, tmp_path, "--workers", "2") as server:
         server.wait_for_log(SAID, 30)
-        assert "serve MODULE:APP --workers N" in server.log()
+        server.wait_for_log("serve MODULE:APP --workers N")
 
 
 def test_the_first_worker_serves_all_clients_alone(tmp_path: Path) -> None:

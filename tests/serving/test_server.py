@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it(serve: Serve) -> None:
     first = serve("--dev")
     second = serve("--dev", port=first.port)  # what answers is the first
     assert second.ended() > 0
-    assert f"cannot listen on 127.0.0.1:{first.port}: Address already in use" in second.log()
+    second.wait_for_log(f"cannot listen on 127.0.0.1:{first.port}: Address already in use")
     assert httpx.get(first.http("/health/ready")).status_code == 200
 
 

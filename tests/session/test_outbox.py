@@ -14,6 +14,7 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Batch, Frame
 from freshet.session.outbox import Outbox, Turn, broadcast
 from freshet.websocket.frames import wire
+from tests.tools.patience import seconds
 
 KIB = 1024
 
@@ -108,7 +109,7 @@ async def test_what_waited_before_a_transport_came_wakes_it() -> None:
     outbox, woken = Outbox(Turn(), KIB), asyncio.Event()
     outbox.push(Frame(b"early"))
     outbox.attach(woken.set)
-    await asyncio.wait_for(woken.wait(), 1)
+    await asyncio.wait_for(woken.wait(), seconds(5))
 
 
 steps = st.lists(st.integers(0, 600) | st.sampled_from(["take", "stuck", "free", "turn"]), max_size=60)
@@ -334,7 +335,7 @@ async def test_nothing_goes_past_the_end(lines: list[Line]) -> None:
 
 async def test_who_waits_until_all_is_taken_goes_on_then_and_at_the_end_of_the_outbox() -> None:
     outbox = Outbox(Turn(), 100)
-    await asyncio.wait_for(outbox.drained(), 1)  # nothing is queued
+    await asyncio.wait_for(outbox.drained(), seconds(5))  # nothing is queued
     for end in (outbox.take, lambda: outbox.close(Disconnect.normal())):
         outbox.push(Frame(b"x" * 60))
         waiting = [asyncio.create_task(outbox.drained()) for _ in range(3)]
@@ -342,8 +343,8 @@ async def test_who_waits_until_all_is_taken_goes_on_then_and_at_the_end_of_the_o
         assert not any(each.done() for each in waiting)
         outbox.push(Frame(b"y"))
         end()
-        await asyncio.wait_for(asyncio.gather(*waiting), 1)
-    await asyncio.wait_for(outbox.drained(), 1)  # no more will come
+        await asyncio.wait_for(asyncio.gather(*waiting), seconds(5))
+    await asyncio.wait_for(outbox.drained(), seconds(5))  # no more will come
 
 
 async def test_what_a_turn_has_for_each_goes_past_its_transport_in_one_write(lines: list[Line]) -> None:

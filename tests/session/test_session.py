@@ -255,6 +255,30 @@ async def test_replies_come_in_the_order_of_the_commands(scene: Scene) -> None:
 
 
 @usual
+async def test_a_command_does_not_wait_until_the_answer_to_the_one_before_is_sent(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {}})
+    scene.node.rules.find("a")[0].publish = "client"
+    for id in (2, 3, 4):  # each in a frame of its own, as clients send them that do not wait
+        session.receive(Frame(b'{"id":%d,"publish":{"channel":"a","data":1}}' % id))
+        assert not session.busy
+    assert [reply["id"] for reply in pushed(session)] == [2, 3, 4]
+
+
+@usual
+async def test_a_client_that_has_much_to_read_waits_with_its_next_command(scene: Scene) -> None:
+    session = scene.client()
+    await scene.say(session, {"id": 1, "connect": {}})
+    session.outbox.push(Frame(b"x" * (session.outbox.limit // 2 + 1)))
+    scene.node.rules.find("a")[0].publish = "client"
+    session.receive(Frame(b'{"id":2,"publish":{"channel":"a","data":1}}'))
+    assert session.busy
+    session.outbox.take()
+    await eventually(lambda: not session.busy)
+    assert [reply["id"] for reply in pushed(session)] == [2]
+
+
+@usual
 async def test_a_backlog_is_full_while_more_commands_wait_than_the_limit_and_the_transport_is_woken_after(
     scene: Scene,
 ) -> None:

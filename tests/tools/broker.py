@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.tools.patience import seconds, wait_until
 
-START = 10  # seconds, scaled
+START = 20  # seconds, scaled
 
 
 class Broker(ABC):

@@ -51,7 +51,8 @@ async def connected(
     server: Server, user: str = "alice", path: str = "/connection/websocket", **options: Any
 ) -> AsyncIterator[Client]:
     """An official client, connected until the block ends."""
-    client = Client(server.ws(path), **{"token": token(user), **options})
+    patience = {"timeout": seconds(5), "max_server_ping_delay": seconds(10)}
+    client = Client(server.ws(path), **{"token": token(user), **patience, **options})
     await client.connect()
     try:
         await client.ready(timeout=seconds(5))

@@ -65,7 +65,7 @@ def _answers(process: subprocess.Popen[bytes], port: int, trust: ssl.SSLContext,
     if process.poll() is not None:
         raise RuntimeError(log.read_text(errors="replace"))
     try:
-        return httpx.get(f"https://{HOST}:{port}/health/ready", verify=trust, timeout=1).status_code == 200
+        return httpx.get(f"https://{HOST}:{port}/health/ready", verify=trust, timeout=seconds(1)).status_code == 200
     except httpx.TransportError:
         return False
 

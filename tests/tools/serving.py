@@ -17,7 +17,8 @@ from tests.tools.ports import HOST, free_port
 # For a configuration file: clients that publish as fast as they can are what the test is about.
 UNLIMITED = "\n[rates]\n" + "".join(f"{name} = {{ rate = 0, burst = 0 }}\n" for name in RATES)
 
-START = 20  # seconds, scaled
+SCALED = "FRESHET_TEST_SCALE"  # by which applications of the tests have their times, too: `patience.seconds`
+START = 40  # seconds, scaled
 GRACE = 10  # seconds, scaled: from SIGTERM to SIGKILL
 
 
@@ -96,13 +97,13 @@ def serving(
     command: another word of the command line that listens, such as `demo`.
     port: the port to take, for a server that comes back where one was.
     prefix: a command that runs it.
-    env: added to the environment, from which every FRESHET_ variable of the caller is left out.
+    env: added to the environment, from which the FRESHET_ variables of the caller are left out, but that of the scale.
     cwd: where it runs, and where `MODULE:APP` is looked for.
 
     Raises RuntimeError with its output when it ends before it listens.
     """
     port = port or free_port()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
+    clean = {name: value for name, value in os.environ.items() if name == SCALED or not name.startswith("FRESHET_")}
     where = ["--host", host] if command == "serve" else []  # the demo is for one's own machine
     with tempfile.TemporaryDirectory(prefix="freshet-") as folder:
         output = Path(folder, "output.log")
@@ -125,6 +126,16 @@ def serving(
 def workers_of(parent: int) -> list[int]:
     """The processes of a server's workers. parent: its own."""
     return [child for child in _children(parent) if "freshet.serving.hub" not in _command(child)]
+
+
+def listens(process: int) -> bool:
+    """Whether it takes clients: a worker that has just been started does not yet, for however long."""
+    listening = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line}
+    try:
+        opened = [str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()]
+    except OSError:  # it has just ended, or closed one
+        return False
+    return any(each.removeprefix("socket:[").rstrip("]") in listening for each in opened)
 
 
 def hubs_of(parent: int) -> list[int]:

@@ -12,7 +12,7 @@ live = Freshet(
             "tokens": {"anonymous": True},
             "api": {"anonymous": True},
             "rates": {"channel": {"rate": 0.001, "burst": 1200}},
-            "timing": {"ping_interval": seconds(2), "pong_timeout": seconds(1), "close_timeout": seconds(5)},
+            "timing": {"ping_interval": seconds(2), "pong_timeout": seconds(1.5), "close_timeout": seconds(5)},
         }
     ),
     environment={},

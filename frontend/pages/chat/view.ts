@@ -103,6 +103,9 @@ export class Log {
   }
 }
 
+/** The room that the page's address names. */
+const here = (): string => location.hash.slice(1);
+
 /** Who is in the room. */
 export class People {
   me = "";
@@ -167,7 +170,10 @@ export class Typists {
   }
 }
 
-/** The rooms to choose from, each with its topic; `enter` gets the name of the one that was chosen. */
+/**
+ * The rooms to choose from, each with its topic; `enter` gets the name of the one that was chosen. The page's address
+ * says which one it is, so that what leads to this page again leads to the same room.
+ */
 export class Rooms {
   current = "";
   private readonly buttons = new Map<string, HTMLButtonElement>();
@@ -179,20 +185,23 @@ export class Rooms {
 
   set(rooms: Record<string, string>): void {
     if (this.buttons.size) return;
-    for (const [room, topic] of Object.entries(rooms)) {
+    for (const room of Object.keys(rooms)) {
       const button = make("button", "room", room);
       button.type = "button";
-      button.addEventListener("click", () => this.choose(room, topic));
+      button.addEventListener("click", () => (location.hash = room));
       this.buttons.set(room, button);
       this.list.append(button);
     }
-    this.list.querySelector("button")?.click();
+    const choose = (room: string): void => this.choose(room, rooms[room] ?? "");
+    window.addEventListener("hashchange", () => this.buttons.has(here()) && choose(here()));
+    choose(this.buttons.has(here()) ? here() : (Object.keys(rooms)[0] ?? ""));
   }
 
   private choose(room: string, topic: string): void {
     if (room === this.current) return;
     this.current = room;
     for (const [name, button] of this.buttons) button.setAttribute("aria-pressed", String(name === room));
+    for (const link of document.querySelectorAll<HTMLAnchorElement>(".chat a")) link.hash = room;
     element("room").textContent = room;
     element("topic").textContent = topic;
     this.enter(room);

@@ -35,7 +35,7 @@ function subscribe(rate: string): void {
       state: (live, why) => {
         if (ways[index] !== way) return;
         card.state(live, why);
-        showState();
+        showState(why);
       },
     });
     return way;
@@ -54,11 +54,12 @@ function show(): void {
   ways.forEach((way, index) => cards[index]?.show(way, offset));
 }
 
-function showState(): void {
+/** why: one of them is not connected. */
+function showState(why = ""): void {
   const live = cards.every((card) => card.isLive);
   const line = element("state");
   line.dataset.state = live ? "live" : "lost";
-  line.textContent = live ? "Live" : cards.some((card) => card.isLive) ? "Not all of them are connected" : "Cut";
+  line.textContent = live ? "Live" : cards.some((card) => card.isLive) ? "Not all of them are connected" : why;
   element<HTMLButtonElement>("cut").disabled = !live;
 }
 

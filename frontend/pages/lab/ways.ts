@@ -44,8 +44,8 @@ export abstract class Way {
       this.epoch = page.epoch;
       if (this.left) this.reconnects++;
       if (this.open) this.listen();
-    } catch (error) {
-      this.lost(String(error));
+    } catch {
+      this.lost();
     }
   }
 
@@ -75,9 +75,9 @@ export abstract class Way {
   }
 
   /** The connection was lost without our doing: try again. */
-  protected lost(why: string): void {
+  protected lost(): void {
     if (!this.open) return;
-    this.stop(why);
+    this.stop("Lost. Retrying…");
     setTimeout(() => void this.start(), AGAIN);
   }
 }
@@ -97,7 +97,7 @@ export class ByWebSocket extends Way {
       this.bytes += length + (length < 126 ? 2 : 4); // RFC 6455: the head of a frame
       this.take(JSON.parse(data));
     };
-    socket.onclose = ({ code }) => this.socket === socket && this.lost(`Closed (${code})`);
+    socket.onclose = () => this.socket === socket && this.lost();
   }
 
   protected close(): void {
@@ -119,7 +119,7 @@ export class ByEvents extends Way {
       this.bytes += event + event.toString(16).length + 4; // RFC 9112: a chunk, behind its length
       this.take(JSON.parse(data));
     };
-    source.onerror = () => this.lost("Lost"); // it would reconnect by itself; here it is counted
+    source.onerror = () => this.lost(); // it would reconnect by itself; here it is counted
   }
 
   protected close(): void {
@@ -134,7 +134,7 @@ export class ByPolls extends Way {
   protected listen(): void {
     const poll = (this.poll = new AbortController());
     this.live();
-    void this.repeat(poll.signal).catch((error) => this.poll === poll && this.lost(String(error)));
+    void this.repeat(poll.signal).catch(() => this.poll === poll && this.lost());
   }
 
   private async repeat(signal: AbortSignal): Promise<void> {

@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.api.methods import Method
-from freshet.api.requests import BatchRequest, MethodRequest
+from freshet.api.methods import Method, publish_each
+from freshet.api.requests import BatchRequest, MethodRequest, PublishRequest
 from freshet.api.results import BatchResult, Failure, failure
 from freshet.api.table import METHODS
 from freshet.commands.server import ServerOperations
@@ -141,7 +141,7 @@ class ApiEndpoint:
     async def _batch(self, it: BatchRequest) -> BatchResult:
         if len(it.commands) > COMMANDS:
             raise Unanswered(HTTPStatus.BAD_REQUEST, 107, f"commands: at most {COMMANDS}")
-        work = []
+        work: list[tuple[str, MethodRequest]] = []
         for index, command in enumerate(it.commands):
             name = next(iter(command), "")
             if len(command) != 1 or name not in METHODS:
@@ -149,19 +149,32 @@ class ApiEndpoint:
                 message = f"expected an object with one method's name, of {allowed} - at `$.commands[{index}]`"
                 raise Unanswered(HTTPStatus.BAD_REQUEST, 107, message)
             work.append((name, _read(bytes(command[name]), METHODS[name].request, f"commands[{index}].{name}")))
-        running = (self._do(name, METHODS[name], parameters) for name, parameters in work)
-        done = await asyncio.gather(*running) if it.parallel else [await each for each in running]
+        done = await (self._do_at_once(work) if it.parallel else self._do_in_turn(work))
         pairs = zip(work, done, strict=True)
         return BatchResult([{"error" if isinstance(each, Failure) else name: each} for (name, _), each in pairs])
+
+    async def _do_in_turn(self, work: list[tuple[str, MethodRequest]]) -> list[msgspec.Struct]:
+        return [await self._do(name, METHODS[name], parameters) for name, parameters in work]
+
+    async def _do_at_once(self, work: list[tuple[str, MethodRequest]]) -> list[msgspec.Struct]:
+        publications = [it for _, it in work if isinstance(it, PublishRequest)]
+        if len(publications) < len(work):
+            return await asyncio.gather(*(self._do(name, METHODS[name], parameters) for name, parameters in work))
+        outcomes = await publish_each(self._server, publications)  # as most batches are: without a task for each
+        return [_failure("publish", it) if isinstance(it, BaseException) else it for it in outcomes]
 
     async def _do(self, name: str, method: Method, parameters: MethodRequest) -> msgspec.Struct:
         try:
             return await method.run(self._server, parameters)
-        except (Refusal, EngineUnavailable) as why:
-            return failure(why)
-        except Exception:
-            log.exception("/api/%s failed: the caller got an internal server error", name)
-            return failure(Refusal.internal())
+        except Exception as why:
+            return _failure(name, why)
+
+
+def _failure(name: str, why: BaseException) -> Failure:
+    if isinstance(why, Refusal | EngineUnavailable):
+        return failure(why)
+    log.error("/api/%s failed: the caller got an internal server error", name, exc_info=why)
+    return failure(Refusal.internal())
 
 
 def _read(body: bytes, kind: Any, where: str = "") -> Any:

@@ -1,6 +1,6 @@
 """The methods of the server API for channels and clients: what each does, in one table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,9 +42,9 @@ from freshet.api.results import (
     RpcResult,
     failure,
 )
-from freshet.commands.server import ServerOperations
+from freshet.commands.server import Prepared, ServerOperations
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
-from freshet.model.log import Kind, Publication, Stream
+from freshet.model.log import Kind, Position, Publication, Stream
 from freshet.policy.base import Grant
 from freshet.rules.hooks import to_json
 
@@ -54,9 +54,23 @@ async def publish(server: ServerOperations, it: PublishRequest) -> PublishResult
 
 
 async def _publish(server: ServerOperations, channel: str, it: Content, payload: tuple[bytes, Kind]) -> PublishResult:
-    key = it.idempotency_key or None
-    position = await server.publish(channel, payload, it.tags, key, it.skip_history)
+    position = await server.publish(channel, payload, it.tags, it.idempotency_key or None, it.skip_history)
     return PublishResult(position.offset, position.epoch)
+
+
+async def publish_each(
+    server: ServerOperations, requests: Iterable[PublishRequest]
+) -> list[PublishResult | BaseException]:
+    """As `publish` of each, none of which waits for another: its result, or what that raises."""
+    prepared: list[Prepared | Exception] = []
+    for it in requests:
+        try:
+            key = it.idempotency_key or None
+            prepared.append(await server.prepare(it.channel, it.payload(), it.tags, key, it.skip_history))
+        except Exception as why:
+            prepared.append(why)
+    outcomes = await server.publish_each(prepared)
+    return [PublishResult(it.offset, it.epoch) if isinstance(it, Position) else it for it in outcomes]
 
 
 async def broadcast(server: ServerOperations, it: BroadcastRequest) -> BroadcastResult:

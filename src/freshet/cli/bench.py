@@ -32,7 +32,7 @@ CLOSED = ("echo", "rpc")  # one in flight, where nothing is said
 FILES = 100  # that a process of the load has open besides its clients
 CLIENTS = 2000  # for which a further process is worth its start
 WORKER = "freshet.cli.bench_worker"
-HINT = "Give --token, or set FRESHET_SECRET to sign one for each client."
+HINT = "Give --token, or set FRESHET_SECRET to sign one for each client. If it is set here, it is not the server's."
 
 
 def bench(

@@ -2,6 +2,7 @@
 
 import ipaddress
 import platform
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from freshet.cli.console import fail, out
 
 CERTIFICATE, KEY, AUTHORITY = "cert.pem", "key.pem", "ca.pem"
+HOST_NAME = re.compile(r"(\*\.)?[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*")
 HERE = ("localhost", "127.0.0.1", "::1")
 SKEW = timedelta(hours=1)  # of the clocks of those who look at it
 
@@ -22,7 +24,7 @@ SKEW = timedelta(hours=1)  # of the clocks of those who look at it
 def cert(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME...]", help="Host names and addresses beside those of localhost."),
+        typer.Argument(metavar="NAME", help="Host names and addresses beside those of localhost."),
     ] = None,
     folder: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where to write.")] = Path(),
     days: Annotated[int, typer.Option(min=1, max=825, help="For how long it is valid.")] = 365,
@@ -61,10 +63,9 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(name)
-    except ValueError:
-        raise typer.BadParameter(f"{name!r}: expected a host name in ASCII, or an address", param_hint="NAME") from None
+    if HOST_NAME.fullmatch(name) is None:
+        raise typer.BadParameter(f"{name!r}: expected a host name in ASCII, or an address", param_hint="NAME")
+    return x509.DNSName(name)
 
 
 def _begin(subject: str, days: int) -> x509.CertificateBuilder:

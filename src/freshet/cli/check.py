@@ -53,7 +53,10 @@ def check(
         if config.tls.certificate:
             context_of(TlsFiles(*msgspec.structs.astuple(config.tls)))
     except ConfigError as error:
-        fail(str(error), f"{path} was not accepted.")
+        hint = (
+            f"{path} was not accepted." if path.exists() else "`freshet init` writes one, with every option explained."
+        )
+        fail(str(error), hint)
     if security or strict:
         _show_findings(
             path, [each for each in findings(config, host=host) if each.option not in (accept or [])], strict

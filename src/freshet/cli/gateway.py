@@ -26,7 +26,7 @@ def import_(
         Path | None, typer.Option("--output", "-o", help="The TOML file to write. Default: the console.")
     ] = None,
 ) -> None:
-    """Read the routes, integrations and the authorizer of a WebSocket API, and write them as `[gateway]`.
+    """Read the routes, integrations and the authorizer of a WebSocket API, and write them as `\\[gateway]`.
 
     What it cannot do is said on the way, and in the file.
 
@@ -37,7 +37,7 @@ def import_(
     try:
         imported = read(template)
     except ConfigError as error:
-        fail(str(error), f"{template} was not read.")
+        fail(str(error))
     text = imported.toml()
     if output is None:
         typer.echo(text, nl=False)

@@ -15,7 +15,7 @@ def read(path: Path) -> Described:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {error}") from None
+        raise ConfigError(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     tree = _json(text, str(path)) if text.lstrip().startswith("{") else _yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(str(path), "expected a template of SAM or CloudFormation, or serverless.yml")

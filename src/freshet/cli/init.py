@@ -33,7 +33,7 @@ TRY = {
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where; it is made if need be.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where; it is made if need be.")] = Path(),
     template: Annotated[Template, typer.Option(help="What it is.")] = Template.CHAT,
 ) -> None:
     """Write an application to begin with: its page, its test, a Dockerfile, and secrets in .env.

@@ -20,6 +20,9 @@ def reserved(host: str, port: int) -> socket.socket:
     try:
         return reserve(host, port)
     except OSError as error:
+        if isinstance(error, socket.gaierror):
+            where = "--host takes a name or an address of this machine, without a port: 127.0.0.1, or 0.0.0.0 for all."
+            fail(f"cannot listen on {host}: {error.strerror}", where, code=1)
         free = _next_free(host, port)
         other = f"--port {free} is free." if free else "Choose another one with --port."
         hint = f"Another server may be running there. {other}" if error.errno == errno.EADDRINUSE else other

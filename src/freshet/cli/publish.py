@@ -14,8 +14,8 @@ STDIN = "-"
 
 
 def publish(
-    channels: Annotated[str, typer.Argument(metavar="CHANNEL[,CHANNEL...]", help="Where to publish.")],
-    data: Annotated[str, typer.Argument(metavar="[DATA]", help="JSON; `-`: one JSON per line of stdin.")] = STDIN,
+    channels: Annotated[str, typer.Argument(metavar="CHANNELS", help="Where to publish: one, or several with commas.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSON; `-`: one JSON per line of stdin.")] = STDIN,
     text: Annotated[bool, typer.Option("--text", help="DATA is plain text, not JSON.")] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label that goes with it.")] = None,
     idempotency_key: Annotated[str, typer.Option(help="The same key publishes once within 5 minutes.")] = "",
@@ -53,6 +53,8 @@ def _lines(data: str) -> Iterator[tuple[str, str]]:
     if data != STDIN:
         yield data, "DATA"
         return
+    if sys.stdin.isatty():
+        err.print("DATA comes from here: one JSON a line (Ctrl-D ends)", highlight=False)
     for number, line in enumerate(sys.stdin, 1):
         if line.strip():
             yield line.rstrip("\n"), f"line {number}"

@@ -22,6 +22,8 @@ def revoke(
       freshet revoke --user alice
       freshet revoke --token 0b5c
     """
+    if not (user or token or issued_before):
+        raise typer.BadParameter("expected one of them", param_hint="--user, --token, --issued-before")
     request: dict[str, Any] = {"user": user, "token": token, "issued_before": issued_before}
     Caller(url, api_key).call("revoke", {name: value for name, value in request.items() if value})
     err.print("revoked", highlight=False)

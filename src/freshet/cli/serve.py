@@ -25,12 +25,15 @@ from freshet.serving.server import announce, place
 from freshet.serving.server import serve as listen
 from freshet.serving.supervisor import Inherited, supervise
 
+ALONE = "Freshet on ws{at}/connection/websocket"
+LOOK = "\nOpen [bold]http{at}[/bold] in a browser: publish there, and see who is connected"
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def serve(
     target: Annotated[
-        str | None, typer.Argument(metavar="[MODULE:APP]", help="An ASGI application; without it: Freshet alone.")
+        str | None, typer.Argument(metavar="MODULE:APP", help="An ASGI application; without it: Freshet alone.")
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")] = 8000,
@@ -80,12 +83,12 @@ def serve(
             raise typer.Exit(_parent(target or "Freshet", at, workers, _known(None if target else config)))
     if target is not None:
         _refuse_options_with(target, config is not None or engine is not None or dev)
-        _listen(application(target), f"Serving [bold]{target}[/bold] on http%s", at)
+        _listen(application(target), f"Serving [bold]{target}[/bold] on http{{at}}", at)
         return
     live = _standalone(config, engine, dev)
     if dev and at.inherited is None:
         _banner(host)
-    _listen(live, "Freshet on ws%s/connection/websocket", at)
+    _listen(live, ALONE + (LOOK if dev else ""), at)
 
 
 class _Address(NamedTuple):
@@ -99,7 +102,7 @@ class _Address(NamedTuple):
 
 def _listen(app: Any, says: str, at: _Address) -> None:
     def started(where: str) -> None:
-        said = says % f"{'s' if announce(None).tls else ''}://{where}"
+        said = says.format(at=f"{'s' if announce(None).tls else ''}://{where}")
         err.print(f"{said}{escape(mounted(app))}", highlight=False)
 
     level, form = at.logs

@@ -22,7 +22,10 @@ from freshet.policy.tokens import TokenVerifier
 OLDEST = "oldest"
 LOOK = 5.0  # seconds between two looks at which channels match a pattern
 WILD = "*?"
-HINT = "Give --token, or set FRESHET_SECRET to sign one."
+HINT = "Give --token, or set FRESHET_SECRET to sign one. If it is set here, it is not the server's."
+UNKNOWN = 102
+RULES = "Channels want a rule: [[channels]] in the server's freshet.toml, or live.channel(...) in Python."
+MAY = "A token that may: --token. What is allowed: freshet.toml."
 
 
 class Place(NamedTuple):
@@ -32,7 +35,7 @@ class Place(NamedTuple):
 
 def tail(
     channels: Annotated[
-        list[str] | None, typer.Argument(metavar="[CHANNEL...]", help="What to subscribe to, or patterns, `chat:*`.")
+        list[str] | None, typer.Argument(metavar="CHANNEL", help="What to subscribe to, or patterns, `chat:*`.")
     ] = None,
     since: Annotated[
         list[str] | None,
@@ -184,7 +187,7 @@ class _Subscriber:
             result = wire.ask("subscribe", {"channel": channel, **recover})
             yield from self._entered(wire, channel, result)
         except Rejected as why:
-            fail(f"{channel}: {why}", "A token that may: --token. What is allowed: freshet.toml.", 1)
+            fail(f"{channel}: {why}", RULES if why.code == UNKNOWN else MAY, 1)
 
     def _entered(self, wire: Wire, channel: str, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What the log holds that was not seen yet."""

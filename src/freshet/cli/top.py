@@ -19,10 +19,13 @@ from freshet.cli.wire import Wire, endpoint, sessions
 from freshet.observe.histograms import Distribution
 
 KIB = 1024
+MILLISECOND = 0.001
 SPARKS = "▁▂▃▄▅▆▇█"
 KEPT = 60  # samples
 WINDOW = 10  # samples over which a percentile is taken
 ROWS = 12  # channels
+WIDE = 100  # characters of a terminal that has room for all columns
+NUMBER = 8  # characters of a column of numbers, at least: it stands still while they change
 SLOW = 5  # clients, and lines of the log
 
 Sample = dict[str, Any]
@@ -104,7 +107,8 @@ class Screen:
     def view(self) -> RenderableType:
         if not self.samples:
             return Text(f"{self._url}: waiting for the first numbers", "dim")
-        return Group(self._figures(), self._nodes(), self._channels(), *self._slow(), self._problems())
+        parts = [self._nodes(), self._channels(), *self._slow(), *self._problems()]
+        return Group(self._figures(), *(each for part in parts for each in ("", part)))
 
     def _figures(self) -> RenderableType:
         last = self.samples[-1]["nodes"]
@@ -117,7 +121,7 @@ class Screen:
             ("connections", f"{clients[-1]:,}", _sparks(clients)),
             ("delivered/s", f"{_last(delivered):,.0f}", _sparks(delivered)),
             ("published/s", f"{_last(published):,.0f}", _sparks(published)),
-            ("p50 p95 p99", " ".join(_time(it) for it in latency), ""),
+            ("p50 p95 p99", _times(latency), ""),
             ("CPU", f"{_last(cpu):.0%}", _sparks(cpu)),
             ("memory", _bytes(sum(node["memory"] for node in last)), ""),
         ]
@@ -128,13 +132,16 @@ class Screen:
         return Columns(panels, equal=True, expand=True)
 
     def _nodes(self) -> Table:
-        table = _table("node", "state", "clients", "subscriptions", "delivered/s", "CPU", "memory", "up")
+        wide = out.width >= WIDE
+        table = _table(
+            "node", "state", "clients", *(["subscriptions"] if wide else []), "delivered/s", "CPU", "memory", "up"
+        )
         for node in self.samples[-1]["nodes"]:
             table.add_row(
                 printable(f"{node['host']}:{node['process']}"),
                 Text(node["state"], "green" if node["state"] == "ready" else "yellow"),
                 f"{node['clients']:,}",
-                f"{node['subscriptions']:,}",
+                *([f"{node['subscriptions']:,}"] if wide else []),
                 f"{_last(self._per_second('delivered', node['id'])):,.0f}",
                 f"{_last(self._per_second('cpu', node['id'])):.0%}",
                 _bytes(node["memory"]),
@@ -142,12 +149,12 @@ class Screen:
             )
         return table
 
-    def _channels(self) -> Table:
+    def _channels(self) -> RenderableType:
         table = _table("channel", "subscribers", "events/s")
         found = sorted(self._lists["channels"], key=lambda it: (-self._rates.get(it[0], 0.0), -it[1], it[0]))
         for name, subscribers, _ in found[:ROWS]:
             table.add_row(Text(printable(name), "cyan"), f"{subscribers:,}", f"{self._rates.get(name, 0.0):,.1f}")
-        return table
+        return table if found else Text("No channel has a subscriber.", "dim")
 
     def _slow(self) -> list[Table]:
         if not self._lists["slow"]:
@@ -157,13 +164,16 @@ class Screen:
             table.add_row(it["id"], Text(printable(it["user"] or "anonymous")), _bytes(it["waiting"]))
         return [table]
 
-    def _problems(self) -> RenderableType:
-        lines = Text(no_wrap=True, overflow="ellipsis")
+    def _problems(self) -> list[RenderableType]:
+        if not self._lists["problems"]:
+            return []
+        lines = Text("lately in the log\n", "dim", no_wrap=True, overflow="ellipsis")
         for it in self._lists["problems"][:SLOW]:
             at = time.strftime("%H:%M:%S", time.localtime(it["at"]))
             lines.append(f"{at} ", "dim").append(printable(it["text"]), "red" if it["level"] == "error" else "yellow")
             lines.append("\n")
-        return lines
+        lines.rstrip()
+        return [lines]
 
     # ------------------------------------------------------------------------------------------------------ the numbers
 
@@ -192,9 +202,9 @@ class Screen:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, expand=True, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="ellipsis", no_wrap=True, ratio=2)
+    table.add_column(first, overflow="ellipsis", no_wrap=True, ratio=1)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True, ratio=1, min_width=len(name))
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), NUMBER))
     return table
 
 
@@ -208,10 +218,13 @@ def _sparks(values: list[Any]) -> str:
     return "".join(SPARKS[min(len(SPARKS) - 1, int(value / most * (len(SPARKS) - 1)))] for value in shown)
 
 
-def _time(seconds: float) -> str:
-    if not seconds:
+def _times(seconds: list[float]) -> str:
+    """In one unit, as `1 / 26 / 45 ms`."""
+    if not any(seconds):
         return "-"
-    return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    if max(seconds) >= 1:
+        return " / ".join(f"{it:.1f}" for it in seconds) + " s"
+    return " / ".join(f"{it * 1000:.0f}" if it >= MILLISECOND else "<1" for it in seconds) + " ms"
 
 
 def _bytes(number: float) -> str:

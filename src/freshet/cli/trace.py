@@ -16,7 +16,7 @@ from freshet.errors import ConfigError
 HINT = "Give --admin-key, or set FRESHET_ADMIN_KEY."
 
 AdminKey = Annotated[
-    str | None, typer.Option(help="Default: FRESHET_ADMIN_KEY, or [admin] key in freshet.toml.", show_default=False)
+    str | None, typer.Option(help="Default: FRESHET_ADMIN_KEY, or \\[admin] key in freshet.toml.", show_default=False)
 ]
 
 

@@ -5,11 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import typer
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from freshet.cli.console import err, fail
@@ -17,6 +17,9 @@ from freshet.cli.console import err, fail
 TIMEOUT = 10.0  # seconds, for the server's answers
 LONGEST_PAUSE = 10.0  # seconds between two attempts
 MESSAGE = 16 * 1024 * 1024  # bytes
+
+ELSEWHERE = (403, 404)  # how servers answer a WebSocket for a path that they do not know
+SAID = 300  # characters of an answer that are shown
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class Rejected(Exception):
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{message} ({code})")
+        self.code = code
 
 
 class Wire:
@@ -101,12 +105,25 @@ def sessions(url: str, run: Callable[[Wire], Iterator[T]], hint: str) -> Iterato
             _closed(why, hint)
         except (OSError, InvalidHandshake, WebSocketException) as error:
             if not been_there and not (wire and wire.established):
-                fail(f"{url}: {error}", "Is `freshet serve` running there? Another place: --url.", 1)
+                _not_there(url, error)
         if wire is not None and wire.established:
             pause, been_there = 0.0, True
         pause = min(LONGEST_PAUSE, max(0.2, pause * 2))
         err.print(f"[yellow]connection lost[/yellow], reconnecting in {pause:g} s", highlight=False)
         time.sleep(pause)
+
+
+def _not_there(url: str, error: Exception) -> NoReturn:
+    """What the server that answered there said; or that none did."""
+    if not isinstance(error, InvalidStatus):
+        why = getattr(error, "strerror", None) or error
+        fail(f"{url}: {why}", "Is `freshet serve` running there? Another place: --url or FRESHET_URL.", 1)
+    response = error.response
+    said = (response.body or b"").decode(errors="replace").strip()
+    says = f"{response.status_code} {response.reason_phrase}" + (f": {said}" if 0 < len(said) < SAID else "")
+    prefix = "Mounted in an application, it is below a prefix: --url http://HOST:PORT/PREFIX."
+    ours = "admin page" in said or "see the option" in said
+    fail(f"{url}: {says}", prefix if response.status_code in ELSEWHERE and not ours else "", 1)
 
 
 def _closed(why: ConnectionClosed, hint: str) -> None:

@@ -1,11 +1,13 @@
 """Where clients' and the server's publications meet: the owner of a channel takes each, and gives it its position."""
 
-from collections.abc import Coroutine, Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from msgspec import structs
 
+from freshet.engines.base import Outcome, ToPublish
 from freshet.errors import EngineUnavailable, Refusal, TooLargeForEngine
 from freshet.model.commands import Publish
 from freshet.model.entries import EntryChange, EntryResult
@@ -108,6 +110,31 @@ async def publish(node: Node, rule: ChannelRule, channel: str, data: bytes, opti
         if trace and node.tracing.expose:
             options = structs.replace(options, tags={**(options.tags or {}), "traceparent": trace})
         return await _hand_over(node, rule, channel, data, options)
+
+
+async def publish_each(node: Node, publications: Sequence[tuple[ChannelRule, ToPublish]]) -> list[Outcome]:
+    """As `publish` of each, none of which waits for another."""
+    done = [publish_now(node, rule, *it) for rule, it in publications]
+    waiting = [each for each, position in zip(publications, done, strict=True) if position is None]
+    rest = iter(await _hand_over_each(node, waiting) if waiting else ())
+    return [next(rest) if position is None else position for position in done]
+
+
+async def _hand_over_each(node: Node, publications: Sequence[tuple[ChannelRule, ToPublish]]) -> list[Outcome]:
+    if node.tracing is not None or any(rule.owner != "log" for rule, _ in publications):
+        work = [publish(node, rule, *it) for rule, it in publications]
+        return await asyncio.gather(*work, return_exceptions=True)  # as tasks, each with a trace of its own
+    began = perf_counter()
+    results = await node.engine.publish_each([it for _, it in publications])
+    took = perf_counter() - began
+    for result in results:
+        if isinstance(result, Position):
+            node.counts.published += 1
+            node.counts.publishing.observe(took)
+        elif isinstance(result, EngineUnavailable) and not isinstance(result, TooLargeForEngine):
+            node.counts.unpublished += 1
+            add(node.counts.engine_errors, "publish")
+    return results
 
 
 async def _hand_over(node: Node, rule: ChannelRule, channel: str, data: bytes, options: PublishOptions) -> Position:

@@ -1,10 +1,11 @@
 """What the server does by its own will: one method per verb, behind `live.publish(...)` and `/api/publish` alike."""
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from freshet.commands.cluster import Cluster, DisconnectUser, Holding, RefreshUser, SubscribeUser, UnsubscribeUser
-from freshet.commands.publishing import change_entry, publish
+from freshet.commands.publishing import change_entry, publish, publish_each
+from freshet.engines.base import Outcome, ToPublish
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Command, Publish, ReadHistory, ReadPresence, Subscribe, Unsubscribe
 from freshet.model.entries import EntryChange, EntryResult
@@ -24,6 +25,10 @@ OVERRIDES = {
     "force_recovery": "history",
 }
 """What Centrifugo lets a caller choose for a subscription, and the option of the rule that decides it here."""
+
+
+Prepared = tuple[ChannelRule, ToPublish]
+"""A publication, and the rule of its channel."""
 
 
 class ServerOperations:
@@ -59,6 +64,23 @@ class ServerOperations:
         idempotency_key: str | None = None,
         skip_history: bool = False,
     ) -> Position:
+        rule, it = await self.prepare(channel, payload, tags, idempotency_key, skip_history)
+        return await publish(self._node, rule, *it)
+
+    async def publish_each(self, prepared: Sequence[Prepared | Exception]) -> list[Outcome]:
+        """Publish what was prepared, and none of it waits for another; what could not be is passed on."""
+        done = iter(await publish_each(self._node, [it for it in prepared if not isinstance(it, Exception)]))
+        return [it if isinstance(it, Exception) else next(done) for it in prepared]
+
+    async def prepare(
+        self,
+        channel: str,
+        payload: tuple[bytes, Kind],
+        tags: Mapping[str, str] | None,
+        idempotency_key: str | None,
+        skip_history: bool,
+    ) -> Prepared:
+        """What is to be published, which passes the policies."""
         data, kind = payload
         rule, pending = self._begin(channel, Publish(channel, data, kind=kind))
         if pending is not None:
@@ -72,7 +94,7 @@ class ServerOperations:
             idempotency_key=idempotency_key,
             stamp=self._node.stamp(),
         )
-        return await publish(self._node, rule, channel, data, options)
+        return rule, ToPublish(channel, data, options)
 
     async def change_entry(self, channel: str, change: EntryChange, once: str = "") -> EntryResult:
         """What is asked of a channel's state, and what became of it. once: see `Door.change`. Raises as `publish`."""

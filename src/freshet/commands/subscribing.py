@@ -175,10 +175,13 @@ async def _missed(node: Node, entry: Entry, rule: ChannelRule, keep: History, be
     channel, since = entry.channel, entry.since
     stream = await node.catch_up.read(channel, keep, since)
     entry.stream = stream if since is None else _bounded(node, entry, stream, before)
-    if rule.owner in node.summarizers and (since in (None, OLDEST) or not entry.is_complete):
-        entry.summary = await node.summarizers[rule.owner].summarize(channel)
-        return Stream([], entry.summary.position)
-    return entry.stream
+    if (summarizer := node.summarizers.get(rule.owner)) is None:
+        return entry.stream
+    if since not in (None, OLDEST) and entry.is_complete:
+        summarizer.watched(channel)
+        return entry.stream
+    entry.summary = await summarizer.summarize(channel)
+    return Stream([], entry.summary.position)
 
 
 async def _greet(entry: Entry, joining: Joining, door: Door, asked: Asked) -> None:

@@ -77,7 +77,9 @@ def parse(tree: dict[str, Any]) -> Config:
 
 def channel_config(match: str, options: Mapping[str, Any]) -> ChannelConfig:
     """One rule from plain values. Raises ConfigError with the option's path within the rule."""
-    config = _convert({"match": match, **options}, ChannelConfig)
+    # A table of Python, as `History(...)`, checked nothing when it was made.
+    plain = {name: msgspec.to_builtins(it) if isinstance(it, Struct) else it for name, it in options.items()}
+    config = _convert({"match": match, **plain}, ChannelConfig)
     check_options(match, config)
     return config
 

@@ -16,6 +16,10 @@ from freshet.model.log import History
 from freshet.runtime.rates import Rate
 
 TABLES = (History, Rate)  # values that are written as a table
+WORDS = {"array": "a list", "object": "a table", "str": "text", "int": "an integer", "float": "a number"}
+WORDS |= {"bool": "true or false", "null": "nothing"}
+"""What TOML calls the types of JSON and of Python."""
+FLAGS = ("host", "port", "workers", "reload", "dev", "log_level", "log_format")  # of the command line
 
 
 def refuse_unknown(value: Any, kind: Any, path: str) -> None:
@@ -30,8 +34,17 @@ def refuse_unknown(value: Any, kind: Any, path: str) -> None:
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         if name not in hints:
-            raise ConfigError(where, f"no such option. {allowed(name, list(hints))}")
+            raise ConfigError(where, f"no such option. {'' if path else _elsewhere(name)}{allowed(name, list(hints))}")
         refuse_unknown(item, hints[name], where)
+
+
+def _elsewhere(name: str) -> str:
+    """Where an option is that does not stand at the top."""
+    if name in FLAGS:
+        return f"It is for the command line: freshet serve --{name.replace('_', '-')}. "
+    found = [option.path for option in reference() if option.path.rpartition(".")[2] == name]
+    near = [path for path in found if "[]" not in path] or found
+    return f"There is {' and '.join(near)}. " if 0 < len(near) < 4 else ""
 
 
 def allowed(name: str, names: list[str]) -> str:
@@ -49,8 +62,17 @@ def explain(message: str, path: str, root: type[Struct]) -> str:
     if origin in TABLES and "got `object" not in message:
         names = [field.name for field in structs.fields(origin) if field.required]
         table, call = ", ".join(f"{name} = ..." for name in names), ", ".join(f"{name}=..." for name in names)
-        return f"{message.partition(', ')[2]}. Expected {{ {table} }}, in Python {origin.__name__}({call})"
-    return message
+        found = message.partition(", ")[2] or message
+        return f"{_in_words(found)}. Expected {{ {table} }}, in Python {origin.__name__}({call})"
+    if origin is list and isinstance(arguments[0], type) and issubclass(arguments[0], Struct):
+        return f"{_in_words(message)}. Each is a table with two brackets, [[{path}]]"
+    return _in_words(message)
+
+
+def _in_words(message: str) -> str:
+    """What msgspec says, without the types of JSON."""
+    message = message.replace("Object missing required field", "missing").replace(" | null`", "`")
+    return re.sub(r"`(\w+)`", lambda found: WORDS.get(found[1], found[1]), message)
 
 
 def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -26,7 +26,7 @@ from freshet.model.log import Position, Publication
 from freshet.rules.hooks import to_json
 from freshet.session.session import Session
 
-TIMEOUT = 1.0 * float(os.environ.get("FRESHET_TEST_SCALE", "1"))  # seconds
+TIMEOUT = 5.0 * float(os.environ.get("FRESHET_TEST_SCALE", "1"))  # seconds
 TURNS = 20  # of the loop, in which what was set going comes to its end
 
 T = TypeVar("T")

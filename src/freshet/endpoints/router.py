@@ -11,13 +11,18 @@ from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.channels import ChannelEndpoint, channel_of
-from freshet.endpoints.opening import Opening
+from freshet.endpoints.opening import Opening, plain
 from freshet.endpoints.rooms import RoomEndpoint
 from freshet.endpoints.streams import ENVELOPED, EmulationEndpoint, StreamEndpoint
 from freshet.endpoints.tickets import TicketEndpoint
 from freshet.model.frame import Handshake
 from freshet.policy.authentication import Authentication
 from freshet.transports import stream
+
+UPGRADE = (
+    "This is a WebSocket: connect to it with a client, such as npm centrifuge, at ws:// or wss://. "
+    "A proxy has to pass on the headers Upgrade and Connection.\n"
+)
 
 
 class ChannelConvertor(Convertor[str]):
@@ -56,6 +61,7 @@ def routes(
     channels, channel_socket = ChannelEndpoint(opening, dispatcher), WebSocketEndpoint(opening, dispatcher, channel)
     return [
         WebSocketRoute("/connection/websocket", WebSocketEndpoint(opening, dispatcher, websocket)),
+        Route("/connection/websocket", plain(426, UPGRADE, {"Upgrade": "websocket"}), methods=["GET"]),
         WebSocketRoute("/channels", channel_socket),
         WebSocketRoute("/channels/{channel:freshet_channel}", channel_socket),
         Route("/connection/sse", StreamEndpoint(opening, dispatcher, lambda request: (centrifuge, ENVELOPED))),

@@ -1,9 +1,10 @@
 """What a place that keeps the channels' logs promises. `tests/contracts/engine.py` holds every engine to it."""
 
+import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from freshet.errors import PositionConflict
 from freshet.model.events import Delivery
@@ -41,6 +42,18 @@ class Receiver(NamedTuple):
     deliver: Callable[[Delivery], None]
     suspect: Callable[[str], None]
     notify: Callable[[bytes], None]
+
+
+class ToPublish(NamedTuple):
+    """What `Engine.publish` takes."""
+
+    channel: str
+    data: bytes
+    options: PublishOptions
+
+
+Outcome: TypeAlias = Position | BaseException
+"""What became of a publication: where it is, or what `publish` of it raises."""
 
 
 class Present(NamedTuple):
@@ -116,6 +129,10 @@ class Engine(ABC):
     def publish_now(self, channel: str, data: bytes, options: PublishOptions) -> Position | None:
         """As `publish`, for an engine that need not wait for it; None: it has to, and nothing was done."""
         return None
+
+    async def publish_each(self, publications: Sequence[ToPublish]) -> list[Outcome]:
+        """As `publish` of each, none of which waits for another."""
+        return await asyncio.gather(*(self.publish(*each) for each in publications), return_exceptions=True)
 
     @abstractmethod
     async def history(

@@ -180,7 +180,8 @@ class MemoryEngine(Engine):
             del self._idempotency[channel, key]
         it = self._log(channel, history) if history is not None else None
         if it is not None:
-            check_position(options.after, it.position)
+            if options.after is not None:
+                check_position(options.after, it.position)
             it.offset += 1
         offset = it.offset if it is not None else 0
         publication = Publication(data, offset, options.kind, options.tags, options.info, options.stamp)

@@ -343,7 +343,7 @@ class Hub:
                 continue
             each = group.encode(events, subscribers.last, whole)
             frames = each if len(each) < 2 else group.dialect.join(each)
-            shared = group.dialect.batch(frames)
+            shared = frames if len(frames) < 2 else group.dialect.batch(frames)
             self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
             # Nobody leaves while this runs: an outbox that is full says so to its transport, at the turn's end.
             if alone and len(shared) == 1:

@@ -20,6 +20,8 @@ from freshet.websocket.frames import CloseFrame, Decoder, MessageLimits, Opcode,
 from freshet.websocket.handshake import HandshakeError, check_response, client_request
 
 LIMITS = MessageLimits(frame=64 << 20, message=64 << 20)
+UNKNOWN_CHANNEL = 102
+RULE = 'A rule has to match it: [[channels]] match = "bench", publish = "client"; or name another with --channel.'
 _wait = re.compile(rb"retry-after: *(\d+)", re.IGNORECASE).search
 _offsets = re.compile(rb'"offset":(\d+)').findall
 _status = re.compile(rb"HTTP/1\.[01] (\d+) ?([^\r]*)").match
@@ -269,9 +271,8 @@ class CentrifugeClient(WebSocketClient):
         if "error" in reply:
             error = reply["error"]
             what = "connect" if reply.get("id") == 1 else f"subscribe to {self.channel}"
-            self.failed(
-                LoadError(f"{what}: {error['message']} ({error['code']})", "See the server's log for the option.")
-            )
+            hint = RULE if error["code"] == UNKNOWN_CHANNEL else "See the server's log for the option."
+            self.failed(LoadError(f"{what}: {error['message']} ({error['code']})", hint))
         elif reply.get("id") == (2 if self._joins else 1):
             if self._joins:
                 self._entered(reply["subscribe"])

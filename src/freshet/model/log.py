@@ -40,7 +40,7 @@ NOTHING = msgspec.Raw()
 """No JSON at all: one for all clients of which nothing is known."""
 
 
-class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Who a client is, as others in a channel see it. `conn_info` and `chan_info` are JSON."""
 
     user: str
@@ -54,7 +54,7 @@ class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return 80 + len(self.user) + len(self.conn_info) + len(self.chan_info)
 
 
-class Stamp(msgspec.Struct, frozen=True, array_like=True):
+class Stamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a publication came in: it travels with it to every node, and to no client.
 
     at: epoch seconds when it was accepted, by the clock of that node. node: which that was. trace: a W3C `traceparent`
@@ -66,7 +66,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
     trace: str = ""
 
 
-class Publication(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True, gc=False):  # logs hold many, of which none refers to itself
     """One item of a channel's log.
 
     offset: 0 in a channel that has no history.

@@ -82,6 +82,9 @@ class Summarizer(Protocol):
     async def summarize(self, channel: str) -> ChannelSummary:
         """Of a state that is not older than this call. Raises `EngineUnavailable`, and `Disconnect`."""
 
+    def watched(self, channel: str) -> None:
+        """Somebody is there who needs none, for he knows all up to where the log goes on."""
+
 
 class Part(Protocol):
     """What runs as long as a node does, and uses its engine and its bus."""

@@ -83,6 +83,10 @@ class Forwarding:
         """Whether this node has sent requests to another one that owned the name."""
         return name in self._owners
 
+    def doubt(self, name: str) -> None:
+        """Whoever owned it may be gone: the engine is asked, before the next request is sent."""
+        self._owners.pop(name, None)
+
     def _note(self, name: str, owner: str) -> None:
         self._owners[name] = owner
         self._owners.move_to_end(name)

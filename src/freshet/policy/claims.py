@@ -198,10 +198,14 @@ def all_claims(
 ) -> Claims:
     """The claims of a token of ours. expires_in: seconds. channel: makes it a subscription token.
 
-    Raises UnicodeEncodeError for a name that UTF-8 cannot write.
+    Raises TypeError for a name that is no text, UnicodeEncodeError for one that UTF-8 cannot write.
     """
     for name in (user, channel or "", *channels):
-        name.encode()  # a name is text, half of a character is none
+        if not isinstance(name, str):
+            raise TypeError(f"a user and a channel are text, got {name!r}: expected {str(name)!r}")
+        name.encode()  # half of a character is none
+    if not (expires_in is None or isinstance(expires_in, int | float)):
+        raise TypeError(f"expires_in: expected seconds, or None for a token that does not expire, got {expires_in!r}")
     found: Claims = {"iat": round(now, 3), **claims, "sub": user}
     if expires_in is not None:
         found["exp"] = int(now + expires_in)

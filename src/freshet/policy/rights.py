@@ -93,7 +93,7 @@ class Rights(Policy):
         if kind in _DEEDS:
             deed, option = _DEEDS[kind]
             if (who := getattr(rule, option)) != "client" or session.caps is not None:
-                self._allowed(session, who, deed, command.channel)  # type: ignore[attr-defined]
+                self._allowed(session, who, deed, option, command.channel)  # type: ignore[attr-defined]
             return None
         check = self._checks.get(kind)
         pending: Pending = check(context, session, command) if check is not None else None
@@ -132,7 +132,7 @@ class Rights(Policy):
         if subscription is None:
             raise Refusal.permission_denied("not subscribed")
         if subscription.rule.subscribe == "nobody":
-            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}, and for how long")
+            raise _denied(f"only the server subscribes to {command.channel!r}, and for how long", "subscribe", "nobody")
         return self._subscription(context, session, command)
 
     # --------------------------------------------------------------------------------------------------- rules
@@ -143,39 +143,44 @@ class Rights(Policy):
         if command.channel in session.subscriptions:
             raise Refusal.already_subscribed()  # whatever else is to be said: nobody asks twice
         if rule.subscribe == "nobody":
-            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
+            raise _denied(f"only the server subscribes to {command.channel!r}", "subscribe", "nobody")
         if command.token:
             return self._subscription(context, session, command)  # which is for this very channel, whatever `caps` say
         if session.caps is not None:
             _capable(session.caps, "subscribe", command.channel)
         elif rule.subscribe == "token":
-            raise Refusal.permission_denied(f"{command.channel!r} needs a subscription token")
+            raise _denied(f"{command.channel!r} needs a subscription token", "subscribe", "token")
         return None
 
     def _ask(self, context: Context, session: Session, command: AskRoom) -> Pending:
         """Who may subscribe may ask."""
         assert context.rule is not None
         if context.rule.subscribe == "nobody":
-            raise Refusal.permission_denied(f"only the server subscribes to {command.channel!r}")
+            raise _denied(f"only the server subscribes to {command.channel!r}", "subscribe", "nobody")
         if session.caps is not None:
             _capable(session.caps, "subscribe", command.channel)
         elif context.rule.subscribe == "token":
-            raise Refusal.permission_denied(f"{command.channel!r} is for clients whose token names it in `caps`")
+            raise _denied(f"{command.channel!r} is for clients whose token names it in `caps`", "subscribe", "token")
         return None
 
-    def _allowed(self, session: Session, who: str, deed: Deed, channel: str) -> None:
+    def _allowed(self, session: Session, who: str, deed: Deed, option: str, channel: str) -> None:
         """By the rule, and then by what the client's token says. Raises `Refusal` 103."""
         if who == "nobody":
-            raise Refusal.permission_denied(f"clients may not {_WORDS[deed]} {channel!r}")
+            raise _denied(f"clients may not {_WORDS[deed]} {channel!r}", option, who)
         if who == "subscriber":
             subscription = session.subscriptions.get(channel)
             # Nor may one whose subscription rests on a token that has expired.
             if subscription is None or 0 < subscription.expires <= self._wall():
-                raise Refusal.permission_denied(f"only subscribers may {_WORDS[deed]} {channel!r}")
+                raise _denied(f"only subscribers may {_WORDS[deed]} {channel!r}", option, who)
         if session.caps is not None:
             _capable(session.caps, deed, channel)
         elif who == "token":
-            raise Refusal.permission_denied(f"only a token whose caps say so may {_WORDS[deed]} {channel!r}")
+            raise _denied(f"only a token whose caps say so may {_WORDS[deed]} {channel!r}", option, who)
+
+
+def _denied(why: str, option: str, who: str) -> Refusal:
+    """With the option of the channel's rule that says so, and what it is."""
+    return Refusal.permission_denied(f'{why}: see {option} = "{who}" in its rule')
 
 
 def _capable(caps: Capabilities, deed: Deed, channel: str) -> None:

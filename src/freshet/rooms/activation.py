@@ -57,6 +57,7 @@ class Activation:
         idle: float,
         closed: Callable[["Activation"], None],
         lost: Callable[[str], None],
+        ticks: Callable[[str], None],
     ) -> None:
         self.channel = channel
         self.slot = -1
@@ -68,6 +69,7 @@ class Activation:
         self._idle = idle
         self._closed = closed
         self._lost = lost
+        self._begins_to_tick = ticks
         self._step = RoomStep(channel, outside)
         self._ticks = Ticks(outside.node.clock, self._tick)
         self._room: Room | None = None
@@ -80,6 +82,11 @@ class Activation:
     def is_awake(self) -> bool:
         """Whether there is an instance in memory."""
         return self._room is not None
+
+    @property
+    def ticks(self) -> bool:
+        """Whether it goes on though nobody asks anything of it."""
+        return self._ticks.go
 
     def ask(self, id: str, request: RoomRequest, again: bool) -> "asyncio.Future[RoomReply]":
         """Put a request into the mailbox. What this gives has the reply, or raises what the store does."""
@@ -181,6 +188,8 @@ class Activation:
         if isinstance(reply, FreshetError):
             self._room = None
         else:
+            if self._step.tick_rate and not self.ticks:
+                self._begins_to_tick(self.channel)
             self._ticks.set(self._step.tick_rate)
         self._settle(it, reply)
 

@@ -27,7 +27,7 @@ class RoomVisitor(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomRequest(msgspec.Struct, array_like=True, frozen=True):
-    """What happens in a room. what: join, leave, message, request, tick, state, alarm. data: of `kind`.
+    """What happens in a room. what: join, leave, message, request, tick, state, alarm, stop, or wake. data: of `kind`.
 
     change: what is asked of its state; with a join, what of it the client is to get.
     """

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from freshet.node.owners import Greeting, Site
 from freshet.observe.logs import BoundedLog
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases
+from freshet.ownership.watching import Watching
 from freshet.policy.base import PolicyChain
 from freshet.rooms.activation import Activation
 from freshet.rooms.alarms import Alarms
@@ -44,7 +46,7 @@ from freshet.stores.base import Store
 log = logging.getLogger("freshet.rooms")
 bounded_log = BoundedLog(log)
 
-REQUEST, DIRECT, OCCUPANTS = "room", "room:direct", "room:occupants"
+REQUEST, DIRECT, OCCUPANTS, ALIVE = "room", "room:direct", "room:occupants", "rooms:alive"
 FIND_TIMEOUT = 2.0  # seconds in which nodes say who is in a room
 
 
@@ -127,10 +129,12 @@ class NodeRooms:
         self._leases = Leases(node, store, options.lease, self._on_lost)
         self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
         self._alarms = Alarms(node, store, self._fire)
+        self._watching = Watching(node, ALIVE, options.lease, self._ticking, self._wake, lambda: None)
         node.bus.handlers[DIRECT] = self._on_direct
         node.bus.handlers[OCCUPANTS] = self._on_occupants
         self._leases.start()
         self._alarms.start()
+        self._watching.start()
 
     async def stop(self) -> None:
         """Let what runs come to its end, in bounded time, and other nodes have the rooms."""
@@ -138,6 +142,8 @@ class NodeRooms:
             return
         grace = self._node.config.timing.close_timeout
         await self._alarms.stop()
+        await self._watching.stop()
+        orphans = list(self._ticking())
         await self._errands.stop(grace)
         stopping = [activation.stop() for activation in self._active.values()]
         if stopping:
@@ -147,6 +153,8 @@ class NodeRooms:
             activation.abandon()  # its hook did not end in time
         self._active.clear()
         await self._leases.stop()
+        if orphans:
+            await self._watching.abandon(orphans)
         await self._errands.stop()
         await self._store.stop()
         self._store = None
@@ -294,6 +302,7 @@ class NodeRooms:
             idle=self._options.idle,
             closed=self._on_closed,
             lost=self._leases.lose,
+            ticks=self._watching.begin,
         )
         return activation
 
@@ -305,7 +314,20 @@ class NodeRooms:
 
     def _on_lost(self, channel: str) -> None:
         if (activation := self._active.pop(channel, None)) is not None:
+            if activation.ticks:
+                self._watching.lose(channel)
             activation.abandon()
+
+    # ---------------------------------------------------------------------------------------- what goes on by itself
+
+    def _ticking(self) -> Iterable[str]:
+        return [channel for channel, it in self._active.items() if it.ticks]
+
+    async def _wake(self, channel: str) -> None:
+        """One that ticked, on a node that is gone: it begins anew from what it kept, and ticks on if it wants to."""
+        self._forwarding.doubt(channel)
+        with suppress(Refusal):  # it has been logged where it failed
+            await self._ask(channel, RoomRequest("wake"))
 
     def _fire(self, channel: str) -> asyncio.Task[None]:
         return self._errands.start(self._ring(channel), "rooms: an alarm")

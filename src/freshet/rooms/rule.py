@@ -62,9 +62,11 @@ class RoomRule(ChannelRule, eq=False):
         return quiet and state is not None and state.key != "client"
 
     @classmethod
-    def of_room(cls, config: ChannelConfig, room: type[Room]) -> "RoomRule":
-        if not issubclass(room, Room):
-            raise TypeError(f"{room!r} must be a class that derives from freshet.Room")
+    def of_room(cls, config: ChannelConfig, room: Any) -> "RoomRule":
+        if not (isinstance(room, type) and issubclass(room, Room)):
+            raise TypeError(
+                f"{room!r} must be a class that derives from freshet.Room; functions are hooks of a channel"
+            )
         if config.delta:
             raise ConfigError("delta", f"the rule {config.match!r} is of rooms, which also send to one client alone")
         state = config.state

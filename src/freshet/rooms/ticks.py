@@ -22,6 +22,11 @@ class Ticks:
         self._running: Future[Any] | None = None
         self._timer: Timer | None = None
 
+    @property
+    def go(self) -> bool:
+        """Whether there is a next one."""
+        return self._timer is not None
+
     def set(self, rate: float) -> None:
         """From now on, so many a second; 0: none."""
         interval = 1 / rate if rate else 0.0

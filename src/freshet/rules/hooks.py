@@ -39,6 +39,12 @@ class HookLimits(NamedTuple):
         return self
 
 
+def must_have_name(given: object, decorator: str) -> None:
+    """Raises TypeError for `@live.rpc` without its name, which would replace the function and register nothing."""
+    if not isinstance(given, str):
+        raise TypeError(f'@{decorator} wants a name: @{decorator}("..."), got {given!r}')
+
+
 class Hook:
     """One function of the user's.
 

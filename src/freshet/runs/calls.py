@@ -7,7 +7,7 @@ from freshet.commands.calls import Calls
 from freshet.config import ChannelOptions, channel_config
 from freshet.model.run_messages import RunState
 from freshet.rules.channel import with_options
-from freshet.rules.hooks import Function
+from freshet.rules.hooks import Function, must_have_name
 from freshet.runs.rule import RunFunction, RunRule
 from freshet.runs.runs import NodeRuns
 from freshet.runtime.portal import Portal
@@ -43,6 +43,7 @@ class RunCalls(Calls):
         stopped; None: it goes on. The other options are those of `channel`, but that subscribers may publish unless
         `publish` says otherwise.
         """
+        must_have_name(match, "live.run")
 
         def register(function: F) -> RunFunction[F]:
             config = channel_config(match, {"publish": "subscriber", **options})

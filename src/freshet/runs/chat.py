@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from freshet.errors import EngineUnavailable, FreshetError, Refusal, StaleOwner
+from freshet.errors import EngineUnavailable, Refusal, StaleOwner
 from freshet.model.run_aggregate import Aggregate, Part
 from freshet.model.run_messages import (
     ENDED,
@@ -25,6 +25,7 @@ from freshet.model.run_messages import (
 from freshet.node.owners import Site
 from freshet.observe.counts import add
 from freshet.ownership.leases import NotOwner
+from freshet.ownership.watching import Watching
 from freshet.rules.hooks import Hook
 from freshet.runs.agents import Agents
 from freshet.runs.approvals import asks, decisions, last_answer, still_asks
@@ -54,6 +55,7 @@ class ChatOutside(NamedTuple):
     fence: Callable[[str], int]
     lose: Callable[[str], None]
     users: Users
+    watching: Watching
     draining: Callable[[], bool]
     limits: RunLimits
 
@@ -74,6 +76,7 @@ class Chat:
         self._counts = outside.node.counts.runs
         self._log = journal
         self._filed: dict[str, RunRecord] = {}
+        self._has_read = False
         self._agents = Agents(outside.node, channel, seen=rule.presence)
         self._lock = asyncio.Lock()
         self._ending: set[Producer] = set()
@@ -82,7 +85,19 @@ class Chat:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self.producers) or self._lock.locked()
+        opens = self._opening is not None and not self._opening.done()
+        return opens or bool(self.producers) or self._lock.locked()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has read what there is, and has taken over what was running."""
+        it = self._opening
+        return it is not None and it.done() and not it.cancelled() and it.exception() is None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether some node has something to do there: a run that runs, was handed over, or waits for its turn."""
+        return self.is_open and any(record.state in ("running", "queued") for record in self.state.runs.values())
 
     async def ready(self) -> None:
         """Until it has read what there is, and has taken over what was running."""
@@ -91,17 +106,27 @@ class Chat:
             self._opening = self._outside.tasks.start(work, "runs: open a channel", may_fail=False)
         try:
             await asyncio.shield(self._opening)
-        except FreshetError:
+        except Exception:
             self._opening = None
             raise
 
     async def _open(self) -> None:
-        self.state = await self._log.read()
-        self._filed = {record.id: record for record in await self._log.filed()}
+        try:
+            await self._begin_with_what_there_is()
+        except BaseException:
+            self._outside.watching.lose(self.channel)
+            raise
+
+    async def _begin_with_what_there_is(self) -> None:
+        """What an earlier try has come to is not done again."""
+        if not self._has_read:
+            self.state = await self._log.read()
+            self._filed = {record.id: record for record in await self._log.filed()}
+            self._has_read = True
         for record, state in [(record, record.state) for record in self.state.runs.values()]:  # as they were found
             if state in ENDED:
                 await self._file(record)
-            elif state == "running":
+            elif state == "running" and record.id not in self.producers:
                 await self._take_over(record)
             else:
                 self._outside.users.follow(self.channel, record)
@@ -324,6 +349,8 @@ class Chat:
         return record.aggregate().closing(why) if record is not None else []
 
     async def _append(self, event: RunEvent) -> None:
+        if event.state == "running":
+            self._outside.watching.begin(self.channel)
         try:
             await self._log.append(self.state, event, partial(self._outside.fence, self.channel))
         except (StaleOwner, NotOwner):
@@ -405,6 +432,8 @@ class Chat:
 
     async def close(self) -> None:
         """Nothing runs: leave memory, and the logs as small as they can be. Raises EngineUnavailable, `NotOwner`."""
+        if not self.is_open:
+            return  # what there is was never read
         async with self._lock:
             self._outside.fence(self.channel)  # what another has written since would be lost
             await self._log.trim(self.state)

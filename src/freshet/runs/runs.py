@@ -28,6 +28,7 @@ from freshet.model.run_messages import (
 from freshet.node.owners import Greeting, Site
 from freshet.ownership.forwarding import Forwarding
 from freshet.ownership.leases import Leases, NotOwner
+from freshet.ownership.watching import Watching
 from freshet.rules.hooks import to_json
 from freshet.runs.chat import Chat, ChatOutside
 from freshet.runs.log import RunLog
@@ -35,13 +36,13 @@ from freshet.runs.producer import RunLimits
 from freshet.runs.rule import RunRule
 from freshet.runs.users import COUNTS, Users
 from freshet.runs.viewing import Digest, Viewing
-from freshet.runs.watching import Watching
 from freshet.runtime.tasks import Tasks
 from freshet.session.session import Session
 
 log = logging.getLogger("freshet.runs")
 
-REQUEST, WATCHED = "run", "run:watched"
+REQUEST, WATCHED, ALIVE = "run", "run:watched", "runs:alive"
+LOOKS = 20  # channels at a time of which it is found out whether something runs there
 
 
 class LogFence:
@@ -65,10 +66,12 @@ class NodeRuns:
         self._alone: dict[str, float] = {}  # channels without a subscriber: since when, monotonic seconds
         self._tasks = Tasks()
         self._viewing = Viewing(node)
+        self._looking: set[str] = set()
+        self._room = asyncio.Semaphore(LOOKS)
         options = self._options
         self._leases = Leases(node, LogFence(), options.lease, self._on_lost)
         self._forwarding = Forwarding(node, self._leases, REQUEST, self._serve, options.lease)
-        self._watching = Watching(node, options.lease, self._mine, self._adopt, self._tick)
+        self._watching = Watching(node, ALIVE, options.lease, self._mine, self._adopt, self._tick)
         node.bus.handlers[WATCHED] = self._on_watched
         node.owners["run"] = self.publish
         node.doors["run"] = self
@@ -93,7 +96,7 @@ class NodeRuns:
         if not self._running:
             return
         await asyncio.gather(*(chat.drain(self._options.drain) for chat in self._chats.values()))
-        orphans = [chat.channel for chat in self._chats.values() if _goes_on(chat)]
+        orphans = [chat.channel for chat in self._chats.values() if chat.goes_on]
         await self._watching.stop()
         self._running = False
         await self._tasks.stop(self._node.config.timing.close_timeout)
@@ -196,6 +199,22 @@ class NodeRuns:
             self._watching.suspect(channel)
         return digest
 
+    def watched(self, channel: str) -> None:
+        """See `owners.Summarizer`: all nodes may have been gone since a run began there."""
+        known = channel in self._chats or self._watching.knows(channel) or self._viewing.knows(channel)
+        if self._running and not known and channel not in self._looking:
+            self._looking.add(channel)
+            self._tasks.start(self._look(channel), "runs: does something run there?")
+
+    async def _look(self, channel: str) -> None:
+        try:
+            async with self._room:
+                await self.summarize(channel)
+        except EngineUnavailable:
+            self._watching.suspect(channel)
+        finally:
+            self._looking.discard(channel)
+
     # ---------------------------------------------------------------------------------------- the channels of this node
 
     def _log(self, channel: str, rule: RunRule) -> RunLog:
@@ -215,6 +234,7 @@ class NodeRuns:
                 self._leases.fence,
                 self._leases.lose,
                 self._users,
+                self._watching,
                 lambda: self._node.state == "draining",
                 limits,
             )
@@ -238,24 +258,23 @@ class NodeRuns:
 
     def _on_lost(self, channel: str) -> None:
         if (chat := self._chats.pop(channel, None)) is not None:
+            if chat.is_busy or chat.goes_on:
+                self._watching.lose(channel)
             chat.abandon()
 
     # ------------------------------------------------------------------------------------------------------- the others
 
     def _mine(self) -> Iterable[str]:
-        return [channel for channel in self._chats if self._runs_in(channel)]
+        return [channel for channel, chat in self._chats.items() if chat.is_busy or chat.goes_on]
 
     def _runs_in(self, channel: str) -> bool:
         chat = self._chats.get(channel)
         return chat is not None and bool(chat.producers)
 
-    async def _adopt(self, channel: str) -> bool:
-        """Take a channel over whose owner may be gone. Whether that is settled."""
-        self._rule(channel)
-        if await self._leases.acquire(channel) != self._node.id:
-            return False
-        await self._chat(channel).ready()
-        return True
+    async def _adopt(self, channel: str) -> None:
+        """Whoever owns a channel by now opens it, and goes on with what was running."""
+        self._forwarding.doubt(channel)
+        await self.ask(channel, RunCommand("look"))
 
     def _tick(self) -> None:
         now, idle = self._node.clock.monotonic(), self._options.idle
@@ -271,7 +290,7 @@ class NodeRuns:
     async def _close(self, channel: str, chat: Chat) -> None:
         if self._chats.get(channel) is not chat or chat.is_busy:
             return
-        goes_on = _goes_on(chat)
+        goes_on = chat.goes_on
         try:
             if not goes_on:
                 await chat.close()
@@ -299,11 +318,6 @@ class NodeRuns:
 
     async def _on_watched(self, body: bytes, cancelled: asyncio.Event) -> bytes:
         return b"1" if body.decode() in self._present else b"0"
-
-
-def _goes_on(chat: Chat) -> bool:
-    """Whether another node has something to do there: a run that was handed over, or waits for its turn."""
-    return any(record.state in ("running", "queued") for record in chat.state.runs.values())
 
 
 def _run_of(reply: RunReply) -> RunState:

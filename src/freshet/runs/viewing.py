@@ -55,6 +55,10 @@ class Viewing:
         self._node = node
         self._views: OrderedDict[str, _View] = OrderedDict()
 
+    def knows(self, channel: str) -> bool:
+        """Whether somebody has asked for its digest lately."""
+        return channel in self._views
+
     async def digest(self, channel: str, rule: RunRule, journal: RunLog) -> tuple[Digest, list[RunRecord]]:
         """Read after this was called; and the runs that are not over. Raises `Disconnect`, `EngineUnavailable`."""
         view = self._views.setdefault(channel, _View())
@@ -80,8 +84,8 @@ class Viewing:
         assert rule.history is not None  # see `RunRule.of_runs`
         for attempt in range(TRIES):
             if view.state is None:
-                view.state = await journal.snapshot()
-                view.filed = _newest(await journal.filed())
+                snapshot, filed = await journal.snapshot(), _newest(await journal.filed())  # both, or nothing is known
+                view.state, view.filed = snapshot, filed
             state = view.state
             since = state.position if state.position.offset else OLDEST
             stream = await self._node.catch_up.read(channel, rule.history, since)

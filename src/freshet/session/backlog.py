@@ -87,14 +87,12 @@ class Backlog:
         """Run all that wait. rest: of the one that was begun before."""
         session, commands, done = self._session, self._commands, 0
         outbox = session.outbox
-        crowded = outbox.limit // 2  # bytes that a client has to read before it gets more of what it asks for
         was_full = False
         try:
             if rest is not None:
                 await rest
             while (commands or self._undecoded) and not session.ended and not outbox.closed:
-                first = outbox.first
-                if first is not None and (first.size if outbox.more is None else outbox.size) > crowded:
+                if outbox.crowded:
                     was_full = True
                     await self._drained()
                     continue

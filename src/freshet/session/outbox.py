@@ -207,6 +207,12 @@ class Outbox:
             return 0
         return self.size if self.more is not None else self.first.size
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that its client has to read before it gets more of what it asks for."""
+        first = self.first
+        return first is not None and (first.size if self.more is None else self.size) > self.limit // 2
+
     def _drop(self, frame: Frame) -> None:
         if frame is not self.first:
             assert self.more is not None

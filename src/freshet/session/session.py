@@ -203,7 +203,7 @@ class Session:
         asked, self._pong_received = not self._pong_received, True
         backlog, outbox = self._backlog, self.outbox
         # Where something waits, the client had its turn, or has to read first.
-        at_once = backlog is None and not (heavy or outbox.first) and outbox.turn.serves(self.id)
+        at_once = backlog is None and not (heavy or (outbox.first and outbox.crowded)) and outbox.turn.serves(self.id)
         if type(commands) is list and not (backlog is not None and backlog.holds_bytes):
             if at_once and len(commands) == 1 and type(commands[0]) is not Pong:  # as most come, and behind none
                 if self.ended or outbox.closed:

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 HOST = "testserver"
-HANDSHAKE = 30 * TIMEOUT  # seconds: a function that is asked may begin as a process
+HANDSHAKE = 6 * TIMEOUT  # seconds: a function that is asked may begin as a process
 
 Message = MutableMapping[str, Any]
 

@@ -112,6 +112,8 @@ class Lobby:
                 "(see the options of [http])",
                 overdue,
             )
+        if not self._guests:
+            self._guests = {}  # or it keeps the room that it had for those who came at once
         if silent:  # as browsers do, which open a connection ahead of need
             self._log.info("silent", "connections: %d closed that had sent nothing in time (see [http])", silent)
         self._timer = loop.call_later(TICK, self._sweep) if self._guests else None

@@ -73,7 +73,6 @@ class SessionSocket(asyncio.Protocol):
         "_closing",
         "_connections",
         "_decoder",
-        "_deflate",
         "_descriptor",
         "_goes_on",
         "_is_paced",
@@ -100,7 +99,6 @@ class SessionSocket(asyncio.Protocol):
         self._outbox = session.outbox
         self._transport = transport
         self._connections = connections
-        self._deflate = deflate
         self._shared = _shared.of(
             MessageLimits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
         )
@@ -129,7 +127,7 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
-        large = len(data) > SMALL or (self._deflate and data)
+        large = len(data) > SMALL or (self._shared.deflate and data)
         events = decoder.feed(data, self._most(data) if large else AT_ONCE)
         if not decoder.unfinished:
             self._decoder = None
@@ -240,7 +238,7 @@ class SessionSocket(asyncio.Protocol):
         outbox = self._outbox
         frame = outbox.first
         if frame is not None and (not self._paused or outbox.closed):
-            if outbox.more is None and not self._deflate:
+            if outbox.more is None and not self._shared.deflate:
                 outbox.first = None
                 data = frame.wire or wire(frame)
             else:
@@ -257,7 +255,7 @@ class SessionSocket(asyncio.Protocol):
             self._read_on()
 
     def _joined(self, frames: list[Frame]) -> bytes:
-        if self._deflate:
+        if self._shared.deflate:
             return b"".join([frame.deflated or deflated_wire(frame) for frame in frames])
         return b"".join([frame.wire or wire(frame) for frame in frames])
 
@@ -268,7 +266,7 @@ class SessionSocket(asyncio.Protocol):
     def _drained(self) -> bool:
         """Whether nothing waits in the transport. What comes next may go to the kernel itself, then."""
         drained = self._descriptor >= 0 and not self._transport.get_write_buffer_size()
-        if drained and not self._deflate and not self._outbox.closed:
+        if drained and not self._shared.deflate and not self._outbox.closed:
             self._outbox.direct = self._descriptor
         return drained
 
@@ -380,16 +378,16 @@ def descriptor(transport: asyncio.Transport) -> int:
 class SharedDecoder:
     """The decoder of all clients that have the same limits, and nothing unfinished: then it holds nothing of anyone."""
 
-    __slots__ = ("_deflate", "_limits", "decoder")
+    __slots__ = ("_limits", "decoder", "deflate")
 
     def __init__(self, limits: MessageLimits, *, deflate: bool) -> None:
         self._limits = limits
-        self._deflate = deflate
+        self.deflate = deflate
         self.decoder = Decoder(limits, deflate=deflate)
 
     def take(self) -> Decoder:
         """What it was fed last is unfinished: it belongs to that client, and the others have another."""
-        taken, self.decoder = self.decoder, Decoder(self._limits, deflate=self._deflate)
+        taken, self.decoder = self.decoder, Decoder(self._limits, deflate=self.deflate)
         return taken
 
 

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Router
+from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet.api.gateway_management import GatewayManagement
@@ -37,8 +38,22 @@ from freshet.transports.native import AcceptedSocket
 
 PATHS = 1024  # whose routes are kept
 LONGEST_KEPT = 300  # characters of one
+NOTHING = (
+    "Freshet has nothing at this path. Clients connect at connection/websocket or channels/{channel}; "
+    "there are api/, metrics and health/live.\n"
+)
 
 Answer = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
+
+
+class _Said:
+    """The same answer to requests and to WebSockets."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(self._response, scope, receive, send)
 
 
 class _Router(Router):
@@ -49,10 +64,9 @@ class _Router(Router):
         self._find = lru_cache(PATHS)(self._route)  # most requests are like the one before: a poll, a post
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await answer(plain(404, "Not Found"), scope, receive, send)
-        else:
-            await super().not_found(scope, receive, send)
+        if scope["type"] == "http" and "app" in scope:  # what is around it says so in its own way
+            raise HTTPException(404, NOTHING.strip())
+        await answer(plain(404, NOTHING), scope, receive, send)
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """See `opening.Router`."""
@@ -181,7 +195,9 @@ class Routes:
         """The admin page, where somebody may see it: with what its clients need, beside those of the application."""
         node = self._dispatcher.node
         if not key and not node.config.admin.anonymous:
-            return []
+            closed = _Said(plain(404, f"There is no admin page: set {node.config.admin.key_env} or [admin] key.\n"))
+            paths = [Route(path, closed, methods=["GET"]) for path in ("/admin", "/admin/")]
+            return [*paths, WebSocketRoute("/admin/connection/websocket", closed)]
         config, clock = console_config(), node.clock
         connected = self._beside(config)
         node.parts.append(Console(connected, self._dispatcher, self._operations, key))

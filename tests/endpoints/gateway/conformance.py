@@ -189,7 +189,7 @@ def posts_what_the_client_gets(place: Place) -> bool:
     with connect(place.full) as socket:
         id = event(socket)["requestContext"]["connectionId"]
         done = place.client.post_to_connection(ConnectionId=id, Data=b"posted")
-        return bool(done["ResponseMetadata"]["HTTPStatusCode"] == 200 and socket.recv(timeout=5) == "posted")
+        return bool(done["ResponseMetadata"]["HTTPStatusCode"] == 200 and socket.recv(timeout=seconds(5)) == "posted")
 
 
 def posts_nothing_too(place: Place) -> bool:

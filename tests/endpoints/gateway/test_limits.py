@@ -14,6 +14,7 @@ from freshet.errors import ConfigError
 from freshet.testing import ManualClock
 from freshet.testing.gateway import GatewayClient, manage
 from tests.tools.clocks import SetClock
+from tests.tools.patience import seconds
 from tests.tools.serving import Server
 
 MINUTES = 60
@@ -122,7 +123,7 @@ def test_a_frame_of_more_than_32_kib_ends_it_and_frames_of_less_do_not(
     server = serve("--dev", "--config", str(tmp_path / "freshet.toml"))
     with connect(server.ws("/dev")) as socket:
         socket.send(["x" * 32 * KIB, "x" * 32 * KIB])
-        assert socket.recv(timeout=5) == "ok"
+        assert socket.recv(timeout=seconds(5)) == "ok"
         socket.send("x" * (32 * KIB + 1))
         with pytest.raises(ConnectionClosedError, match="1009"):
-            socket.recv(timeout=5)
+            socket.recv(timeout=seconds(5))

@@ -139,6 +139,7 @@ async def flood(session: Session, count: int) -> None:
         await session.emit("drop", number, "x" * 10_000, volatile=True)
         if number % 10 == 0:
             await asyncio.sleep(0)
+    await live.publish("log:flooded", count)
 
 
 @shop.on("throw me out")

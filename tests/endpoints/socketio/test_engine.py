@@ -117,7 +117,7 @@ async def test_two_polls_at_once_end_the_line(http: httpx.AsyncClient) -> None:
 async def test_a_poll_that_is_given_up_ends_the_line(http: httpx.AsyncClient) -> None:
     url = await joined(http)
     with pytest.raises(httpx.ReadTimeout):
-        await http.get(url, timeout=0.05)
+        await http.get(url, timeout=httpx.Timeout(seconds(5), read=0.05))
     await eventually(lambda: gone(http, url), 5, "the line to end")
 
 
@@ -193,8 +193,8 @@ async def test_who_does_not_answer_pings_is_gone(quick: Server) -> None:
         httpx.AsyncClient(base_url=quick.http(""), timeout=seconds(10)) as http,
         await socket_of(quick) as socket,
     ):
-        url = await opened(http)
         await socket.send("40")
+        url = await opened(http)
         await eventually(lambda: gone(http, url), 5, "the line to end")
         await closed(socket)
 

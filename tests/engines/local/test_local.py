@@ -9,21 +9,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from freshet.engines.base import Engine, Receiver
+from freshet.engines.base import Engine, Lease, Receiver, ToPublish
 from freshet.engines.local.engine import LocalEngine
-from freshet.engines.local.host_hub import HostHub
+from freshet.engines.local.host_hub import ConnectedWorker, HostHub
 from freshet.engines.local.link import HubLink
-from freshet.engines.local.messages import PORTION, EngineSettings, HubConnection
+from freshet.engines.local.messages import PORTION, EngineSettings, HubConnection, HubReply, HubSubscribe
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.model.events import Joined, Left
-from freshet.model.log import History, Kind, PublishOptions
+from freshet.model.log import ClientInfo, History, Kind, Position, PublishOptions
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import ALICE, KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.nodes import Peer
 from tests.contracts.own_events import *  # noqa: F403
-from tests.tools.patience import eventually
+from tests.contracts.owning import *  # noqa: F403
+from tests.tools.patience import eventually, seconds
+
+CHANNELS = [f"c{number}" for number in range(6)]  # of all hubs
 
 
 def make(wanted: EngineSettings) -> Engine:
@@ -106,6 +109,10 @@ async def test_a_worker_comes_back_to_a_hub_that_was_started_again(
     await eventually(lambda: first_link(one.engine)._connection is None and first_link(two.engine)._connection is None)
     with pytest.raises(EngineUnavailable, match="away"):
         await one.engine.publish("a", b"1", LOGGED)
+    assert isinstance(one.engine, LocalEngine)
+    away = [one.engine._link(channel) is first_link(one.engine) for channel in CHANNELS]
+    outcomes = await one.engine.publish_each([ToPublish(channel, b"1", LOGGED) for channel in CHANNELS])
+    assert [isinstance(outcome, EngineUnavailable) for outcome in outcomes] == away
     (tmp_path / "hub").unlink(missing_ok=True)
     again = HostHub(str(tmp_path / "hub"), make)
     await again.start()
@@ -174,6 +181,37 @@ async def test_a_request_under_way_when_the_connection_is_cut_fails(
     await engine.stop()
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["a subscription fails", "it is lost again"])
+async def test_a_worker_is_subscribed_to_all_that_it_was_whatever_fails_while_it_comes_back(
+    hub: HostHub, peers: tuple[Peer, Peer], lost: bool
+) -> None:
+    one, two = peers
+    channels = [f"channel {number}" for number in range(20)]
+    for channel in channels:
+        await one.engine.subscribe(channel, KEEP)
+    failures = []
+    subscribe = hub._handlers[HubSubscribe]
+
+    async def fail_once(engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
+        if not failures:
+            failures.append(it.channel)
+            if lost:
+                worker.connection.close()
+            raise EngineUnavailable("the log is away")
+        return await subscribe(engine, worker, it)
+
+    hub._handlers[HubSubscribe] = fail_once
+    for link in links(one.engine):
+        assert link._connection is not None
+        link._connection.close()
+    await eventually(lambda: len(one.delivered.suspicions) == len(links(one.engine)), 5)
+    assert failures
+    assert sorted(hub.nodes) == ["one", "two"]
+    for channel in channels:
+        await two.engine.publish(channel, b"1", LOGGED)
+    await one.delivered.count(len(channels))
+
+
 @pytest.mark.parametrize(
     "garbage",
     [b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x00", b"\x00\x00\x00\x02\x91\x05", b"GET / HTTP/1.1\r\n\r\n" * 100],
@@ -188,8 +226,54 @@ async def test_what_makes_no_sense_ends_its_own_connection_and_no_other(
         loop = asyncio.get_running_loop()
         await loop.sock_connect(stranger, str(tmp_path / "hub"))
         await loop.sock_sendall(stranger, garbage)
-        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), 5) == b""
+        assert await asyncio.wait_for(loop.sock_recv(stranger, 1), seconds(5)) == b""
     assert (await one.engine.publish("a", b"1", LOGGED)).offset == 1
+
+
+class SlowEngine(MemoryEngine):
+    """go: what it waits for before it does anything that is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.waiting = 0
+
+    async def _gate(self) -> None:
+        self.waiting += 1
+        await self.go.wait()
+
+    async def subscribe(self, channel: str, keep: History | None) -> Position:
+        await self._gate()
+        return await super().subscribe(channel, keep)
+
+    async def set_presence(self, channel: str, client: str, info: ClientInfo | None) -> None:
+        await self._gate()
+        await super().set_presence(channel, client, info)
+
+    async def take_lease(self, name: str, owner: str, ttl: float) -> Lease:
+        await self._gate()
+        return await super().take_lease(name, owner, ttl)
+
+
+async def test_what_a_worker_asked_for_as_it_died_is_taken_back_too(tmp_path: Path) -> None:
+    slow = SlowEngine()
+    hub = HostHub(str(tmp_path / "hub"), lambda wanted: slow)
+    await hub.start()
+    worker = LocalEngine([str(tmp_path / "hub")], EngineSettings("memory://"))
+    await worker.start("one", Receiver(lambda event: None, lambda channel: None, lambda message: None))
+    asked = asyncio.gather(
+        worker.subscribe("a", KEEP),
+        worker.set_presence("a", "a1", ALICE),
+        worker.take_lease("x", "one", 60),
+        return_exceptions=True,
+    )
+    await eventually(lambda: slow.waiting == 3)
+    await worker.stop()
+    await asked
+    await eventually(lambda: hub.nodes == [])
+    slow.go.set()
+    await eventually(lambda: not (hub._subscribers or slow._subscribed or slow._leases or slow._presence))
+    await hub.stop()
 
 
 async def test_what_a_worker_that_died_owned_is_free_at_once(peers: tuple[Peer, Peer]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from freshet.engines.nats.engine import NatsEngine
 from tests.contracts.engine import Delivered
 from tests.tools.nats import Nats, nats
+from tests.tools.patience import seconds
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def delivered() -> Delivered:
 
 @pytest.fixture
 async def engine(server: Nats, delivered: Delivered) -> AsyncIterator[NatsEngine]:
-    it = NatsEngine(f"{server.url}?timeout=1")
+    it = NatsEngine(f"{server.url}?timeout={seconds(1)}")
     await it.start("node", delivered.receiver)
     yield it
     await it.stop()

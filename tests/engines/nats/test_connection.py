@@ -47,14 +47,14 @@ async def test_what_waits_fails_at_once_when_the_connection_is_lost_and_the_engi
     server: Nats, delivered: Delivered
 ) -> None:
     with relaying(server.port) as relay:
-        engine = NatsEngine(f"nats://{HOST}:{relay.port}?timeout=5")
+        engine = NatsEngine(f"nats://{HOST}:{relay.port}?timeout=60")
         await engine.start("node", delivered.receiver)
         relay.silence()
         calls = [engine.publish("a", b"1", UNLOGGED), engine.publish("a", b"1", LOGGED), engine.history("a", KEEP)]
         waiting = asyncio.gather(*calls, return_exceptions=True)
         await asyncio.sleep(0)
         await asyncio.to_thread(relay.cut)
-        async with asyncio.timeout(seconds(2)):
+        async with asyncio.timeout(seconds(10)):  # long before the time of a call is over
             answers = await waiting
             assert all(isinstance(answer, EngineUnavailable) for answer in answers), answers
             await engine.stop()
@@ -67,7 +67,7 @@ async def test_a_subscription_costs_no_task(engine: NatsEngine, delivered: Deliv
     for index in range(100):
         await engine.publish(f"c{index}", b"1", UNLOGGED)
     await delivered.count(100)
-    assert len(asyncio.all_tasks()) == before
+    assert len(asyncio.all_tasks()) <= before
 
 
 async def test_presence_of_more_clients_than_a_portion_is_renewed_without_a_task_for_each(

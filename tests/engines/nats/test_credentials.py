@@ -16,6 +16,7 @@ from freshet.engines.nats.engine import NatsEngine
 from freshet.errors import EngineUnavailable
 from tests.contracts.engine import KEEP, LOGGED, Delivered
 from tests.tools.nats import Nats, nats
+from tests.tools.patience import seconds
 
 OPERATOR, ACCOUNT, USER = 14 << 3, 0, 20 << 3  # the first byte of a public key, which makes its letter
 UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
@@ -106,6 +107,6 @@ async def test_a_user_of_the_account_gets_in_and_has_logs(domain: Domain, tmp_pa
 
 async def test_whom_another_account_vouches_for_does_not_get_in(domain: Domain, tmp_path: Path) -> None:
     file = domain.credentials(tmp_path, Key.new(ACCOUNT))
-    engine = NatsEngine(f"{domain.server.url}?creds={file}&timeout=1")
+    engine = NatsEngine(f"{domain.server.url}?creds={file}&timeout={seconds(1)}")
     with pytest.raises(EngineUnavailable, match=re.compile("authorization", re.IGNORECASE)):
         await engine.start("node", Delivered().receiver)

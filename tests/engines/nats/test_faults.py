@@ -307,7 +307,7 @@ async def test_without_jetstream_a_node_that_starts_later_learns_from_the_others
 @asynccontextmanager
 async def _node(url: str, name: str) -> AsyncIterator[Revoking]:
     """A node's part in revocations; it is started by the caller."""
-    engine = NatsEngine(f"{url}?timeout=1")
+    engine = NatsEngine(f"{url}?timeout={seconds(1)}")
     bus = Bus(name, engine)
     await engine.start(name, Receiver(lambda event: None, lambda channel: None, bus.receive))
     part = Revoking(engine, bus, Registry(), Revocations(time.time), time.time, 3600)
@@ -345,7 +345,7 @@ async def test_a_wrong_password_says_so_and_is_in_no_error() -> None:
 
 async def test_a_connection_that_is_cut_comes_back_with_its_subscriptions(server: Nats, delivered: Delivered) -> None:
     with relaying(server.port) as relay:
-        engine = NatsEngine(f"nats://127.0.0.1:{relay.port}?timeout=1")
+        engine = NatsEngine(f"nats://127.0.0.1:{relay.port}?timeout={seconds(1)}")
         await engine.start("node", delivered.receiver)
         await engine.subscribe("a", KEEP)
         for index in range(5):

@@ -12,6 +12,7 @@ from freshet.model.events import Published
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.engine import KEEP, LOGGED, Delivered
 from tests.contracts.nodes import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 from tests.engines.redis.node import node_at, succeeds
 from tests.tools.certificates import certify
 from tests.tools.patience import eventually

@@ -8,6 +8,7 @@ from freshet.engines.redis.engine import RedisEngine
 from tests.contracts.engine import *  # noqa: F403 - the contract's tests are this module's
 from tests.contracts.nodes import *  # noqa: F403
 from tests.contracts.own_events import *  # noqa: F403
+from tests.contracts.owning import *  # noqa: F403
 from tests.tools.redis import Redis, redis
 
 

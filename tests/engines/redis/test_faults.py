@@ -16,6 +16,8 @@ from tests.tools.patience import eventually, seconds
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import HOST, free_port
 
+TIMEOUT = seconds(1)
+
 
 @pytest.fixture
 def server() -> Iterator[Redis]:
@@ -25,15 +27,14 @@ def server() -> Iterator[Redis]:
 
 async def test_killed_where_it_writes_before_it_answers_it_comes_back_with_all_that_was_acknowledged() -> None:
     with redis("--appendonly", "yes", "--appendfsync", "always") as server:
-        async with node_at(server.url) as (engine, delivered):
+        async with node_at(f"{server.url}?timeout=60") as (engine, delivered):
             await engine.subscribe("a", KEEP)
             for index in range(3):
                 last = await engine.publish("a", b"%d" % index, LOGGED)
             await delivered.count(3)
             server.kill()
-            began = time.monotonic()
-            assert not await succeeds(engine.publish("a", b"lost", LOGGED))
-            assert time.monotonic() - began < seconds(1)
+            async with asyncio.timeout(seconds(10)):  # long before the time of a call is over
+                assert not await succeeds(engine.publish("a", b"lost", LOGGED))
             server.start()
             await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
             stream = await engine.history("a", KEEP)
@@ -118,13 +119,13 @@ async def test_when_it_stands_still_for_two_seconds_calls_wait_and_nothing_is_lo
 
 
 async def test_when_it_stands_still_for_longer_calls_fail_in_time_and_it_comes_back(server: Redis) -> None:
-    async with node_at(f"{server.url}?timeout=1") as (engine, delivered):
+    async with node_at(f"{server.url}?timeout={TIMEOUT}") as (engine, delivered):
         await engine.subscribe("a", KEEP)
         server.pause()
         began = time.monotonic()
-        with pytest.raises(EngineUnavailable, match="no answer within 1 s"):
+        with pytest.raises(EngineUnavailable, match=f"no answer within {TIMEOUT:g} s"):
             await engine.publish("a", b"1", PublishOptions(history=KEEP, idempotency_key="1"))
-        assert time.monotonic() - began < seconds(3)
+        assert time.monotonic() - began < 3 * TIMEOUT
         server.go_on()
         await eventually(lambda: delivered.suspicions == [""], 10, "the suspicion")
         # Whether it was published before, nobody could know; with its key it is published once.
@@ -134,7 +135,7 @@ async def test_when_it_stands_still_for_longer_calls_fail_in_time_and_it_comes_b
 
 
 async def test_a_node_that_hears_nothing_of_a_silent_server_notices(server: Redis) -> None:
-    async with node_at(f"{server.url}?timeout=1") as (engine, delivered):
+    async with node_at(f"{server.url}?timeout={TIMEOUT}") as (engine, delivered):
         await engine.subscribe("a", KEEP)
         server.pause()
         await eventually(lambda: engine._servers.link(0).is_up is False, 5, "the loss of the line")

@@ -15,7 +15,7 @@ from freshet.model.log import History, PublishOptions
 from tests.contracts.engine import ALICE, KEEP, LOGGED
 from tests.engines.redis.node import node_at
 from tests.tools.certificates import certify
-from tests.tools.patience import eventually
+from tests.tools.patience import eventually, seconds
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import HOST, free_port
 
@@ -178,5 +178,7 @@ def test_without_the_package_the_error_names_the_extra(package: str) -> None:
         "try: RedisEngine('redis://')\n"
         "except freshet.ConfigError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=seconds(60)
+    )
     assert "pip install redis hiredis" in done.stdout

@@ -55,6 +55,7 @@ def socketio(opening: Opening, dispatcher: Dispatcher, namespaces: Namespaces) -
         namespace = namespaces.get(name)
         if namespace is None:
             return None
+        outbox.places = {} if namespace.dialect.recovers else None
         record = SocketRecord(namespace, resumption)
         session = dispatcher.open(namespace.dialect, request, outbox, kind=SocketSession, record=record)
         assert isinstance(session, SocketSession)

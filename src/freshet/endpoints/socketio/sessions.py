@@ -28,7 +28,7 @@ from freshet.model.events import Event
 from freshet.model.frame import Frame, Handshake
 from freshet.rules.hooks import Hook
 from freshet.runtime.portal import from_anywhere
-from freshet.session.outbox import Outbox
+from freshet.session.outbox import Outbox, broadcast
 from freshet.session.session import Session
 
 
@@ -151,17 +151,19 @@ class SocketSession(Session):
 
 
 class NamespaceOutbox(Outbox):
-    """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that."""
+    """A session's share of its Engine.IO session's outbox. Its end is a packet, not the end of that.
 
-    __slots__ = ("_engine", "_places", "_sessions", "namespace")
+    places: where the session stands, as in a stamp, by channel; None: what goes out has no stamp.
+    """
+
+    __slots__ = ("_engine", "_sessions", "namespace", "places")
 
     def __init__(self, engine: EngineSession, sessions: "NamespaceSessions", namespace: str) -> None:
-        super().__init__(engine.outbox.turn, engine.outbox.limit)
         self._engine = engine
+        super().__init__(engine.outbox.turn, engine.outbox.limit)
         self._sessions = sessions
         self.namespace = namespace
-        self.wake = self._wake
-        self._places: dict[str, bytes] = {}  # where the session stands, as in a stamp, by channel
+        self.places: dict[str, bytes] | None = None
 
     @property
     def transport(self) -> str:  # an Engine.IO session is upgraded, and has another then
@@ -172,11 +174,27 @@ class NamespaceOutbox(Outbox):
         """It has none of its own."""
 
     @property
+    def direct(self) -> int:  # so that what is the same for all of a room does not come by here
+        if self.places is not None or self.closed:
+            return -1
+        outbox = self._engine.outbox
+        return outbox.direct if outbox.first is None else -1
+
+    @direct.setter
+    def direct(self, descriptor: int) -> None:
+        self._engine.outbox.direct = descriptor
+
+    @property
     def waiting(self) -> int:
         return self._engine.outbox.waiting
 
-    def _wake(self) -> None:
-        self._engine.outbox.wake()
+    @property
+    def wake(self) -> Callable[[], None]:
+        return self._engine.outbox.wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], None]) -> None:
+        """It has none of its own."""
 
     def push(self, frame: Frame) -> None:
         if self.closed is None:
@@ -184,7 +202,7 @@ class NamespaceOutbox(Outbox):
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._engine.outbox.send(self._stamped(frame))
+            broadcast((self._engine.outbox,), self._stamped(frame))
 
     def offer(self, frame: Frame, key: object) -> None:
         if self.closed is None:
@@ -196,7 +214,8 @@ class NamespaceOutbox(Outbox):
 
     def _stamped(self, frame: Frame) -> Frame:
         """With where this session stands in each of its rooms, if it is one to say so."""
-        return frame.stamped(self._places) if isinstance(frame, (Stamped, StampedBatch)) else frame
+        places = self.places
+        return frame.stamped(places) if places is not None and isinstance(frame, (Stamped, StampedBatch)) else frame
 
     def close(self, why: Disconnect) -> None:
         if self.closed is None:

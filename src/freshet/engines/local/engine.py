@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from zlib import crc32
 
-from freshet.engines.base import Engine, Lease, Present, Receiver
+from freshet.engines.base import Engine, Lease, Outcome, Present, Receiver, ToPublish
 from freshet.engines.codec import Info
 from freshet.engines.local.link import HubLink, position_in
 from freshet.engines.local.messages import (
@@ -30,7 +30,7 @@ from freshet.engines.local.messages import (
     HubTell,
     WireItem,
 )
-from freshet.errors import EngineUnavailable
+from freshet.errors import EngineUnavailable, PositionConflict
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 
 PATIENCE = 30.0  # seconds that other hubs than the first may take to begin
@@ -77,10 +77,28 @@ class LocalEngine(Engine):
         await self._link(channel).unsubscribe(channel)
 
     async def publish(self, channel: str, data: bytes, options: PublishOptions) -> Position:
+        return position_in(await self._ask_to_publish(channel, data, options))
+
+    async def publish_each(self, publications: Sequence[ToPublish]) -> list[Outcome]:
+        """Without a task for each: when the last reply is there, the others mostly are."""
+        replies = [self._ask_to_publish(*each) for each in publications]
+        results: list[Outcome] = []
+        try:
+            for reply in replies:
+                try:
+                    results.append(position_in(await reply))
+                except (EngineUnavailable, PositionConflict) as why:
+                    results.append(why)
+        finally:
+            for reply in replies:
+                reply.cancel()  # those that nobody waits for any more
+        return results
+
+    def _ask_to_publish(self, channel: str, data: bytes, options: PublishOptions) -> asyncio.Future[HubReply]:
         sender = Info.of(options.info) if options.info else None
         item = WireItem(data, 0, options.kind, options.tags, sender, options.stamp)
         key, keep, after = options.idempotency_key, options.history, options.after
-        return position_in(await self._link(channel).ask(HubPublish, channel, item, keep, key, after))
+        return self._link(channel).ask(HubPublish, channel, item, keep, key, after)
 
     async def history(
         self, channel: str, keep: History, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -162,6 +162,8 @@ class HostHub:
         except Exception as why:
             answer = _failure(worker, request, why)
         worker.connection.send(answer)
+        if self._is_gone(worker):
+            self._tasks.start(self._remove_traces(worker), "workers: what one has left")
 
     def _deliver(self, event: Delivery) -> None:
         data = encode(HubDelivery.of(event))
@@ -174,15 +176,19 @@ class HostHub:
             self._places[self._places.index(worker.node)] = ""
             self._tasks.start(self._remove_traces(worker), "workers: what one has left")
 
+    def _is_gone(self, worker: ConnectedWorker) -> bool:
+        """Then what was done for it meanwhile is noted behind that, and taken back with its other traces."""
+        return worker.connection not in self._workers
+
     async def _remove_traces(self, worker: ConnectedWorker) -> None:
-        """A worker's clients are gone with it."""
+        """A worker's clients are gone with it. What it asked for as it died may be noted in between, and later."""
         assert self._engine is not None
-        for channel in list(worker.channels):
-            await self._forget(self._engine, worker, channel)
-        for name, lease in worker.leases.items():  # at once, for others wait for what it owned
-            await self._engine.release_lease(name, lease)
-        for channel, client in worker.present:
-            await self._engine.set_presence(channel, client, None)
+        while worker.channels:
+            await self._forget(self._engine, worker, next(iter(worker.channels)))
+        while worker.leases:  # at once, for others wait for what it owned
+            await self._engine.release_lease(*worker.leases.popitem())
+        while worker.present:
+            await self._engine.set_presence(*worker.present.pop(), None)
 
     async def _forget(self, engine: Engine, worker: ConnectedWorker, channel: str) -> None:
         worker.channels.discard(channel)
@@ -201,7 +207,11 @@ class HostHub:
     async def _subscribe(self, engine: Engine, worker: ConnectedWorker, it: HubSubscribe) -> HubReply:
         worker.channels.add(it.channel)
         self._subscribers[it.channel].add(worker)
-        return HubReply(it.correlation_id, await engine.subscribe(it.channel, it.keep))
+        position = await engine.subscribe(it.channel, it.keep)
+        if self._is_gone(worker):
+            worker.channels.add(it.channel)
+            self._subscribers[it.channel].add(worker)
+        return HubReply(it.correlation_id, position)
 
     async def _unsubscribe(self, engine: Engine, worker: ConnectedWorker, it: HubUnsubscribe) -> HubReply:
         await self._forget(engine, worker, it.channel)
@@ -223,13 +233,13 @@ class HostHub:
 
     async def _set_presence(self, engine: Engine, worker: ConnectedWorker, it: HubSetPresence) -> HubReply:
         key = (it.channel, it.client)
-        (worker.present.add if it.who else worker.present.discard)(key)
         await engine.set_presence(it.channel, it.client, it.who.info() if it.who else None)
+        (worker.present.add if it.who else worker.present.discard)(key)
         return HubReply(it.correlation_id)
 
     async def _renew_presence(self, engine: Engine, worker: ConnectedWorker, it: HubRenewPresence) -> HubReply:
-        worker.present.update((channel, client) for channel, client, _ in it.present)
         await engine.renew_presence([Present(channel, client, who.info()) for channel, client, who in it.present])
+        worker.present.update((channel, client) for channel, client, _ in it.present)
         return HubReply(it.correlation_id)
 
     async def _take_lease(self, engine: Engine, worker: ConnectedWorker, it: HubTakeLease) -> HubReply:

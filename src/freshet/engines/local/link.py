@@ -28,6 +28,7 @@ IN_FLIGHT = 20_000  # requests of a worker
 TICK = 0.5  # seconds between looks at deadlines
 TIMEOUT = 10  # ticks for a reply
 RECONNECT_INTERVAL = 0.1  # seconds
+AT_ONCE = 1000  # channels that are subscribed to anew
 
 
 class HubLink:
@@ -41,6 +42,7 @@ class HubLink:
         self._subscribed: dict[str, History | None] = {}
         self._connection: HubConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._tasks = Tasks()
 
     async def open(self, hello: HubHello, receiver: Receiver, patience: float = 0.0) -> None:
@@ -81,14 +83,16 @@ class HubLink:
     # ------------------------------------------------------------------------------------------------------- requests
 
     def ask(self, request: Callable[..., object], *fields: Any) -> asyncio.Future[HubReply]:
-        """Send a request, which is made of its correlation id and `fields`. Raises EngineUnavailable, now or later."""
+        """Send a request, which is made of its correlation id and `fields`. The reply may be an EngineUnavailable."""
+        reply: asyncio.Future[HubReply] = self._loop.create_future()
         if self._connection is None:
-            raise EngineUnavailable("the hub of this host is away")
-        if len(self._requests) >= IN_FLIGHT:
-            raise EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub")
-        self._last_id += 1
-        reply = self._requests[self._last_id] = self._loop.create_future()
-        self._connection.send(request(self._last_id, *fields))
+            reply.set_exception(EngineUnavailable("the hub of this host is away"))
+        elif len(self._requests) >= IN_FLIGHT:
+            reply.set_exception(EngineUnavailable(f"{IN_FLIGHT} requests wait for the hub"))
+        else:
+            self._last_id += 1
+            self._requests[self._last_id] = reply
+            self._connection.send(request(self._last_id, *fields))
         return reply
 
     async def withdraw(self, request: Callable[..., object], *fields: Any) -> None:
@@ -145,22 +149,35 @@ class HubLink:
         self._fail_requests(self._last_id, "the connection to the hub of this host is lost")
         if self._connection is connection:
             self._connection = None
-            self._tasks.start(self._reconnect(), "workers: reconnect to the hub")
+            if self._reconnecting is None or self._reconnecting.done():
+                self._reconnecting = self._tasks.start(self._reconnect(), "workers: reconnect to the hub")
 
     async def _reconnect(self) -> None:
-        reported = False
-        while self._connection is None:
+        """Until there is a connection on which the hub knows what this worker is subscribed to."""
+        reported, known = False, None
+        while known is None or known is not self._connection:
             await asyncio.sleep(RECONNECT_INTERVAL)
             try:
-                await self._connect()
-                for channel, keep in list(self._subscribed.items()):
-                    await self.subscribe(channel, keep)
+                if self._connection is None:
+                    await self._connect()
+                connection = self._connection
+                await self._subscribe_again()
+                known = connection
             except (OSError, EngineUnavailable) as error:
                 if not reported:  # a hub that stays away is reported once
                     reported = True
                     log.warning("workers: connection to the hub lost (%s), reconnecting", error)
         log.warning("workers: connected to the hub again; all channels are compared with their logs")
         self._receiver.suspect("")
+
+    async def _subscribe_again(self) -> None:
+        """Raises EngineUnavailable."""
+        channels = list(self._subscribed.items())
+        for start in range(0, len(channels), AT_ONCE):
+            some = channels[start : start + AT_ONCE]
+            await asyncio.gather(
+                *(self.ask(HubSubscribe, channel, keep) for channel, keep in some if channel in self._subscribed)
+            )
 
 
 def position_in(reply: HubReply) -> Position:

@@ -19,6 +19,8 @@ _NO_MESSAGE, _NO_STREAM, _NAME_IN_USE, _WRONG_LAST = 10037, 10059, 10058, 10071
 _NANOSECONDS = 1_000_000_000
 REPEATS = 300 * _NANOSECONDS  # for which a message id is known again
 TRIES = 3
+IDLE = 0.2  # seconds after which a consumer that has sent all that there is says so
+_HEARTBEAT = b"NATS/1.0 100"
 
 T = TypeVar("T")
 
@@ -240,7 +242,10 @@ class BrokerStream:
         return StoredMessage(it.subject, it.seq, _seconds(it.time), it.data) if it is not None else None
 
     async def _read(self, subject: str) -> tuple[float, list[StoredMessage]]:
-        """By a consumer of the moment, which sends all that there is."""
+        """By a consumer of the moment, which sends all that there is.
+
+        What is removed behind its count does not come; a heartbeat says that nothing more will.
+        """
         found: list[StoredMessage] = []
         pending = -1  # how many the consumer began with
 
@@ -252,6 +257,7 @@ class BrokerStream:
                 "ack_policy": "none",
                 "replay_policy": "instant",
                 "inactive_threshold": 5 * _NANOSECONDS,
+                "idle_heartbeat": _nanoseconds(IDLE),
                 "mem_storage": True,
                 "num_replicas": 1,
             }
@@ -260,6 +266,8 @@ class BrokerStream:
 
         def is_last(message: BrokerMessage) -> bool:
             nonlocal pending
+            if message.headers.startswith(_HEARTBEAT):
+                return pending >= 0
             if message.reply.startswith("$JS.ACK."):
                 found.append(_delivered(message))
             elif not message.headers:  # the reply, which may come after the first of them

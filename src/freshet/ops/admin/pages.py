@@ -24,7 +24,7 @@ FILES = {
 
 HERE = (
     "This is Freshet, the real-time server. Clients connect below this URL, such as at connection/websocket or "
-    "channels/{channel}; the server API is at api/, and for operators there is admin/.\n"
+    "channels/{channel}; the server API is at api/, and for operators there is admin/, once it has a key.\n"
 )
 
 

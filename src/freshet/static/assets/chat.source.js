@@ -91,7 +91,10 @@ status.beforeCut = async () => {
   if (element<HTMLInputElement>("robot").checked) await client.rpc("robot", rooms.current);
 };
 element(bySocketIO ? "by-socketio" : "by-centrifuge").setAttribute("aria-current", "true");
-if (bySocketIO) element<HTMLAnchorElement>("with-the-other").href = "./";
+if (bySocketIO) {
+  element<HTMLAnchorElement>("with-the-other").href = "./";
+  element<HTMLAnchorElement>("again").href = "./?client=socketio";
+}
 nameField(element("name"), client);
 client.connect();
 `;export{e as default};
