@@ -2,7 +2,8 @@
 
 Each attack of `bench.attackers` runs by itself, between two measurements without one, against one server with the
 limits and rates that a server has when nobody has set any. The server has one core, the honest clients (load.c) and the
-attackers the other, the attackers with the lowest priority.
+attackers the other, the attackers with the lowest priority. The first row is of no attack: its process is as busy as
+theirs, and asks for nothing.
 
 Run: make attack, or python -m bench.attack --help. With --write the table goes to bench/RESULTS.md.
 """

@@ -116,6 +116,14 @@ async def _drop(reader: asyncio.StreamReader) -> None:
             pass
 
 
+async def busy(it: Attacker) -> None:
+    """Nobody attacks: what the attackers' core alone does to the measurement, which the honest clients share with them
+    and which may be one with the server's below the hypervisor."""
+    while True:
+        sum(range(10_000))
+        await asyncio.sleep(0)
+
+
 # -------------------------------------------------------------------------------------------------------- HTTP, heads
 
 
@@ -287,6 +295,17 @@ async def slow_readers(it: Attacker) -> None:
     await it.flood(command(id=3, publish={"channel": "room:busy", "data": "x" * 10_000}), it.connect(), count=1)
 
 
+async def large_fan_outs(it: Attacker) -> None:
+    """Three hundred that read all that one publishes within its rates, as large as may be."""
+    reading = [await it.websocket(it.connect() + command(id=2, subscribe={"channel": "room:wide"})) for _ in range(300)]
+    writer = await it.websocket(it.connect())
+    while not writer.is_closing():
+        writer.write(command(id=3, publish={"channel": "room:wide", "data": "x" * 60_000}))
+        await writer.drain()
+        await asyncio.sleep(0.125)
+    assert reading
+
+
 # ----------------------------------------------------------------------------------------- streams, requests and polls
 
 
@@ -383,6 +402,7 @@ async def unread_streams(it: Attacker) -> None:
 
 
 ATTACKS: dict[str, Attack] = {
+    "none, on a busy core": busy,
     "slow heads": slow_heads,
     "header floods": header_floods,
     "half-open sockets": half_open,
@@ -402,6 +422,7 @@ ATTACKS: dict[str, Attack] = {
     "history loops": history_loops,
     "presence loops": presence_loops,
     "slow readers": slow_readers,
+    "large fan-outs": large_fan_outs,
     "slow bodies": slow_bodies,
     "publications by POST": posted_publications,
     "pages that nobody reads": pages_unread,

@@ -121,13 +121,3 @@ async def test_what_was_sent_ahead_is_answered_in_order_and_all_of_it() -> None:
         while got.count(b"secret") < 12:
             got += await peer.read()
     assert app.asked == [f"/{number}" for number in range(12)]
-
-
-async def test_who_goes_before_its_turn_is_not_answered() -> None:
-    app, server = Application(), RunningServer()
-    async with connection(app, server=server) as peer:
-        server.fair_queue.charge(1)  # nothing has a turn in this one
-        await peer.write(GET)
-        peer.close()
-        await asyncio.sleep(0)
-    assert app.asked == []
