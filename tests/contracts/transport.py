@@ -19,8 +19,8 @@ from tests.tools.clients import soon
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server
 
-FLOOD = 200  # batches
-BATCH = 2  # publications: so few that a round of them takes no longer than a pong may, on a busy machine, too
+FLOOD = 80  # batches
+BATCH = 5  # publications: so few that a round of them takes no longer than a pong may, on a busy machine, too
 LONG = 60_000  # bytes of each: together far more than sockets and outbox hold
 
 

@@ -235,9 +235,7 @@ async def test_engine_io_opens_by_a_poll_and_by_a_websocket(live: Freshet) -> No
         assert (opening[:1], json.loads(opening[1:])["upgrades"]) == ("0", [])
 
 
-@pytest.mark.parametrize(
-    ("method", "target"), [("GET", "/connection"), ("GET", "/connection/websocket"), ("POST", "/emulations")]
-)
+@pytest.mark.parametrize(("method", "target"), [("GET", "/connection"), ("POST", "/emulations")])
 async def test_any_other_url_is_not_found(live: Freshet, method: str, target: str) -> None:
     async with called(live, request(method, target)) as call:
         assert (await call.response())[0] == 404

@@ -64,6 +64,6 @@ async def test_an_application_that_is_started_twice_is_drained_once(server: Runn
     one, two = Freshet(dev=True, environment={}), Freshet(dev=True, environment={})
     async with one.lifespan(), two.lifespan():
         assert len(server.drains) == 2
-        await asyncio.gather(one._start(), one._start())
+        await asyncio.gather(one._lifecycle.start_late(), one._lifecycle.start_late())
         assert len(server.drains) == 2
     assert server.drains == []

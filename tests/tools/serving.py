@@ -119,15 +119,16 @@ def serving(
         try:
             wait_until(server._answers, START, f"port {port} to answer")
             workers = int(arguments[arguments.index("--workers") + 1]) if "--workers" in arguments else 1
-            wait_until(lambda: _listening(port) >= workers, START, "all workers to listen")
+            wait_until(lambda: _listening(process.pid, port) >= workers, START, "all workers to listen")
             yield server
         finally:
             server.stop()
 
 
-def _listening(port: int) -> int:
-    """How many sockets: each worker has one of its own."""
-    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+def _listening(process: int, port: int) -> int:
+    """How many sockets, where the process is, which may be in a namespace: each worker has one of its own."""
+    tables = [Path(f"/proc/{process}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()]
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 

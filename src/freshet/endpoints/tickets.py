@@ -14,7 +14,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.policy.authentication import Authentication
 from freshet.policy.tickets import LIFETIME, PREFIX
 
-bounded_log = BoundedLog(logging.getLogger("freshet.opening"))
+log = logging.getLogger("freshet.opening")
 
 
 class TicketEndpoint:
@@ -23,6 +23,7 @@ class TicketEndpoint:
     def __init__(self, opening: Opening, authentication: Authentication) -> None:
         self._opening = opening
         self._authentication = authentication
+        self._bounded_log = BoundedLog(log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._opening.open(scope, receive, send, admit=False)  # which the ticket's stream is asked
@@ -37,7 +38,7 @@ class TicketEndpoint:
     async def _answer(self, request: Handshake) -> Response:
         token = self._authentication.carried(request)
         if not token or token.startswith(PREFIX):  # a ticket is for one use, and not to get another with
-            bounded_log.warning("token", "no ticket was issued to %s: it showed no token", request.client)
+            self._bounded_log.warning("token", "no ticket was issued to %s: a token is required", request.client)
             return _json(401, {"code": 101, "message": "a token is required"}, request)
         try:
             claims = self._authentication.connection(token)
@@ -47,6 +48,7 @@ class TicketEndpoint:
         except Disconnect as why:
             return _json(401, {"code": why.code, "message": why.reason}, request)
         except Refusal as why:
+            self._bounded_log.warning("token", "no ticket was issued to %s: %s", request.client, why.message)
             return _json(503 if why.temporary else 401, {"code": why.code, "message": why.message}, request)
         except ConfigError as error:
             return _json(501, {"code": 108, "message": str(error)}, request)
