@@ -263,14 +263,14 @@ class NodeRuns:
 
     def _on_lost(self, channel: str) -> None:
         if (chat := self._chats.pop(channel, None)) is not None:
-            if chat.is_busy or chat.goes_on:
+            if chat.needs_owner:
                 self._watching.lose(channel)
             chat.abandon()
 
     # ------------------------------------------------------------------------------------------------------- the others
 
     def _mine(self) -> Iterable[str]:
-        return [channel for channel, chat in self._chats.items() if chat.is_busy or chat.goes_on]
+        return [channel for channel, chat in self._chats.items() if chat.needs_owner]
 
     def _runs_in(self, channel: str) -> bool:
         chat = self._chats.get(channel)
