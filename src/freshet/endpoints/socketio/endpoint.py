@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.socketio import engineio
-from freshet.endpoints.opening import TOO_BIG, Opening, carry_websocket, cors, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, carry_websocket, cors, plain
 from freshet.endpoints.socketio import polling
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket, MessageLayer
 from freshet.endpoints.socketio.handlers import Handlers
