@@ -190,7 +190,7 @@ class EmulationEndpoint:
                 break
         return answer
 
-    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _handle(self, body: bytes) -> bytes:
         return msgspec.msgpack.encode(await self._give(msgspec.msgpack.decode(body, type=_PassedCommands)))
 
     async def _has_room(self, session: Session, size: int) -> bool:

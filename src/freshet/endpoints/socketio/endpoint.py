@@ -77,7 +77,7 @@ class EngineEndpoint:
         self._open_messages = open_messages
         self._sessions = EngineSessions(dispatcher, self._node.turn, self._node.id)
         self._poll, self._socket = f"{name} poll", f"{name} websocket"  # the kinds of request to other nodes
-        self._node.bus.handlers[self._poll] = self._handle
+        self._node.bus.waiting_handlers[self._poll] = self._handle
         self._node.bus.handlers[self._socket] = ProxiedWebSockets(self._sessions).handle
         self._node.registry.closers.append(self._sessions.close_all)
 
