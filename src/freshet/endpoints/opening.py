@@ -23,13 +23,13 @@ from freshet.runtime.admission import Admission
 
 log = logging.getLogger("freshet.opening")
 
-FULL = 30  # seconds after which somebody may have gone
-_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
-
+RETRY_WHEN_FULL = 30  # seconds after which somebody may have gone
 TOO_FAST = "Too many requests: try again later.\n"
 FIELDS = 1000  # of a query, each of which has to be decoded; as many channels as an URL has room for
-MOST_SAID = 2**30  # bytes
-IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
+LONGEST_BODY = 2**30  # bytes that a body is taken to have at the most, whatever its header says
+CHUNKED_BODY = 64 * 1024  # bytes that a body is taken to have that does not say how many
+
+_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
@@ -127,8 +127,9 @@ class Opening:
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
         status, wait, policy = 503, 1 if self._draining() else 0, "draining"
-        if not wait and self._addresses.is_full(handshake.client):
-            status, wait, policy = 429, FULL, "address"
+        is_full = not wait and self._addresses.is_full(handshake.client)
+        if is_full:
+            status, wait, policy = 429, RETRY_WHEN_FULL, "address"
         if not wait and not resumes:
             if wait := ceil(self._addresses.wait(handshake.client)):
                 status, policy = 429, "address"
@@ -137,7 +138,7 @@ class Opening:
         if not wait:
             return None
         self._counts.refuse(policy)
-        if wait != FULL:  # of which its limit has written
+        if not is_full:  # of which its limit has written
             why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
             self._log.warning(
                 policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
@@ -149,9 +150,9 @@ class Opening:
 def _size(headers: Mapping[str, str]) -> int:
     """Bytes of a body that is not read yet, as it says itself."""
     if "transfer-encoding" in headers:
-        return IN_CHUNKS
+        return CHUNKED_BODY
     said = headers.get("content-length", "")
-    return min(int(said), MOST_SAID) if said.isdecimal() and len(said) < 20 else 0
+    return min(int(said), LONGEST_BODY) if said.isdecimal() and len(said) < 20 else 0
 
 
 def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
