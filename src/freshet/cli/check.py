@@ -10,8 +10,9 @@ from rich.table import Table
 
 from freshet.app import Freshet
 from freshet.cli.configuration import DEFAULT
-from freshet.cli.console import fail, out, printable
+from freshet.cli.console import fail, printable
 from freshet.cli.security import Finding, findings
+from freshet.cli.terminal import out
 from freshet.config import Config, load, verifies
 from freshet.errors import ConfigError
 from freshet.rules.rules import ChannelRules
