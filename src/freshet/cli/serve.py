@@ -102,8 +102,9 @@ class _Address(NamedTuple):
 
 def _listen(app: Any, says: str, at: _Address) -> None:
     def started(where: str) -> None:
-        said = says.format(at=f"{'s' if announce(None).tls else ''}://{where}")
-        err.print(f"{said}{escape(mounted(app))}", highlight=False)
+        base = f"{'s' if announce(None).tls else ''}://{where}"
+        # soft_wrap: an address that is broken over two lines cannot be clicked
+        err.print(f"{says.format(at=base)}{escape(mounted(app, f'http{base}'))}", highlight=False, soft_wrap=True)
 
     level, form = at.logs
     listen(app, at.host, at.port, log_level=level, log_format=form, inherited=at.inherited, started=started)
