@@ -36,7 +36,7 @@ export const DEMOS: Demo[] = [
     icon: "M4 20h8M10 4l6 6M7 7l6 6M13 4l-6 6M12 11l8 8",
     line: "A live auction and a flash sale: rooms with a memory. Open it twice and bid against yourself.",
     card: "Bids, a countdown that ends for all at once, and “only 3 left”.",
-    excerpt: ["@live.room(\"sale:{name}\")", "    async def schedule(self) -> tuple[float, float]:", "@live.room(\"stock:{article}\")", "    async def on_reserve(self, session: RoomSession, reservation: Hold) -> None:"],
+    excerpt: ["@live.room(\"auction:{house}\")", "    start, window, duration = 100, 10.0, 90.0", "    async def on_sold(self, winner: str, price: int) -> None:", "@live.room(\"stock:{article}\")", "    total, hold, low, most = 12, 15.0, 3, 3", "    async def on_reserve(self, session: RoomSession, reservation: Hold) -> None:"],
     status: true,
   },
   {
@@ -93,7 +93,7 @@ export const DEMOS: Demo[] = [
 
 /** The clients of the home page. Each is pages/home/clients.ts by its name. */
 export const CLIENTS = [
-  { name: "centrifuge", title: "Centrifuge", call: 'client.newSubscription("river").on("publication", print)' },
-  { name: "socketio", title: "Socket.IO", call: 'socket.emit("subscribe", "river"); socket.on("message", print)' },
-  { name: "curl", title: "curl", call: "curl -N -H 'Accept: text/event-stream' …/channels/river" },
+  { name: "centrifuge", title: "Centrifuge", call: 'client.newSubscription("river")\n.on("publication", print)' },
+  { name: "socketio", title: "Socket.IO", call: 'socket.emit("subscribe", "river")\nsocket.on("message", print)' },
+  { name: "curl", title: "curl", call: "curl -N …/channels/river\n-H 'Accept: text/event-stream'" },
 ];

@@ -42,7 +42,7 @@ export class ChannelView implements View {
   update(): void {
     const found = this.feed.lists.channels.find(([name]) => name === this.title);
     const events = this.feed.rates.get(this.title);
-    if (found) this.figures.textContent = `Subscribers: ${count(found[1])}, events a second: ${rate(events ?? 0)}`;
+    if (found) this.figures.textContent = `${count(found[1])} ${found[1] === 1 ? "subscriber" : "subscribers"}, ${rate(events ?? 0)} events / s`;
   }
 
   close(): void {

@@ -103,7 +103,7 @@ export class Chart {
       {
         width,
         height: HEIGHT,
-        padding: [8, 4, 0, 0],
+        padding: [8, 20, 0, 0], // room for half of the last time on the axis
         cursor: { y: false, drag: { x: false, y: false } },
         legend: { show: false },
         hooks: { setCursor: [({ cursor }) => this.tell(cursor.idx ?? null)] },

@@ -53,7 +53,7 @@ export class ClientView implements View {
       ["Protocol", it.dialect],
       ["Transport", it.transport],
       ["Round trip", duration(it.round_trip)],
-      ["Waiting for it", it.waiting ? bytes(it.waiting) : "nothing"],
+      ["Queued for it", it.waiting ? bytes(it.waiting) : "nothing"],
       ["Token ends", it.expires ? time(it.expires) : "never"],
       ["Address", it.address || "private"],
       ["Node", el("span", "mono", it.node)],

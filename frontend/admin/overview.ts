@@ -93,7 +93,7 @@ export class Overview implements View {
     const channels = Math.max(...last.nodes.map((node) => node.channels), 0);
     this.figure("Subscriptions", count(sum("subscriptions")), `in ${count(channels)} ${channels === 1 ? "channel" : "channels"}`);
     this.figure("Delivered / s", rate(now?.delivered), `${rate(now?.published)} published`);
-    this.figure("Sent / s", now?.out == null ? NOTHING : bytes(Math.round(now.out)), `${bytes(sum("outbox"))} wait`);
+    this.figure("Sent / s", now?.out == null ? NOTHING : bytes(Math.round(now.out)), `${bytes(sum("outbox"))} queued`);
     this.figure("CPU", now?.cpu == null ? NOTHING : `${Math.round(now.cpu * 100)} %`, `${bytes(now?.memory ?? 0)} memory`);
     this.connections.set(at, [line.map((point) => point.connections)]);
     this.messages.set(at, [line.map((point) => point.delivered), line.map((point) => point.published)]);

@@ -86,7 +86,7 @@ export const CLIENT_COLUMNS: Column[] = [
   { name: "Transport", wide: true },
   { name: "Channels", number: true },
   { name: "Round trip", number: true, wide: true },
-  { name: "Waiting", number: true },
+  { name: "Queued", number: true },
 ];
 
 export function clientRow(it: ClientItem): Child[] {

@@ -7,6 +7,7 @@ import { bar, card, clientRow, CLIENT_COLUMNS, el, link, Table } from "./parts";
 import type { View } from "./view";
 
 const AGAIN = 3_000; // milliseconds
+const OF_A_NODE = 100; // clients that it lists
 
 abstract class Looking implements View {
   readonly root = make("div", "view");
@@ -66,8 +67,9 @@ class Clients {
   async look(feed: Feed, text: string): Promise<string> {
     const { clients } = await feed.call<{ clients: ClientItem[] }>("clients", { text });
     this.table.fill(clients.map(clientRow));
-    if (clients.length >= 100) return "The first 100 that are connected. Search finds the others, by user or id.";
     if (!clients.length) return "";
+    if (clients.length >= OF_A_NODE)
+      return `${count(clients.length)} of the clients that are connected, at most ${OF_A_NODE} of each node. Search finds the others, by user or id.`;
     return `${count(clients.length)} ${clients.length === 1 ? "client is" : "clients are"} connected`;
   }
 }

@@ -1,7 +1,7 @@
 // How a demo is made: first the few lines that matter, which the page comes with; its files, when they are asked for.
 
 import { highlight, type Language } from "./highlight";
-import { element } from "./page";
+import { element, make } from "./page";
 
 const SCRIPTS = import.meta.glob<string>("../pages/*/*.ts", { query: "?raw", import: "default" });
 
@@ -21,7 +21,7 @@ export function codePanel(): void {
       return `This file could not be loaded: ${String(error)}`;
     });
     if (file !== chosen || text === undefined) return;
-    code.replaceChildren(highlight(text, language(file || ".py")));
+    code.replaceChildren(...lines(highlight(text, language(file || ".py"))));
     code.parentElement?.scrollTo(0, 0);
   }
 
@@ -51,6 +51,21 @@ export function codePanel(): void {
     setTimeout(() => (copy.textContent = "Copy"), 1_500);
   });
   void show("");
+}
+
+/** Each line as an element of its own, which knows how far in it begins. */
+function lines(highlighted: DocumentFragment): HTMLElement[] {
+  const made = [make("span", "line")];
+  for (const node of highlighted.childNodes) {
+    for (const text of (node.textContent ?? "").split(/(?<=\n)/)) {
+      if (made.at(-1)?.textContent?.endsWith("\n")) made.push(make("span", "line"));
+      const piece = node.cloneNode(false);
+      piece.textContent = text;
+      made.at(-1)?.append(piece);
+    }
+  }
+  for (const line of made) line.style.setProperty("--indent", `${/^ */.exec(line.textContent ?? "")?.[0].length ?? 0}ch`);
+  return made;
 }
 
 const language = (file: string): Language => (file.endsWith(".py") ? "python" : "typescript");

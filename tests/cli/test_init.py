@@ -63,7 +63,7 @@ def test_what_init_writes_is_a_chat_that_runs(
     assert freshet("check", cwd=folder).returncode == 0
 
     server = serve("app:api", cwd=folder)
-    server.wait_for_log(f"Serving app:api on {server.http('')}, with Freshet at /live/")
+    server.wait_for_log(f"Serving app:api on {server.http('')}, with Freshet at {server.http('/live/')}")
     browser.get(server.http("/"))
     wait_until(lambda: "live, as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
     browser.find_element(By.ID, "text").send_keys("hello <b>there</b>\n")

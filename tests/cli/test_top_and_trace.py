@@ -44,11 +44,11 @@ def server(config: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def freshet(server: Server, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: str, key: str = KEY) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, key: str = KEY, columns: int = 80) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "freshet", *arguments],
             cwd=tmp_path,
-            env={**CLEAN, "FRESHET_URL": server.http(""), "FRESHET_ADMIN_KEY": key},
+            env={**CLEAN, "FRESHET_URL": server.http(""), "FRESHET_ADMIN_KEY": key, "COLUMNS": str(columns)},
             capture_output=True,
             text=True,
             timeout=seconds(30),
@@ -84,6 +84,22 @@ def test_top_shows_all_nodes_and_the_busiest_channels(
     assert "p50 p95 p99" in done.stdout
     assert "everybody" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_top_fits_the_terminal_with_all_its_words_and_figures(
+    freshet: Callable[..., subprocess.CompletedProcess[str]], columns: int
+) -> None:
+    lines = freshet("top", "--once", columns=columns).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert not [line for line in lines if "…" in line]
+    more = ["subscriptions"] if columns == 120 else []
+    assert ["node", "state", "clients", *more, "delivered/s", "CPU", "memory", "up"] in [line.split() for line in lines]
+    nodes = [line.split() for line in lines if "ready" in line]
+    assert sum(int(node[2]) for node in nodes) >= 20
+    assert {len(node) for node in nodes} == {len(more) + 9}  # memory and age with their units
+    for tile in ("connections", "delivered/s", "published/s", "p50 p95 p99", "CPU", "memory"):
+        assert sum(f"─ {tile} ─" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize("command", [["top", "--once"], ["tail", "--user", "bob"], ["tail", "--channel", "everybody"]])

@@ -105,6 +105,21 @@ def test_a_cursor_glides_from_place_to_place(page: Page, other: Page) -> None:
     wait_until(glides, 20, "a place between the two")
 
 
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_name_stays_on_the_stage_however_narrow_it_is(page: Page, other: Page, width: int) -> None:
+    page.use_width(width)
+    page.open("/cursors/")
+    other.open("/cursors/")
+    wait_until(lambda: not page.element("alone").is_displayed(), 5, "company")
+    beyond = """const stage = document.getElementById('stage').getBoundingClientRect();
+        const name = document.querySelector('.cursor.other .label').getBoundingClientRect();
+        return [stage.left - name.left, name.right - stage.right].filter((over) => over > 0)"""
+    for place in (10, 40, 65, 85, 95):
+        point(other, place / 100, 0.5)
+        wait_until(lambda place=place: others(page) == [[place, 50]], 10, f"the place {place}")
+        wait_until(lambda: page.run(beyond) == [], 5, f"the whole name at {place} %")  # with the next frame
+
+
 def test_the_arrow_keys_and_a_finger_move_it_too(page: Page, other: Page) -> None:
     page.open("/cursors/")
     other.open("/cursors/")

@@ -27,6 +27,10 @@ SMALL = """
 const fields = document.querySelectorAll('input:not([type=range], [type=checkbox], [type=radio]), textarea, select');
 return [...fields].filter((it) => parseFloat(getComputedStyle(it).fontSize) < 16).map((it) => it.id)
 """
+CUT_OFF = """
+const wanted = [...document.querySelectorAll('#install, .call, .verdict, td.name, .tabs, #shown pre')];
+return wanted.filter((it) => it.scrollWidth > it.clientWidth + 1).map((it) => it.textContent)
+"""
 BUILT = ROOT / "build" / "docs"
 
 
@@ -49,6 +53,15 @@ def test_a_page_fits_a_phone_and_a_desk_and_is_accessible_in_both_themes(page: P
             assert page.run(ROWS) == (2 if width < 760 else 1), "the navigation does not wrap"
             assert violations(page.browser) == []
             assert width > 760 or page.run(SMALL) == [], "a phone zooms in when one touches a smaller field"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_code_commands_and_names_are_whole_at_every_width(page: Page, path: str) -> None:
+    page.open(path)
+    for width in [*WIDTHS, 1000]:
+        page.use_width(width)
+        assert page.run("return document.querySelectorAll('#install, #shown pre').length") == 1
+        assert page.run(CUT_OFF) == [], f"at {width} pixels"
 
 
 def test_the_theme_that_was_chosen_stays_on_the_next_page(page: Page) -> None:

@@ -72,6 +72,17 @@ def test_the_arrow_keys_steer_too(page: Page) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_no_two_boats_have_one_colour(page: Page) -> None:
+    page.open("/")
+    page.run("sessionStorage.setItem('freshet.name', 'Calm Trout')")  # that of Robot Pike would be its own
+    page.open("/ships/")
+    wait_until(lambda: {"Calm Trout", "Robot Pike", "Robot Perch"} <= set(boats(page)), 10, "three boats")
+    dots = "return [...document.querySelectorAll('#board i')].map((it) => getComputedStyle(it).backgroundColor)"
+    wait_until(lambda: len(colours := page.run(dots)) == len(set(colours)) >= 3, 5, "as many colours")
+    page.run("sessionStorage.clear()")
+
+
+@pytest.mark.timeout(120)
 def test_points_are_kept_over_a_restart_of_the_server(browser: webdriver.Chrome, tmp_path: Path) -> None:
     port, env = free_port(), {"XDG_STATE_HOME": str(tmp_path)}
     with serving(command="demo", port=port, env=env) as server:

@@ -108,7 +108,7 @@ export class Pane implements Receiver {
     const line = this.find(".verdict");
     line.dataset.verdict = this.leftAt ? "lost" : this.behind ? "whole" : "";
     line.textContent = this.leftAt
-      ? `Cut off: ${absent} published meanwhile`
+      ? `Cut off: ${absent} missed so far`
       : open > 0
         ? `${open} still to come…`
         : this.behind

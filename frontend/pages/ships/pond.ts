@@ -27,6 +27,7 @@ export class Pond {
   private paths = new Map<string, Pose[]>();
   private wakes = new Map<string, { x: number; y: number }[]>();
   private pops: Pop[] = [];
+  private colours = new Map<string, number>();
   private view = { scale: 1, left: 0, top: 0 };
 
   constructor(private readonly canvas: HTMLCanvasElement) {
@@ -62,10 +63,19 @@ export class Pond {
     return this.things.get("best") as Boat | undefined;
   }
 
+  /** One that no other boat has, as long as there are enough. */
   colour(name: string): number {
-    let sum = 0;
-    for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 65_521;
-    return sum % COLOURS;
+    const known = this.colours.get(name);
+    if (known !== undefined) return known;
+    const afloat = new Set(this.boats().map((it) => it.name));
+    for (const other of this.colours.keys()) if (!afloat.has(other)) this.colours.delete(other);
+    const taken = new Set(this.colours.values());
+    let free = 0;
+    for (const letter of name) free = (free * 31 + (letter.codePointAt(0) ?? 0)) % 65_521;
+    free %= COLOURS;
+    for (let tried = 1; taken.has(free) && tried < COLOURS; tried++) free = (free + 1) % COLOURS;
+    this.colours.set(name, free);
+    return free;
   }
 
   /** Where in the pond a point of the window is. */

@@ -34,10 +34,10 @@ def application(target: str) -> Any:
     return found
 
 
-def mounted(app: Any) -> str:
-    """Where in it Freshet is, to be said beside its address."""
+def mounted(app: Any, base: str) -> str:
+    """Where in it Freshet is, to be said beside its address, which is base."""
     routes = getattr(app, "routes", ())
-    below = [f"{it.path}/" for it in routes if isinstance(getattr(it, "app", None), Freshet) and it.path]
+    below = [f"{base}{it.path}/" for it in routes if isinstance(getattr(it, "app", None), Freshet) and it.path]
     return f", with Freshet at {' and '.join(below)}" if below else ""
 
 

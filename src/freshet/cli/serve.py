@@ -102,8 +102,8 @@ def _listen(app: Any, says: str, at: _Address) -> None:
     from freshet.serving.server import serve as listen
 
     def started(where: str) -> None:
-        said = says.format(at=f"{'s' if announce(None).tls else ''}://{where}")
-        say(f"{said}{mounted(app)}")
+        base = f"{'s' if announce(None).tls else ''}://{where}"
+        say(f"{says.format(at=base)}{mounted(app, f'http{base}')}")
 
     level, form = at.logs
     listen(app, at.host, at.port, log_level=level, log_format=form, inherited=at.inherited, started=started)

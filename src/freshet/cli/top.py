@@ -160,7 +160,7 @@ class Screen:
     def _slow(self) -> list[Table]:
         if not self._lists["slow"]:
             return []
-        table = _table("slow client", "user", "waiting")
+        table = _table("slow client", "user", "queued")
         for it in self._lists["slow"][:SLOW]:
             table.add_row(it["id"], Text(printable(it["user"] or "anonymous")), _bytes(it["waiting"]))
         return [table]

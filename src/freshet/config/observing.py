@@ -45,7 +45,7 @@ class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class TracingOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Traces of messages by OpenTelemetry; needs `pip install freshet[otel]` and an SDK that the process sets up."""
+    """Traces of messages by OpenTelemetry; needs the extra `freshet[otel]` and an SDK that the process sets up."""
 
     enabled: Annotated[bool, Meta(description="A span for each publication, and one for each fan-out.")] = False
     expose: Annotated[bool, Meta(description="Clients get the trace of a publication, as its tag `traceparent`.")] = (

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 
 from tests.ops.admin.crowd import SECRET, Crowd
+from tests.ops.admin.desk import KEY, Desk
+from tests.tools.browser import console_errors
 from tests.tools.serving import Server, serving
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
-KEY = "the key of operators"
 RULES = """
 [admin]
 allow = ["disconnect", "publish"]
@@ -43,3 +45,10 @@ def busy(config: Path) -> Iterator[Server]:
     env = {"FRESHET_SECRET": SECRET, "FRESHET_ADMIN_KEY": KEY, "FRESHET_API_KEY": KEY}
     with serving("--config", str(config), "--workers", "2", env=env) as server, Crowd(server, 1000, names):
         yield server
+
+
+@pytest.fixture
+def desk(busy: Server, browser: webdriver.Chrome) -> Iterator[Desk]:
+    yield Desk(browser, busy)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert console_errors(browser) == []

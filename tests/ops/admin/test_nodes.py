@@ -10,8 +10,8 @@ from websockets.asyncio.client import connect
 
 from tests.ops.admin.conftest import KEY, RULES
 from tests.ops.admin.crowd import SECRET, Crowd, token
+from tests.ops.admin.desk import Desk
 from tests.ops.admin.operator import operating
-from tests.ops.admin.test_page import Desk
 from tests.tools.browser import console_errors
 from tests.tools.nats import nats
 from tests.tools.patience import eventually, wait_until

@@ -1,18 +1,17 @@
 """The admin page as an operator uses it, in a real browser, with 1,000 clients behind it."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from tests.ops.admin.conftest import HOSTILE, KEY
 from tests.ops.admin.crowd import SECRET
+from tests.ops.admin.desk import Desk
 from tests.tools.accessibility import load_axe, violations
 from tests.tools.browser import console_errors
 from tests.tools.need import ROOT, require, require_npm_packages
@@ -21,55 +20,6 @@ from tests.tools.serving import Server
 
 FILES = ROOT / "src" / "freshet" / "ops" / "admin" / "pages"
 VIEWS = ["#/", "#/channels", "#/channel/room%3A3", "#/clients", "#/user/alice", "#/search/user-01", "#/log"]
-
-
-class Desk:
-    """The page in a browser."""
-
-    def __init__(self, browser: webdriver.Chrome, server: Server) -> None:
-        self.browser = browser
-        self._server = server
-
-    def open(self, view: str = "", key: str = KEY) -> "Desk":
-        self.browser.get("about:blank")
-        self.browser.get(self._server.http(f"/admin/{view}"))
-        self.browser.execute_script("sessionStorage.clear()")
-        self.browser.refresh()
-        if key:
-            wait_until(lambda: self.find("#key") or self.text("#state") == "Live", 15, "the page")
-            if field := self.find("#key"):
-                field[0].send_keys(key, Keys.ENTER)
-            wait_until(lambda: self.text("#state") == "Live", 15, "the page to be live")
-        return self
-
-    def find(self, selector: str) -> list[WebElement]:
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def text(self, selector: str = "main") -> str:
-        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
-        return str(self.browser.execute_script(script, selector))
-
-    def shows(self, text: str, selector: str = "main") -> None:
-        wait_until(lambda: text in self.text(selector), 15, f"{text!r} in {selector}")
-
-    def figure(self, name: str) -> int:
-        script = """const found = [...document.querySelectorAll(".tiles div")]
-            .find((one) => one.querySelector("dt").textContent === arguments[0]);
-            return found ? found.querySelector("dd").textContent : "" """
-        return int("".join(filter(str.isdigit, self.browser.execute_script(script, name))) or 0)
-
-    def click(self, text: str) -> None:
-        script = """const all = [...document.querySelectorAll("button, a")];
-            const found = all.find((one) => one.innerText === arguments[0]);
-            found?.click(); return Boolean(found)"""
-        wait_until(lambda: self.browser.execute_script(script, text), 10, f"{text!r} to click")
-
-
-@pytest.fixture
-def desk(busy: Server, browser: webdriver.Chrome) -> Iterator[Desk]:
-    yield Desk(browser, busy)
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert console_errors(browser) == []
 
 
 def test_the_overview_shows_all_clients_of_all_nodes(desk: Desk) -> None:
@@ -166,6 +116,20 @@ def test_every_view_is_accessible_and_as_wide_as_a_phone(desk: Desk, theme: str)
             load_axe(desk.browser)
             assert violations(desk.browser) == [], view
             assert desk.browser.execute_script("return document.documentElement.scrollWidth") <= width, view
+
+
+@pytest.mark.parametrize("width", [360, 768, 1024, 1440])
+def test_nothing_covers_what_the_header_leads_to(desk: Desk, width: int) -> None:
+    desk.open()
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    covered = """return [...document.querySelectorAll("header a, header input, header select, header button")]
+        .filter((it) => it.checkVisibility()).filter((it) => {
+            const { left, top, width, height } = it.getBoundingClientRect();
+            const ends = [left + 2, left + width / 2, left + width - 2];
+            return ends.some((x) => !it.contains(document.elementFromPoint(x, top + height / 2)));
+        }).map((it) => it.innerText || it.id)"""
+    assert desk.browser.execute_script(covered) == []
 
 
 # --------------------------------------------------------------------------------------------------------- its files

@@ -30,7 +30,7 @@ export class Clock {
 
   private show(): void {
     const { offset, error } = this.status.clockError();
-    element("offset").textContent = Math.abs(offset) < 1_000 ? \`\${offset.toFixed(1)} ms\` : \`\${(offset / 1_000).toFixed(1)} s\`;
+    element("offset").textContent = Math.abs(offset) < 1_000 ? \`\${(Math.round(10 * offset) / 10 || 0).toFixed(1)} ms\` : \`\${(offset / 1_000).toFixed(1)} s\`;
     element("error").textContent = \`± \${Math.max(0.1, error).toFixed(1)} ms\`;
   }
 }

@@ -21,6 +21,8 @@ export class Cursor {
   private readonly body = make("div", "cursor");
   private readonly chip = make("li", "chip");
   private path: Pointer[] = [];
+  private room = 1; // up to this share of the width its name fits to the right of it
+  private readonly sizes: ResizeObserver;
 
   /** Mine is drawn as a ring, because the pointer itself is there already. */
   constructor(
@@ -32,11 +34,14 @@ export class Cursor {
   ) {
     for (const part of [this.body, this.chip]) part.style.setProperty("--colour", colour);
     this.body.classList.add(kind);
-    this.body.append(kind === "mine" ? make("span", "ring") : arrow(), make("span", "label", name));
+    const label = make("span", "label", name);
+    this.body.append(kind === "mine" ? make("span", "ring") : arrow(), label);
     this.body.hidden = true;
     this.chip.append(make("span", "dot"), make("span", "", name));
     stage.append(this.body);
     people.append(this.chip);
+    this.sizes = new ResizeObserver(() => (this.room = 1 - (label.offsetLeft + label.offsetWidth) / stage.clientWidth));
+    for (const sized of [label, stage]) this.sizes.observe(sized);
   }
 
   add(pointer: Pointer): void {
@@ -58,10 +63,11 @@ export class Cursor {
     this.body.hidden = !from.here;
     this.body.style.setProperty("--x", String(x * 100));
     this.body.style.setProperty("--y", String(y * 100));
-    this.body.classList.toggle("left", x > 0.8); // the label stays on the stage
+    this.body.classList.toggle("left", x > this.room); // the label stays on the stage
   }
 
   remove(): void {
+    this.sizes.disconnect();
     this.body.remove();
     this.chip.remove();
   }
