@@ -136,7 +136,7 @@ def test_nothing_jumps_while_a_page_opens_and_data_flows_however_long_a_figure_g
 def test_nothing_jumps_however_slowly_a_page_arrives(
     browser: webdriver.Chrome, slowly: tuple[Relay, Page], path: str
 ) -> None:
-    """Its styles are there at once, from another visit, and so is each piece of the page itself, if a browser paints it."""
+    """Its styles are there at once, from another visit; and what is painted of it before its end might move."""
     relay, page = slowly
     page.open(path)
     relay.trickle(160, 0.01)
