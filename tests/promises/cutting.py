@@ -2,9 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+import pytest
+
+from tests.tools.clients import CONFIG
+from tests.tools.serving import UNLIMITED, Server, serving
 
 
 class Line:
@@ -76,3 +81,11 @@ def check(got: list[tuple[int, Any] | None], acknowledged: set[Any], *, complete
     assert set(data) <= acknowledged
     if complete:
         assert set(data) == acknowledged
+
+
+def unlimited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """For a fixture: clients publish there as fast as they can."""
+    config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
+    config.write_text(CONFIG + UNLIMITED)
+    with serving("--config", str(config)) as server:
+        yield server

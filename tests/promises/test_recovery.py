@@ -7,29 +7,23 @@ could not be recovered, and then goes on from a place that it knows.
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from centrifuge import Client, PublicationContext, SubscribedContext
 
-from tests.promises.cutting import Line, check, cut_lines
-from tests.tools.clients import CONFIG, connected, token
+from tests.promises.cutting import Line, check, cut_lines, unlimited_server
+from tests.tools.clients import connected, token
 from tests.tools.patience import eventually, seconds
-from tests.tools.serving import UNLIMITED, Server, serving
+from tests.tools.serving import Server
 
 SUBSCRIBERS = 5
 PUBLICATIONS = 300  # of each of two publishers in each channel
 CHANNELS = ("ledger", "small:ledger")  # the first keeps more than is ever missed, the second only two
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
-    config.write_text(CONFIG + UNLIMITED)
-    with serving("--config", str(config)) as server:
-        yield server
+server = pytest.fixture(unlimited_server, scope="module")
 
 
 class Subscriber:

@@ -6,7 +6,7 @@ They read a channel's URL as event streams, one for each channel or one for both
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,21 +14,16 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from tests.promises.cutting import Line, check, cut_lines
+from tests.promises.cutting import Line, check, cut_lines, unlimited_server
 from tests.promises.test_recovery import CHANNELS, publish
-from tests.tools.clients import CONFIG, token
+from tests.tools.clients import token
 from tests.tools.patience import eventually, seconds
-from tests.tools.serving import UNLIMITED, Server, serving
+from tests.tools.serving import Server
 
 READERS = 4
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = tmp_path_factory.mktemp("recovery") / "freshet.toml"
-    config.write_text(CONFIG + UNLIMITED)
-    with serving("--config", str(config)) as server:
-        yield server
+server = pytest.fixture(unlimited_server, scope="module")
 
 
 class Reader:

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import socket
 from collections import deque
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -14,9 +12,10 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Batch, Frame
 from freshet.session.outbox import Outbox, Turn, broadcast
 from freshet.websocket.frames import wire
+from tests.session.lines import KIB, Line, three_lines
 from tests.tools.patience import seconds
 
-KIB = 1024
+lines = pytest.fixture(three_lines)
 
 
 async def test_an_outbox_is_woken_once_for_all_that_came_in_a_turn() -> None:
@@ -239,54 +238,6 @@ async def test_a_transport_that_is_free_gets_all_that_is_offered_in_one_turn() -
         outbox.offer(frame, frame)
     await asyncio.sleep(0)
     assert taken == frames
-
-
-class Line:
-    """A transport on a real socket, whose kernel takes little. woken: how often it was."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair()
-        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        self.ours.setblocking(False)
-        self.theirs.setblocking(False)
-        self.outbox = Outbox(Turn(), 64 * KIB)
-        self.outbox.attach(self.write)
-        self.woken = 0
-        self.waiting = b""
-
-    def write(self) -> None:
-        self.woken += 1
-        self.waiting += b"".join(frame.wire or wire(frame) for frame in self.outbox.take())
-        self.outbox.direct = -1
-        try:
-            self.waiting = self.waiting[os.write(self.ours.fileno(), self.waiting) :]
-        except OSError:
-            return
-        if not self.waiting and not self.outbox.closed:
-            self.outbox.direct = self.ours.fileno()
-
-    def read(self) -> bytes:
-        """All that is there, and all that comes because there is room again."""
-        came = b""
-        while True:
-            try:
-                came += self.theirs.recv(1 << 20)
-            except BlockingIOError:
-                if not self.waiting:
-                    return came
-                self.write()
-
-    def close(self) -> None:
-        self.ours.close()
-        self.theirs.close()
-
-
-@pytest.fixture
-def lines() -> Iterator[list[Line]]:
-    made = [Line() for _ in range(3)]
-    yield made
-    for line in made:
-        line.close()
 
 
 async def test_what_all_get_goes_past_a_transport_in_which_nothing_waits(lines: list[Line]) -> None:

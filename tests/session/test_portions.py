@@ -9,7 +9,7 @@ from freshet.model.frame import Frame
 from freshet.session import outbox as module
 from freshet.session.outbox import EACH, Outbox, Turn, broadcast
 from freshet.websocket.frames import wire
-from tests.session.test_outbox import Line
+from tests.session.lines import Line
 from tests.tools.patience import eventually
 
 CLIENTS = 10

@@ -99,6 +99,11 @@ class Chat:
         """Whether some node has something to do there: a run that runs, was handed over, or waits for its turn."""
         return self.is_open and any(record.state in ("running", "queued") for record in self.state.runs.values())
 
+    @property
+    def needs_owner(self) -> bool:
+        """Whether something is done here, or is to be: if this node is gone, another has to see to it."""
+        return self.is_busy or self.goes_on
+
     async def ready(self) -> None:
         """Until it has read what there is, and has taken over what was running."""
         if self._opening is None:

@@ -263,14 +263,14 @@ class NodeRuns:
 
     def _on_lost(self, channel: str) -> None:
         if (chat := self._chats.pop(channel, None)) is not None:
-            if chat.is_busy or chat.goes_on:
+            if chat.needs_owner:
                 self._watching.lose(channel)
             chat.abandon()
 
     # ------------------------------------------------------------------------------------------------------- the others
 
     def _mine(self) -> Iterable[str]:
-        return [channel for channel, chat in self._chats.items() if chat.is_busy or chat.goes_on]
+        return [channel for channel, chat in self._chats.items() if chat.needs_owner]
 
     def _runs_in(self, channel: str) -> bool:
         chat = self._chats.get(channel)
@@ -321,7 +321,7 @@ class NodeRuns:
                 if record.state in COUNTS:  # who is asked may come in days
                     await self.ask(channel, RunCommand("stop", record.id, reason="nobody was there"))
 
-    async def _on_watched(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_watched(self, body: bytes) -> bytes:
         return b"1" if body.decode() in self._present else b"0"
 
 

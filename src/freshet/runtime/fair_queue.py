@@ -48,7 +48,7 @@ class FairQueue:
 
     def do(self, work: Work, transport: asyncio.BaseTransport) -> None:
         """Do it at once if there is time, else when it is the turn of its address. transport: whose peer asks."""
-        if self._left > 0 and not self._waiting:
+        if self.has_time:
             self._run(work, transport)
         else:
             self.defer(work, transport)

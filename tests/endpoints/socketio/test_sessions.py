@@ -1,6 +1,5 @@
 """A session's share of the outbox of its connection: what a room gets, past it or by it, and its end."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,17 +11,12 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.session.outbox import broadcast
 from freshet.websocket.frames import wire
-from tests.session.test_outbox import KIB, Line
+from tests.session.lines import KIB, Line, three_lines
 
 STAMP = b',""'  # of a session that is in no room with a log
 
 
-@pytest.fixture
-def lines() -> Iterator[list[Line]]:
-    made = [Line() for _ in range(3)]
-    yield made
-    for line in made:
-        line.close()
+lines = pytest.fixture(three_lines)
 
 
 def share(line: Line, namespace: str = "/", *, stamps: bool = False) -> NamespaceOutbox:
