@@ -14,12 +14,14 @@ from tests.tools.need import require_npm_packages
 from tests.tools.parallel import UnitScheduling, chosen_workers, longest_first
 from tests.tools.patience import SCALE
 from tests.tools.requests import prepare_httpx
+from tests.tools.routing import prepare_routes
 from tests.tools.serving import Server, serving
 
 pytest.register_assert_rewrite("tests.contracts")  # what fails in a shared test says with which values
 settings.register_profile("freshet", deadline=None)  # no test asserts how long something takes
 settings.load_profile("freshet")
 prepare_httpx()
+prepare_routes()
 
 
 @pytest.fixture(scope="session")

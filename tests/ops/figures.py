@@ -13,10 +13,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.tools.nats import nats
-from tests.tools.patience import seconds
+from tests.tools.patience import eventually, seconds
 from tests.tools.redis import redis
 from tests.tools.relay import Relay, relaying
-from tests.tools.serving import Server
+from tests.tools.serving import Server, workers_of
 
 DELAY = 0.03  # seconds that everything waits on its way from and to a broker
 
@@ -64,9 +64,16 @@ class Figures(NamedTuple):
 
 
 async def figures(server: Server) -> Figures:
-    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+    """Of all its workers. One that does not reply within 2 s is missing in an answer, and what it counted with it."""
+    number = len(workers_of(server.pid)) or 1
+
+    async def whole() -> Figures | None:
         answer = (await http.get(server.http("/metrics"))).raise_for_status()
-    return Figures([it for family in text_string_to_metric_families(answer.text) for it in family.samples])
+        found = Figures([it for family in text_string_to_metric_families(answer.text) for it in family.samples])
+        return found if sum(it.name == "freshet_ready" for it in found.samples) >= number else None
+
+    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+        return await eventually(whole, 20, "the figures of all workers")
 
 
 @contextmanager

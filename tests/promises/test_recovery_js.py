@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-import httpx
+import aiohttp
 import pytest
 
 from tests.promises.cutting import Line, check, cut_lines
@@ -36,13 +36,13 @@ def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
 async def publish(servers: list[Server], name: str, channels: list[str], chance: random.Random) -> Ledger:
     """The offset of everything that was acknowledged, by channel."""
     ledger: Ledger = {channel: {} for channel in channels}
-    async with httpx.AsyncClient(timeout=seconds(10)) as http:
+    async with aiohttp.ClientSession(raise_for_status=True, timeout=aiohttp.ClientTimeout(seconds(10))) as http:
         for index in range(PUBLICATIONS):
             for channel in channels:
                 url = chance.choice(servers).http("/api/publish")
                 entry = {"channel": channel, "data": f"{name} {index}", "tags": {"event": "entry"}}
-                answer = (await http.post(url, json=entry)).raise_for_status().json()
-                ledger[channel][f"{name} {index}"] = answer["result"]["offset"]
+                async with http.post(url, json=entry) as answer:
+                    ledger[channel][f"{name} {index}"] = (await answer.json())["result"]["offset"]
             if chance.random() < 0.2:
                 await asyncio.sleep(chance.random() * 0.02)
     return ledger

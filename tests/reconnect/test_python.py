@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -14,9 +15,11 @@ from centrifuge import Client, SubscriptionState
 from selenium import webdriver
 
 from freshet.policy.tokens import issue
+from tests.ops.figures import figures
 from tests.promises.cutting import Line
 from tests.reconnect.edge_app import SECRET
 from tests.tools.patience import eventually, seconds, wait_until
+from tests.tools.relay import relaying
 from tests.tools.serving import Server, serving
 
 COUNT = 128
@@ -90,6 +93,26 @@ async def test_python_socketio_says_thousands_of_events_at_once_and_they_arrive_
             sid = client.sid
             await eventually(lambda sid=sid: client.connected and client.sid != sid, 10, "it to come back")  # type: ignore[misc]
         await client.disconnect()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_python_socketio_comes_in_later_when_it_was_refused_in_pieces(tmp_path: Path, transport: str) -> None:
+    """It looks at the body of a refusal when it has closed the connection: what had not come by then ended it."""
+    config = tmp_path / "freshet.toml"
+    config.write_text(
+        "[tokens]\nanonymous = true\n[metrics]\nanonymous = true\n"
+        "[limits]\nconnects_per_second = 1\nconnects_burst = 1\n"
+    )
+    with serving("--config", str(config)) as server, relaying(server.port) as relay:
+        relay.trickle(64, 0.01)
+        first, second = [socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.05) for _ in range(2)]
+        await first.connect(server.http(""), transports=[transport], wait_timeout=seconds(5))
+        await second.connect(f"http://127.0.0.1:{relay.port}", transports=[transport], retry=True)
+        await eventually(lambda: second.connected, 10, "it to come in")
+        refused = (await figures(server))("policy_refusals_total", policy="admission")
+        await first.disconnect()
+        await second.disconnect()
+    assert refused > 0
 
 
 def test_a_browsers_event_source_goes_on_in_all_channels(server: Server, browser: webdriver.Chrome) -> None:

@@ -23,6 +23,7 @@ class Relay:
         self._flows = asyncio.Event()
         self._flows.set()
         self._delay = (0.0, 0.0)
+        self._piece = (BYTES, 0.0)
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
@@ -51,6 +52,10 @@ class Relay:
     def delay(self, least: float, most: float) -> None:
         """Everything that passes waits for so many seconds, by chance; what came first still passes first."""
         self._delay = (least, most)
+
+    def trickle(self, piece: int, pause: float) -> None:
+        """Everything passes in pieces of so many bytes, each so many seconds after the one before."""
+        self._piece = (piece, pause)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds(10))
@@ -96,8 +101,10 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until either side ends."""
         try:
-            while data := await reader.read(BYTES):
+            while data := await reader.read(self._piece[0]):
                 await self._flows.wait()
+                if self._piece[1]:
+                    await asyncio.sleep(self._piece[1])
                 if self._delay[1]:
                     await asyncio.sleep(random.uniform(*self._delay))
                 writer.write(data)

@@ -59,6 +59,7 @@ function show(follow = false): void {
   send.hidden = running;
   stop.hidden = !running;
   breaks.disabled = kills.disabled = !running;
+  element("begin").inert = false;
   element("begin").hidden = talk.runs.size > 0;
 }
 

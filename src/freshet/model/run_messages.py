@@ -232,6 +232,16 @@ def event_of(publication: Publication) -> RunEvent | None:
         return None
 
 
+def summary_of(publication: Publication) -> Summary | None:
+    """What was in a run's channel before somebody came; None: it is something else."""
+    if not publication.tags or publication.tags.get(TAG) != "":
+        return None
+    try:
+        return decode_summary(publication.data)
+    except msgspec.MsgspecError:
+        return None
+
+
 encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(RunEvent).decode
 decode_record = msgspec.json.Decoder(RunRecord).decode

@@ -14,7 +14,7 @@ from freshet.model.commands import Command, Connect, Publish, Subscribe
 from freshet.model.events import Accepted, Disconnected, Event, Heartbeat, Published, Refused, Subscribed
 from freshet.model.frame import Frame, Handshake
 from freshet.model.run_aggregate import Aggregate, Part
-from freshet.model.run_messages import ENDED, Summary, branch, decode_summary, encode, event_of
+from freshet.model.run_messages import ENDED, Summary, branch, encode, event_of, summary_of
 
 NOTHING_RUNS = Disconnect(4602, "no such run")
 """Why a stream that follows what runs has not begun."""
@@ -95,12 +95,12 @@ class RunStream(Dialect):
         return None
 
     def _progress(self, event: Published) -> Progress | None:
-        publication = event.publication
-        if self._over or not publication.tags or "run" not in publication.tags:
+        if self._over:
             return None
-        if not publication.tags["run"]:
-            return self._of_summary(decode_summary(publication.data))
-        it = event_of(publication)
+        summary = summary_of(event.publication)
+        if summary is not None:
+            return self._of_summary(summary)
+        it = event_of(event.publication)
         if it is None or it.run != self.run:
             return None
         state = it.state or "running"
@@ -211,8 +211,8 @@ class Messages(RunStream):
         if type(event) is Subscribed:
             return None if event.publications else Frame(b'{"messages":[],"runs":[]}')
         if type(event) is Published:
-            summary = decode_summary(event.publication.data)
-            return Frame(encode(Summary(branch(summary.messages), summary.runs)))
+            summary = summary_of(event.publication)  # None: a run writes on, while this answer is on its way
+            return Frame(encode(Summary(branch(summary.messages), summary.runs))) if summary is not None else None
         return super().encode(event)
 
     def write(self, progress: Progress) -> bytes:

@@ -160,7 +160,7 @@ class EngineEndpoint:
         if isinstance(found, int):
             return _refusal(400, found, MESSAGES[found], headers)
         if found is None:
-            opened = self._opening.refusal(request, scope)
+            opened = self._opening.refusal(request, scope, refuse=_later)
             return opened or _text(self._open(request).opening(["websocket"]).data, headers)
         response = await self._answer(scope["method"], found, receive)
         return self._respond(response, headers) if response is not None else None
@@ -234,6 +234,11 @@ def _text(body: bytes, headers: Mapping[str, str]) -> Response:
 def _refusal(status: int, code: int, message: str, headers: Mapping[str, str]) -> Response:
     body = msgspec.json.encode({"code": code, "message": message})
     return Response(body, status, headers, "application/json")
+
+
+def _later(status: int, text: str, headers: Mapping[str, str]) -> Response:
+    """Without a body: python-socketio reads it behind its own end of the connection, and fails if not all had come."""
+    return Response(None, status, headers)
 
 
 def _forbidden(status: int, text: str, headers: Mapping[str, str]) -> Response:

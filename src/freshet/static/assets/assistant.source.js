@@ -1,4 +1,4 @@
-const n=`// A talk with a model. This page asks and watches; the answer is written on the server, whether anybody watches or not.
+const e=`// A talk with a model. This page asks and watches; the answer is written on the server, whether anybody watches or not.
 
 import { Centrifuge } from "centrifuge";
 import { beside } from "../../src/beside";
@@ -59,6 +59,7 @@ function show(follow = false): void {
   send.hidden = running;
   stop.hidden = !running;
   breaks.disabled = kills.disabled = !running;
+  element("begin").inert = false;
   element("begin").hidden = talk.runs.size > 0;
 }
 
@@ -109,4 +110,4 @@ client.on("state", ({ newState }) => {
 });
 client.connect();
 beside();
-`;export{n as default};
+`;export{e as default};
