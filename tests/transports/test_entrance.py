@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from freshet import Freshet, Handshake
 from freshet.config import Config, WebSocket
+from freshet.config.listening import Http
 from freshet.runtime.server import HttpBounds, RunningServer
 from freshet.transports.entrance import Entrance
 from freshet.transports.lobby import Lobby
@@ -24,7 +25,7 @@ from freshet.transports.native import SessionSocket
 from freshet.websocket.handshake import check_response, client_request
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
-from tests.transports.shells import WebSocketLink, shell
+from tests.transports.shells import WebSocketLink
 from tests.transports.sockets import Peer, joined
 from tests.transports.test_plain import DOUBTFUL, FIREFOX, SAFARI
 
@@ -359,6 +360,13 @@ async def test_who_asks_for_nothing_more_is_closed_in_time() -> None:
         assert await peer.ended()
 
 
+def test_an_idle_connection_outlasts_the_proxy_that_keeps_it() -> None:
+    """Else a request meets a connection that is being closed, and its client gets 502."""
+    nginx = aws_load_balancer = 60
+    for default in (Http().keep_alive, HttpBounds().keep_alive):
+        assert default > max(nginx, aws_load_balancer)
+
+
 async def test_who_takes_nothing_of_an_answer_is_cut_and_who_takes_it_slowly_is_not() -> None:
     for takes in (False, True):
         served, application = answering()
@@ -399,18 +407,6 @@ async def test_who_does_not_read_the_answers_gets_no_more_of_them() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- real servers, both
-
-APP = "tests.transports.application"
-
-
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """The same application, served itself, and behind another one."""
-    with (
-        shell("freshet", f"{APP}:live", tmp_path_factory.mktemp("short")) as short,
-        shell("freshet", f"{APP}:around", tmp_path_factory.mktemp("long")) as long,
-    ):
-        yield short, long
 
 
 def said(server: Server, data: bytes) -> bytes:
