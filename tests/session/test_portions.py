@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.session import outbox as module
 from freshet.session.outbox import EACH, Outbox, Turn, broadcast
@@ -86,3 +87,33 @@ async def test_an_outbox_that_is_full_is_emptied_at_once_though_its_turn_has_not
         late.push(frame)
     await eventually(lambda: not turn.scheduled)
     assert (taken, late.closed) == (frames, None)
+
+
+async def test_what_came_before_in_the_turn_goes_out_with_what_all_get(many: list[Line]) -> None:
+    published, *others = many[:AT_ONCE]
+    published.outbox.push(Frame(b"its answer"))
+    woken = [line.woken for line in many]
+    broadcast([line.outbox for line in (published, *others)], Frame(b"first"))
+    assert published.read() == wire(Frame(b"its answer")) + wire(Frame(b"first"))
+    assert [line.read() for line in others] == [wire(Frame(b"first"))] * len(others)
+    await asyncio.sleep(0)
+    assert ([line.woken for line in many], published.read()) == (woken, b"")
+
+
+async def test_of_what_came_before_nothing_is_lost_where_the_socket_takes_a_part(many: list[Line]) -> None:
+    line, answer = many[0], Frame(bytes(1024 * 1024))
+    line.outbox.limit = 2 * answer.size
+    line.outbox.push(answer)
+    broadcast([line.outbox], Frame(b"first"))
+    assert (line.outbox.direct, line.outbox.first) == (-1, None)
+    assert line.read() == wire(answer) + wire(Frame(b"first"))
+
+
+async def test_who_was_written_to_meanwhile_and_is_closed_is_told_so_at_the_end_of_the_turn(many: list[Line]) -> None:
+    line, other = many[:2]
+    line.outbox.push(Frame(b"its answer"))
+    broadcast([line.outbox, other.outbox], Frame(b"first"))
+    line.outbox.close(Disconnect.shutdown())
+    woken = line.woken, other.woken
+    await asyncio.sleep(0)
+    assert (line.woken > woken[0], other.woken) == (True, woken[1])

@@ -8,7 +8,7 @@ client that does not read is disconnected, or loses what its rule says, and slow
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from freshet.errors import Disconnect
@@ -227,11 +227,25 @@ class Outbox:
 
     def send(self, frame: Frame) -> None:
         """As `push`, at the end of the turn, when nothing else will come in it: the transport writes at once."""
-        if self.first is not None or self.closed:
+        first = self.first
+        if first is None and not self.closed:
+            self.first = frame
+            self.leave()
+        elif first is not None and self.direct >= 0 and self.more is None:  # such as the answer to who published it
+            self.first = None
+            self._write((first.wire or wire(first)) + (frame.wire or wire(frame)))
+        else:
             self._push_more(frame)
-            return
-        self.first = frame
-        self.leave()
+
+    def _write(self, data: bytes) -> None:
+        """Past the transport, which gets what the socket does not take."""
+        try:
+            sent = os.write(self.direct, data)
+        except OSError:  # full, or broken: the transport finds out which, and does what is to be done
+            sent = 0
+        if sent < len(data):
+            self.direct = -1
+            self.send(rest(data, sent))
 
     def leave(self) -> None:
         """Let the transport write what is queued. Its mistake is its own: others have clients too."""
@@ -298,11 +312,13 @@ def _leave(touched: list[Outbox]) -> list[Outbox]:
     Who is left when a portion has been written has its turn in the next one: whatever somebody sends to many, others
     wait no longer for it than for what most send.
     """
-    write, left, each = os.write, PORTION, iter(touched)
-    for outbox in islice(each, PORTION // EACH):
+    write, left = os.write, PORTION
+    for number, outbox in enumerate(touched, 1):
         direct, frame = outbox.direct, outbox.first
+        if frame is None and not outbox.closed:  # it was written meanwhile
+            continue
         if direct < 0 or frame is None:
-            left -= outbox.waiting
+            left -= EACH + outbox.waiting
             outbox.leave()
         else:
             if outbox.more is None:
@@ -315,16 +331,16 @@ def _leave(touched: list[Outbox]) -> list[Outbox]:
             except OSError:
                 sent = 0
             size = len(data)
-            left -= size
+            left -= EACH + size
             if sent < size:
                 outbox.direct = -1
                 outbox.send(rest(data, sent))
         if left < 0:
-            break
-    return list(each)
+            return touched[number:]
+    return []
 
 
-def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
+def broadcast(outboxes: Collection[Outbox], frame: Frame) -> None:
     """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
 
     Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox
@@ -332,8 +348,13 @@ def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
     `_leave`.
     """
     data = frame.wire or wire(frame)
-    size, write, each = len(data), os.write, iter(outboxes)
-    for outbox in islice(each, 1 + PORTION // (EACH + size)):
+    size, write = len(data), os.write
+    portion: Iterable[Outbox] = outboxes
+    if len(outboxes) > (most := 1 + PORTION // (EACH + size)):
+        portion = islice(outboxes, most)
+        for outbox in islice(outboxes, most, None):
+            outbox.push(frame)
+    for outbox in portion:
         direct = outbox.direct
         if direct < 0 or outbox.first is not None:
             outbox.send(frame)
@@ -345,5 +366,3 @@ def broadcast(outboxes: Iterable[Outbox], frame: Frame) -> None:
         if sent < size:
             outbox.direct = -1
             outbox.send(rest(data, sent))
-    for outbox in each:
-        outbox.push(frame)
