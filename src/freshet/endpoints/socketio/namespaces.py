@@ -161,6 +161,11 @@ class Namespaces:
         """Whether any has a function of its own that says who may connect."""
         return any(namespace.connect is not None for namespace in self._by_name.values())
 
+    @property
+    def longest_recovery(self) -> float:
+        """Seconds, of all of them."""
+        return max(namespace.recovery for namespace in self._by_name.values())
+
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
 
