@@ -10,7 +10,7 @@ from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, Socke
 from freshet.errors import Refusal
 from freshet.model.json_text import decode
 from freshet.model.log import History, Kind, Position
-from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
+from freshet.rules.hooks import Function, Hook, HookLimits, as_payload, name_of
 from freshet.rules.rules import ChannelRule, ChannelRules
 
 F = TypeVar("F", bound=Function)
@@ -33,7 +33,7 @@ class EventHook:
         concurrent: bool = False,
         limits: HookLimits = HookLimits(),  # noqa: B008 - it is immutable
     ) -> None:
-        self.name = getattr(function, "__qualname__", repr(function))
+        self.name = name_of(function)
         self.limits = limits.checked(self.name)
         self.concurrent = concurrent
         self._function = function
