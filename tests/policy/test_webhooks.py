@@ -77,7 +77,7 @@ async def test_the_application_is_shown_the_kind_of_a_client_and_not_where_it_is
 ) -> None:
     says(receiver, {"user": "alice"})
     async with deciding(receiver, "connect", subscribe="client") as live:
-        stream = asyncio.ensure_future(knock(live, "GET", url, {"accept": "text/event-stream"}))
+        stream = asyncio.ensure_future(knock(live, "GET", url, {"accept": "text/event-stream"}, stay=asyncio.Event()))
         await eventually(lambda: asked(receiver, "client.connect"))
         assert asked(receiver, "client.connect")[0]["dialect"] == "channel_events"
         assert [repr(each).rpartition(" ")[2] for each in live._node.registry] == ["channel_events>"]
