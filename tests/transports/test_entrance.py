@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from freshet import Freshet, Handshake
 from freshet.config import Config, WebSocket
+from freshet.config.listening import Http
 from freshet.runtime.server import HttpBounds, RunningServer
 from freshet.transports.entrance import Entrance
 from freshet.transports.lobby import Lobby
@@ -357,6 +358,13 @@ async def test_who_asks_for_nothing_more_is_closed_in_time() -> None:
         await peer.write(GET)
         assert (await peer.read()).endswith(b"one")
         assert await peer.ended()
+
+
+def test_an_idle_connection_outlasts_the_proxy_that_keeps_it() -> None:
+    """Else a request meets a connection that is being closed, and its client gets 502."""
+    nginx = aws_load_balancer = 60
+    for default in (Http().keep_alive, HttpBounds().keep_alive):
+        assert default > max(nginx, aws_load_balancer)
 
 
 async def test_who_takes_nothing_of_an_answer_is_cut_and_who_takes_it_slowly_is_not() -> None:

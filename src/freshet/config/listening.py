@@ -39,7 +39,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             description="In which an idle connection stays open: longer than a proxy in front keeps it.",
             extra=TIME,
         ),
-    ] = 5 * SECONDS
+    ] = 75 * SECONDS
 
 
 class Tls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,7 +38,7 @@ class HttpBounds(NamedTuple):
     pipelined: int = 16
     head_timeout: float = 10.0
     body_timeout: float = 30.0
-    keep_alive: float = 5.0
+    keep_alive: float = 75.0  # longer than proxies in front keep theirs: nginx 60, a load balancer of AWS 60
 
 
 class TlsFiles(NamedTuple):
