@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import ceil
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.config import Bound
 from freshet.model.frame import Handshake
+from freshet.model.query import fields_of
 from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
@@ -273,19 +273,12 @@ def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handsh
     peer, query = scope.get("client"), scope["query_string"]
     return Handshake(
         path=_path(scope),
-        query=_query(query.decode("latin-1")) if query else {},
+        query=dict(fields_of(query.decode("latin-1"))) if query else {},
         headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
         shared=shared,
     )
-
-
-def _query(text: str) -> dict[str, str]:
-    """As `parse_qsl` has it, which takes six times as long where there is nothing to decode."""
-    if "%" in text or "+" in text:
-        return dict(parse_qsl(text, keep_blank_values=True))
-    return {name: value for name, _, value in [each.partition("=") for each in text.split("&") if each]}
 
 
 async def carry_websocket(accepted: AcceptedSocket | Response, scope: Scope, receive: Receive, send: Send) -> None:
