@@ -1,9 +1,10 @@
 """Who may import whom in `src/freshet`, how long files and functions are, and what the package shows to its users."""
 
-import inspect
+import ast
 import re
 import tomllib
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -169,11 +170,27 @@ def test_files_and_functions_stay_short(folder: str) -> None:
     assert not complaints, "\n" + "\n".join(complaints)
 
 
-def test_all_is_sorted_and_equals_the_public_names() -> None:
+def test_all_is_sorted_and_equals_the_public_names(source: Source) -> None:
     import freshet
 
-    public = [name for name, value in vars(freshet).items() if not name.startswith("_") and not inspect.ismodule(value)]
-    assert freshet.__all__ == sorted(public)
+    seen_by_type_checkers = {
+        alias.name: node.module
+        for node in ast.walk(source.trees[""])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("freshet.")
+        for alias in node.names
+    }
+    assert seen_by_type_checkers == freshet._HOMES
+    assert freshet.__all__ == sorted(seen_by_type_checkers)
+    assert set(freshet.__all__) <= set(dir(freshet))
+    for name in freshet.__all__:
+        assert getattr(freshet, name) is getattr(import_module(freshet._HOMES[name]), name)
+
+
+def test_a_name_that_is_not_public_is_refused() -> None:
+    import freshet
+
+    with pytest.raises(AttributeError, match="module 'freshet' has no attribute 'Freshets'"):
+        freshet.Freshets  # noqa: B018
 
 
 # The rules themselves: each of these trees breaks one, and the complaint says where.

@@ -58,8 +58,8 @@ class Noted(Policy):
         self.waits = waits
         self.asked: list[tuple[Context, Command, ChannelRule | None]] = []
 
-    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Awaitable[None] | None:
-        self.asked.append((context, command, rule))
+    def check(self, context: Context, command: Command) -> Awaitable[None] | None:
+        self.asked.append((context, command, context.rule))
         self.notes.append(self.name)
         if self.waits:
             return self._wait()

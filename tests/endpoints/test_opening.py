@@ -20,7 +20,7 @@ from freshet.endpoints.opening import Opening
 from freshet.model.frame import Handshake
 from freshet.policy.limits import UNLIMITED, AddressLimits
 from freshet.policy.origin import Origins
-from freshet.runtime.admission import Admission
+from freshet.runtime.admission import LONGEST_WAIT, Admission
 from freshet.runtime.clock import SYSTEM
 from freshet.testing import ManualClock
 from tests.endpoints.matrix import Open
@@ -389,6 +389,15 @@ async def test_who_comes_too_early_is_asked_to_come_again(name: str) -> None:
         if name in OVER_HTTP:
             assert answer.headers["access-control-allow-origin"] == PAGE
         assert live._node.admission.refused == 1
+
+
+@pytest.mark.parametrize("wait", [1, LONGEST_WAIT])
+async def test_the_operator_hears_of_who_comes_too_early_however_long_it_is_to_wait(
+    live: Freshet, wait: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Admission, "wait", lambda admission: wait)
+    assert (await come(live, OPENS["channel page"])).status == 503
+    assert f"was asked to come again in {wait} s: see the option limits.connects_per_second" in caplog.text
 
 
 @pytest.mark.parametrize("resumes", ["?since=oldest", "?since=oldest&wait=0.01", "Last-Event-ID"])

@@ -39,7 +39,7 @@ class Wire:
         self.nodes[name] = it.receive
         return it
 
-    async def slowly(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def slowly(self, body: bytes) -> bytes:
         """What answers when it is told to."""
         await self.go.wait()
         return body.upper()
@@ -67,7 +67,7 @@ async def test_a_node_may_take_long_and_is_not_probed_when_nothing_waits(wire: W
 
 
 async def test_a_node_that_replies_at_once_is_not_probed(wire: Wire) -> None:
-    async def quickly(body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def quickly(body: bytes) -> bytes:
         return body
 
     one, two = wire.node("one"), wire.node("two")
@@ -113,7 +113,7 @@ async def test_a_request_that_nobody_waits_for_any_more_is_cancelled(wire: Wire)
         cancellations.append(body)
         return b""
 
-    two.handlers["wait"] = wait
+    two.waiting_handlers["wait"] = wait
     asking = asyncio.create_task(one.request("two", "wait", b"a", 30))
     await eventually(lambda: wire.sent)
     asking.cancel()
@@ -126,7 +126,7 @@ async def test_all_that_have_come_are_asked_and_who_left_or_died_is_not(wire: Wi
 
     made = {each: wire.node(each) for each in ("one", "two", "three")}
     for each, node in made.items():
-        node.handlers["name"] = lambda body, cancelled, each=each: name(each)
+        node.handlers["name"] = lambda body, each=each: name(each)
     for node in made.values():
         await node.announce()
     await eventually(lambda: all(len(node.peers) == 2 for node in made.values()))
@@ -141,11 +141,11 @@ async def test_all_that_have_come_are_asked_and_who_left_or_died_is_not(wire: Wi
 async def test_garbage_for_a_name_is_no_node_for_long_and_there_are_not_many(wire: Wire) -> None:
     one = wire.node("one")
     for number in range(module.KNOWN_NODES + 10):
-        await one._joined(b"\xff" * 100 + b"%d" % number, asyncio.Event())
-        await one._joined(b"stranger %d" % number, asyncio.Event())
+        await one._joined(b"\xff" * 100 + b"%d" % number)
+        await one._joined(b"stranger %d" % number)
     assert len(one.peers) <= module.KNOWN_NODES
     assert all(len(node) <= module.NODE_NAME for node in one.peers)
-    await one._left(b"\xff", asyncio.Event())
+    await one._left(b"\xff")
 
 
 async def test_requests_to_nodes_that_a_client_invented_are_few_at_a_time_and_those_to_real_ones_are_not(

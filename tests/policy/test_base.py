@@ -22,8 +22,8 @@ class Named(Policy):
         self.why = why
         self.rule: ChannelRule | None = None
 
-    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Awaitable[None] | None:
-        self.rule = rule
+    def check(self, context: Context, command: Command) -> Awaitable[None] | None:
+        self.rule = context.rule
         self.notes.append(self.name)
         if self.later:
             return self._decide()

@@ -85,7 +85,7 @@ async def checked(
 ) -> Context:
     """What was found out. Raises what the policy raises, at once or when it is awaited."""
     context = Context(session, rule)
-    pending = rights.check(context, command, rule)
+    pending = rights.check(context, command)
     if pending is not None:
         await pending
     return context
@@ -130,8 +130,8 @@ async def test_only_a_verifier_that_has_to_wait_costs_a_coroutine(tokens: TokenV
     connecting = Connect(token=tokens.issue("alice"))
     subscribing = Subscribe("a", token=tokens.issue("alice", channel="a"))
     for command in (connecting, subscribing):
-        assert rights_of(tokens).check(Context(alice, OPEN), command, OPEN) is None
-        pending = rights_of(LaterVerifier(tokens)).check(Context(alice, OPEN), command, OPEN)
+        assert rights_of(tokens).check(Context(alice, OPEN), command) is None
+        pending = rights_of(LaterVerifier(tokens)).check(Context(alice, OPEN), command)
         assert pending is not None
         await pending
 
@@ -293,14 +293,14 @@ async def test_a_rule_says_who_publishes_and_who_reads(
 async def test_what_a_rule_says_nothing_of_may_be_asked_by_everybody(alice: Session) -> None:
     closed = ChannelRule("*", subscribe="nobody", read="nobody")
     for command in (Ping(), Call("method"), Send(b"1"), Unsubscribe("mine")):
-        assert rights_of().check(Context(alice), command, None) is None
-        assert rights_of(personal_channels=True).check(Context(alice, closed), command, closed) is None
+        assert rights_of().check(Context(alice), command) is None
+        assert rights_of(personal_channels=True).check(Context(alice, closed), command) is None
 
 
 async def test_the_server_may_do_everything() -> None:
     closed = ChannelRule("*", subscribe="nobody", read="nobody")
     for command in in_channel("#bob"):
-        assert rights_of(personal_channels=True).check(Context(None, closed), command, closed) is None
+        assert rights_of(personal_channels=True).check(Context(None, closed), command) is None
 
 
 # --------------------------------------------------------------------------------------------------------- capabilities

@@ -16,8 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from freshet.runtime.server import SERVER, RunningServer
-from freshet.serving.server import announce
-from freshet.serving.supervisor import Inherited
+from freshet.serving.supervisor import Inherited, announce
 from tests.tools.patience import seconds, wait_until
 from tests.tools.serving import HOST, Server
 

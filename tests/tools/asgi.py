@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from freshet import Freshet
-from freshet.endpoints.opening import answer
+from freshet.endpoints.responses import answer
 from freshet.transports import asgi
 from freshet.transports.native import EXTENSION, AcceptedSocket
 from tests.tools.patience import seconds

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from freshet.transports.native import SessionSocket
 from freshet.websocket.handshake import check_response, client_request
 from tests.tools.patience import eventually, seconds
 from tests.tools.serving import Server, serving
-from tests.transports.shells import WebSocketLink, shell
+from tests.transports.shells import WebSocketLink
 from tests.transports.sockets import Peer, joined
 from tests.transports.test_plain import DOUBTFUL, FIREFOX, SAFARI
 
@@ -407,18 +407,6 @@ async def test_who_does_not_read_the_answers_gets_no_more_of_them() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- real servers, both
-
-APP = "tests.transports.application"
-
-
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """The same application, served itself, and behind another one."""
-    with (
-        shell("freshet", f"{APP}:live", tmp_path_factory.mktemp("short")) as short,
-        shell("freshet", f"{APP}:around", tmp_path_factory.mktemp("long")) as long,
-    ):
-        yield short, long
 
 
 def said(server: Server, data: bytes) -> bytes:

@@ -6,7 +6,6 @@ and most ways around a check of paths, come from.
 
 import re
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 from typing import NamedTuple
@@ -15,9 +14,7 @@ import pytest
 
 from tests.tools.patience import seconds
 from tests.tools.serving import Server
-from tests.transports.shells import shell
 
-APP = "tests.transports.application"
 SEEDS = range(4)
 EACH = 25  # connections for each seed
 LAST = b"GET /channels/log:last?limit=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -134,15 +131,6 @@ FRAMINGS = [b"Content-Length: %d\r\n"] * 4 + [
     b"Transfer-Encoding : chunked\r\nContent-Length: %d\r\n",
 ]
 METHODS = [b"GET"] * 5 + [b"POST"] * 4 + [b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"get", b"TRACE", b"CONNECT", b"PRI"]
-
-
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    with (
-        shell("freshet", f"{APP}:live", tmp_path_factory.mktemp("short")) as short,
-        shell("freshet", f"{APP}:around", tmp_path_factory.mktemp("long")) as long,
-    ):
-        yield short, long
 
 
 def request(chance: Random) -> bytes:

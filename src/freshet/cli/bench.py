@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from freshet.cli.bench_dialects import DIALECTS
 from freshet.cli.caller import HERE, Url
 from freshet.cli.configuration import configuration
-from freshet.cli.console import err, fail, out, printable
+from freshet.cli.console import fail, printable
+from freshet.cli.terminal import err, out
 from freshet.config import api_key_of, secret_of
 from freshet.errors import ConfigError
 from freshet.load.conductor import Measured, conduct, cores, shares

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from freshet.app import Freshet
 from freshet.cli.configuration import DEFAULT
-from freshet.cli.console import fail, out, printable
+from freshet.cli.console import fail, printable
 from freshet.cli.security import Finding, findings
-from freshet.config import load, verifies
+from freshet.cli.terminal import out
+from freshet.config import Config, load, verifies
 from freshet.errors import ConfigError
 from freshet.rules.rules import ChannelRules
 from freshet.runtime.server import TlsFiles
@@ -47,9 +48,19 @@ def check(
     if path is not None and config_path is not None:
         raise typer.BadParameter("expected one file, as PATH or as --config PATH")
     path = path or config_path or DEFAULT
+    config = _accepted(path)
+    if security or strict:
+        found = [each for each in findings(config, host=host) if each.option not in (accept or [])]
+        _show_findings(path, found, strict)
+    else:
+        _show_rules(path, config)
+
+
+def _accepted(path: Path) -> Config:
+    """The configuration, if `serve` would take it; otherwise what is wrong is printed, and the command ends."""
     try:
         config = load(path)
-        Freshet(config=config)  # refuses what `serve` would
+        Freshet(config=config)
         must_be_a_store(config.rooms.store)
         ChannelRules().extend_from(config)
         if config.tls.certificate:
@@ -59,11 +70,10 @@ def check(
             f"{path} was not accepted." if path.exists() else "`freshet init` writes one, with every option explained."
         )
         fail(str(error), hint)
-    if security or strict:
-        _show_findings(
-            path, [each for each in findings(config, host=host) if each.option not in (accept or [])], strict
-        )
-        return
+    return config
+
+
+def _show_rules(path: Path, config: Config) -> None:
     table = Table("channels", "history", "presence", "subscribe", "publish", "read")
     for rule in config.channels:
         history = f"{rule.history.size} for {rule.history.ttl:g} s" if rule.history else "-"

@@ -1,13 +1,27 @@
 """How commands speak to a person: on stderr, so that stdout is for results."""
 
 import json
+import os
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 
-out = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+
+def say(text: str) -> None:
+    """Colours go to a terminal only."""
+    typer.echo(text, err=True)
+
+
+def bold(text: str) -> str:
+    return _styled(text, bold=True)
+
+
+def yellow(text: str) -> str:
+    return _styled(text, fg="yellow")
+
+
+def _styled(text: str, *, bold: bool | None = None, fg: str | None = None) -> str:
+    return text if os.environ.get("NO_COLOR") else typer.style(text, bold=bold, fg=fg)
 
 
 def printable(text: str) -> str:
@@ -17,8 +31,8 @@ def printable(text: str) -> str:
 
 def fail(message: str, hint: str = "", code: int = 2) -> NoReturn:
     """Say what is wrong and what to do next, and exit."""
-    err.print("[red]error:[/red]", end=" ")
-    err.print("\n".join(map(printable, message.split("\n"))), markup=False, highlight=False, soft_wrap=True)
+    lines = "\n".join(map(printable, message.split("\n")))
+    say(f"{_styled('error:', fg='red')} {lines}")
     if hint:
-        err.print(hint, markup=False, highlight=False, soft_wrap=True)
+        say(hint)
     raise typer.Exit(code)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from uvicorn.importer import import_from_string
 
-from freshet.cli.console import err
+from freshet.cli.console import bold, say
 from freshet.cli.ports import must_be_free
 
 HOST = "127.0.0.1"
@@ -36,7 +36,7 @@ def demo(
     def started(where: str) -> None:
         if share:
             where = f"{own_address()}:{where.rpartition(':')[2]}"
-        err.print(f"The demos are at [bold]http://{where}[/bold] (Ctrl-C ends them)", highlight=False)
+        say(f"The demos are at {bold(f'http://{where}')} (Ctrl-C ends them)")
         if show:
             webbrowser.open(f"http://{where}")
 

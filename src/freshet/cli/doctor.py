@@ -18,12 +18,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from freshet.cli.configuration import configuration
-from freshet.cli.console import fail, out, printable
+from freshet.cli.console import fail, printable
+from freshet.cli.terminal import out
 from freshet.config import Config, secret_of
 from freshet.engines.base import Receiver
 from freshet.errors import ConfigError, EngineUnavailable
-from freshet.serving.server import BACKLOG, place
-from freshet.serving.supervisor import reserve
+from freshet.serving.server import BACKLOG
+from freshet.serving.supervisor import place, reserve
 from freshet.wiring.engines import engine_of
 
 FEW_FILES = 10_000

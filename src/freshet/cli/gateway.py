@@ -5,12 +5,16 @@ from typing import Annotated
 
 import typer
 
-from freshet.cli.console import err, fail
+from freshet.cli.console import fail, say
 from freshet.cli.imported import read
 from freshet.errors import ConfigError
 
 gateway = typer.Typer(
-    name="gateway", no_args_is_help=True, help="WebSocket APIs of AWS API Gateway.", pretty_exceptions_enable=False
+    name="gateway",
+    no_args_is_help=True,
+    help="WebSocket APIs of AWS API Gateway.",
+    add_completion=False,  # it is the whole program's
+    pretty_exceptions_enable=False,
 )
 
 
@@ -46,4 +50,4 @@ def import_(
     else:
         output.write_text(text)
     for note in imported.notes:
-        err.print(f"not taken over: {note}", markup=False, highlight=False)
+        say(f"not taken over: {note}")

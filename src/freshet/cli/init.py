@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from freshet.cli.console import fail, out
+from freshet.cli.console import fail
+from freshet.cli.terminal import out
 from freshet.config import reference
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -5,8 +5,7 @@ import socket
 from contextlib import suppress
 
 from freshet.cli.console import fail
-from freshet.serving.server import place
-from freshet.serving.supervisor import reserve
+from freshet.serving.supervisor import place, reserve
 
 
 def must_be_free(host: str, port: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from freshet.cli.caller import HERE, ApiKey, Caller, Url
-from freshet.cli.console import err, fail
+from freshet.cli.console import fail, say
 
 STDIN = "-"
 
@@ -46,7 +46,7 @@ def publish(
                 fail(f"{name}: {reply['error']['message']}", code=1)
             if data != STDIN:
                 offset = reply["result"]["offset"]
-                err.print(f"published in {name}" + (f", offset {offset}" if offset else ""), highlight=False)
+                say(f"published in {name}" + (f", offset {offset}" if offset else ""))
 
 
 def _lines(data: str) -> Iterator[tuple[str, str]]:
@@ -54,7 +54,7 @@ def _lines(data: str) -> Iterator[tuple[str, str]]:
         yield data, "DATA"
         return
     if sys.stdin.isatty():
-        err.print("DATA comes from here: one JSON a line (Ctrl-D ends)", highlight=False)
+        say("DATA comes from here: one JSON a line (Ctrl-D ends)")
     for number, line in enumerate(sys.stdin, 1):
         if line.strip():
             yield line.rstrip("\n"), f"line {number}"

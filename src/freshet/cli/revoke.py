@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from freshet.cli.caller import HERE, ApiKey, Caller, Url
-from freshet.cli.console import err
+from freshet.cli.console import say
 
 
 def revoke(
@@ -26,4 +26,4 @@ def revoke(
         raise typer.BadParameter("expected one of them", param_hint="--user, --token, --issued-before")
     request: dict[str, Any] = {"user": user, "token": token, "issued_before": issued_before}
     Caller(url, api_key).call("revoke", {name: value for name, value in request.items() if value})
-    err.print("revoked", highlight=False)
+    say("revoked")

@@ -4,16 +4,12 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.markup import escape
-from rich.panel import Panel
 
-from freshet.app import Freshet
-from freshet.cli.application import application, mounted
 from freshet.cli.configuration import configuration
-from freshet.cli.console import err, fail
+from freshet.cli.console import bold, fail, say, yellow
 from freshet.cli.ports import must_be_free, reserved
 from freshet.cli.reload import serve_again_and_again
 from freshet.config import Config
@@ -21,12 +17,13 @@ from freshet.errors import ConfigError
 from freshet.observe.logs import LogFormat
 from freshet.runtime.server import TlsFiles
 from freshet.serving.process import Logs, log_to_stderr
-from freshet.serving.server import announce, place
-from freshet.serving.server import serve as listen
-from freshet.serving.supervisor import Inherited, supervise
+from freshet.serving.supervisor import Inherited, announce, place, supervise
+
+if TYPE_CHECKING:
+    from freshet.app import Freshet
 
 ALONE = "Freshet on ws{at}/connection/websocket"
-LOOK = "\nOpen [bold]http{at}[/bold] in a browser: publish there, and see who is connected"
+LOOK = f"\nOpen {bold('http{at}')} in a browser: publish there, and see who is connected"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -82,8 +79,8 @@ def serve(
         if workers > 1:
             raise typer.Exit(_parent(target or "Freshet", at, workers, _known(None if target else config)))
     if target is not None:
-        _refuse_options_with(target, config is not None or engine is not None or dev)
-        _listen(application(target), f"Serving [bold]{target}[/bold] on http{{at}}", at)
+        app = _imported(target, with_options=config is not None or engine is not None or dev)
+        _listen(app, f"Serving {bold(target)} on http{{at}}", at)
         return
     live = _standalone(config, engine, dev)
     if dev and at.inherited is None:
@@ -101,9 +98,12 @@ class _Address(NamedTuple):
 
 
 def _listen(app: Any, says: str, at: _Address) -> None:
+    from freshet.cli.application import mounted
+    from freshet.serving.server import serve as listen
+
     def started(where: str) -> None:
         said = says.format(at=f"{'s' if announce(None).tls else ''}://{where}")
-        err.print(f"{said}{escape(mounted(app))}", highlight=False)
+        say(f"{said}{mounted(app)}")
 
     level, form = at.logs
     listen(app, at.host, at.port, log_level=level, log_format=form, inherited=at.inherited, started=started)
@@ -127,11 +127,13 @@ def _parent(what: str, at: _Address, workers: int, known: Config) -> int:
             _banner(at.host)
         where = place(at.host, port_of_all.getsockname()[1])
         scheme = "https" if announce(None).tls or known.tls.certificate else "http"
-        err.print(f"Serving [bold]{what}[/bold] on {scheme}://{where}, {workers} workers", highlight=False)
+        say(f"Serving {bold(what)} on {scheme}://{where}, {workers} workers")
         return supervise(sys.argv[2:], workers, port_of_all, at.logs)
 
 
-def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
+def _standalone(config: Path | None, engine: str | None, dev: bool) -> "Freshet":
+    from freshet.app import Freshet
+
     overrides = {"engine": engine} if engine is not None else {}
     try:
         return Freshet(config=configuration(config, overrides=overrides), dev=dev)
@@ -139,21 +141,18 @@ def _standalone(config: Path | None, engine: str | None, dev: bool) -> Freshet:
         fail(str(error), "Run `freshet check` to see what is allowed and what there is.")
 
 
-def _refuse_options_with(target: str, given: bool) -> None:
-    if given:
+def _imported(target: str, *, with_options: bool) -> Any:
+    from freshet.cli.application import application
+
+    if with_options:
         raise typer.BadParameter(
             f"{target} brings its own configuration: --config, --engine and --dev are for Freshet alone."
         )
+    return application(target)
 
 
 def _banner(host: str) -> None:
     where = "anyone on this machine" if host in ("127.0.0.1", "::1", "localhost") else "ANYONE WHO REACHES THIS HOST"
-    err.print(
-        Panel(
-            f"Open for {where}: no tokens, clients may subscribe, publish and read everywhere.\n"
-            "Never use --dev where others can connect: set FRESHET_SECRET instead.",
-            title="--dev: nothing is protected",
-            border_style="yellow",
-            expand=False,
-        )
-    )
+    say(yellow("--dev: nothing is protected"))
+    say(f"Open for {where}: no tokens, clients may subscribe, publish and read everywhere.")
+    say("Never use --dev where others can connect: set FRESHET_SECRET instead.")

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from freshet.cli.caller import HERE, ApiKey, Caller, Url
 from freshet.cli.configuration import DEFAULT, configuration
-from freshet.cli.console import err, fail, out, printable
+from freshet.cli.console import fail, printable
+from freshet.cli.terminal import err, out
 from freshet.cli.trace import AdminKey, show_traced, traced
 from freshet.cli.wire import Rejected, Wire, endpoint, sessions
 from freshet.config import secret_of

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from freshet.cli.caller import HERE, Url
-from freshet.cli.console import out, printable
+from freshet.cli.console import printable
+from freshet.cli.terminal import out
 from freshet.cli.trace import HINT, AdminKey, key_of, operate
 from freshet.cli.wire import Wire, endpoint, sessions
 from freshet.observe.histograms import Distribution

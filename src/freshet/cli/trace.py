@@ -8,7 +8,8 @@ import typer
 from rich.text import Text
 
 from freshet.cli.configuration import DEFAULT, configuration
-from freshet.cli.console import err, fail, out, printable
+from freshet.cli.console import fail, printable
+from freshet.cli.terminal import err, out
 from freshet.cli.wire import Rejected, Wire, endpoint, sessions
 from freshet.config import admin_key_of
 from freshet.errors import ConfigError

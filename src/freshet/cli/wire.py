@@ -12,7 +12,8 @@ import typer
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from freshet.cli.console import err, fail
+from freshet.cli.console import fail
+from freshet.cli.terminal import err
 
 TIMEOUT = 10.0  # seconds, for the server's answers
 LONGEST_PAUSE = 10.0  # seconds between two attempts

@@ -1,6 +1,5 @@
 """What concerns all nodes: what the server does with a user's clients wherever they are, and what all nodes hold."""
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -140,16 +139,16 @@ class Cluster:
 
     # --------------------------------------------------------------------------------------------- for the other nodes
 
-    async def _ordered(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _ordered(self, body: bytes) -> bytes:
         order: Order = msgspec.msgpack.decode(body, type=Order)
         await self._carry_out[type(order)](order)
         return b""
 
-    async def _holding(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _holding(self, body: bytes) -> bytes:
         node = self._node
         return msgspec.msgpack.encode(Holding(node.id, statistics_of(node.snapshot()), node.uptime()))
 
-    async def _channels(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _channels(self, body: bytes) -> bytes:
         pattern, counts = body.decode(), self._node.hub.channels()
         matching = {name: count for name, count in counts.items() if not pattern or fnmatchcase(name, pattern)}
         return msgspec.msgpack.encode(matching)

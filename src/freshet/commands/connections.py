@@ -156,7 +156,7 @@ class Connections:
             return dict.fromkeys(ids, AWAY)
         return dict(zip(ids, msgspec.msgpack.decode(reply, type=list[ConnectionReply]), strict=True))
 
-    async def _asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _asked(self, body: bytes) -> bytes:
         request = msgspec.msgpack.decode(body, type=ConnectionRequest)
         return msgspec.msgpack.encode([await self._do_here(request, id) for id in request.ids])
 

@@ -7,7 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
-from freshet.endpoints.opening import Opening, carry_websocket
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import carry_websocket
 from freshet.model.frame import SUBPROTOCOL, Handshake
 from freshet.transports.native import AcceptedSocket
 

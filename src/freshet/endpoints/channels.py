@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.channel_url import RETRY, ChannelEvents, ChannelPage, end_of_stream
-from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, at_most, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import TOO_DEEP

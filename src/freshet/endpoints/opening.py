@@ -6,119 +6,33 @@ request or not (see `wiring/direct.py`).
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any, Protocol
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.config import Bound
+from freshet.endpoints.responses import BUSY, METHODS, answer, cors, plain
 from freshet.model.frame import Handshake
 from freshet.model.query import fields_of
 from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
-from freshet.policy.origin import Hosts, Origins
+from freshet.policy.origin import Origins
 from freshet.runtime.admission import Admission
-from freshet.transports import asgi, native
-from freshet.transports.native import AcceptedSocket
-from freshet.transports.stream import AcceptedStream, NoRoom
 
 log = logging.getLogger("freshet.opening")
 
-FULL = 30  # seconds after which somebody may have gone
-_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
-BUSY = "Too many clients connect at once, or the server stops: try again later.\n"
-
+RETRY_WHEN_FULL = 30  # seconds after which somebody may have gone
 TOO_FAST = "Too many requests: try again later.\n"
 FIELDS = 1000  # of a query, each of which has to be decoded; as many channels as an URL has room for
-MOST_SAID = 2**30  # bytes
-IN_CHUNKS = 64 * 1024  # bytes that a body may have that does not say how many it has
-METHODS = "GET, POST, OPTIONS"
+LONGEST_BODY = 2**30  # bytes that a body is taken to have at the most, whatever its header says
+CHUNKED_BODY = 64 * 1024  # bytes that a body is taken to have that does not say how many
+
+_OPTIONS = {"address": "see the option rates.address", "admission": "see the option limits.connects_per_second"}
 
 Refuse = Callable[[int, str, Mapping[str, str]], Response]
 """How a protocol words a refusal: status, text, headers."""
-
-
-def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> PlainTextResponse:
-    return PlainTextResponse(text, status, headers)
-
-
-TOO_BIG = 413
-
-
-def at_most(bound: Bound) -> str:
-    return f"At most {bound.size} bytes, see {bound.option}.\n"
-
-
-Reply = Coroutine[Any, Any, Response | AcceptedStream | None]
-
-
-class Router(Protocol):
-    """What finds the endpoint of a request."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
-        """What becomes of a request for a WebSocket, decided without waiting; None: it has to be called."""
-
-    def reply(self, scope: Scope, receive: Receive) -> Reply | None:
-        """What a request is answered; None: it has to be called, as a result: nobody is there."""
-
-
-class HostGuard:
-    """Stands before all URLs but those of health: whoever asks for a name that is not ours is not answered.
-
-    without_key: paths below which no key is asked for. open_hosts: the names for those.
-    """
-
-    def __init__(
-        self,
-        app: Router,
-        hosts: Hosts,
-        counts: Counts,
-        without_key: Sequence[str] = (),
-        open_hosts: Hosts | None = None,
-    ) -> None:
-        self.app = app
-        self._hosts = hosts
-        self._counts = counts
-        self._without_key = tuple(f"{path}/" for path in without_key)
-        self._open_hosts = open_hosts or hosts
-        self._log = BoundedLog(log)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (refusal := self._refusal(scope)) is not None:
-            await answer(refusal, scope, receive, send)
-            return
-        try:
-            await self.app(scope, receive, send)
-        except NoRoom:
-            self._counts.refuse("bodies")
-            self._log.warning(
-                "bodies",
-                "a request with a large body was refused: too many come at once, see limits.bodies",
-            )
-            await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
-
-    def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
-        """See `Router`."""
-        return self._refusal(scope) or self.app.accept(scope)
-
-    def reply(self, scope: Scope, receive: Receive) -> Response | Reply | None:
-        """See `Router`."""
-        return self._refusal(scope) or self.app.reply(scope, receive)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
-        path = _path(scope)
-        is_open = bool(self._without_key) and f"{path}/".startswith(self._without_key)
-        if (self._open_hosts if is_open else self._hosts).allow(host) or path.startswith("/health/"):
-            return None
-        self._counts.refuse("host")
-        self._log.warning("host", "a request for the host %.100r was refused: see the option `hosts`", host)
-        return plain(421, "This server does not answer to that name: see the option `hosts`.\n")
 
 
 class Opening:
@@ -175,7 +89,7 @@ class Opening:
             self._counts.refuse("origin")
             whence = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
             self._log.warning(
-                "origin", "a request for %.100r of %.100r was refused: see the option `origins`", _path(scope), whence
+                "origin", "a request for %.100r of %.100r was refused: see the option `origins`", path_of(scope), whence
             )
             return refuse(403, judged.refusal, {})
         if not judged.ambient:
@@ -213,8 +127,9 @@ class Opening:
         resumes: it goes on with what it began before, so that it is not counted as new.
         """
         status, wait, policy = 503, 1 if self._draining() else 0, "draining"
-        if not wait and self._addresses.is_full(handshake.client):
-            status, wait, policy = 429, FULL, "address"
+        is_full = not wait and self._addresses.is_full(handshake.client)
+        if is_full:
+            status, wait, policy = 429, RETRY_WHEN_FULL, "address"
         if not wait and not resumes:
             if wait := ceil(self._addresses.wait(handshake.client)):
                 status, policy = 429, "address"
@@ -223,7 +138,7 @@ class Opening:
         if not wait:
             return None
         self._counts.refuse(policy)
-        if wait != FULL:  # of which its limit has written
+        if not is_full:  # of which its limit has written
             why = _OPTIONS.get(policy, "the server stops, or has as many as it may")
             self._log.warning(
                 policy, "a client from %s was asked to come again in %d s: %s", handshake.client, wait, why
@@ -232,28 +147,12 @@ class Opening:
         return refuse(status, BUSY, {**headers, "Retry-After": str(wait)})
 
 
-async def answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request, also one for a WebSocket, with a response; a server that cannot do that closes with 1008."""
-    if scope["type"] == "websocket":
-        await receive()  # websocket.connect
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-    await response(scope, receive, send)
-
-
 def _size(headers: Mapping[str, str]) -> int:
     """Bytes of a body that is not read yet, as it says itself."""
     if "transfer-encoding" in headers:
-        return IN_CHUNKS
+        return CHUNKED_BODY
     said = headers.get("content-length", "")
-    return min(int(said), MOST_SAID) if said.isdecimal() and len(said) < 20 else 0
-
-
-def _path(scope: Scope) -> str:
-    """Below the prefix under which Freshet is mounted."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    return min(int(said), LONGEST_BODY) if said.isdecimal() and len(said) < 20 else 0
 
 
 def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -272,7 +171,7 @@ def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
 def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handshake:
     peer, query = scope.get("client"), scope["query_string"]
     return Handshake(
-        path=_path(scope),
+        path=path_of(scope),
         query=dict(fields_of(query.decode("latin-1"))) if query else {},
         headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
@@ -281,42 +180,7 @@ def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handsh
     )
 
 
-async def carry_websocket(accepted: AcceptedSocket | Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept a WebSocket, and let the session have it: directly where Freshet serves, otherwise by ASGI messages.
-
-    A response: it is refused, with that.
-    """
-    if isinstance(accepted, Response):
-        await answer(accepted, scope, receive, send)
-        return
-    take_over: native.Takeover | None = scope.get("extensions", {}).get(native.EXTENSION)
-    if take_over is not None:
-        take_over(*accepted)
-    else:
-        await asgi.converse(*accepted, receive, send)
-
-
-def cors(request: Handshake, methods: str = METHODS) -> dict[str, str]:
-    """What a browser wants to see before a page of another origin, one that is allowed, may read the answer."""
-    page = request.headers.get("origin")
-    if page is None:
-        return {"Cache-Control": "no-store"}
-    whose = (
-        {"Access-Control-Allow-Origin": "*"}
-        if request.shared
-        else {"Access-Control-Allow-Origin": page, "Access-Control-Allow-Credentials": "true"}
-    )
-    return {
-        "Cache-Control": "no-store",
-        **whose,
-        "Access-Control-Allow-Methods": methods,
-        "Access-Control-Allow-Headers": request.headers.get("access-control-request-headers", "Content-Type"),
-        "Vary": "Origin",
-    }
-
-
-def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """As ASGI has them, without what a stream says itself."""
-    return [
-        (name.lower().encode(), value.encode("latin-1")) for name, value in headers.items() if name != "Cache-Control"
-    ]
+def path_of(scope: Scope) -> str:
+    """Below the prefix under which Freshet is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))

@@ -6,7 +6,8 @@ from starlette.types import Receive, Scope, Send
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.room_url import RoomUrl
 from freshet.endpoints.channels import channel_of, refusal
-from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, at_most, cors, plain
 from freshet.errors import Disconnect
 from freshet.model.http import HttpRequest, response_of, to_bytes
 from freshet.transports import stream

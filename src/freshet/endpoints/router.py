@@ -11,7 +11,8 @@ from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.channels import ChannelEndpoint, channel_of
-from freshet.endpoints.opening import Opening, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import plain
 from freshet.endpoints.rooms import RoomEndpoint
 from freshet.endpoints.streams import ENVELOPED, EmulationEndpoint, StreamEndpoint
 from freshet.endpoints.tickets import TicketEndpoint

@@ -16,7 +16,8 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge import json, protobuf
 from freshet.dialects.event_stream import COMMENT, stream_event
-from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, at_most, cors, plain, raw
 from freshet.errors import Disconnect, EngineUnavailable
 from freshet.model.commands import Connect, Subscribe
 from freshet.model.frame import Frame, Handshake
@@ -189,7 +190,7 @@ class EmulationEndpoint:
                 break
         return answer
 
-    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _handle(self, body: bytes) -> bytes:
         return msgspec.msgpack.encode(await self._give(msgspec.msgpack.decode(body, type=_PassedCommands)))
 
     async def _has_room(self, session: Session, size: int) -> bool:

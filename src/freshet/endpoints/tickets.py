@@ -7,7 +7,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from freshet.endpoints.opening import Opening, cors, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import cors, plain
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.model.frame import Handshake
 from freshet.observe.logs import BoundedLog

@@ -26,8 +26,11 @@ STRANGERS = 64  # requests that wait for nodes of which nothing is known but a n
 PROBE_INTERVAL = 1.0  # seconds between probes of a node that is asked something
 PROBE_TIMEOUT = 5.0  # seconds in which a node has to answer a probe
 
-Handler = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
-"""Answers a request: the body, and an event that is set when the node that asked no longer waits."""
+Handler = Callable[[bytes], Awaitable[bytes]]
+"""Answers a request, of which it gets the body."""
+
+WaitingHandler = Callable[[bytes, asyncio.Event], Awaitable[bytes]]
+"""As `Handler`, for an answer that may take long: the event is set when the node that asked no longer waits."""
 
 
 class BusMessage(msgspec.Struct, array_like=True):
@@ -49,13 +52,14 @@ class _NoReply(EngineUnavailable):
 
 
 class Bus:
-    """One node's end of it. handlers: by the kind of request. peers: the other nodes that have announced themselves.
+    """One node's end of it. handlers, waiting_handlers: by the kind of request, which is in one of the two.
 
-    node: this one's name.
+    peers: the other nodes that have announced themselves. node: this one's name.
     """
 
     def __init__(self, node: str, engine: Engine) -> None:
         self.handlers: dict[str, Handler] = {PROBE: self._probed, JOIN: self._joined, LEAVE: self._left}
+        self.waiting_handlers: dict[str, WaitingHandler] = {}
         self.peers: set[str] = set()
         self.unreadable = 0  # messages that nobody here understands
         self.node = node
@@ -127,7 +131,7 @@ class Bus:
 
     async def _reply_of(self, node: str, kind: str, body: bytes, timeout: float) -> bytes | None:  # noqa: ASYNC109
         if node == self.node:
-            return await self.handlers[kind](body, asyncio.Event())
+            return await self._run(kind, body, asyncio.Event())
         try:
             return await self.request(node, kind, body, timeout)
         except EngineUnavailable as why:
@@ -198,8 +202,8 @@ class Bus:
         elif it.kind == CANCEL:
             if (cancelled := self._handling.get((it.sender, it.correlation_id))) is not None:
                 cancelled.set()
-        elif (handler := self.handlers.get(it.kind)) is not None:
-            self._tasks.start(self._handle(handler, it), f"bus: {it.kind}")
+        elif it.kind in self.handlers or it.kind in self.waiting_handlers:
+            self._tasks.start(self._handle(it), f"bus: {it.kind}")
         else:
             self.unreadable += 1
             if self.unreadable & (self.unreadable - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
@@ -217,12 +221,12 @@ class Bus:
         else:
             request.reply.set_exception(EngineUnavailable("the other node failed"))
 
-    async def _handle(self, handler: Handler, it: BusMessage) -> None:
+    async def _handle(self, it: BusMessage) -> None:
         key, cancelled = (it.sender, it.correlation_id), asyncio.Event()
         if it.correlation_id:
             self._handling[key] = cancelled
         try:
-            reply = BusMessage(REPLY, await handler(it.body, cancelled), it.correlation_id)
+            reply = BusMessage(REPLY, await self._run(it.kind, it.body, cancelled), it.correlation_id)
         except Exception:
             log.exception("bus: request %r of node %s failed, that node gets an error", it.kind, it.sender)
             reply = BusMessage(FAILURE, b"", it.correlation_id)
@@ -231,16 +235,21 @@ class Bus:
         if it.correlation_id:
             await self._send(it.sender, reply)
 
-    async def _probed(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    def _run(self, kind: str, body: bytes, cancelled: asyncio.Event) -> Awaitable[bytes]:
+        if (handler := self.handlers.get(kind)) is not None:
+            return handler(body)
+        return self.waiting_handlers[kind](body, cancelled)
+
+    async def _probed(self, body: bytes) -> bytes:
         return b""
 
-    async def _joined(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _joined(self, body: bytes) -> bytes:
         node = body[:NODE_NAME].decode(errors="replace")
         if node not in self.peers and self.may_reach(node) and len(self.peers) < KNOWN_NODES:
             self.peers.add(node)
             await self._send(node, BusMessage(JOIN, self.node.encode()))  # it may not know of this one
         return b""
 
-    async def _left(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _left(self, body: bytes) -> bytes:
         self.peers.discard(body.decode(errors="replace"))
         return b""

@@ -125,19 +125,19 @@ class Revoking:
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
 
-    async def _asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _asked(self, body: bytes) -> bytes:
         known, node = list(self.known), body.decode()
         for start in range(0, len(known), PORTION):
             await self._bus.send(node, KNOWN, _encode(known[start : start + PORTION]))
         return b""
 
-    async def _answered(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _answered(self, body: bytes) -> bytes:
         for it in _decode_all(body):
             if it.id not in self.known:
                 self._hold(it)
         return b""
 
-    async def _told(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _told(self, body: bytes) -> bytes:
         self._hold(_decode(body))
         return b""
 

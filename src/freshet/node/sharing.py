@@ -5,7 +5,6 @@ burst, and what each lets through before it hears of the others. Who was let thr
 that, too. When the engine is away no report arrives, and the rate is that of each node.
 """
 
-import asyncio
 import logging
 from itertools import islice
 from typing import Annotated, Literal
@@ -80,7 +79,7 @@ class Sharing:
                         why,
                     )
 
-    async def _charged(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _charged(self, body: bytes) -> bytes:
         now = self._clock.monotonic()
         for option, used in _decode(body).items():
             if (buckets := self._by_option.get(option)) is not None:

@@ -4,7 +4,6 @@ They show who uses the server how much, so that a key is required, which is not 
 metrics need not be able to publish.
 """
 
-import asyncio
 import hmac
 import logging
 from collections.abc import Callable
@@ -58,5 +57,5 @@ class MetricsEndpoint:
         replies = await self._bus.request_neighbours(SNAPSHOT, b"", TIMEOUT)
         return {str(place): msgspec.msgpack.decode(reply, type=Snapshot) for place, reply in replies.items()}
 
-    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _handle(self, body: bytes) -> bytes:
         return msgspec.msgpack.encode(self._snapshot())

@@ -127,7 +127,7 @@ class Forwarding:
 
     # ------------------------------------------------------------------------------------------------------ the owner
 
-    async def _forwarded(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _forwarded(self, body: bytes) -> bytes:
         """A request of another node. One that comes again gets the reply to the first."""
         request = msgspec.msgpack.decode(body, type=ForwardedRequest)
         serving = self._served.get(request.id)

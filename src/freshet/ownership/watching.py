@@ -126,7 +126,7 @@ class Watching:
         except FreshetError as why:
             bounded_log.warning("alive", "ownership: other nodes were not told what goes on here: %s", why)
 
-    async def _on_alive(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_alive(self, body: bytes) -> bytes:
         it = msgspec.msgpack.decode(body, type=AliveMessage)
         now = self._node.clock.monotonic()
         for channel in it.channels:

@@ -1,15 +1,22 @@
 """Who a client is, by what it shows: a signed token, a one-time ticket, or what only the application can check."""
 
 import secrets
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from freshet.config import Tokens
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect, Refusal
 from freshet.model.frame import Handshake
-from freshet.policy.claims import ClaimChecks, ConnectionClaims, SubscriptionClaims, TokenRefusals, all_claims
+from freshet.policy.claims import (
+    ClaimChecks,
+    ConnectionClaims,
+    SubscriptionClaims,
+    TokenOptions,
+    TokenRefusals,
+    all_claims,
+)
 from freshet.policy.jwks import PublishedKeys
 from freshet.policy.revocations import Revocations
 from freshet.policy.session_tokens import Lookup, SessionTokens
@@ -147,22 +154,11 @@ class Authentication:
 
     # -------------------------------------------------------------------------------------------------------- making
 
-    def issue(
-        self,
-        user: str,
-        *,
-        expires_in: float | None = None,
-        info: Any = None,
-        channels: Sequence[str] = (),
-        channel: str | None = None,
-        claims: Mapping[str, Any] = MappingProxyType({}),
-    ) -> str:
+    def issue(self, user: str, **options: Unpack[TokenOptions]) -> str:
         """A token. Raises ConfigError when there is no secret to sign it with."""
         if self._tokens is None:
             raise unsigned("a token")
-        return self._tokens.issue(
-            user, expires_in=expires_in, info=info, channels=channels, channel=channel, claims=claims
-        )
+        return self._tokens.issue(user, **options)
 
     def ticket(
         self, user: str, *, expires_in: float | None = None, claims: Mapping[str, Any] = MappingProxyType({})

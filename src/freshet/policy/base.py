@@ -56,7 +56,7 @@ class Policy(ABC):
     name: ClassVar[str] = "other"
 
     @abstractmethod
-    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Awaitable[None] | None:
+    def check(self, context: Context, command: Command) -> Awaitable[None] | None:
         """May this run? None: decided without waiting, the common case, which costs no coroutine.
 
         Raises `Refusal`, which becomes the reply, or `Disconnect`; so does what it answers, when that is awaited.
@@ -74,12 +74,11 @@ class PolicyChain:
 
     def check(self, context: Context, command: Command) -> Awaitable[None] | None:
         """As `Policy.check`, by all of them in order."""
-        rule = context.rule
         done = 0
         try:
             for check in self._checks:
                 done += 1
-                pending = check(context, command, rule)
+                pending = check(context, command)
                 if pending is not None:
                     return self._wait(pending, done, context, command)
         except (Refusal, Disconnect):
@@ -93,7 +92,7 @@ class PolicyChain:
             await pending
             for check in self._checks[done:]:
                 done += 1
-                if (waits := check(context, command, context.rule)) is not None:
+                if (waits := check(context, command)) is not None:
                     await waits
         except (Refusal, Disconnect):
             self._refused(self._names[done - 1])

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -186,6 +186,16 @@ def given(info: msgspec.Raw) -> msgspec.Raw:
     return NOTHING if text in (b"", b"null") else msgspec.Raw(one_line(text))
 
 
+class TokenOptions(TypedDict, total=False):
+    """What `all_claims` takes, for whoever only passes it on."""
+
+    expires_in: float | None
+    info: Any
+    channels: Sequence[str]
+    channel: str | None
+    claims: Mapping[str, Any]
+
+
 def all_claims(
     user: str,
     now: float,
@@ -196,7 +206,10 @@ def all_claims(
     channel: str | None = None,
     claims: Mapping[str, Any] = MappingProxyType({}),
 ) -> Claims:
-    """The claims of a token of ours. expires_in: seconds. channel: makes it a subscription token.
+    """The claims of a token of ours. now: epoch seconds.
+
+    expires_in: seconds; None: it does not expire. info: what msgspec makes JSON of. channels: those to which the server
+    subscribes the client. channel: makes it a subscription token for this one. claims: more of them.
 
     Raises TypeError for a name that is no text, UnicodeEncodeError for one that UTF-8 cannot write.
     """

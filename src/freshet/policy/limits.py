@@ -90,11 +90,11 @@ class RateLimits(Policy):
         self._now = monotonic
         self._log = BoundedLog(log)
 
-    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> None:
+    def check(self, context: Context, command: Command) -> None:
         session = context.session
         if session is None:
             return
-        spent = session.spent
+        rule, spent = context.rule, session.spent
         if type(spent) is not Spent:
             if self._is_of_few(session, command, rule, spent or 0.0):
                 return

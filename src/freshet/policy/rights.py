@@ -25,7 +25,7 @@ from freshet.policy.base import Context, Grant, Policy
 from freshet.policy.claims import ConnectionClaims, SubscriptionClaims
 from freshet.policy.tokens import Verifier
 from freshet.rules.capabilities import Capabilities, Deed
-from freshet.rules.rules import ChannelRule, personal_channel
+from freshet.rules.rules import personal_channel
 from freshet.runtime.clock import SYSTEM, Clock
 from freshet.session.session import Session
 
@@ -81,8 +81,8 @@ class Rights(Policy):
             Subscribe: self._subscribe,
         }
 
-    def check(self, context: Context, command: Command, rule: ChannelRule | None) -> Pending:
-        session = context.session
+    def check(self, context: Context, command: Command) -> Pending:
+        session, rule = context.session, context.rule
         if session is None:
             return None
         if session.expires and type(command) not in AFTER_EXPIRY and session.expires <= self._wall():

@@ -9,8 +9,7 @@ import os
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, Unpack
 
 import jwt
 import msgspec
@@ -24,6 +23,7 @@ from freshet.policy.claims import (
     ConnectionClaims,
     ExpiredToken,
     SubscriptionClaims,
+    TokenOptions,
     TokenRefusals,
     UncheckedToken,
     WrongToken,
@@ -230,33 +230,22 @@ class TokenVerifier:
 
     # -------------------------------------------------------------------------------------------------------- making
 
-    def issue(
-        self,
-        user: str,
-        *,
-        expires_in: float | None = None,
-        info: Any = None,
-        channels: Sequence[str] = (),
-        channel: str | None = None,
-        claims: Mapping[str, Any] = MappingProxyType({}),
-    ) -> str:
+    def issue(self, user: str, **options: Unpack[TokenOptions]) -> str:
         """A token that this verifier takes; see the function `issue`. Raises ConfigError when there is no secret."""
         if self._signing is None:
             raise unsigned("a token")
         own = {"aud": self._checks.audience, "iss": self._checks.issuer}
         allowed = [name for name in self._algorithms or SECRET_BYTES if name in self._signing.algorithms]
+        claims = {name: value for name, value in own.items() if value is not None} | dict(options.get("claims", {}))
+        told: TokenOptions = {**options, "claims": claims}
         return issue(
             self._signing.material,
             user,
-            expires_in=expires_in,
-            info=info,
-            channels=channels,
-            channel=channel,
-            claims={name: value for name, value in own.items() if value is not None} | dict(claims),
             algorithm=allowed[0],
             type=self._type,
             kid=self._signing.kid,
             clock=self._clock,
+            **told,
         )
 
 
@@ -312,25 +301,17 @@ def issue(
     secret: str | bytes,
     user: str,
     *,
-    expires_in: float | None = None,
-    info: Any = None,
-    channels: Sequence[str] = (),
-    channel: str | None = None,
-    claims: Mapping[str, Any] = MappingProxyType({}),
     algorithm: str = "HS256",
     type: str | None = None,  # noqa: A002 - the name in the header
     kid: str = "",
     clock: Clock = SYSTEM,
+    **options: Unpack[TokenOptions],
 ) -> str:
     """Make a token; a back end in another language makes the same with any JWT library.
 
-    expires_in: seconds. info: what msgspec makes JSON of. channel: makes it a subscription token. claims: more of them.
-    type: for the header `typ`, instead of `JWT`. kid: the id of the secret.
+    options: see `all_claims`. type: for the header `typ`, instead of `JWT`. kid: the id of the secret.
 
     Raises UnicodeEncodeError for a name that UTF-8 cannot write.
     """
-    told = all_claims(
-        user, clock.wall(), expires_in=expires_in, info=info, channels=channels, channel=channel, claims=claims
-    )
     header = {name: value for name, value in {"typ": type, "kid": kid}.items() if value}
-    return SIGNATURES.encode(encode(told), secret, algorithm, header)
+    return SIGNATURES.encode(encode(all_claims(user, clock.wall(), **options)), secret, algorithm, header)

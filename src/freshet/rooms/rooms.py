@@ -347,7 +347,7 @@ class NodeRooms:
         replies = await self._node.bus.request_all(OCCUPANTS, channel.encode(), FIND_TIMEOUT)
         return [visitor for reply in replies for visitor in decode_visitors(reply)]
 
-    async def _on_occupants(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_occupants(self, body: bytes) -> bytes:
         here = self._occupants.get(body.decode(), {}).values()
         return encode([self._visitor(it.session.client_info(), it) for it in here if it.inside])
 
@@ -359,7 +359,7 @@ class NodeRooms:
         else:
             await self._node.bus.send(node, DIRECT, encode(it))
 
-    async def _on_direct(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_direct(self, body: bytes) -> bytes:
         self._to_client(decode_direct(body))
         return b""
 

@@ -321,7 +321,7 @@ class NodeRuns:
                 if record.state in COUNTS:  # who is asked may come in days
                     await self.ask(channel, RunCommand("stop", record.id, reason="nobody was there"))
 
-    async def _on_watched(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_watched(self, body: bytes) -> bytes:
         return b"1" if body.decode() in self._present else b"0"
 
 

@@ -4,8 +4,6 @@ Whoever begins one notes it first and asks the others then: of two that begin at
 the other's, so that a limit is never passed. When the engine is away, each node counts its own.
 """
 
-import asyncio
-
 import msgspec
 
 from freshet.errors import Refusal
@@ -56,5 +54,5 @@ class Users:
             if not runs:
                 del self._runs[user]
 
-    async def _on_asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_asked(self, body: bytes) -> bytes:
         return str(len(self._runs.get(body.decode(), ()))).encode()

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from freshet.errors import ConfigError
 from freshet.observe.logs import LogFormat
-from freshet.runtime.server import SERVER, RunningServer
+from freshet.runtime.server import RunningServer
 from freshet.runtime.tasks import Tasks
 from freshet.serving.process import collect_less_often, log_to_stderr
-from freshet.serving.supervisor import Inherited, listening
+from freshet.serving.supervisor import Inherited, announce, listening, place
 from freshet.transports.entrance import Entrance
 from freshet.transports.hosting import HostedWebSocket
 from freshet.transports.http import BoundedHttp
@@ -73,20 +73,6 @@ def _configured(app: ASGIApp | str, lobby: Lobby, running: RunningServer, **opti
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-
-
-def place(host: str, port: int) -> str:
-    """Where a server listens, as an URL has it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def announce(inherited: Inherited | None) -> RunningServer:
-    """Let what is imported and run from now on know that this server runs it. May be called before `serve`, too."""
-    running = SERVER.get()
-    if running is None:
-        running = RunningServer(inherited.hubs if inherited else ())
-        SERVER.set(running)
-    return running
 
 
 class _Server(uvicorn.Server):

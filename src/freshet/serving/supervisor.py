@@ -26,6 +26,7 @@ from freshet.config import Config, Limits, Timing
 from freshet.engines.base import Engine
 from freshet.engines.local.host_hub import HostHub
 from freshet.engines.local.messages import EngineSettings
+from freshet.runtime.server import SERVER, RunningServer
 from freshet.runtime.tasks import Tasks
 from freshet.serving import hub as hub_process
 from freshet.serving.process import Logs, collect_less_often
@@ -55,6 +56,20 @@ class Inherited(NamedTuple):
         """None: this process is no worker."""
         text = environment.get(INHERITED)
         return msgspec.json.decode(text, type=cls) if text else None
+
+
+def announce(inherited: Inherited | None) -> RunningServer:
+    """Let what is imported and run from now on know that this server runs it. May be called before `serve`, too."""
+    running = SERVER.get()
+    if running is None:
+        running = RunningServer(inherited.hubs if inherited else ())
+        SERVER.set(running)
+    return running
+
+
+def place(host: str, port: int) -> str:
+    """Where a server listens, as an URL has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def reserve(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from freshet.endpoints.opening import HostGuard, Reply
+from freshet.endpoints.host_guard import HostGuard, Reply
 from freshet.runtime.server import RunningServer
 from freshet.transports.native import EXTENSION, AcceptedSocket
 from freshet.transports.stream import STREAM, AcceptedStream

@@ -22,7 +22,9 @@ from freshet.endpoints.centrifuge import WebSocketEndpoint
 from freshet.endpoints.durable.endpoint import durable_routes
 from freshet.endpoints.gateway.endpoint import GatewayEndpoint
 from freshet.endpoints.gateway.gateway import gateway_of
-from freshet.endpoints.opening import HostGuard, Opening, Reply, answer, plain
+from freshet.endpoints.host_guard import HostGuard, Reply
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import answer, plain
 from freshet.ops.admin.console import Console, console_config
 from freshet.ops.admin.pages import admin_routes, root_routes
 from freshet.ops.health import Health

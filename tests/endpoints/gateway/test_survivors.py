@@ -1,6 +1,5 @@
 """`$disconnect` once for each connection, though its client, or its whole node, is killed."""
 
-import asyncio
 import json
 import os
 import signal
@@ -256,7 +255,7 @@ async def test_a_node_whose_first_route_comes_after_its_start_takes_part_from_th
         await survivors.opened(facts)
     else:
         message = OpenedMessage("another", [facts])
-        await node.bus.handlers[OPENED](msgspec.msgpack.encode(message), asyncio.Event())
+        await node.bus.handlers[OPENED](msgspec.msgpack.encode(message))
         await eventually(lambda: told, 5, "the other, which holds no lease, to be found dead")
         assert told == [facts]
     assert engine.asked[0] == f"gateway:{node.id}"

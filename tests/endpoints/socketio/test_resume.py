@@ -63,7 +63,7 @@ async def test_a_client_that_resumed_on_another_node_stays_in_presence() -> None
     async with running("socketio") as world:
         await in_room(world)
         client = client_of(world)
-        await world.node.bus.handlers[TAKEOVER](client.pid.encode(), asyncio.Event())
+        await world.node.bus.handlers[TAKEOVER](client.pid.encode())
         await world.rest()
         assert client.closed
         assert await present(world) == {client.sid}  # which the other node renews

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from tests.tools.certificates import certify
 from tests.tools.patience import eventually, seconds
 from tests.tools.redis import Redis, redis
 from tests.tools.serving import HOST, free_port
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with redis() as it:
-        yield it
-
-
-@pytest.fixture
-def server(shared: Redis) -> Redis:
-    shared.cli("FLUSHALL")
-    return shared
 
 
 async def test_everything_expires_and_an_epoch_at_least_an_hour_after_the_publications(server: Redis) -> None:

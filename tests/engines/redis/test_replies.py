@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,18 +17,6 @@ from tests.tools.redis import Redis, redis, tampering
 from tests.tools.serving import HOST
 
 SCRIPT = b"*2\r\n"  # how what the script of a publication replies begins
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with redis() as it:
-        yield it
-
-
-@pytest.fixture
-def server(shared: Redis) -> Redis:
-    shared.cli("FLUSHALL")
-    return shared
 
 
 @pytest.mark.parametrize(

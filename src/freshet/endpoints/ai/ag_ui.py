@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from freshet.dialects.event_stream import stream_event
 from freshet.endpoints.ai.door import RunsDoor
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Progress, RunStream
-from freshet.endpoints.opening import cors, plain
+from freshet.endpoints.responses import cors, plain
 from freshet.model.frame import Frame
 from freshet.model.run_aggregate import Part, input_text
 from freshet.model.run_commands import publication_of

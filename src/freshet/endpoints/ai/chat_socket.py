@@ -21,7 +21,7 @@ from freshet.dialects.base import HEARTBEAT, Dialect, disconnect_for
 from freshet.endpoints.ai.ai_sdk import UiMessageStream, dialect_for
 from freshet.endpoints.ai.door import RunsDoor, end_soon
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Once, Progress
-from freshet.endpoints.opening import carry_websocket
+from freshet.endpoints.responses import carry_websocket
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Connect
 from freshet.model.events import Event, Heartbeat, Refused

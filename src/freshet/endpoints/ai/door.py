@@ -12,7 +12,8 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.base import Dialect
 from freshet.endpoints.ai.streams import NOTHING_RUNS, Messages, Once, RunStream
 from freshet.endpoints.channels import refusal
-from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors, plain, raw
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, at_most, cors, plain, raw
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import whole

@@ -23,7 +23,7 @@ from freshet.endpoints.ai.door import RunsDoor
 from freshet.endpoints.ai.responses import ResponseStream
 from freshet.endpoints.ai.streams import Once, RunStream
 from freshet.endpoints.channels import refusal
-from freshet.endpoints.opening import cors, plain
+from freshet.endpoints.responses import cors, plain
 from freshet.errors import Disconnect
 from freshet.model.commands import Command, Publish, Subscribe
 from freshet.model.events import Event

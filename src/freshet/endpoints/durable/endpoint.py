@@ -39,7 +39,8 @@ from freshet.endpoints.durable.wire import (
     reading,
     write_of,
 )
-from freshet.endpoints.opening import TOO_BIG, Opening, at_most, cors
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, at_most, cors
 from freshet.errors import Disconnect, Refusal
 from freshet.model.commands import Manage, Publish, Subscribe
 from freshet.model.events import Event

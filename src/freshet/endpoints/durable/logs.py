@@ -4,7 +4,6 @@ Whoever changes the record, or writes in an order, appends only if the log stand
 (`PublishOptions.after`). So no node owns a stream, and nothing of it is kept here but a cache.
 """
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -154,7 +153,7 @@ class StreamLogs:
         for notice in list(self._notified.get(channel, ())):
             notice()
 
-    async def _on_notice(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _on_notice(self, body: bytes) -> bytes:
         self._noticed(body.decode())
         return b""
 

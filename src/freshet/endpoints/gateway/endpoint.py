@@ -20,7 +20,8 @@ from freshet.endpoints.gateway.integrations import Occurrence, answered
 from freshet.endpoints.gateway.selection import DISCONNECT
 from freshet.endpoints.gateway.sessions import GatewayRecord, GatewaySession
 from freshet.endpoints.gateway.survivors import Survivors
-from freshet.endpoints.opening import Opening, answer, carry_websocket, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import answer, carry_websocket, plain
 from freshet.errors import Disconnect, FreshetError, Refusal
 from freshet.model.frame import Handshake
 from freshet.node.owners import Site

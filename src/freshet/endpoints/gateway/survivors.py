@@ -131,7 +131,7 @@ class Survivors:
         except EngineUnavailable as why:
             self._log.warning("tell", "gateway: the other nodes were not told of a connection: %s", why)
 
-    async def _opened(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _opened(self, body: bytes) -> bytes:
         if self._wanted:  # beside it: the other node waits for this answer
             self._tasks.start(self._join_late(), "gateway: begin to watch over the other nodes")
         self._note(msgspec.msgpack.decode(body, type=OpenedMessage))
@@ -141,7 +141,7 @@ class Survivors:
         if (self._takes_part or self._wanted) and message.node != self._node.id:
             self._of.setdefault(message.node, {}).update((facts.id, facts) for facts in message.connections)
 
-    async def _ended(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _ended(self, body: bytes) -> bytes:
         message = msgspec.msgpack.decode(body, type=EndedMessage)
         if message.all:
             self._of.pop(message.node, None)
@@ -149,7 +149,7 @@ class Survivors:
             self._of.get(message.node, {}).pop(id, None)
         return b""
 
-    async def _table(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _table(self, body: bytes) -> bytes:
         return msgspec.msgpack.encode(OpenedMessage(self._node.id, list(self._here())))
 
     # ------------------------------------------------------------------------------------------------------- the leases

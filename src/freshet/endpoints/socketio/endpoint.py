@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.socketio import engineio
-from freshet.endpoints.opening import TOO_BIG, Opening, carry_websocket, cors, plain
+from freshet.endpoints.opening import Opening
+from freshet.endpoints.responses import TOO_BIG, carry_websocket, cors, plain
 from freshet.endpoints.socketio import polling
 from freshet.endpoints.socketio.engine import EngineSession, EngineSessions, EngineWebSocket, MessageLayer
 from freshet.endpoints.socketio.handlers import Handlers
@@ -79,7 +80,7 @@ class EngineEndpoint:
         self._open_messages = open_messages
         self._sessions = EngineSessions(dispatcher, self._node.turn, self._node.id)
         self._poll, self._socket = f"{name} poll", f"{name} websocket"  # the kinds of request to other nodes
-        self._node.bus.handlers[self._poll] = self._handle
+        self._node.bus.waiting_handlers[self._poll] = self._handle
         self._node.bus.handlers[self._socket] = ProxiedWebSockets(self._sessions).handle
         self._node.registry.closers.append(self._sessions.close_all)
 

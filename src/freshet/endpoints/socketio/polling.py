@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from freshet.config import Bound
 from freshet.dialects.socketio import engineio
-from freshet.endpoints.opening import TOO_BIG, at_most
+from freshet.endpoints.responses import TOO_BIG, at_most
 from freshet.endpoints.socketio.engine import EngineSession
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame

@@ -283,7 +283,7 @@ class ProxiedWebSockets:
         self._sessions = sessions
         self._by_name: dict[str, ProxiedWebSocket] = {}
 
-    async def handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def handle(self, body: bytes) -> bytes:
         """A request of the node that has the WebSocket."""
         it = msgspec.msgpack.decode(body, type=ProxyRequest)
         return msgspec.msgpack.encode(await self._reply(it))

@@ -5,7 +5,6 @@ is what it missed. What the server has to know beside is who it was and in which
 log of its own, so that it is wherever the logs are, on any node and after a restart if the engine keeps them.
 """
 
-import asyncio
 import secrets
 from urllib.parse import parse_qsl
 
@@ -137,7 +136,7 @@ class Resumption:
             before.close(Disconnect.force_reconnect())
             before.end(Disconnect.force_reconnect())
 
-    async def _handle(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _handle(self, body: bytes) -> bytes:
         self._evict(body.decode(errors="replace"), moved=True)
         return b""
 

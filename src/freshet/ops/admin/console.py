@@ -252,7 +252,7 @@ class Console:
         self._allowed("disconnect")
         bus, body = self._node.bus, data.client.encode()
         if data.node == self._node.id:
-            done = await bus.handlers[DISCONNECT](body, asyncio.Event())
+            done = await bus.handlers[DISCONNECT](body)
         elif data.node in bus.peers:
             done = await bus.request(data.node, DISCONNECT, body, TIMEOUT)
         else:

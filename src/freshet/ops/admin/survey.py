@@ -137,7 +137,7 @@ class Surveyor:
     def stop(self) -> None:
         logging.getLogger("freshet").removeHandler(self.problems)
 
-    async def _survey(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _survey(self, body: bytes) -> bytes:
         node, snapshot = self._node, self._node.snapshot()
         channels: set[tuple[str, int, int]] = set()
         async for portion in _portions(node.hub.activity()):
@@ -169,7 +169,7 @@ class Surveyor:
                 sample = merged([sample, hashed(names)])
         return sample
 
-    async def _clients(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _clients(self, body: bytes) -> bytes:
         query, node = msgspec.msgpack.decode(body, type=ClientQuery), self._node
         found: list[Session] = []
         async for sessions in _portions(iter(list(node.registry))):
@@ -178,7 +178,7 @@ class Surveyor:
                 break
         return msgspec.msgpack.encode([ClientView.of(it, node.id, whole=query.whole) for it in found[:FOUND]])
 
-    async def _disconnect(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _disconnect(self, body: bytes) -> bytes:
         id = body.decode()
         for session in list(self._node.registry):
             if session.id == id:

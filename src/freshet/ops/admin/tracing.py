@@ -123,13 +123,13 @@ class Tracer:
         """Let `traced` hear of a user, until this is cancelled. Raises EngineUnavailable when the others are away."""
         body = msgspec.msgpack.encode(_Asked(user, self._node.id))
         while True:
-            await self._asked(body, asyncio.Event())
+            await self._asked(body)
             await self._node.bus.broadcast(TRACE, body)
             await asyncio.sleep(RENEW)
 
     # ----------------------------------------------------------------------------------------------------- on each node
 
-    async def _asked(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _asked(self, body: bytes) -> bytes:
         asked = msgspec.msgpack.decode(body, type=_Asked)
         trace = self._traces.get(asked.user)
         if trace is None:
@@ -139,7 +139,7 @@ class Tracer:
         trace.askers[asked.asker] = now() + LEASE
         return b""
 
-    async def _seen(self, body: bytes, cancelled: asyncio.Event) -> bytes:
+    async def _seen(self, body: bytes) -> bytes:
         seen = msgspec.msgpack.decode(body, type=_Seen)
         self.traced(seen.user, seen.items, seen.left_out)
         return b""
