@@ -134,6 +134,14 @@ def test_without_tls_it_matters_where_the_server_listens() -> None:
     assert found({}, "::1")["tls.certificate"] == "note"
 
 
+def test_whose_word_on_addresses_is_believed_matters_where_a_proxy_may_be() -> None:
+    assert found({}, "0.0.0.0")["FORWARDED_ALLOW_IPS"] == "note"
+    assert "FORWARDED_ALLOW_IPS" not in found({}, "127.0.0.1")
+    named, anybody = ({"FORWARDED_ALLOW_IPS": it} for it in ("10.0.0.1", "*"))
+    assert "FORWARDED_ALLOW_IPS" not in {it.option for it in findings(parse({}), named, "0.0.0.0")}
+    assert ("open", "FORWARDED_ALLOW_IPS") in {it[:2] for it in findings(parse({}), anybody, "127.0.0.1")}
+
+
 def test_a_key_that_others_can_read_is_open(tmp_path: Path) -> None:
     certificate, key = certify(tmp_path)
     options = {"tls": {"certificate": str(certificate), "key": str(key)}}

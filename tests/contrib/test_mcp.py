@@ -13,9 +13,11 @@ from mcp.server.streamable_http import EventMessage
 from mcp.shared.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
 from mcp_types import JSONRPCMessage, JSONRPCNotification
 
-from freshet import Freshet
+from freshet import Freshet, History
 from freshet.config import Config
-from freshet.contrib.mcp import ChangesBus, SessionEvents
+from freshet.contrib import mcp
+from freshet.contrib.mcp import SESSIONS, ChangesBus, SessionEvents
+from freshet.engines.memory import MemoryEngine
 from tests.tools.patience import eventually, seconds
 from tests.tools.redis import redis
 
@@ -81,20 +83,23 @@ def live() -> Freshet:
 class Request:
     """The application behind `bind`: what it does with the store, as `mcp` would."""
 
-    def __init__(self, session: str = "") -> None:
+    def __init__(self, session: str = "", status: int = 200) -> None:
         self.session = session
+        self.status = status
         self.do: Any = None
         self.result: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"mcp-session-id", self.session.encode())] if self.session else []
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         self.result = await self.do()
 
 
-async def within(events: SessionEvents, session: str, do: Any, *, first: bool = False) -> Any:
-    """Run `do` as a part of a session's request. first: the one that begins it."""
-    app = Request(session)
+async def within(
+    events: SessionEvents, session: str, do: Any, *, first: bool = False, method: str = "POST", status: int = 200
+) -> Any:
+    """Run `do` as a part of a session's request, which gets that status. first: the one that begins it."""
+    app = Request(session, status)
     app.do = do
 
     async def receive() -> dict[str, Any]:
@@ -104,7 +109,7 @@ async def within(events: SessionEvents, session: str, do: Any, *, first: bool = 
         assert message["type"] == "http.response.start"
 
     headers = [] if first else [(b"mcp-session-id", session.encode())]
-    await events.bind(app)({"type": "http", "method": "POST", "headers": headers}, receive, send)
+    await events.bind(app)({"type": "http", "method": method, "headers": headers}, receive, send)
     return app.result
 
 
@@ -153,6 +158,56 @@ async def test_what_a_session_does_not_keep_any_more_is_not_replayed_in_part(liv
         for number in range(5):
             await within(events, "a", lambda number=number: events.store_event("1", note(number)))
         assert await replayed(events, "a", begin) == (None, [])
+
+
+async def nothing() -> None:
+    """What a request does that has nothing to do with events."""
+
+
+async def test_who_may_not_end_a_session_ends_nothing_and_who_may_leaves_nothing(live: Freshet) -> None:
+    events = SessionEvents(live)
+    async with live.lifespan():
+        begin = await within(events, "a", lambda: events.store_event("1", None), first=True)
+        await within(events, "a", lambda: events.store_event("1", note(1)))
+        for status in (401, 404, 405):
+            await within(events, "a", nothing, method="DELETE", status=status)
+            assert await replayed(events, "a", begin) == ("1", [1])
+        await within(events, "a", nothing, method="DELETE")
+        assert await replayed(events, "a", begin) == (None, [])
+        channel = SESSIONS + begin.partition(".")[0]
+        assert (await live.history(channel)).publications == []
+
+
+@pytest.mark.parametrize("id", ["é.a.1.YQ==", "..1.", "a.b.c", "", ".", "a.b.99999999999999999999.YQ==", "a.b.-1.YQ=="])
+async def test_an_event_id_that_is_none_brings_nothing(live: Freshet, id: str) -> None:
+    events = SessionEvents(live)
+    async with live.lifespan():
+        begin = await within(events, "a", lambda: events.store_event("1", None), first=True)
+        await within(events, "a", lambda: events.store_event("1", note(1)))
+        assert await replayed(events, "a", id) == (None, [])
+        key = begin.partition(".")[0]
+        assert (await replayed(events, "a", f"{key}.{id.partition('.')[2]}"))[1] == []
+
+
+async def test_sessions_that_are_opened_and_left_push_out_neither_the_logs_of_other_channels_nor_those_in_use(
+    live: Freshet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp, "SESSIONS_KNOWN", 10)
+    live.channel("kept", history=History(10, 3600))
+    events = SessionEvents(live, kept=50_000)
+    async with live.lifespan():
+        await live.publish("kept", "x" * 1000)
+        await within(events, "a", lambda: events.store_event("1", None), first=True)
+        long = JSONRPCNotification(jsonrpc="2.0", method="note", params={"n": "x" * 5000})
+        for number in range(100):
+            last = await within(events, "a", lambda: events.store_event("1", note(0)))
+            await within(events, f"b{number}", lambda: events.store_event("1", long), first=True)
+        await within(events, "a", lambda: events.store_event("1", note(1)))
+        assert await replayed(events, "a", last) == ("1", [1])
+        assert len((await live.history("kept")).publications) == 1
+        engine = live._node.engine
+        assert isinstance(engine, MemoryEngine)
+        assert engine._quota.size < 60_000
 
 
 class Noted(SessionEvents):

@@ -1,5 +1,6 @@
 """The application decides over HTTP: what it is shown, what its answers do; and no wrong answer lets anybody in."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from freshet.endpoints.in_process import Client
 from freshet.errors import ConfigError, Disconnect, Refusal
 from freshet.testing import ManualClock
 from tests.policy.receiver import Receiver, receiving
+from tests.tools.asgi import knock
 from tests.tools.patience import eventually, seconds
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -67,6 +69,20 @@ async def test_the_application_is_shown_who_connects_and_says_who_it_is(receiver
         (shown,) = asked(receiver, "client.connect")
         assert (shown["headers"], shown["data"], shown["node"]) == ({"cookie": "session=1"}, {"x": 1}, live._node.id)
         assert client.id == shown["client"]
+
+
+@pytest.mark.parametrize("url", ["/channels/room:a", "/channels?channel=room:a&channel=room:b"])
+async def test_the_application_is_shown_the_kind_of_a_client_and_not_where_it_is_in_memory(
+    receiver: Receiver, url: str
+) -> None:
+    says(receiver, {"user": "alice"})
+    async with deciding(receiver, "connect", subscribe="client") as live:
+        stream = asyncio.ensure_future(knock(live, "GET", url, {"accept": "text/event-stream"}, stay=asyncio.Event()))
+        await eventually(lambda: asked(receiver, "client.connect"))
+        assert asked(receiver, "client.connect")[0]["dialect"] == "channel_events"
+        assert [repr(each).rpartition(" ")[2] for each in live._node.registry] == ["channel_events>"]
+        stream.cancel()
+        await asyncio.wait([stream])
 
 
 async def test_channels_of_the_answer_are_subscribed_to(receiver: Receiver) -> None:

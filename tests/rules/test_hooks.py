@@ -177,3 +177,14 @@ def test_what_a_user_wrote_as_json_goes_out_on_one_line() -> None:
     """A line ends a message for some clients."""
     assert to_json(msgspec.Raw(b'{\n"a": 1\r\n}')) == b'{ "a": 1  }'
     assert to_json({"b": msgspec.Raw(b"[1,\n2]")}) == b'{"b":[1, 2]}'
+
+
+def test_the_name_of_a_hook_does_not_say_where_it_is_in_memory() -> None:
+    class Called:
+        def __call__(self, session: object) -> None: ...
+
+    def plain(extra: int, session: object) -> None: ...
+
+    names = [Hook(each, ("session",)).name for each in (Called(), partial(plain, 1), Called().__call__)]
+    assert [name.rpartition(".")[2] for name in names] == ["Called", "partial", "__call__"]
+    assert not any(" at 0x" in name for name in names)

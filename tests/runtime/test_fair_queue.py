@@ -69,6 +69,16 @@ async def test_each_address_has_its_turn_however_much_another_one_asks_for() -> 
     assert await scene.turns(4) == [["1"], ["honest"], ["2"], ["3"]]
 
 
+async def test_behind_a_proxy_one_connection_that_floods_does_not_keep_the_others_waiting() -> None:
+    scene, flood = Scene(), cast(asyncio.Transport, Line("proxy"))
+    for number in range(100):
+        scene.queue.do(scene.work(str(number), LEAST), flood)
+    scene.do("proxy", "honest", "another")
+    assert await scene.turns(5) == [["1"], ["honest"], ["another"], ["2"], ["3"]]
+    scene.do("elsewhere", "honest")
+    assert await scene.turns(3) == [["4"], ["honest"], ["5"]]
+
+
 async def test_who_has_more_to_do_waits_for_the_next_turn_though_there_is_time_in_this_one() -> None:
     scene, line = Scene(), cast(asyncio.Transport, Line("a"))
 

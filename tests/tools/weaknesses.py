@@ -31,6 +31,7 @@ HTTP = "transports/test_http.py"
 LIMITS = "websocket/test_limits.py"
 FLOODS = "transports/test_floods.py"
 AI = "endpoints/ai/test_rights.py"
+RETURNING = "endpoints/socketio/test_returning.py"
 PACKETS = "dialects/socketio/test_packets.py"
 FUZZ = ("fuzz/test_fuzz.py", "test_no_input_fails_of_a_few_hundred")
 
@@ -313,6 +314,18 @@ LISTED = [
             ("policy/test_rights.py", "test_a_rule_says_who_subscribes_without_a_token"),
             ("policy/test_rights.py", "test_a_rule_says_who_publishes_and_who_reads"),
             ("endpoints/gateway/test_authorizer.py", "test_a_deny_comes_before_whatever_else_allows_it"),
+        ],
+    ),
+    Weakness(
+        "A client that resumes is given back what it may not have any more",
+        "",
+        "authorised afresh before anything is replayed: by token, hooks, rules, and what the server took meanwhile",
+        [
+            (RETURNING, "test_a_room_that_was_taken_from_a_client_meanwhile_is_not_given_back"),
+            (RETURNING, "test_who_was_disconnected_while_it_was_away_returns_with_nothing"),
+            (RETURNING, "test_the_hook_of_a_room_is_asked_again_though_the_server_gave_it"),
+            (RETURNING, "test_a_client_whose_token_was_revoked_or_whose_user_is_blocked_does_not_return"),
+            (RETURNING, "test_a_secret_of_one_namespace_opens_no_session_of_another"),
         ],
     ),
 ]

@@ -178,6 +178,12 @@ def _proxy(config: Config) -> Iterator[Symptom]:
             "FORWARDED_ALLOW_IPS=* believes every client's X-Forwarded-For",
             "Name your proxies' addresses.",
         )
+    else:
+        yield Symptom(
+            "good",
+            "proxy",
+            f"X-Forwarded-For is believed of {trusted or '127.0.0.1'}: from any other proxy, all have its address",
+        )
     if not config.hosts:
         yield Symptom(
             "weak", "hosts", f"any Host is answered, such as {socket.gethostname()}", 'Set hosts = ["example.org"].'

@@ -52,6 +52,7 @@ def findings(config: Config, environment: Mapping[str, str] = os.environ, host: 
         *_gateway(config.gateway, environment),
         *_pages(config),
         *_rules(config.channels),
+        *_proxies(environment, host),
         *_network(config, host),
         *_limits(config),
     ]
@@ -183,6 +184,18 @@ def _rules(channels: list[ChannelConfig]) -> Iterator[Finding]:
         if rule.read == "client":
             why = "Every client reads history and presence, also without subscribing. Mostly `subscriber` will do."
             yield Finding("note", f"{place}.read", f'"client", for {match!r}', why)
+
+
+def _proxies(environment: Mapping[str, str], host: str) -> Iterator[Finding]:
+    trusted = environment.get("FORWARDED_ALLOW_IPS", "")
+    if trusted.strip() == "*":
+        why = "Who reaches the server says itself from where it comes: no limit of an address holds. Name your proxies."
+        yield Finding("open", "FORWARDED_ALLOW_IPS", '"*"', why)
+    elif not trusted and not _is_local(host):
+        why = "Behind a proxy of another machine all clients have its address: none is limited by it where that is "
+        yield Finding(
+            "note", "FORWARDED_ALLOW_IPS", "not set", why + "private, all together where it is public. Name it."
+        )
 
 
 def _network(config: Config, host: str) -> Iterator[Finding]:

@@ -120,7 +120,9 @@ class Cluster:
                 log.warning("the server could not subscribe %r to %r: %s", session, order.channel, why)
 
     async def _unsubscribe(self, order: UnsubscribeUser) -> None:
-        for session in self._node.registry.of(order.user, order.client, order.post):
+        registry = self._node.registry
+        which = order.user, order.client, order.post
+        for session in (*registry.of(*which), *registry.connecting(*which)):
             await self._node.leaving.unsubscribe(session, order.channel, Unsubscribed(order.channel))
 
     async def _disconnect(self, order: DisconnectUser) -> None:

@@ -170,7 +170,11 @@ class ServerOperations:
 
     async def unsubscribe(self, user: str, channel: str, client: str = "", post: str = "") -> None:
         await self._rule(channel, Unsubscribe(channel))
-        await self._cluster.carry_out(UnsubscribeUser(user, channel, client, post))
+        try:
+            if not post:
+                await self._node.leaving.withdraw(user, channel, client)
+        finally:  # whoever resumes between the two is unsubscribed by the second
+            await self._cluster.carry_out(UnsubscribeUser(user, channel, client, post))
 
     async def disconnect(
         self,
@@ -183,10 +187,17 @@ class ServerOperations:
     ) -> None:
         why = why or Disconnect.force_no_reconnect()
         try:
-            await self._cluster.carry_out(DisconnectUser(user, why.code, why.reason, client, list(keep), post))
+            if not post and not why.reconnect:
+                await self._node.leaving.withdraw(user, client=client, keep=keep)
+        finally:
+            await self._disconnect(DisconnectUser(user, why.code, why.reason, client, list(keep), post), block)
+
+    async def _disconnect(self, order: DisconnectUser, block: float) -> None:
+        try:
+            await self._cluster.carry_out(order)
         finally:  # whoever came back between the two is disconnected by the second
             if block > 0:
-                await self._node.revoking.block(user, block)
+                await self._node.revoking.block(order.user, block)
 
     async def revoke(
         self, user: str = "", token: str = "", issued_before: float | None = None, until: float | None = None

@@ -36,7 +36,8 @@ log = logging.getLogger("freshet.mcp")
 
 CHANGES = "mcp:changes"
 SESSIONS = "mcp:session:"
-SESSIONS_KNOWN = 10_000  # of one process, as many as `mcp` has
+SESSIONS_KNOWN = 10_000  # of one process, as many as `mcp` has; beyond, those of which nothing was heard for longest
+KEPT = 64 * 1024 * 1024  # bytes
 PAUSE = 1.0  # seconds before a bus that was cut off listens again
 
 _LISTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {
@@ -123,12 +124,13 @@ _current: ContextVar[_Session | None] = ContextVar("freshet_mcp_session", defaul
 class SessionEvents(EventStore):
     """An `EventStore` of `mcp`, whose events are each session's own: see `bind`.
 
-    history: how much of a session is kept, and how long. What is beyond is lost to a client that comes back, which
+    size, ttl: how much of a session is kept, and how long. kept: bytes, of all sessions together, so that who opens
+    ever new ones does not push out what other channels keep. What is beyond is lost to a client that comes back, which
     then gets nothing: it has to initialise anew.
     """
 
-    def __init__(self, live: Freshet, *, size: int = 1000, ttl: float = 3600) -> None:
-        live.channel(SESSIONS + "*", subscribe="nobody", read="nobody", history=History(size, ttl))
+    def __init__(self, live: Freshet, *, size: int = 1000, ttl: float = 3600, kept: int = KEPT) -> None:
+        live.channel(SESSIONS + "*", subscribe="nobody", read="nobody", history=History(size, ttl, kept))
         self._live = live
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
@@ -143,9 +145,15 @@ class SessionEvents(EventStore):
             session = self._sessions.get(asked) or _Session()
 
             async def sent(message: MutableMapping[str, Any]) -> None:
-                if message["type"] == "http.response.start" and not asked:
+                if message["type"] == "http.response.start":
+                    # Whose session it is, the application decides: what it refuses is no sign of life, and no end.
+                    done = message["status"] < 300
                     given = dict(message.get("headers", ())).get(b"mcp-session-id")
-                    if given:
+                    if done and asked and scope["method"] == "DELETE":
+                        await self._forget(asked)
+                    elif done and asked in self._sessions:
+                        self._sessions.move_to_end(asked)
+                    elif given and not asked:
                         self._know(given.decode("latin-1"), session)
                 await send(message)
 
@@ -154,8 +162,6 @@ class SessionEvents(EventStore):
                 await app(scope, receive, sent)
             finally:
                 _current.reset(token)
-                if scope["method"] == "DELETE":
-                    self._sessions.pop(asked, None)
 
         return bound
 
@@ -163,6 +169,14 @@ class SessionEvents(EventStore):
         self._sessions[id] = session
         while len(self._sessions) > SESSIONS_KNOWN:
             self._sessions.popitem(last=False)
+
+    async def _forget(self, id: str) -> None:
+        session = self._sessions.pop(id, None)
+        if session is not None:
+            try:
+                await self._live.remove_history(SESSIONS + session.key)
+            except FreshetError as why:
+                log.warning("mcp: a session ended, and what is kept of it stays until its time is over (%s)", why)
 
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
         session = _session()
@@ -211,7 +225,7 @@ def _place(event_id: str, key: str) -> tuple[Position, str] | None:
     """The place and the stream of an event of this session; None: it is none."""
     try:
         whose, epoch, offset, name = event_id.split(".")
-        if not secrets.compare_digest(whose, key):
+        if not secrets.compare_digest(whose.encode(), key.encode()):
             return None
         return Position(epoch, int(offset)), urlsafe_b64decode(name).decode()
     except ValueError:

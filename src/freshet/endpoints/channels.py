@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 import msgspec
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
 from freshet.model.json_text import TOO_DEEP
 from freshet.model.log import Kind
+from freshet.model.query import fields_of
 from freshet.policy.limits import Waiting
 from freshet.session.session import Session
 from freshet.transports import stream
@@ -93,8 +93,9 @@ class ChannelEndpoint:
 
     def _stream(self, scope: Scope, request: Handshake) -> Response | AcceptedStream:
         allow = cors(request)
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        channels = [*filter(None, [scope["path_params"].get("channel", "")]), *query.get("channel", [])]
+        fields = fields_of(scope["query_string"].decode("latin-1"))
+        named = [value for name, value in fields if name == "channel" and value]
+        channels = [*filter(None, [scope["path_params"].get("channel", "")]), *named]
         if not 0 < len(channels) <= self._limits.channels_per_client:
             most = self._limits.channels_per_client
             return plain(400, f"channel: expected 1 to {most} names, see limits.channels_per_client.\n", allow)

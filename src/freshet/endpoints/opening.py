@@ -8,13 +8,13 @@ request or not (see `wiring/direct.py`).
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from freshet.endpoints.responses import BUSY, METHODS, answer, cors, plain
 from freshet.model.frame import Handshake
+from freshet.model.query import fields_of
 from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.limits import AddressLimits
@@ -172,7 +172,7 @@ def _handshake_of(scope: Scope, headers: dict[str, str], shared: bool) -> Handsh
     peer, query = scope.get("client"), scope["query_string"]
     return Handshake(
         path=path_of(scope),
-        query=_query(query.decode("latin-1")) if query else {},
+        query=dict(fields_of(query.decode("latin-1"))) if query else {},
         headers=headers,
         client=f"{peer[0]}:{peer[1]}" if peer else "",
         subprotocols=tuple(scope.get("subprotocols", ())),
@@ -184,10 +184,3 @@ def path_of(scope: Scope) -> str:
     """Below the prefix under which Freshet is mounted."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def _query(text: str) -> dict[str, str]:
-    """As `parse_qsl` has it, which takes six times as long where there is nothing to decode."""
-    if "%" in text or "+" in text:
-        return dict(parse_qsl(text, keep_blank_values=True))
-    return {name: value for name, _, value in [each.partition("=") for each in text.split("&") if each]}

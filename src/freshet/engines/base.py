@@ -11,10 +11,11 @@ from freshet.model.events import Delivery
 from freshet.model.log import ClientInfo, History, Position, PublishOptions, Stream
 from freshet.runtime.places import WorkerPlaces
 
-REVOCATIONS, USED_TICKET = "\0revocations", "\0ticket:"
-"""Logs that are never forgotten for want of memory, or who fills it could undo a revocation, and use a ticket again.
+REVOCATIONS, USED_TICKET, WITHDRAWN = "\0revocations", "\0ticket:", "\0withdrawn:"
+"""Logs that are never forgotten for want of memory, or who fills it could undo a revocation, use a ticket again, and
+return to rooms that were taken from it.
 
-They are few: revocations are counted, and clients with tickets are admitted at a pace.
+They are few: revocations are counted, clients with tickets are admitted at a pace, and only the server takes rooms.
 """
 
 

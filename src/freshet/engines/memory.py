@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
-from freshet.engines.base import REVOCATIONS, USED_TICKET, Engine, Lease, Receiver, check_position, new_epoch
+from freshet.engines.base import REVOCATIONS, USED_TICKET, WITHDRAWN, Engine, Lease, Receiver, check_position, new_epoch
 from freshet.engines.quota import LOG, Quota
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.log import NOWHERE, ClientInfo, History, Position, Publication, PublishOptions, Stream
@@ -274,7 +274,7 @@ class MemoryEngine(Engine):
 
     def _new_log(self, channel: str, keep: History | None = None, epoch: str = "", offset: int = 0) -> Log:
         """keep: None: it is not known yet."""
-        if channel.startswith((REVOCATIONS, USED_TICKET)):
+        if channel.startswith((REVOCATIONS, USED_TICKET, WITHDRAWN)):
             return Log(channel, (), epoch, offset)
         if keep is None or not keep.bytes:
             return Log(channel, (self._quota,), epoch, offset)

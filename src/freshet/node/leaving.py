@@ -1,7 +1,7 @@
 """How a client leaves: a channel, or for good. Whoever wants it, all traces of it go here."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
 
 from freshet.errors import Disconnect, EngineUnavailable
@@ -22,6 +22,10 @@ from freshet.session.subscription import Subscription
 bounded_log = BoundedLog(logging.getLogger("freshet.leaving"))
 
 SHUTDOWN = Disconnect.shutdown().code
+
+Withdraw = Callable[[str, str, str, Collection[str]], Awaitable[None]]
+"""Learns what the server takes: of which user, in which channel (empty: all), by which session's id (empty: all but
+those of the last argument), so that a client that is away does not get it back. Raises EngineUnavailable."""
 
 
 class Leaving:
@@ -47,6 +51,12 @@ class Leaving:
         self._tasks = tasks
         self._counts = counts
         self._doors = doors
+        self.withdrawals: list[Withdraw] = []
+
+    async def withdraw(self, user: str, channel: str = "", client: str = "", keep: Collection[str] = ()) -> None:
+        """What is kept for clients that are away does not outlast what the server does with those that are here."""
+        for withdraw in self.withdrawals:
+            await withdraw(user, channel, client, keep)
 
     async def unsubscribe(self, session: Session, channel: str, event: Unsubscribed | None) -> Subscription | None:
         """End a subscription, also one that has not begun yet; None: there is none to end.

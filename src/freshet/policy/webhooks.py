@@ -145,7 +145,7 @@ class WebhookHooks:
             "client": session.id,
             "user": session.user,
             "claims": session.claims,
-            "dialect": session.dialect.name,
+            "dialect": session.dialect.label,
             "address": request.client,
             "path": request.path,
             "headers": {name: request.headers[name] for name in self._headers if name in request.headers},

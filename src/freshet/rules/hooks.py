@@ -45,6 +45,12 @@ def must_have_name(given: object, decorator: str) -> None:
         raise TypeError(f'@{decorator} wants a name: @{decorator}("..."), got {given!r}')
 
 
+def name_of(function: Function) -> str:
+    """For logs and metrics. Of an object that is called, its class: where it is in memory is nobody's business."""
+    named: str = getattr(function, "__qualname__", "") or type(function).__qualname__
+    return named
+
+
 class Hook:
     """One function of the user's.
 
@@ -62,7 +68,7 @@ class Hook:
         named: Iterable[str] = (),
         limits: HookLimits = HookLimits(),  # noqa: B008 - it is immutable
     ) -> None:
-        self.name = getattr(function, "__qualname__", repr(function))
+        self.name = name_of(function)
         self.limits = limits.checked(self.name)
         self._function = function
         self._positional = positional

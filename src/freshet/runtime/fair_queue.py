@@ -1,7 +1,7 @@
 """Fair queueing: what many ask for is done a portion in each turn of the event loop, address by address.
 
 Whoever asks for more than that waits; neither those who share the loop with him nor who asks from another address wait
-for all of it.
+for all of it. Those of one address have their turns connection by connection: behind a proxy they are all of one.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ LEAST = 0.5 * MILLISECOND  # of one turn; more where the rest of it takes longer
 MOST = 5 * MILLISECOND
 
 Work = Callable[[], None]
+Connections = dict[asyncio.BaseTransport, deque[Work]]
+"""What waits, by connection, the next one first."""
 
 
 class FairQueue:
@@ -34,7 +36,7 @@ class FairQueue:
     ) -> None:
         self._here = here
         self._now = now
-        self._waiting: dict[str, deque[tuple[Work, asyncio.BaseTransport]]] = {}  # by address, the next one first
+        self._waiting: dict[str, Connections] = {}  # by address, the next one first
         self._length = 0
         self._is_scheduled = False
         self._since = 0.0  # when this turn began
@@ -57,7 +59,8 @@ class FairQueue:
         """As `do`, but not in this turn."""
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._waiting.setdefault(address, deque()).append((work, transport))
+        connections = self._waiting.setdefault(address, {})
+        (connections.get(transport) or connections.setdefault(transport, deque())).append(work)
         self._length += 1
         self._schedule()
 
@@ -99,9 +102,13 @@ class FairQueue:
 
     def _next(self) -> tuple[Work, asyncio.BaseTransport]:
         address = next(iter(self._waiting))
-        waiting = self._waiting.pop(address)
-        first = waiting.popleft()
+        connections = self._waiting.pop(address)
+        transport = next(iter(connections))
+        waiting = connections.pop(transport)
+        work = waiting.popleft()
         self._length -= 1
         if waiting:
-            self._waiting[address] = waiting
-        return first
+            connections[transport] = waiting
+        if connections:
+            self._waiting[address] = connections
+        return work, transport

@@ -139,7 +139,7 @@ class Session:
         host.wheel.schedule(self, host.timing.connect_timeout)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} user={self.user!r} {self.dialect.name}>"
+        return f"<{type(self).__name__} {self.id} user={self.user!r} {self.dialect.label}>"
 
     # ------------------------------------------------------------------------------------------------ from the client
 

@@ -11,6 +11,7 @@ import pytest
 
 from freshet import Freshet, History
 from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
+from freshet.endpoints.socketio.withdrawn import Withdrawn
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
 from freshet.node.bus import Bus
@@ -138,7 +139,7 @@ async def test_a_connection_that_dies_while_it_resumes_does_not_end_the_one_behi
 
 async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() -> None:
     engine = MemoryEngine()
-    resumption = Resumption(engine, Bus("node", engine), Tasks())
+    resumption = Resumption(engine, Bus("node", engine), Tasks(), Withdrawn(engine, lambda: 60))
     for pid in ("x" * 60_000, new_pid()[:-1], new_pid() + "é"):
         assert await resumption.recall(pid, 60) is None
     assert not engine._logs

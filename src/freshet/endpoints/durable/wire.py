@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 
@@ -12,6 +12,7 @@ from freshet.endpoints.durable.record import BINARY, JSON, BadRequest, Fork, Str
 from freshet.endpoints.durable.streams import StreamConfig, Write
 from freshet.model.json_text import TOO_DEEP, Reader, one_line
 from freshet.model.log import Kind
+from freshet.model.query import fields_of
 
 PREFIX = "/v1/stream/"
 CURSOR_EPOCH, CURSOR_INTERVAL = 1_728_432_000, 20  # 2024-10-09T00:00:00Z, and seconds
@@ -44,7 +45,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 def reading(query: bytes) -> Reading:
     """Raises BadRequest."""
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    pairs = fields_of(query.decode("latin-1"))
     offsets = [value for name, value in pairs if name == "offset"]
     given = dict(pairs)
     live = given.get("live", "")

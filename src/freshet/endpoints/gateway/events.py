@@ -7,13 +7,13 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from freshet.commands.connections import random_id
 from freshet.config.gateway import GatewayOptions
 from freshet.endpoints.gateway.selection import CONNECT, DISCONNECT
+from freshet.model.query import fields_of
 from freshet.runtime.clock import Clock
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -69,7 +69,7 @@ def opened(headers: Headers, query: bytes, peer: str, secure: bool, port: int, s
     }
     pairs += [(name, value) for name, value in forwarded.items() if name not in names]
     spelt = [(own.get(name) or _SPELLINGS.get(name) or name.title(), value) for name, value in pairs]
-    return Opened(spelt, parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    return Opened(spelt, fields_of(query.decode("latin-1")))
 
 
 class Events:

@@ -19,6 +19,7 @@ from freshet.endpoints.socketio.namespaces import Namespaces
 from freshet.endpoints.socketio.proxy import ProxiedWebSockets, WebSocketProxy
 from freshet.endpoints.socketio.resume import Resumption
 from freshet.endpoints.socketio.sessions import NamespaceOutbox, NamespaceSessions, SocketRecord, SocketSession
+from freshet.endpoints.socketio.withdrawn import Withdrawn
 from freshet.errors import EngineUnavailable
 from freshet.model.frame import Handshake
 from freshet.transports import stream
@@ -49,7 +50,9 @@ OpenMessages = Callable[[EngineSession, Handshake], MessageLayer]
 def socketio(opening: Opening, dispatcher: Dispatcher, namespaces: Namespaces) -> "EngineEndpoint":
     """Socket.IO over Engine.IO. namespaces: those that there are."""
     node = dispatcher.node
-    resumption = Resumption(node.engine, node.bus, node.tasks)
+    withdrawn = Withdrawn(node.engine, lambda: namespaces.longest_recovery)
+    node.leaving.withdrawals.append(withdrawn.withdraw)
+    resumption = Resumption(node.engine, node.bus, node.tasks, withdrawn)
     Handlers(dispatcher, resumption)
 
     def open_session(name: str, request: Handshake, outbox: NamespaceOutbox) -> SocketSession | None:

@@ -17,7 +17,7 @@ from freshet.commands.dispatch import Dispatcher
 from freshet.commands.subscribing import Asked, Entry, abandon, enter, enter_all
 from freshet.dialects.socketio.packets import Acknowledged, ConnectNamespace, Emit, NamespaceConnected
 from freshet.endpoints.socketio.namespaces import EventHook, converted
-from freshet.endpoints.socketio.resume import Resumption, new_pid, positions
+from freshet.endpoints.socketio.resume import KeptRoom, Resumption, new_pid, positions
 from freshet.endpoints.socketio.sessions import SocketSession
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.commands import Call, Connect, Publish, Subscribe, Unsubscribe
@@ -26,7 +26,7 @@ from freshet.model.json_text import decode
 from freshet.model.log import Position
 from freshet.node.node import Node
 from freshet.observe.logs import BoundedLog
-from freshet.policy.base import Context
+from freshet.policy.base import Context, Grant
 from freshet.rules.hooks import as_payload, to_json
 
 log = logging.getLogger("freshet.events")
@@ -96,16 +96,16 @@ class Handlers:
     ) -> list[Entry] | None:
         """Into all the rooms of the session that was cut off, as that session; None: not without a loss.
 
-        Rooms that a client may enter by itself are asked for again, by their rules and hooks; one that needs a token of
-        its own, by what the connection's token says, so that the client enters it anew with that.
+        Nothing is given back unasked: see `_enter_again`; and nothing that the server took meanwhile. What it takes
+        while this runs is revoked among the entries, as they are there before it is asked what was taken.
         """
-        recovery = session.record.namespace.recovery
-        if not recovery or not command.pid:
+        namespace = session.record.namespace
+        if not namespace.recovery or not command.pid:
             return None
-        state = await self._resumption.recall(command.pid, recovery)
+        state = await self._resumption.recall(command.pid, namespace.recovery)
         if session.closing:
             raise Disconnect.normal()
-        if state is None or state.user != session.user:
+        if state is None or (state.namespace, state.user) != (namespace.name, session.user):
             return None
         since, fresh = positions(state, command.stamp), session.id
         self._resumption.claim(session, command.pid)
@@ -114,11 +114,12 @@ class Handlers:
         resumed = False
         try:
             for channel in dict.fromkeys([*channels, *state.rooms]):
-                by_server = channel in channels
-                entries.append(
-                    await self._enter_again(node, session, channel, since.get(channel), entries, by_server=by_server)
-                )
-            resumed = all(entry.is_complete for entry in entries)
+                held = None if channel in channels else state.rooms[channel]
+                entries.append(await self._enter_again(node, session, channel, held, since.get(channel), entries))
+            withdrawn = await self._resumption.withdrawn.concerns(state.user, state.sid, state.rooms)
+            if session.closing:
+                raise Disconnect.normal()
+            resumed = not withdrawn and all(entry.is_complete and not entry.revoked for entry in entries)
         except Refusal:
             pass
         except BaseException:  # its client may try again
@@ -139,21 +140,29 @@ class Handlers:
         node: Node,
         session: SocketSession,
         channel: str,
+        held: KeptRoom | None,
         since: Position | None,
         before: list[Entry],
-        *,
-        by_server: bool,
     ) -> Entry:
+        """held: None: as it connects, the server has just given it the room.
+
+        A room that a client may enter by itself is asked for again, as it would ask: one that needs a token of its own,
+        by what the connection's token says, so that the client enters it anew with that. One that only the server gives
+        was given for a time, which is not over. In both, the rule's hook has its say.
+        """
         rule, parameters = node.rules.find(channel)
-        if by_server or rule.subscribe == "nobody":
+        if held is None:
             return await enter(node, session, channel, rule, since, before=before)
-        context = Context(session, rule, parameters)
-        pending = self._dispatcher.policies.check(context, Subscribe(channel, recover=since))
-        if pending is not None:
-            await pending
-        return await enter(
-            node, session, channel, rule, since, grant=context.grant, asked=Asked(parameters), before=before
-        )
+        grant = Grant(msgspec.Raw(held.info), held.expires)
+        if rule.subscribe != "nobody":
+            context = Context(session, rule, parameters)
+            pending = self._dispatcher.policies.check(context, Subscribe(channel, recover=since))
+            if pending is not None:
+                await pending
+            grant = context.grant
+        elif 0 < held.expires <= node.clock.wall():
+            raise Refusal.token_expired()
+        return await enter(node, session, channel, rule, since, grant=grant, asked=Asked(parameters), before=before)
 
     # ----------------------------------------------------------------------------------------------------------- events
 

@@ -10,7 +10,7 @@ from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, Socke
 from freshet.errors import Refusal
 from freshet.model.json_text import decode
 from freshet.model.log import History, Kind, Position
-from freshet.rules.hooks import Function, Hook, HookLimits, as_payload
+from freshet.rules.hooks import Function, Hook, HookLimits, as_payload, name_of
 from freshet.rules.rules import ChannelRule, ChannelRules
 
 F = TypeVar("F", bound=Function)
@@ -33,7 +33,7 @@ class EventHook:
         concurrent: bool = False,
         limits: HookLimits = HookLimits(),  # noqa: B008 - it is immutable
     ) -> None:
-        self.name = getattr(function, "__qualname__", repr(function))
+        self.name = name_of(function)
         self.limits = limits.checked(self.name)
         self.concurrent = concurrent
         self._function = function
@@ -160,6 +160,11 @@ class Namespaces:
     def admit(self) -> bool:
         """Whether any has a function of its own that says who may connect."""
         return any(namespace.connect is not None for namespace in self._by_name.values())
+
+    @property
+    def longest_recovery(self) -> float:
+        """Seconds, of all of them."""
+        return max(namespace.recovery for namespace in self._by_name.values())
 
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from freshet.endpoints.socketio.withdrawn import Withdrawn
 from freshet.engines.base import Engine
 from freshet.errors import Disconnect
 from freshet.model.log import History, Position, PublishOptions
@@ -29,18 +30,26 @@ def new_pid() -> str:
 PID = len(new_pid())  # characters
 
 
-class ResumeState(msgspec.Struct, frozen=True):
-    """rooms: of each, where the session came in."""
+class KeptRoom(msgspec.Struct, frozen=True, array_like=True):
+    """position: where the session came in. expires, info: of its subscription, as in `Grant`."""
 
+    position: Position
+    expires: float
+    info: bytes
+
+
+class ResumeState(msgspec.Struct, frozen=True):
+    namespace: str
     sid: str
     user: str
-    rooms: dict[str, Position]
+    rooms: dict[str, KeptRoom]
 
 
 class Resumption:
     """The sessions of this node that can be resumed, by the secret `pid` in the record of each."""
 
-    def __init__(self, engine: Engine, bus: Bus, tasks: Tasks) -> None:
+    def __init__(self, engine: Engine, bus: Bus, tasks: Tasks, withdrawn: Withdrawn) -> None:
+        self.withdrawn = withdrawn
         self._engine = engine
         self._bus = bus
         self._tasks = tasks
@@ -57,9 +66,10 @@ class Resumption:
             await self._locks.wait(pid)
         try:
             if session.record.pid == pid and not session.ended:
-                rooms = {channel: it.position for channel, it in session.subscriptions.items()}
-                state = ResumeState(session.id, session.user, rooms)
-                options = PublishOptions(history=History(1, session.record.namespace.recovery))
+                held, namespace = session.subscriptions.items(), session.record.namespace
+                rooms = {channel: KeptRoom(it.position, it.expires, bytes(it.info)) for channel, it in held}
+                state = ResumeState(namespace.name, session.id, session.user, rooms)
+                options = PublishOptions(history=History(1, namespace.recovery))
                 await self._engine.publish(_channel(pid), msgspec.json.encode(state), options)
         finally:
             self._locks.release(pid)
@@ -140,7 +150,7 @@ def positions(state: ResumeState, stamp: str) -> dict[str, Position]:
 
     Raises `Disconnect` for what is no stamp.
     """
-    since = dict(state.rooms)
+    since = {channel: room.position for channel, room in state.rooms.items()}
     try:
         for channel, position in parse_qsl(stamp, max_num_fields=len(since)):
             epoch, _, offset = position.rpartition(":")

@@ -4,7 +4,8 @@ import { highlight, type Language } from "../../src/highlight";
 import { make } from "../../src/page";
 
 const LANGUAGES: Record<string, Language> = { python: "python", py: "python", typescript: "typescript", ts: "typescript" };
-const INLINE = /\`([^\`]+)\`|\\*\\*([^*]+)\\*\\*|\\*([^*\\s][^*]*)\\*|\\[([^\\]]+)\\]\\((https?:\\/\\/[^\\s)]+)\\)/g;
+// Without a look-ahead to the end of the text from each bracket, of which a hostile answer may have a hundred thousand.
+const INLINE = /\`([^\`]+)\`|\\*\\*([^*]+)\\*\\*|\\*([^*\\s][^*]*)\\*|\\[([^[\\]]{1,500})\\]\\((https?:\\/\\/[^\\s)]{1,2000})\\)/g;
 
 /** Shows a text that grows. Whatever it holds, it becomes text and the few elements below, never markup of its own. */
 export class Markdown {
