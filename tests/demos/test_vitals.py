@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from copy import copy
 
 import pytest
 from selenium import webdriver
@@ -10,7 +9,6 @@ from selenium import webdriver
 from tests.demos.pages import PATHS, Page
 from tests.demos.test_lab import figures
 from tests.tools.patience import seconds, wait_until
-from tests.tools.relay import Relay, relaying
 from tests.tools.serving import Server
 from tests.tools.vitals import NOTE, layout_shifts, moved_by_longer_figures, note_figures, painted_within
 
@@ -103,16 +101,6 @@ def window(page: Page, windows: Windows, path: str, width: int) -> Iterator[Page
     windows.show_none()
 
 
-@pytest.fixture
-def slowly(gallery: Server, page: Page) -> Iterator[tuple[Relay, Page]]:
-    """A visitor behind a line that can be a slow one."""
-    with relaying(gallery.port) as relay:
-        behind = copy(gallery)
-        behind.port = relay.port
-        yield relay, Page(page.browser, behind)
-        page.leave()
-
-
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_is_painted_within_200_milliseconds(page: Page, path: str) -> None:
     limit = seconds(0.2) * 1000
@@ -129,21 +117,6 @@ def test_nothing_jumps_while_a_page_opens_and_data_flows_however_long_a_figure_g
     wait_for_data(window, path)
     assert layout_shifts(window.browser) == []
     assert moved_by_longer_figures(window.browser) == []
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("path", PATHS)
-def test_nothing_jumps_however_slowly_a_page_arrives(
-    browser: webdriver.Chrome, slowly: tuple[Relay, Page], path: str
-) -> None:
-    """Its styles are there at once, from another visit; and what is painted of it before its end might move."""
-    relay, page = slowly
-    page.open(path)
-    relay.trickle(160, 0.01)
-    for width in WIDTHS:
-        page.use_width(width)
-        page.open(f"{path}{'&' if '?' in path else '?'}slowly={width}")
-        assert layout_shifts(browser) == []
 
 
 def test_what_jumps_is_noticed(page: Page) -> None:

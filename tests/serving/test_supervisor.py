@@ -221,6 +221,19 @@ def test_what_is_wrong_with_the_configuration_is_said_and_ends_it(tmp_path: Path
         pass
 
 
+def test_what_is_wrong_ends_it_also_on_a_machine_that_takes_long_to_find_it(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('history = "long"\n')
+    slow = "import os, time\nif 'FRESHET_WORKER' in os.environ:\n    time.sleep(2.5)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    found = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)the server ended with 2 .*history"),
+        serving("--config", str(path), "--workers", "2", env={"PYTHONPATH": found}),
+    ):
+        pass
+
+
 def test_a_port_that_others_listen_on_is_not_shared_with_them(server: Server, config: str) -> None:
     command = f"-m freshet serve --config {config} --workers 2 --port {server.port}".split()
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=seconds(20), check=False)

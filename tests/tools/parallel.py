@@ -19,6 +19,7 @@ BROWSER = (  # what draws pages, which takes a core by itself: one page at a tim
     "tests/examples/",
     "tests/ops/admin/test_nodes.py",
     "tests/ops/admin/test_page.py",
+    "tests/ops/admin/test_views.py",
     "tests/ops/admin/test_welcome.py",
 )
 

@@ -13,6 +13,7 @@ live = Freshet(
             "api": {"anonymous": True},
             "rates": {"channel": {"rate": 0.001, "burst": 1200}},
             "timing": {"ping_interval": seconds(2), "pong_timeout": seconds(1.5), "close_timeout": seconds(5)},
+            "http": {"keep_alive": seconds(2)},
         }
     ),
     environment={},

@@ -38,6 +38,7 @@ INHERITED = "FRESHET_WORKER"
 GRACE = 60.0  # seconds from SIGTERM to SIGKILL: a worker drains its clients at a pace
 HUB_GRACE = 5.0  # seconds for a hub to end once nobody needs it
 EARLY = 2.0  # seconds: who ends so soon has not begun
+MISTAKE = 2  # the exit code for one in the command line or the configuration, however long it took to find it
 PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is started again
 
 
@@ -140,7 +141,8 @@ class _KeptRunning:
             early = loop.time() - began < EARLY
             if self._ending.is_set():
                 return
-            if early and code > 0:  # what is wrong with the first is wrong with all: it has said what
+            # What is wrong with the first is wrong with all: it has said what.
+            if code == MISTAKE or (early and code > 0):
                 self._fail(code)
                 return
             pause = min(2 * pause, LONGEST_PAUSE) if early else PAUSE
