@@ -50,6 +50,12 @@ def test_few_files_a_short_secret_and_any_host_are_weak(tmp_path: Path) -> None:
     assert {found[part] for part in ("files", "secret", "hosts")} == {"weak"}
 
 
+@pytest.mark.parametrize(("believed", "level"), [("*", "weak"), (" * ", "weak"), ("10.0.0.1", "good"), ("", "good")])
+def test_who_believes_the_addresses_that_any_client_names_is_warned(believed: str, level: str, tmp_path: Path) -> None:
+    _, found = doctor(tmp_path, "--port", str(free_port()), FORWARDED_ALLOW_IPS=believed, FRESHET_SECRET=SECRET)
+    assert found["proxy"] == level
+
+
 @pytest.mark.parametrize("engine", [f"redis://{HOST}:1", f"nats://{HOST}:1", "reddis://a"])
 def test_an_engine_that_does_not_answer_is_bad(engine: str, tmp_path: Path) -> None:
     code, found = doctor(tmp_path, "--port", str(free_port()), FRESHET_SECRET=SECRET, FRESHET_ENGINE=engine)

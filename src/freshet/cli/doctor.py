@@ -170,7 +170,7 @@ def _secret(config: Config) -> Iterator[Symptom]:
 
 
 def _proxy(config: Config) -> Iterator[Symptom]:
-    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "")
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "").strip()
     if trusted == "*":
         yield Symptom(
             "weak",

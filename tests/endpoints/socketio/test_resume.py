@@ -14,6 +14,7 @@ from freshet.endpoints.socketio.resume import TAKEOVER, Resumption, new_pid
 from freshet.endpoints.socketio.withdrawn import Withdrawn
 from freshet.engines.memory import MemoryEngine
 from freshet.errors import EngineUnavailable
+from freshet.model.log import PublishOptions
 from freshet.node.bus import Bus
 from freshet.runtime.tasks import Tasks
 from tests.endpoints.matrix import SECRET
@@ -143,6 +144,14 @@ async def test_a_secret_that_cannot_be_one_is_not_looked_for_among_the_logs() ->
     for pid in ("x" * 60_000, new_pid()[:-1], new_pid() + "é"):
         assert await resumption.recall(pid, 60) is None
     assert not engine._logs
+
+
+async def test_what_a_node_of_another_version_kept_is_nothing_to_go_on_with() -> None:
+    engine, pid = MemoryEngine(), new_pid()
+    resumption = Resumption(engine, Bus("node", engine), Tasks(), Withdrawn(engine, lambda: 60))
+    kept = PublishOptions(history=History(1, 60))
+    await engine.publish(f"\0recovery:{pid}", b'{"sid":"a","user":"b","rooms":{"c":["d",1]}}', kept)
+    assert await resumption.recall(pid, 60) is None
 
 
 POLLING = "/socket.io/?EIO=4&transport=polling"

@@ -86,7 +86,10 @@ class Resumption:
             self._locks.release(pid)
         if not stream.publications or not stream.publications[0].data:
             return None
-        return msgspec.json.decode(stream.publications[0].data, type=ResumeState)
+        try:
+            return msgspec.json.decode(stream.publications[0].data, type=ResumeState)
+        except msgspec.MsgspecError:  # a node of another version kept it: its client begins anew
+            return None
 
     def forget(self, session: Session) -> None:
         """It is over for good: nothing is kept with which its client could go on."""
