@@ -17,10 +17,10 @@ MOST = 60  # gates of one command; more are a loop that has no end
 async def each_gate(run: Callable[[int], Awaitable[str]], known: list[str] | None = None) -> list[str]:
     """What is wrong at the first gate where something is; nothing.
 
-    known: all gates that there are, which is then not found out again; an empty list is filled with them.
+    known: all gates that were found before, so that where these end need not be found again; empty, it is filled.
     """
     passed: list[str] = []
-    while not known or len(passed) < len(known):
+    while not known or passed != known:
         if len(passed) == MOST:
             return [f"there is no end of gates: {passed}"]
         try:
@@ -32,9 +32,7 @@ async def each_gate(run: Callable[[int], Awaitable[str]], known: list[str] | Non
         if not gate:
             break
         passed.append(gate)
-    if known:
-        return [] if passed == known else [f"passed {passed}, but before that {known}"]
-    if known is not None:
+    if known == []:
         known += passed
     return []
 
@@ -42,7 +40,8 @@ async def each_gate(run: Callable[[int], Awaitable[str]], known: list[str] | Non
 async def each_operation(operations: Iterable[str], run: Callable[[str, int], Awaitable[str]]) -> dict[str, list[str]]:
     """What is wrong at the first gate where something is, by operation: of those with which something is.
 
-    An operation begins when the gate holds. So the gates are the same with each, and where they end is found with one.
+    An operation begins when the gate holds. So the gates are the same with each, but for the order in which several
+    clients are drained, and where they end is found with one.
     """
     gates: list[str] = []
     wrong: dict[str, list[str]] = {}
