@@ -1,12 +1,17 @@
 """One-time tickets: one use, a short time, and for what a token stands for."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
+from freshet.engines.local.engine import LocalEngine
+from freshet.engines.local.messages import EngineSettings
 from freshet.engines.memory import MemoryEngine
+from freshet.engines.redis.engine import RedisEngine
+from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.log import History, Position, PublishOptions
 from freshet.policy.claims import ClaimChecks, TokenRefusals
@@ -73,6 +78,32 @@ async def test_who_fills_the_memory_for_logs_cannot_use_a_ticket_again(
     for number in range(200):
         await engine.publish(f"made-{number}", bytes(1000), PublishOptions(history=History(1, 60)))
     assert "used before" in str(await refused(tickets, ticket))
+
+
+async def test_who_used_a_ticket_before_a_restart_cannot_use_it_again_where_the_server_forgets(
+    tickets: Tickets, freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    ticket = tickets.issue({"sub": "alice"})
+    await tickets.connection(ticket)
+    await freshet_clock.advance(1)
+    anew = tickets_over(MemoryEngine(clock=freshet_clock), freshet_clock, revocations)
+    assert "before this server began" in str(await refused(anew, ticket))
+    assert (await anew.connection(anew.issue({"sub": "alice"}))).user == "alice"
+
+
+async def test_a_clock_that_is_set_back_keeps_nobody_from_using_a_ticket(
+    tickets: Tickets, freshet_clock: ManualClock
+) -> None:
+    freshet_clock.now -= 3600
+    assert (await tickets.connection(tickets.issue({"sub": "alice"}))).user == "alice"
+
+
+def test_which_engines_forget_what_was_used(tmp_path: Path) -> None:
+    assert MemoryEngine().forgets
+    assert not SqliteEngine(f"sqlite:///{tmp_path}/log.db").forgets
+    assert not RedisEngine("redis://127.0.0.1").forgets
+    assert LocalEngine(["/hub"], EngineSettings("memory://")).forgets
+    assert not LocalEngine(["/hub"], EngineSettings("sqlite:///a.db")).forgets
 
 
 async def test_a_ticket_is_good_for_half_a_minute(tickets: Tickets, freshet_clock: ManualClock) -> None:
