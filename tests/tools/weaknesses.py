@@ -328,6 +328,12 @@ LISTED = [
         ],
     ),
     Weakness(
+        "The host that a client asks for is taken for the server's own, and what is for others is sent there",
+        "",
+        "a name that clients give counts where `hosts` says which there are",
+        [("endpoints/gateway/test_events.py", "test_no_client_says_where_back_ends_send_what_is_for_others")],
+    ),
+    Weakness(
         "A request that is cut is taken for a whole one",
         "",
         "a client that goes within its body has said nothing",

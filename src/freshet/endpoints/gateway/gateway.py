@@ -42,12 +42,14 @@ class Route(NamedTuple):
 class Surroundings(NamedTuple):
     """What integrations need of what is around them.
 
-    keys: of webhooks. environment: of functions' processes. scheme: by which they reach this machine.
+    keys: of webhooks. environment: of functions' processes. scheme: by which they reach this machine. knows_hosts: who
+    asks for a host that is not this server's is refused before.
     """
 
     keys: Sequence[bytes]
     environment: Mapping[str, str]
     scheme: str
+    knows_hosts: bool
 
 
 class Gateway:
@@ -132,6 +134,17 @@ class Gateway:
     def spelled(self) -> list[str]:
         """Names of headers as the application writes them."""
         return header_names(self.identity)
+
+    def domain(self, asked: str | None, server: tuple[str, int | None] | None) -> str:
+        """What back ends take for the address of `@connections`, and send there what is for clients.
+
+        asked: the host, as the client says. server: where its connection came in.
+        """
+        if self.options.domain or (asked and self._outside.knows_hosts):
+            return self.options.domain or asked or ""
+        if server is None or not server[1]:
+            return "localhost"  # a socket in the file system
+        return f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
 
     @property
     def authorizes(self) -> Integration | None:
@@ -301,5 +314,6 @@ def gateway_of(dispatcher: Dispatcher, environment: Mapping[str, str], *, dev: b
     config = dispatcher.node.config
     keys = [key_of(secret) for secret in webhook_secrets_of(config, environment)]
     scheme = "https" if config.tls.certificate else "http"
-    outside = Surroundings(keys, credentials(environment) if dev else {}, scheme)
+    knows_hosts = dev or bool(config.hosts and "*" not in config.hosts)
+    outside = Surroundings(keys, credentials(environment) if dev else {}, scheme, knows_hosts)
     return Gateway(dispatcher, Connections(dispatcher), outside)
