@@ -7,9 +7,11 @@ from typing import Any
 import jwt
 import pytest
 
+from freshet.engines.base import Engine, Receiver
 from freshet.engines.local.engine import LocalEngine
 from freshet.engines.local.messages import EngineSettings
 from freshet.engines.memory import MemoryEngine
+from freshet.engines.nats.engine import NatsEngine
 from freshet.engines.redis.engine import RedisEngine
 from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
@@ -20,6 +22,8 @@ from freshet.policy.revocations import Revocation, Revocations
 from freshet.policy.tickets import ALGORITHM, LIFETIME, PREFIX, Tickets
 from freshet.policy.tokens import TokenVerifier
 from freshet.testing import ManualClock
+from tests.tools.nats import nats
+from tests.tools.redis import redis
 
 SECRET = "a secret for tests, thirty-two bytes"
 
@@ -34,7 +38,7 @@ def engine(freshet_clock: ManualClock) -> MemoryEngine:
     return MemoryEngine(clock=freshet_clock)
 
 
-def tickets_over(engine: MemoryEngine, clock: ManualClock, revocations: Revocations, secret: str = SECRET) -> Tickets:
+def tickets_over(engine: Engine, clock: ManualClock, revocations: Revocations, secret: str = SECRET) -> Tickets:
     checks = ClaimChecks(revocations=revocations, clock=clock)
     return Tickets(secret.encode(), engine, checks, TokenRefusals(explain=True), clock)
 
@@ -66,6 +70,26 @@ async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_one_gets_in
         *(node.connection(ticket) for _ in range(10) for node in (tickets, other)), return_exceptions=True
     )
     assert sum(not isinstance(result, Exception) for result in results) == 1
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_of_a_broker_one_gets_in(
+    kind: str, freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    receiver = Receiver(lambda delivery: None, lambda channel: None, lambda message: None)
+    with redis() if kind == "redis" else nats() as broker:
+        engines = [(RedisEngine if kind == "redis" else NatsEngine)(broker.url) for _ in range(2)]
+        for number, engine in enumerate(engines):
+            await engine.start(f"{number}" * 8, receiver)
+        nodes = [tickets_over(engine, freshet_clock, revocations) for engine in engines]
+        for _ in range(10):
+            ticket = nodes[0].issue({"sub": "alice"})
+            coming = (node.connection(ticket) for _ in range(5) for node in nodes)
+            results = await asyncio.gather(*coming, return_exceptions=True)
+            assert sum(not isinstance(result, Exception) for result in results) == 1
+            assert all(isinstance(result, Disconnect) for result in results if isinstance(result, Exception))
+        for engine in engines:
+            await engine.stop()
 
 
 async def test_who_fills_the_memory_for_logs_cannot_use_a_ticket_again(
