@@ -16,6 +16,7 @@ from freshet import Freshet, Run
 from freshet.config import Config, Limits, Rates
 from freshet.config.limits import RATES
 from freshet.config.shapes import Rate
+from freshet.errors import Refusal
 from freshet.model.log import Publication
 from freshet.model.run_messages import ChatState, RunEvent, RunRecord, decode_summary, encode
 from tests.endpoints.ai.test_rights import Socket
@@ -59,7 +60,7 @@ async def live() -> AsyncIterator[Freshet]:
     )
     live = Freshet(dev=True, environment={}, config=config)
 
-    @live.run("ai:long")
+    @live.run("ai:long", publish="client")
     async def much(run: Run, message: Any) -> None:
         for number in range(100):
             await run.source(f"https://example.org/{number}")
@@ -72,6 +73,7 @@ async def live() -> AsyncIterator[Freshet]:
 
     async with live.lifespan():
         yield live
+        await live.stop("ai:long")
 
 
 async def is_read_everywhere(live: Freshet, chat: str, caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -134,6 +136,18 @@ async def test_whatever_json_a_client_sends_its_chat_can_be_read_by_others(
         await knock(live, "POST", f"/channels/ai:{chat}", JSON, text.encode())
         await asyncio.sleep(seconds(0.01))
         await is_read_everywhere(live, chat, caplog)
+
+
+@pytest.mark.parametrize("form", ["%s", '{"$start":%s}', '{"$steer":%s}', '{"parts":[%s]}'])
+async def test_a_message_of_many_levels_is_refused(live: Freshet, form: str) -> None:
+    """What the interpreter just bears when it comes, it may not bear any more where it is read."""
+    await live.start("ai:long", "hello")
+    for levels, refused in ((190, False), (201, True), (900, True)):
+        text = (form % ("[" * levels + "]" * levels)).encode()
+        answer = await knock(live, "POST", "/channels/ai:long", JSON, text)
+        assert (answer.status == 400 and b"levels" in answer.body) == refused, answer
+    with pytest.raises(Refusal, match="levels"):
+        await live.start("ai:long", json.loads("[" * 201 + "]" * 201))
 
 
 def test_a_question_is_never_called_as_an_answer() -> None:
