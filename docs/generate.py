@@ -123,7 +123,7 @@ def configuration() -> str:
         ]
         parts += [
             f"## {TABLES[path]}",
-            ABOUT_TABLES[path] or "",
+            inspect.cleandoc(ABOUT_TABLES[path] or ""),
             table(("option", "type", "default", "meaning"), rows),
         ]
     return "\n\n".join(parts)

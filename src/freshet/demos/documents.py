@@ -36,7 +36,9 @@ ENTRY = re.compile(r"^ +- (?P<title>[^:]+):(?: (?P<name>\S+))?$", re.MULTILINE)
 
 FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 FENCE = re.compile(r"^ *```")
-HEAD = re.compile(r'^(?:===\s+"(?P<tab>[^"]+)"|!!!\s+(?P<note>\w+)(?:\s+"(?P<title>[^"]*)")?|:   (?P<definition>.*))$')
+HEAD = re.compile(
+    r'^(?:===\s+"(?P<tab>[^"]+)"|(?:!!!|\?\?\?)\s+(?P<note>\w+)(?:\s+"(?P<title>[^"]*)")?|:   (?P<definition>.*))$'
+)
 """What begins an indented block."""
 
 INCLUDE = re.compile(r'^(?P<indent> *)--8<-- "(?P<file>[^"]+)"$')
