@@ -1,15 +1,12 @@
 """How quickly a page is there, and how still it stands while data flows: what Lighthouse measures."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
-from selenium import webdriver
 
 from tests.demos.pages import PATHS, Page
 from tests.demos.test_lab import figures
 from tests.tools.patience import seconds, wait_until
-from tests.tools.serving import Server
 from tests.tools.vitals import NOTE, layout_shifts, moved_by_longer_figures, note_figures, painted_within
 
 WIDTHS = [360, 1440]
@@ -20,7 +17,6 @@ FLOW = {  # what says that data flows on a page: an element, and its figure by t
     "/ships/": ("total", 60),
     "/cursors/": ("total", 60),
 }
-BESIDE = [*FLOW, "/lab/"]  # what needs nobody to begin
 
 
 def begin(page: Page, path: str) -> None:
@@ -48,57 +44,20 @@ def wait_for_data(page: Page, path: str) -> None:
         wait_until(lambda: len(page.texts(".answer h3")) > 0, 20, "an answer")
 
 
-class Windows:
-    """Pages in windows of their own, where their data comes while others are looked at.
-
-    They stay until the end: who goes moves a list of people in other windows, as it may.
-    """
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.first = page.browser.current_window_handle
-        self._opened: dict[tuple[str, int], str] = {}
-
-    def open(self, path: str, width: int) -> None:
-        """It goes on loading while the next one is opened."""
-        self.page.browser.switch_to.new_window("window")
-        self._opened[path, width] = self.page.browser.current_window_handle
-        note_figures(self.page.browser)
-        self.page.use_width(width)
-        self.page.run("window.location = arguments[0]", self.page.url(path))
-
-    def show(self, path: str, width: int) -> Page:
-        if (path, width) not in self._opened:
-            self.open(path, width)
-        self.page.browser.switch_to.window(self._opened[path, width])
-        wait_until(lambda: self.page.texts("#state") == ["Live"], 15, f"{path} to be live")
-        return self.page
-
-    def show_none(self) -> None:
-        self.page.browser.switch_to.window(self.first)
-
-    def close(self) -> None:
-        for window in self._opened.values():
-            self.page.browser.switch_to.window(window)
-            self.page.browser.close()
-        self.show_none()
-
-
-@pytest.fixture(scope="module")
-def windows(gallery: Server, chromium_process: webdriver.Chrome) -> Iterator[Windows]:
-    with closing(Windows(Page(chromium_process, gallery))) as windows:
-        for path in BESIDE:
-            for width in WIDTHS:
-                windows.open(path, width)
-        windows.show_none()
-        yield windows
-
-
 @pytest.fixture
-def window(page: Page, windows: Windows, path: str, width: int) -> Iterator[Page]:
-    """The one with this page at this width."""
-    yield windows.show(path, width)
-    windows.show_none()
+def window(page: Page, path: str, width: int) -> Iterator[Page]:
+    """That page at that width, in a window that notes its figures from the first on.
+
+    It is the only one that draws: a page on which data flows takes a third of a core.
+    """
+    browser = page.browser
+    first = browser.current_window_handle
+    browser.switch_to.new_window("window")
+    note_figures(browser)
+    page.use_width(width)
+    yield page.open(path)
+    browser.close()
+    browser.switch_to.window(first)
 
 
 @pytest.mark.parametrize("path", PATHS)

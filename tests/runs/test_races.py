@@ -77,7 +77,7 @@ async def agree_on_runs(world: World) -> None:
     chat = its._chats.get(CHANNEL)
     if chat is None:
         return
-    states = {record.id: record.state for record in chat.state.runs.values()}
+    states = {record.id: record.state for record in chat.records}
     assert not [id for id, state in states.items() if state in ENDED], f"ended, and not filed: {states}"
     by_state = {state: {id for id, it in states.items() if it == state} for state in ("running", "queued", "waiting")}
     assert by_state["running"] == set(chat.producers), f"{states}, and {set(chat.producers)} run"
@@ -87,7 +87,7 @@ async def agree_on_runs(world: World) -> None:
     kept = await its._log(CHANNEL, rule).read()
     assert {record.id: record.state for record in kept.runs.values() if record.state not in ENDED} == states
     filed = {record.id: record.state for record in await its._log(CHANNEL, rule).filed()}
-    assert filed == {id: record.state for id, record in chat._filed.items()}
+    assert filed == {id: record.state for id, record in chat.records.filed.items()}
     assert not set(filed) & set(states)
 
 

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from freshet.errors import EngineUnavailable, Refusal, StaleOwner
+from freshet.errors import Refusal, StaleOwner
 from freshet.model.json_text import decode
 from freshet.model.run_aggregate import Aggregate, Part
 from freshet.model.run_messages import (
     ENDED,
     NULL,
     ROOT,
-    ChatState,
     RunCommand,
     RunEvent,
     RunRecord,
@@ -32,6 +31,7 @@ from freshet.runs.agents import Agents
 from freshet.runs.approvals import asks, decisions, last_answer, still_asks
 from freshet.runs.log import RunLog
 from freshet.runs.producer import Producer, RunLimits
+from freshet.runs.records import Records
 from freshet.runs.rule import RunRule
 from freshet.runs.run import Run
 from freshet.runs.users import Users
@@ -69,15 +69,12 @@ class Chat:
     ) -> None:
         self.channel = channel
         self.rule = rule
-        self.state = ChatState()
+        self.records = Records(channel, journal, rule.messages.size)
         self.producers: dict[str, Producer] = {}
         self.quiet_since = outside.node.clock.monotonic()
         self._parameters = parameters
         self._outside = outside
         self._counts = outside.node.counts.runs
-        self._log = journal
-        self._filed: dict[str, RunRecord] = {}
-        self._has_read = False
         self._agents = Agents(outside.node, channel, seen=rule.presence)
         self._lock = asyncio.Lock()
         self._ending: set[Producer] = set()
@@ -98,7 +95,7 @@ class Chat:
     @property
     def goes_on(self) -> bool:
         """Whether some node has something to do there: a run that runs, was handed over, or waits for its turn."""
-        return self.is_open and any(record.state in ("running", "queued") for record in self.state.runs.values())
+        return self.is_open and any(record.state in ("running", "queued") for record in self.records)
 
     @property
     def needs_owner(self) -> bool:
@@ -125,13 +122,10 @@ class Chat:
 
     async def _begin_with_what_there_is(self) -> None:
         """What an earlier try has come to is not done again."""
-        if not self._has_read:
-            self.state = await self._log.read()
-            self._filed = {record.id: record for record in await self._log.filed()}
-            self._has_read = True
-        for record, state in [(record, record.state) for record in self.state.runs.values()]:  # as they were found
+        await self.records.read()
+        for record, state in [(record, record.state) for record in self.records]:  # as they were found
             if state in ENDED:
-                await self._file(record)
+                await self.records.file(record)
             elif state == "running" and record.id not in self.producers:
                 await self._take_over(record)
             else:
@@ -155,33 +149,29 @@ class Chat:
             case "resume":
                 return RunReply(run=(await self._whole(self._resume(command.run))).status())
             case _:
-                record = self._find(command.run)
+                record = self.records.find(command.run)
                 return RunReply(run=record.status() if record is not None else None)
 
-    def _find(self, id: str) -> RunRecord | None:
-        return self.state.runs.get(id) or self._filed.get(id)
-
     async def _start(self, it: RunCommand) -> RunRecord:
-        if (known := self._find(it.run)) is not None:
+        if (known := self.records.find(it.run)) is not None:
             return known
         async with self._lock:
-            if (known := self._find(it.run)) is not None:
+            if (known := self.records.find(it.run)) is not None:
                 return known
-            queued = sum(record.state == "queued" for record in self.state.runs.values())
+            queued = sum(record.state == "queued" for record in self.records)
             begins = not queued and len(self.producers) < self.rule.parallel
             if queued >= QUEUE:
                 raise Refusal.limit_exceeded(f"{QUEUE} runs wait in this channel already")
             await self._outside.users.admit(it.user, self.channel, it.run)
             try:
                 state: State = "running" if begins else "queued"
-                parent = self._last() if not it.parent else it.parent.removeprefix(ROOT)
+                parent = self.records.last() if not it.parent else it.parent.removeprefix(ROOT)
                 event = RunEvent(it.run, 0, [_first(it.run)], state, it.input, it.user, parent, at=self._wall())
-                await self._append(event)
+                record = await self._append(event)
             except BaseException:
                 self._outside.users.forget(it.user, self.channel, it.run)
                 raise
             self._counts.started += 1
-            record = self.state.runs[it.run]
             if begins:
                 self._begin(record)
             return record
@@ -189,7 +179,7 @@ class Chat:
     async def _resume(self, id: str) -> RunRecord:
         """It begins anew, with what it kept as its first event, so that whoever has it begins with that too."""
         async with self._lock:
-            failed = self._find(id)
+            failed = self.records.find(id)
             if failed is None or not failed.resumable:
                 raise Refusal.not_available("no run that could be resumed has that id")
             if len(self.producers) >= self.rule.parallel:
@@ -199,28 +189,23 @@ class Chat:
                 metadata = {name: value for name, value in failed.metadata.items() if name != "usage"}  # it was counted
                 kept = [_first(id), *Aggregate(failed.parts, metadata).replay()]
                 event = RunEvent(id, 0, kept, "running", failed.input, failed.user, failed.parent, at=self._wall())
-                await self._append(event)
+                record = await self._append(event)
             except BaseException:
                 self._outside.users.forget(failed.user, self.channel, id)
                 raise
-            record = self.state.runs[id]
             record.kept = failed.kept
             self._begin(record, self.rule.resume)
             return record
 
-    def _last(self) -> str:
-        """The run whose message is the last."""
-        return next(reversed({**self._filed, **self.state.runs}), "")
-
     async def _stop(self, id: str, reason: str) -> Any:
-        ids = [record.id for record in self.state.runs.values() if record.state not in ENDED and id in ("", record.id)]
+        ids = [record.id for record in self.records if record.state not in ENDED and id in ("", record.id)]
         for each in ids:
             await self._whole(self._stop_without_task(each, reason))
             if (producer := self.producers.get(each)) is not None:
                 await producer.stop(reason)
                 # On its way to another node it has no end yet.
                 await self.put(each, [{"type": "abort", "reason": reason}], "stopped", reason)
-        record = self._find(ids[-1] if ids else id)
+        record = self.records.find(ids[-1] if ids else id)
         return record.status() if record is not None else None
 
     async def _stop_without_task(self, id: str, reason: str) -> None:
@@ -247,22 +232,23 @@ class Chat:
 
     def _that_asked(self, it: RunCommand) -> RunRecord:
         asked = {answer.approval for answer in it.answers}
-        for record in self.state.runs.values():
+        for record in self.records:
             if asks(record, asked):
                 return record
         raise Refusal.not_available("nothing waits for that answer")
 
     async def _steer(self, it: RunCommand, request: str) -> RunRecord:
         """request: its id, by which it is known if it comes again."""
-        runs = self.state.runs  # without those of which the end is written, whose producers may still be there
-        running = [id for id in self.producers if it.run in ("", id) and id in runs and runs[id].state not in ENDED]
+        records = (self.records.get(id) for id in self.producers if it.run in ("", id))
+        # A producer may still be there when its run's end is written.
+        running = [record for record in records if record is not None and record.state not in ENDED]
         if not running:
             raise Refusal.not_available("nothing runs here that could be steered")
-        producer, record = self.producers[running[-1]], runs[running[-1]]
+        record = running[-1]
         data = decode(bytes(it.input))
         text = data.get("text", "") if isinstance(data, dict) else data
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
-        if not producer.steer(data):
+        if not self.producers[record.id].steer(data):
             raise Refusal.limit_exceeded("too many messages wait for this run")
         if not any(part.get("id") == request for part in record.parts):
             await self.put(record.id, [{"type": "steering-message", "id": request, "parts": parts}], None)
@@ -298,13 +284,13 @@ class Chat:
             await self.put(record.id, closing, "running", "resumed")
             self._begin(record, self.rule.resume)
             record.kept = NULL
-            await self._keep()
+            await self.records.keep()
         else:
             await self.put(record.id, [*closing, {"type": "error", "errorText": GONE}], "failed", GONE)
 
     async def _begin_queued(self) -> None:
         async with self._lock:
-            for record in list(self.state.runs.values()):
+            for record in self.records:
                 if len(self.producers) >= self.rule.parallel:
                     return
                 if record.state == "queued":
@@ -332,7 +318,7 @@ class Chat:
 
     async def _write(self, id: str, parts: list[Part], state: State | None, reason: str = "") -> None:
         """Append to a run's events; whoever calls this has the lock."""
-        record = self.state.runs.get(id)
+        record = self.records.get(id)
         if record is None or record.state in ENDED:
             return  # it ended while this waited: nothing comes behind its end
         at = self._wall() if state in ENDED else None
@@ -345,59 +331,32 @@ class Chat:
                 begun.abandon(f"it was {record.state} while it began")
             add(self._counts.ended, record.state)
             self._counts.cost(record.metadata.get("usage"))
-            await self._file(record)
-        elif self._log.is_due:
-            await self._keep()
+            await self.records.file(record)
+        else:
+            await self.records.keep_if_due()
 
     def closing(self, id: str, why: str) -> list[Part]:
         """See `Journal`."""
-        record = self.state.runs.get(id)
+        record = self.records.get(id)
         return record.aggregate().closing(why) if record is not None else []
 
-    async def _append(self, event: RunEvent) -> None:
+    async def _append(self, event: RunEvent) -> RunRecord:
         if event.state == "running":
             self._outside.watching.begin(self.channel)
         try:
-            await self._log.append(self.state, event, partial(self._outside.fence, self.channel))
+            return await self.records.append(event, partial(self._outside.fence, self.channel))
         except (StaleOwner, NotOwner):
             self._outside.lose(self.channel)
             raise
 
-    async def _file(self, record: RunRecord) -> None:
-        """It is over: it goes among the messages; if that cannot be now, it stays where it is until it can."""
-        try:
-            await self._log.file(record)
-        except EngineUnavailable as why:
-            log.warning("runs: %r of %r is kept among those that run for now: %s", record.id, self.channel, why)
-            return
-        self._filed[record.id] = record
-        while len(self._filed) > self.rule.messages.size:
-            del self._filed[next(iter(self._filed))]
-        del self.state.runs[record.id]
-        await self._keep()
-
-    async def _keep(self) -> None:
-        try:
-            await self._log.keep(self.state)
-        except EngineUnavailable as why:
-            log.warning("runs: no snapshot of %r was written, the next one will be: %s", self.channel, why)
-
     async def hand_over(self, id: str, kept: msgspec.Raw) -> None:
         """See `Journal`: what it keeps is in the snapshot that the next owner begins with."""
         async with self._lock:
-            if id in self.state.runs:  # it was not stopped meanwhile
-                self.state.runs[id].kept = kept
-                await self._log.keep(self.state)
+            await self.records.hand_over(id, kept)
 
     async def history(self, id: str) -> list[Part]:
         """See `Journal`: down the branch."""
-        records = {**self._filed, **{key: it for key, it in self.state.runs.items() if it.state in ENDED}}
-        parent = self.state.runs[id].parent
-        branch: list[RunRecord] = []
-        while (record := records.get(parent)) is not None and record not in branch:
-            branch.append(record)
-            parent = record.parent
-        return [message for record in reversed(branch) for message in record.messages()]
+        return self.records.branch(id)
 
     async def enter(self, id: str, name: str, info: msgspec.Raw) -> None:
         """See `Journal`."""
@@ -431,7 +390,7 @@ class Chat:
     def abandon(self) -> None:
         """Another node has the channel."""
         self._agents.abandon()
-        for record in self.state.runs.values():
+        for record in self.records:
             self._outside.users.forget(record.user, self.channel, record.id)
         for producer in list(self.producers.values()):
             producer.abandon("the channel is another node's")
@@ -442,7 +401,7 @@ class Chat:
             return  # what there is was never read
         async with self._lock:
             self._outside.fence(self.channel)  # what another has written since would be lost
-            await self._log.trim(self.state)
+            await self.records.trim()
 
     async def drain(self, grace: float) -> None:
         """The node ends: wait for runs and checkpoints; what still runs then goes to another node, or has failed."""

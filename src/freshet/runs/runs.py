@@ -320,7 +320,7 @@ class NodeRuns:
         since = self._alone.setdefault(channel, now)
         if now - since >= (chat.rule.stop_when_alone or 0.0):
             self._alone.pop(channel, None)
-            for record in list(chat.state.runs.values()):
+            for record in chat.records:
                 if record.state in COUNTS:  # who is asked may come in days
                     await self.ask(channel, RunCommand("stop", record.id, reason="nobody was there"))
 
