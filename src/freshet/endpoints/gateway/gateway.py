@@ -1,5 +1,6 @@
 """`live.gateway`: a WebSocket API as AWS API Gateway has it: its routes, and what the server does with connections."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +22,8 @@ from freshet.model.log import Position
 from freshet.policy.webhook_client import key_of
 from freshet.rules.hooks import HookLimits, as_payload
 from freshet.runtime.portal import Portal
+
+log = logging.getLogger("freshet.gateway")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,6 +159,8 @@ class Gateway:
         self._running = True
         for route in self.routes.values():
             self._begun(route.integration)
+        if self.enabled and not self.options.domain and not self._outside.knows_hosts:
+            log.info("gateway: domainName is the address at which a client comes in: see gateway.domain, and hosts")
         if self._authorizer is not None:
             self._begun(self._authorizer)
 
