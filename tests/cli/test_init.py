@@ -102,6 +102,28 @@ def initialized(template: str, tmp_path: Path) -> Path:
     return tmp_path / "hello"
 
 
+@pytest.mark.parametrize("template", ["chat", "ai", "dashboard"])
+def test_its_page_runs_nothing_that_is_brought_into_it_and_is_in_nobodys_frame(
+    tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server], template: str
+) -> None:
+    server = serve("app:api", cwd=initialized(template, tmp_path))
+    first, second = (httpx.get(server.http("/")).headers for _ in range(2))
+    policy = first["content-security-policy"]
+    assert {"object-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= {
+        *policy.split("; ")
+    }
+    assert "unsafe" not in policy
+    assert policy != second["content-security-policy"]  # a nonce is for once
+    assert (first["x-content-type-options"], first["referrer-policy"]) == ("nosniff", "no-referrer")
+    browser.get(server.http("/"))
+    wait_until(lambda: "live" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    assert console_errors(browser) == []
+    brought = "<img src=x onerror='window.brought = 1'><iframe srcdoc='<script>parent.brought = 1</script>'></iframe>"
+    browser.execute_script("document.body.insertAdjacentHTML('beforeend', arguments[0])", brought)
+    wait_until(lambda: console_errors(browser), 10, "what the browser says of it")
+    assert browser.execute_script("return window.brought") is None
+
+
 def test_the_dashboard_has_its_charts_at_once_and_they_move(
     tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
 ) -> None:
