@@ -1,7 +1,6 @@
 """Rooms as an application writes them, in one process: their hooks, their store, their alarms, their sleep."""
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -59,35 +58,6 @@ class Auction(Room):
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-def refuse() -> None:
-    raise Refusal.unknown_channel("no such lot")
-
-
-REFUSING = {
-    "on_start": lambda self: refuse(),
-    "on_join": lambda self, session: refuse(),
-    "on_message": lambda self, session, data: refuse(),
-}
-
-
-@pytest.mark.parametrize("hook", REFUSING)
-async def test_what_a_room_refuses_is_no_warning_and_names_no_option(
-    hook: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    live = application()
-    live.room("auction:{lot}")(type("Lots", (Room,), {hook: REFUSING[hook]}))
-    caplog.set_level(logging.INFO, "freshet.commands")
-    async with live.test_client("alice") as alice:
-        if hook == "on_message":
-            await alice.subscribe("auction:1")
-        asked = alice.rpc("auction:1", 1) if hook == "on_message" else alice.subscribe("auction:1")
-        with pytest.raises(Refusal, match="no such lot"):
-            await asked
-    said = [(it.levelname, it.getMessage()) for it in caplog.records if "refused" in it.getMessage()]
-    assert [level for level, _ in said] == ["INFO"], said
-    assert said[0][1].endswith(" was refused: no such lot")
 
 
 async def test_an_auction_tells_who_joins_the_price_takes_bids_and_ends_by_its_alarm(clock: ManualClock) -> None:
