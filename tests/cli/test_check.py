@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from freshet.cli import app
 
+HOOK = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = "a secret for tests, thirty-two bytes"
 RULE = "[[channels]]\nmatch = 'a'\n"
 
@@ -95,6 +96,9 @@ def test_an_empty_file_is_right_and_says_that_every_channel_is_refused(folder: P
         ("[tokens]\nsecret_env = 'KEY'", {"FRESHET_SECRET": ""}, True),
         ("[tokens]\nsecret_env = 'KEY'", {"KEY": SECRET}, False),
         ("", {"FRESHET_TOKENS__SECRET": SECRET}, False),
+        ("[gateway]\nstage = 'dev'", {}, True),
+        ("[gateway]\nstage = 'dev'\nauth = 'none'", {}, False),
+        ("[webhooks]\nurl = 'https://example.org'\nevents = ['connect']", {"FRESHET_WEBHOOK_SECRET": HOOK}, False),
     ],
 )
 def test_it_warns_when_nobody_could_connect_and_shows_no_secret(

@@ -79,7 +79,7 @@ class Gateway:
         self.selection = Selection(options.selection)
         self.events = Events(options, self._clock)
         self.connections.post_size, self.connections.stage = self.message_size, options.stage
-        self.connections.open |= bool(options.stage or options.routes)
+        self.connections.open |= options.enabled
         for index, route in enumerate(options.routes):
             if route.key.startswith("$") and route.key not in (*RESERVED, DEFAULT):
                 raise ConfigError(f"gateway.routes[{index}].key", f"{route.key!r}: only AWS's own keys begin with $")
@@ -132,6 +132,11 @@ class Gateway:
     def spelled(self) -> list[str]:
         """Names of headers as the application writes them."""
         return header_names(self.identity)
+
+    @property
+    def admits(self) -> bool:
+        """Whether it lets in who has no token."""
+        return self.enabled and (self._authorizer is not None or self.options.auth == "none")
 
     @property
     def authorizes(self) -> Integration | None:
