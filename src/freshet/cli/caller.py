@@ -20,6 +20,8 @@ API = "/api/"
 UNKNOWN = 102  # the code of an error: no rule for a channel
 RULES = "Channels want a rule: [[channels]] in the server's freshet.toml, or live.channel(...) in Python."
 WHERE = "Is `freshet serve` running there? Another place: --url or FRESHET_URL."
+TRUST = "One that `freshet cert` made is trusted with its authority: SSL_CERT_FILE=ca.pem in the environment."
+NO_HTTP = "there is no answer in plain HTTP", "If TLS is spoken there, begin the URL with https://."
 UNENCRYPTED = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # reasons of `ssl`: what answered spoke no TLS
 
 Url = Annotated[str, typer.Option(envvar="FRESHET_URL", help="Where Freshet is, with the prefix of its mount.")]
@@ -30,8 +32,13 @@ ApiKey = Annotated[
 
 def unreachable(error: Exception) -> tuple[str, str]:
     """Why nothing that was understood came from there, and what to do."""
-    if isinstance(error, ssl.SSLError) and error.reason in UNENCRYPTED:
-        return "no TLS is spoken there", "Begin the URL with http:// instead."
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted here: {error.verify_message}", TRUST
+        case ssl.SSLError(reason=reason) if reason in UNENCRYPTED:
+            return "no TLS is spoken there", "Begin the URL with http:// instead."
+        case http.client.RemoteDisconnected():
+            return NO_HTTP
     return getattr(error, "strerror", None) or str(error) or repr(error), WHERE
 
 

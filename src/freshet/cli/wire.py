@@ -9,10 +9,10 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import typer
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from freshet.cli.caller import unreachable
+from freshet.cli.caller import NO_HTTP, unreachable
 from freshet.cli.console import fail
 from freshet.cli.terminal import err
 
@@ -120,7 +120,7 @@ def sessions(url: str, run: Callable[[Wire], Iterator[T]], hint: str) -> Iterato
 def _not_there(url: str, error: Exception) -> NoReturn:
     """What the server that answered there said; or that none did."""
     if not isinstance(error, InvalidStatus):
-        why, hint = unreachable(error)
+        why, hint = NO_HTTP if isinstance(error, InvalidMessage) else unreachable(error)
         fail(f"{url}: {why}", hint, 1)
     response = error.response
     said = (response.body or b"").decode(errors="replace").strip()
