@@ -178,6 +178,15 @@ def test_what_goes_into_the_image_is_what_was_written(tmp_path: Path) -> None:
         assert "test_app.py" not in copied[1]
 
 
+def test_freshet_is_installed_from_its_wheel_and_nothing_by_a_name_that_is_another_projects(tmp_path: Path) -> None:
+    folder = initialized("chat", tmp_path)
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["fastapi"]
+    dockerfile = (folder / "Dockerfile").read_text()
+    assert "COPY requirements.txt freshet-*.whl ./" in dockerfile  # which fails where there is no wheel
+    assert "-r requirements.txt ./freshet-*.whl" in dockerfile
+
+
 def test_a_template_that_is_none_is_answered_with_those_that_are(tmp_path: Path) -> None:
     done = freshet("init", "--template", "game", "hello", cwd=tmp_path)
     assert done.returncode == 2

@@ -14,6 +14,7 @@ from freshet.config import reference
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECRETS = ".env"
+REQUIREMENTS = "# Freshet is installed from its own wheel: the freshet of PyPI is another project.\nfastapi\n"
 
 
 class Template(StrEnum):
@@ -58,7 +59,7 @@ def init(
     files = {
         **own,
         "Dockerfile": _template("Dockerfile.txt").replace("FILES", " ".join([*_served(own), "freshet.toml"])),
-        "requirements.txt": "fastapi\nfreshet\n",
+        "requirements.txt": REQUIREMENTS,
         "freshet.toml": _configuration(),
         ".gitignore": f"{SECRETS}\n__pycache__/\n",
         SECRETS: _secrets(),
