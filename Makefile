@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 WORKERS ?= auto
-# Tests that run side by side slow each other down: what one waits for has twice the time.
-SCALE := $(or $(FRESHET_TEST_SCALE),2)
+# Tests that run side by side slow each other down: what one waits for has three times as long.
+SCALE := $(or $(FRESHET_TEST_SCALE),3)
 
 # What is compiled once is not compiled again by each of the thousand processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
