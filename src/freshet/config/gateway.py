@@ -122,6 +122,11 @@ class GatewayOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = 5.0
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the configuration alone makes one."""
+        return bool(self.stage or self.routes)
+
 
 AWS_MESSAGE, AWS_FRAME = 128 * KIB, 32 * KIB
 AWS_IDLE, AWS_LIFETIME, AWS_INTEGRATION = 600.0, 7200.0, 29.0

@@ -84,7 +84,7 @@ class Gateway:
         self.selection = Selection(options.selection)
         self.events = Events(options, self._clock)
         self.connections.post_size, self.connections.stage = self.message_size, options.stage
-        self.connections.open |= bool(options.stage or options.routes)
+        self.connections.open |= options.enabled
         for index, route in enumerate(options.routes):
             if route.key.startswith("$") and route.key not in (*RESERVED, DEFAULT):
                 raise ConfigError(f"gateway.routes[{index}].key", f"{route.key!r}: only AWS's own keys begin with $")
@@ -148,6 +148,11 @@ class Gateway:
         if server is None or not server[1]:
             return "localhost"  # a socket in the file system
         return f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+
+    @property
+    def admits(self) -> bool:
+        """Whether it lets in who has no token."""
+        return self.enabled and (self._authorizer is not None or self.options.auth == "none")
 
     @property
     def authorizes(self) -> Integration | None:
