@@ -13,6 +13,7 @@ from tests.tools.json_texts import json_texts
 from tests.tools.serving import serving
 
 CONFIG = """
+timing = { ping_interval = 3600 }  # connections of which each is read only when it is its turn
 tokens = { anonymous = true }
 api = { anonymous = true }
 [[channels]]

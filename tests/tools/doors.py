@@ -33,9 +33,10 @@ async def _soon(awaitable: Any) -> Any:
 
 
 class Doors:
-    """Connections that stay. Each of `ways_in` publishes a text, and says whether it was taken; refused is no end.
+    """Connections that stay, to a server without heartbeats.
 
-    Each of `ways_out` gives the next publication as it came out: its JSON text, or what a client of it has of that.
+    Each of `ways_in` publishes a text, and says whether it was taken; refused is no end. Each of `ways_out` gives the
+    next publication as it came out: its JSON text, or what a client of it has of that.
     """
 
     def __init__(self, server: Server, stack: AsyncExitStack) -> None:
@@ -88,12 +89,12 @@ class Doors:
             await writer.send(
                 b'{"id":%d,"publish":{"channel":"%b","data":%b}}' % (id, CHANNEL.encode(), line), text=True
             )
-            answer = await _soon(self._received(writer))
+            answer = await _soon(writer.recv(decode=False))
             assert answer.startswith(b'{"id":%d,' % id), answer
             return b'"error"' not in answer
 
         async def read() -> bytes:
-            return _pushed(await _soon(self._received(reader)))
+            return _pushed(await _soon(reader.recv(decode=False)))
 
         self.ways_in["centrifuge json"] = publish
         self.ways_out["centrifuge json"] = read
@@ -174,10 +175,9 @@ class Doors:
                 if end < 0:
                     rest.extend(await _soon(anext(chunks)))
                     continue
-                piece = bytes(rest[: end + len(mark)])
+                pieces += rest[: end + len(mark)]
                 del rest[: end + len(mark)]
-                if piece.strip(b":{}\n"):  # no heartbeat
-                    pieces, number = pieces + piece, number - 1
+                number -= 1
             return pieces
 
         return next_pieces
@@ -196,28 +196,17 @@ class Doors:
         async def publish(text: bytes) -> bool:
             id = next(_ids)
             await writer.send(b'42%d["publish","%b",%b]' % (id, CHANNEL.encode(), text), text=True)
-            answer = await _soon(self._received(writer))
+            answer = await _soon(writer.recv(decode=False))
             assert answer.startswith(b"43%d[" % id), answer
             return b'"error"' not in answer
 
         async def read() -> bytes:
-            event = await _soon(self._received(reader))
+            event = await _soon(reader.recv(decode=False))
             assert event.startswith(b'42["message",'), event
             return bytes(event[13:-1])
 
         self.ways_in["socket.io"] = publish
         self.ways_out["socket.io"] = read
-
-    async def _received(self, socket: ClientConnection) -> bytes:
-        """The next message that is no heartbeat."""
-        while True:
-            message: bytes = await _soon(socket.recv(decode=False))
-            if message == b"{}":
-                await socket.send("{}")
-            elif message == b"2":
-                await socket.send("3")
-            else:
-                return message
 
     async def _post(self, text: bytes) -> bool:
         answer = await self._http.post(

@@ -83,7 +83,7 @@ async def test_two_thousand_clients_over_four_workers_buy_exactly_the_hundred_th
         "FRESHET_TOKENS__ANONYMOUS": "true",
         "FRESHET_LIMITS__CONNECTS_PER_SECOND": "0",
         "FRESHET_LIMITS__SESSIONS_PER_ADDRESS": "0",
-        "FRESHET_PING_INTERVAL": "300s",  # two thousand buyers in one process are too busy to answer in time
+        "FRESHET_TIMING__PING_INTERVAL": "300",  # two thousand buyers in one process are too busy to answer in time
     }
     sockets: list[ClientConnection] = []
     with serving("tests.kits.commerce.stock_app:live", "--workers", "4", env=env) as server:
