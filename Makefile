@@ -120,7 +120,7 @@ docs: $(VENV)/dev ## build the documentation into build/docs, every link checked
 tools: $(VENV)/made ## install what the tests need beside Python's packages: system packages, npm clients
 	@tests/tools/setup.sh
 
-# The environments. `run` holds what a user gets from `pip install freshet`; `dev` adds the tests and the checks.
+# The environments. `run` holds what a user gets who installs the package; `dev` adds the tests and the checks.
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Freshet needs Python 3.11 or newer: make PYTHON=...")'

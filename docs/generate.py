@@ -1,4 +1,4 @@
-"""The pages of `reference/`, written from the code at each build: what they say is what the code does."""
+"""The pages of `reference/`, written from the code: what they say is what the code does."""
 
 import ast
 import inspect
@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
 
 import freshet
 import freshet.cli
@@ -26,26 +23,13 @@ from freshet.wiring.sync_calls import SyncCalls
 LINE = 88  # characters of a signature before it gets a line for each parameter
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """MkDocs calls this when it has read the folder."""
-    for name, write in PAGES.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=write()))
-    return files
-
-
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """MkDocs calls this with the text of each page. The table of the levels is that of CONTRIBUTING."""
-    return markdown.replace("<!-- levels -->", _levels()) if "<!-- levels -->" in markdown else markdown
-
-
-def _levels() -> str:
+def completed(markdown: str) -> str:
+    """A page of a file, with the table that stands elsewhere: that of the levels is CONTRIBUTING's."""
+    if "<!-- levels -->" not in markdown:
+        return markdown
     contributing = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
-    return contributing.partition("<!-- levels:")[2].partition("-->")[2].partition("<!-- levels end -->")[0]
-
-
-def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """MkDocs calls this with each finished page. The theme gives its search no name for screen readers."""
-    return output.replace('class="md-search"', 'class="md-search" aria-label="Search"')
+    levels = contributing.partition("<!-- levels:")[2].partition("-->")[2].partition("<!-- levels end -->")[0]
+    return markdown.replace("<!-- levels -->", levels)
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -139,7 +123,7 @@ def configuration() -> str:
         ]
         parts += [
             f"## {TABLES[path]}",
-            ABOUT_TABLES[path] or "",
+            inspect.cleandoc(ABOUT_TABLES[path] or ""),
             table(("option", "type", "default", "meaning"), rows),
         ]
     return "\n\n".join(parts)

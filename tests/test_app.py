@@ -119,7 +119,7 @@ async def test_without_a_secret_it_says_what_to_set(caplog: pytest.LogCaptureFix
     assert session.outbox.closed.code == 3500
 
 
-@pytest.mark.parametrize("hook", ["none", "for all", "of a namespace", "dev"])
+@pytest.mark.parametrize("hook", ["none", "for all", "of a namespace", "of a gateway", "dev"])
 async def test_who_may_connect_is_said_once_where_it_is_nobody_or_everybody(
     hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,6 +128,8 @@ async def test_who_may_connect_is_said_once_where_it_is_nobody_or_everybody(
         live.on_connect(lambda session: None)
     elif hook == "of a namespace":
         live.namespace("/shop").on_connect(lambda session, auth: None)
+    elif hook == "of a gateway":
+        live.gateway(stage="dev", auth="none")
     with caplog.at_level(logging.WARNING, "freshet"):
         for _ in range(2):
             async with live.lifespan():

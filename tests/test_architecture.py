@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # An import name, where it is not that of the distribution in pyproject.toml.
 IMPORT_NAMES = {
+    "markdown-it-py": "markdown_it",
     "nats-py": "nats",
     "opentelemetry-api": "opentelemetry",
     "prometheus-client": "prometheus_client",

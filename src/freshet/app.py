@@ -403,5 +403,6 @@ class Freshet(LiveCalls):
             or self._hooks.connect is not None
             or self._node.webhooks.connects
             or self._namespaces.admit
+            or self._gateway.admits
         ):
             log.warning("no secret is set, every client will be refused: set FRESHET_SECRET or [tokens] secret")

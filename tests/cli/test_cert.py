@@ -95,7 +95,11 @@ def test_the_commands_of_freshet_go_there_too(folder: Path, serve: Serve, monkey
         done = CliRunner().invoke(app, [*command, *url])
         assert done.exit_code == 0, done.output
     monkeypatch.delenv("SSL_CERT_FILE")
-    assert CliRunner().invoke(app, ["publish", "news", "1", *url]).exit_code == 1
+    for command in (["publish", "news", "1"], ["tail", "news"]):
+        untrusted = CliRunner().invoke(app, [*command, *url])
+        assert (untrusted.exit_code, "SSL_CERT_FILE=ca.pem" in untrusted.stderr) == (1, True), untrusted.stderr
+        plain = CliRunner().invoke(app, [*command, "--url", f"http://localhost:{server.port}"])
+        assert (plain.exit_code, "begin the URL with https://" in plain.stderr) == (1, True), plain.stderr
 
 
 def test_chromium_trusts_it_as_the_command_says(folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

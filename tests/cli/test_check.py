@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from freshet.cli import app
 
+HOOK = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = "a secret for tests, thirty-two bytes"
 RULE = "[[channels]]\nmatch = 'a'\n"
 
@@ -44,7 +45,14 @@ def check(folder: Path, toml: str, **environment: str) -> Result:
         ("[tokens]\nsecret = 7", "tokens.secret", "Expected text"),
         ("[timing]\nping_interval = 0", "timing.ping_interval", ">= 0.1"),
         ("[timing]\npong_timeout = 0", "timing.pong_timeout", ">= 0.05"),
-        ("[limits]\nmessage_size = 1.5", "limits.message_size", "Expected an integer"),
+        ("[limits]\nmessage_size = 1.5", "limits.message_size", "Expected an integer (bytes)"),
+        (
+            RULE + "history = {size = 1, ttl = '10m'}",
+            "channels[0].history.ttl",
+            "Expected a number (seconds), got text",
+        ),
+        ("[timing]\nping_interval = '25s'", "timing.ping_interval", "Expected a number (seconds), got text"),
+        ("origins = '*'", "origins", "Expected a list, [...], got text"),
         ("[limits]\nchannel_length = 100000", "limits.channel_length", "<= 4096"),
         ("[websocket]\ncompression = 1", "websocket.compression", "Expected true or false"),
         ("[websockets]\ncompression = true", "websockets", "Did you mean 'websocket'"),
@@ -95,6 +103,9 @@ def test_an_empty_file_is_right_and_says_that_every_channel_is_refused(folder: P
         ("[tokens]\nsecret_env = 'KEY'", {"FRESHET_SECRET": ""}, True),
         ("[tokens]\nsecret_env = 'KEY'", {"KEY": SECRET}, False),
         ("", {"FRESHET_TOKENS__SECRET": SECRET}, False),
+        ("[gateway]\nstage = 'dev'", {}, True),
+        ("[gateway]\nstage = 'dev'\nauth = 'none'", {}, False),
+        ("[webhooks]\nurl = 'https://example.org'\nevents = ['connect']", {"FRESHET_WEBHOOK_SECRET": HOOK}, False),
     ],
 )
 def test_it_warns_when_nobody_could_connect_and_shows_no_secret(

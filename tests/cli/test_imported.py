@@ -257,9 +257,10 @@ def test_the_command_writes_a_file_says_what_is_left_and_overwrites_none(tmp_pat
     assert (shown.returncode, tomllib.loads(shown.stdout)["gateway"]["stage"]) == (0, "prod")
     assert "not taken over: " in shown.stderr
     file = tmp_path / "freshet.toml"
-    assert run("--output", str(file)).returncode == 0
+    done = run("--output", str(file))
+    assert (done.returncode, f"freshet serve --dev --config {file}" in done.stderr) == (0, True)
     assert file.read_text() == shown.stdout
     again = run("--output", str(file))
-    assert (again.returncode, file.read_text()) == (2, shown.stdout)
+    assert (again.returncode, file.read_text(), "--output FILE" in again.stderr) == (2, shown.stdout, True)
     template.write_text("a: [")
     assert run().returncode == 2

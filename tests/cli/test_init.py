@@ -67,6 +67,7 @@ def test_what_init_writes_is_a_chat_that_runs(
     server.wait_for_log(f"Serving app:api on {server.http('')}, with Freshet at {server.http('/live/')}")
     browser.get(server.http("/"))
     wait_until(lambda: "live, as" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    browser.find_element(By.ID, "text").send_keys("  \n")  # which says nothing
     browser.find_element(By.ID, "text").send_keys("hello <b>there</b>\n")
     wait_until(lambda: texts(browser), 10, "the message")
     assert texts(browser)[0].endswith(": hello <b>there</b>")
@@ -103,6 +104,28 @@ def initialized(template: str, tmp_path: Path) -> Path:
     return tmp_path / "hello"
 
 
+@pytest.mark.parametrize("template", ["chat", "ai", "dashboard"])
+def test_its_page_runs_nothing_that_is_brought_into_it_and_is_in_nobodys_frame(
+    tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server], template: str
+) -> None:
+    server = serve("app:api", cwd=initialized(template, tmp_path))
+    first, second = (httpx.get(server.http("/")).headers for _ in range(2))
+    policy = first["content-security-policy"]
+    assert {"object-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= {
+        *policy.split("; ")
+    }
+    assert "unsafe" not in policy
+    assert policy != second["content-security-policy"]  # a nonce is for once
+    assert (first["x-content-type-options"], first["referrer-policy"]) == ("nosniff", "no-referrer")
+    browser.get(server.http("/"))
+    wait_until(lambda: "live" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    assert console_errors(browser) == []
+    brought = "<img src=x onerror='window.brought = 1'><iframe srcdoc='<script>parent.brought = 1</script>'></iframe>"
+    browser.execute_script("document.body.insertAdjacentHTML('beforeend', arguments[0])", brought)
+    wait_until(lambda: console_errors(browser), 10, "what the browser says of it")
+    assert browser.execute_script("return window.brought") is None
+
+
 def test_the_dashboard_has_its_charts_at_once_and_they_move(
     tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
 ) -> None:
@@ -121,17 +144,31 @@ def test_an_answer_goes_on_while_the_page_is_reloaded(
     tmp_path: Path, browser: webdriver.Chrome, serve: Callable[..., Server]
 ) -> None:
     server = serve("app:api", cwd=initialized("ai", tmp_path))
+    asked = "return [...document.querySelectorAll('#talk .user')].map((it) => it.textContent)"
     answer = "return document.querySelector('#talk .assistant')?.textContent ?? ''"
     browser.get(server.http("/"))
     wait_until(lambda: "live" in browser.find_element(By.ID, "state").text, 10, "the page to connect")
+    browser.find_element(By.ID, "text").send_keys("  \n")  # which asks nothing
     browser.find_element(By.ID, "text").send_keys("why?\n")
     wait_until(lambda: "Reload this page now" in browser.execute_script(answer), 10, "half an answer")
     browser.refresh()
     wait_until(lambda: browser.execute_script(answer).endswith("of this talk. "), 10, "all of it")
     assert browser.execute_script(answer).count("You asked: why?") == 1
-    assert browser.execute_script("return document.querySelector('#talk .user').textContent") == "why?"
+    assert browser.execute_script(asked) == ["why?"]
     assert_fits_a_phone(browser)
     assert console_errors(browser) == []
+
+
+def test_an_api_without_a_page_says_how_its_changes_are_seen(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    said = freshet("init", "--template", "api", "orders", cwd=tmp_path).stdout
+    command = re.search(r"^ *freshet (tail .*)$", said, re.MULTILINE)
+    assert command is not None, said
+    folder = tmp_path / "orders"
+    server = serve("app:api", cwd=folder)
+    httpx.post(server.http("/orders"), json={"user": "alice", "item": "lamp"}).raise_for_status()
+    arguments = command[1].replace("http://127.0.0.1:8000/", server.http("/")).split()
+    done = freshet(*arguments, "--since", "oldest", "--limit", "1", cwd=folder)
+    assert '"item": "lamp"' in done.stdout, done.stderr
 
 
 async def test_each_change_of_an_order_reaches_its_user_and_nobody_else(
@@ -141,7 +178,7 @@ async def test_each_change_of_an_order_reaches_its_user_and_nobody_else(
     async with httpx.AsyncClient(base_url=server.http("/")) as http:
         assert (await http.get("/")).headers["location"] == "/docs", "where one places an order"
         tokens = {user: (await http.get("/token", params={"user": user})).json() for user in ("alice", "bob")}
-        url = server.ws("/live/channels/orders:alice?token=")
+        url = server.ws("/live/channels/orders:alice?since=oldest&token=")
         async with connect(url + tokens["alice"]) as alice:
             placed = await http.post("/orders", json={"user": "alice", "item": "lamp"})
             assert placed.status_code == 201
@@ -161,6 +198,16 @@ def test_what_goes_into_the_image_is_what_was_written(tmp_path: Path) -> None:
         assert copied is not None
         assert all((folder / name).exists() for name in copied[1].split())
         assert ".env" not in copied[1]
+        assert "test_app.py" not in copied[1]
+
+
+def test_freshet_is_installed_from_its_wheel_and_nothing_by_a_name_that_is_another_projects(tmp_path: Path) -> None:
+    folder = initialized("chat", tmp_path)
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["fastapi"]
+    dockerfile = (folder / "Dockerfile").read_text()
+    assert "COPY requirements.txt freshet-*.whl ./" in dockerfile  # which fails where there is no wheel
+    assert "-r requirements.txt ./freshet-*.whl" in dockerfile
 
 
 def test_a_template_that_is_none_is_answered_with_those_that_are(tmp_path: Path) -> None:

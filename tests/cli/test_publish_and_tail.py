@@ -191,6 +191,14 @@ def test_a_guarded_server_wants_the_key_and_the_token(freshet: Freshet, tmp_path
 # ----------------------------------------------------------------------------------------------------------------- tail
 
 
+def test_the_url_that_the_server_shows_for_clients_may_be_given(freshet: Freshet, server: Server) -> None:
+    assert freshet("publish", "tail-shown", "1").returncode == 0
+    url = server.ws("/connection/websocket")
+    assert url in server.log()
+    done = freshet("tail", "tail-shown", "--since", "oldest", "--limit", "1", "--url", url)
+    assert (done.returncode, "tail-shown 1 1" in done.stdout) == (0, True)
+
+
 def test_tail_comes_back_and_prints_what_it_missed_or_says_that_it_cannot(server: Server, tmp_path: Path) -> None:
     port = free_port()
     arguments = ["tail-5", "--json", "--url", f"http://127.0.0.1:{port}"]

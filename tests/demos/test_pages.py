@@ -31,7 +31,6 @@ CUT_OFF = """
 const wanted = [...document.querySelectorAll('#install, .call, .verdict, td.name, .tabs, #shown pre')];
 return wanted.filter((it) => it.scrollWidth > it.clientWidth + 1).map((it) => it.textContent)
 """
-BUILT = ROOT / "build" / "docs"
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -101,7 +100,7 @@ def test_behind_its_tabs_are_the_very_files(page: Page, demo: Demo) -> None:
         wait_until(lambda file=file: page.texts("#shown code") == [file.read_text()], 10, file.name)
 
 
-def test_the_source_and_the_documentation_are_there_to_read(gallery: Server) -> None:
+def test_the_source_is_there_to_read(gallery: Server) -> None:
     source = httpx.get(gallery.http("/source/"))
     names = re.findall(r'<a href="([^"]+[.]py)">', source.text)
     assert names == sorted(names, key=lambda name: name.rpartition("/")[::2])
@@ -109,8 +108,6 @@ def test_the_source_and_the_documentation_are_there_to_read(gallery: Server) -> 
     for name in ("demos/home.py", "hub/hub.py"):
         assert name in names
         assert httpx.get(gallery.http(f"/source/{name}")).text == (ROOT / "src/freshet" / name).read_text()
-    docs = httpx.get(gallery.http("/docs/"), follow_redirects=True).text
-    assert ("Documentation" in docs and docs.index("First steps") < docs.index("Concepts")) or BUILT.exists()
     for path in ("/nothing", "/source/nothing.py"):
         nothing = httpx.get(gallery.http(path))
         assert (nothing.status_code, "no such page" in nothing.text) == (404, True)

@@ -95,6 +95,7 @@ def test_who_comes_later_reads_what_was_said_and_the_button_cuts(
     bob.window.reload()
     bob.shows("lines", "alice: early")
     bob.window.find("#cut").click()
+    bob.shows("state", "cut off")
     alice.shows("here", "alice")
     alice.write("while you were away")
     bob.shows("state", "back, and nothing was missed", 15)

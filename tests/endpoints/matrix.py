@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import jwt
 
-from freshet import Freshet, History, HttpRequest, Room, Run
+from freshet import Connection, Freshet, History, HttpRequest, Room, Run
 from freshet.config import Config, Limits, Rooms
 from freshet.model.frame import Handshake
 from freshet.testing import ManualClock
@@ -297,7 +297,12 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
     async def answer(run: Run, message: Any, chat: str) -> None:
         await run.write("hello")
 
-    live.gateway(stage="dev", routes=[{"key": "$default", "mock": "1", "response": True}])
+    gateway = live.gateway(stage="dev", routes=[{"key": "$default", "mock": "1", "response": True}])
+
+    @gateway.route("$connect")
+    def look_too(connection: Connection, event: dict[str, Any]) -> None:
+        cookies.append(event["headers"].get("Cookie"))
+
     async with live.lifespan():
         own = {"host": HOST, "cookie": COOKIE, **way.headers(token), **sign.headers}
         found = await visit(live, way, token, own)
@@ -307,6 +312,7 @@ async def outcome(name: str, sign: Sign, token: str) -> str:
             assert cookies == 2 * saw
             cookies = saw
     assert found, f"{name}: nothing is known of {sign}"
+    assert len(set(cookies)) <= 1, f"{name}: some see the cookies of {sign}, and some do not"
     without = found == "yes" and way.hooks and set(cookies) != {COOKIE}
     return "yes, without cookies" if without else found
 

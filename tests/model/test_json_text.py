@@ -19,6 +19,7 @@ from freshet.model.json_text import (
     decode,
     encode,
     has_half,
+    is_deeper,
     is_json,
     one_line,
     outline,
@@ -227,3 +228,22 @@ def test_what_has_to_be_text_has_no_halves_and_nothing_else_is_changed(text: byt
 def test_half_of_a_character_becomes_the_replacement_character() -> None:
     assert whole(rb'"a\ud83d \ud83d\ude00 \\ud83d"') == rb'"a\ufffd \ud83d\ude00 \\ud83d"'
     assert whole_text("a\ud83d \U0001f600") == "a\ufffd \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        (b"1", 0),
+        (b"[]", 1),
+        (b'{"a":[[1,2],{}]}', 3),
+        (b"[[],[],[]]", 2),
+        (b'"[[[["', 0),
+        (b'["[{\\"[[", [[]]]', 3),
+        (b"[" * 500 + b"]" * 500, 500),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, 300),
+        (b"[[[]],{}, [" + b"[]," * 9 + b"[[[]]]]]", 5),
+    ],
+)
+def test_the_levels_of_a_text_are_counted(text: bytes, levels: int) -> None:
+    assert not is_deeper(text, levels)
+    assert levels == 0 or is_deeper(text, levels - 1)

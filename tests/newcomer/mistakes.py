@@ -8,8 +8,8 @@ from typing import NamedTuple
 from tests.tools.ports import HOST
 
 SECRET = "a secret for tests, thirty-two bytes"
-TAKEN, MOUNTED, PLAIN = "TAKEN", "MOUNTED", "PLAIN"
-"""A port on which something else listens; places where a Freshet is mounted at /live, and stands alone."""
+TAKEN, MOUNTED, PLAIN, SECURE = "TAKEN", "MOUNTED", "PLAIN", "SECURE"
+"""A port that is taken; where a Freshet is mounted at /live; where one stands alone, and the same with https."""
 
 
 class Mistake(NamedTuple):
@@ -80,6 +80,7 @@ APPLICATION = (
     Mistake("a module that is not there", "serve nowhere:api", ('"nowhere"', "MODULE:APP")),
     Mistake("a name that is not there", "serve app:application", ('"application"', "MODULE:APP"), _app("")),
     Mistake("what is no application", "serve app:port", ("int", "no application", "live, api"), _app("")),
+    Mistake("a configuration as the application", "serve freshet.toml", ("freshet.toml", "--config"), _toml("")),
     Mistake(
         "an import that fails",
         "serve app:api",
@@ -171,8 +172,24 @@ RUNNING = (
     Mistake(
         "a channel without a rule",
         f"publish other 1 --url {MOUNTED}/live --api-key key",
-        ("no rule for channel 'other'",),
+        ("no rule for channel 'other'", "live.channel(...)"),
         code=1,
+    ),
+    Mistake(
+        "the path of the API in the URL",
+        f"publish news 1 --url {MOUNTED}/live/api --api-key key",
+        ("the server API itself", "Leave /api out"),
+        code=1,
+    ),
+    Mistake(
+        "TLS where none is spoken",
+        f"publish news 1 --url {SECURE}",
+        ("no TLS is spoken there", "http://"),
+        code=1,
+    ),
+    Mistake("the same of a subscriber", f"tail news --url {SECURE}", ("no TLS is spoken there", "http://"), code=1),
+    Mistake(
+        "a prefix where there is no mount", f"tail news --url {PLAIN}/live", ("the prefix", "leave it out"), code=1
     ),
     Mistake("plain text as data", f"publish news hello --url {PLAIN}", ("DATA is not JSON", "--text")),
     Mistake("no token", f"tail news --url {MOUNTED}/live", ("a token is required", "--token"), code=1),

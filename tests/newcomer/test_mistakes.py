@@ -11,7 +11,17 @@ from urllib.parse import urlsplit
 import pytest
 
 import freshet
-from tests.newcomer.mistakes import APPLICATION, COMMAND_LINE, CONFIGURATION, MOUNTED, PLAIN, RUNNING, TAKEN, Mistake
+from tests.newcomer.mistakes import (
+    APPLICATION,
+    COMMAND_LINE,
+    CONFIGURATION,
+    MOUNTED,
+    PLAIN,
+    RUNNING,
+    SECURE,
+    TAKEN,
+    Mistake,
+)
 from tests.tools.pages import serving_files
 from tests.tools.patience import seconds
 from tests.tools.serving import serving
@@ -30,6 +40,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             TAKEN: str(urlsplit(page).port),
             MOUNTED: mounted.http("").rstrip("/"),
             PLAIN: plain.http("").rstrip("/"),
+            SECURE: plain.http("").rstrip("/").replace("http:", "https:"),
         }
 
 

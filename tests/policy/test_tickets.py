@@ -1,12 +1,19 @@
 """One-time tickets: one use, a short time, and for what a token stands for."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
+from freshet.engines.base import Engine, Receiver
+from freshet.engines.local.engine import LocalEngine
+from freshet.engines.local.messages import EngineSettings
 from freshet.engines.memory import MemoryEngine
+from freshet.engines.nats.engine import NatsEngine
+from freshet.engines.redis.engine import RedisEngine
+from freshet.engines.sqlite import SqliteEngine
 from freshet.errors import Disconnect, EngineUnavailable, Refusal
 from freshet.model.log import History, Position, PublishOptions
 from freshet.policy.claims import ClaimChecks, TokenRefusals
@@ -15,6 +22,8 @@ from freshet.policy.revocations import Revocation, Revocations
 from freshet.policy.tickets import ALGORITHM, LIFETIME, PREFIX, Tickets
 from freshet.policy.tokens import TokenVerifier
 from freshet.testing import ManualClock
+from tests.tools.nats import nats
+from tests.tools.redis import redis
 
 SECRET = "a secret for tests, thirty-two bytes"
 
@@ -29,7 +38,7 @@ def engine(freshet_clock: ManualClock) -> MemoryEngine:
     return MemoryEngine(clock=freshet_clock)
 
 
-def tickets_over(engine: MemoryEngine, clock: ManualClock, revocations: Revocations, secret: str = SECRET) -> Tickets:
+def tickets_over(engine: Engine, clock: ManualClock, revocations: Revocations, secret: str = SECRET) -> Tickets:
     checks = ClaimChecks(revocations=revocations, clock=clock)
     return Tickets(secret.encode(), engine, checks, TokenRefusals(explain=True), clock)
 
@@ -63,6 +72,26 @@ async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_one_gets_in
     assert sum(not isinstance(result, Exception) for result in results) == 1
 
 
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+async def test_of_many_who_come_with_one_ticket_at_once_to_two_nodes_of_a_broker_one_gets_in(
+    kind: str, freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    receiver = Receiver(lambda delivery: None, lambda channel: None, lambda message: None)
+    with redis() if kind == "redis" else nats() as broker:
+        engines = [(RedisEngine if kind == "redis" else NatsEngine)(broker.url) for _ in range(2)]
+        for number, engine in enumerate(engines):
+            await engine.start(f"{number}" * 8, receiver)
+        nodes = [tickets_over(engine, freshet_clock, revocations) for engine in engines]
+        for _ in range(10):
+            ticket = nodes[0].issue({"sub": "alice"})
+            coming = (node.connection(ticket) for _ in range(5) for node in nodes)
+            results = await asyncio.gather(*coming, return_exceptions=True)
+            assert sum(not isinstance(result, Exception) for result in results) == 1
+            assert all(isinstance(result, Disconnect) for result in results if isinstance(result, Exception))
+        for engine in engines:
+            await engine.stop()
+
+
 async def test_who_fills_the_memory_for_logs_cannot_use_a_ticket_again(
     freshet_clock: ManualClock, revocations: Revocations
 ) -> None:
@@ -73,6 +102,32 @@ async def test_who_fills_the_memory_for_logs_cannot_use_a_ticket_again(
     for number in range(200):
         await engine.publish(f"made-{number}", bytes(1000), PublishOptions(history=History(1, 60)))
     assert "used before" in str(await refused(tickets, ticket))
+
+
+async def test_who_used_a_ticket_before_a_restart_cannot_use_it_again_where_the_server_forgets(
+    tickets: Tickets, freshet_clock: ManualClock, revocations: Revocations
+) -> None:
+    ticket = tickets.issue({"sub": "alice"})
+    await tickets.connection(ticket)
+    await freshet_clock.advance(1)
+    anew = tickets_over(MemoryEngine(clock=freshet_clock), freshet_clock, revocations)
+    assert "before this server began" in str(await refused(anew, ticket))
+    assert (await anew.connection(anew.issue({"sub": "alice"}))).user == "alice"
+
+
+async def test_a_clock_that_is_set_back_keeps_nobody_from_using_a_ticket(
+    tickets: Tickets, freshet_clock: ManualClock
+) -> None:
+    freshet_clock.now -= 3600
+    assert (await tickets.connection(tickets.issue({"sub": "alice"}))).user == "alice"
+
+
+def test_which_engines_forget_what_was_used(tmp_path: Path) -> None:
+    assert MemoryEngine().forgets
+    assert not SqliteEngine(f"sqlite:///{tmp_path}/log.db").forgets
+    assert not RedisEngine("redis://127.0.0.1").forgets
+    assert LocalEngine(["/hub"], EngineSettings("memory://")).forgets
+    assert not LocalEngine(["/hub"], EngineSettings("sqlite:///a.db")).forgets
 
 
 async def test_a_ticket_is_good_for_half_a_minute(tickets: Tickets, freshet_clock: ManualClock) -> None:

@@ -59,6 +59,20 @@ class PydanticBid(pydantic.BaseModel):
     amount: int
 
 
+async def test_data_that_does_not_fit_a_pydantic_model_is_named_on_one_line_without_what_was_sent() -> None:
+    def bid(session: Any, data: PydanticBid) -> None: ...
+
+    said = {
+        b'{"amount": "a secret"}': "data.amount: Input should be a valid integer, unable to parse string as an integer",
+        b"{}": "data.amount: Field required",
+        b"7": "data: Input should be an object",
+    }
+    for data, message in said.items():
+        with pytest.raises(Refusal) as refusal:
+            await Hook(bid, ("session", "data"))("session", data)
+        assert refusal.value.message == message
+
+
 async def test_only_what_was_asked_for_by_name_is_given() -> None:
     def nothing(session: Any) -> str:
         return "nothing"

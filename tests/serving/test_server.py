@@ -192,6 +192,13 @@ def test_it_says_where_it_listens_also_at_any_free_port(folder: Path, arguments:
             process.kill()  # of workers, who notice that their parent is gone
 
 
+def test_it_says_where_its_websocket_api_of_aws_is(serve: Serve) -> None:
+    server = serve("--dev", env={"FRESHET_GATEWAY__STAGE": "prod"})
+    server.wait_for_log(
+        f"Freshet on {server.ws('/connection/websocket')}, and as AWS API Gateway on {server.ws('/prod')}"
+    )
+
+
 def connects(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), seconds(5)).close()

@@ -31,6 +31,7 @@ HTTP = "transports/test_http.py"
 LIMITS = "websocket/test_limits.py"
 FLOODS = "transports/test_floods.py"
 AI = "endpoints/ai/test_rights.py"
+CLIENTS = "endpoints/ai/test_messages_of_clients.py"
 RETURNING = "endpoints/socketio/test_returning.py"
 PACKETS = "dialects/socketio/test_packets.py"
 FUZZ = ("fuzz/test_fuzz.py", "test_no_input_fails_of_a_few_hundred")
@@ -314,6 +315,49 @@ LISTED = [
             ("policy/test_rights.py", "test_a_rule_says_who_subscribes_without_a_token"),
             ("policy/test_rights.py", "test_a_rule_says_who_publishes_and_who_reads"),
             ("endpoints/gateway/test_authorizer.py", "test_a_deny_comes_before_whatever_else_allows_it"),
+        ],
+    ),
+    Weakness(
+        "Names of the server's own, such as topics of a broker's own state, that clients may use as well",
+        "",
+        "what is kept beside channels begins with NUL, and no name that does is a channel's, however wide a rule is",
+        [
+            ("promises/test_own_logs.py", "test_no_command_of_centrifuge_reaches_one"),
+            ("promises/test_own_logs.py", "test_no_url_reaches_one"),
+            ("promises/test_own_logs.py", "test_no_socket_reaches_one"),
+        ],
+    ),
+    Weakness(
+        "The host that a client asks for is taken for the server's own, and what is for others is sent there",
+        "",
+        "a name that clients give counts where `hosts` says which there are",
+        [("endpoints/gateway/test_events.py", "test_no_client_says_where_back_ends_send_what_is_for_others")],
+    ),
+    Weakness(
+        "A request that is cut is taken for a whole one",
+        "",
+        "a client that goes within its body has said nothing",
+        [
+            ("promises/test_cut_requests.py", "test_half_of_a_request_does_nothing"),
+            ("promises/test_cut_requests.py", "test_a_connection_that_is_cut_within_a_request_does_nothing"),
+        ],
+    ),
+    Weakness(
+        "What a client says of itself is taken for what the server says: the role of a message, its author",
+        "",
+        "a client's message is the user's; a user's name is the token's",
+        [
+            (CLIENTS, "test_a_message_of_a_client_is_the_users_whatever_it_says"),
+            (CLIENTS, "test_whatever_json_a_client_sends_its_chat_can_be_read_by_others"),
+        ],
+    ),
+    Weakness(
+        "What a client chose is repeated in each frame of a long answer",
+        "",
+        "what is repeated is short",
+        [
+            (CLIENTS, "test_no_id_of_a_request_is_so_long_that_each_frame_of_its_answer_costs_much"),
+            (CLIENTS, "test_no_models_name_is_so_long_that_each_chunk_costs_much"),
         ],
     ),
     Weakness(

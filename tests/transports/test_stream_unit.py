@@ -17,7 +17,7 @@ from freshet.model.frame import Frame, Handshake
 from freshet.session.session import Session
 from freshet.testing import ManualClock
 from freshet.transports import stream
-from freshet.transports.stream import EVENTS, LINES, MESSAGES, Bodies, Form, client_gone, collect
+from freshet.transports.stream import EVENTS, LINES, MESSAGES, Bodies, CutShort, Form, client_gone, collect
 from tests.tools.patience import eventually, seconds
 from tests.transports.calls import Call, calling
 
@@ -299,4 +299,5 @@ async def test_a_client_that_goes_within_its_body_has_said_nothing() -> None:
     async with calling(lambda call: Bodies(0).read(call.receive, 5)) as call:
         call.body(b"abc", more_body=True)
         call.leave()
-        assert await call.result() == b""
+        with pytest.raises(CutShort):
+            await call.result()

@@ -16,6 +16,7 @@ from freshet.cli.console import fail
 from freshet.errors import ConfigError
 
 SHAPE = "Expected MODULE:APP, such as app:api for `api` in app.py."
+CONFIGURATION = "A configuration goes with --config; freshet.toml of this folder is read without it."
 OURS = Path(__file__).parents[1]
 LIBRARIES = (OURS, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
 
@@ -26,7 +27,7 @@ def application(target: str) -> Any:
     try:
         found = import_from_string(target)
     except ImportFromStringError as error:
-        fail(f"{target}: {error}", SHAPE)
+        fail(f"{target}: {error}", CONFIGURATION if target.endswith(".toml") else SHAPE)
     except Exception as error:
         fail(_of_the_user(target, error), "Nothing was served: repair that, and start again.", code=1)
     if not callable(found):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -16,11 +17,29 @@ from freshet.errors import ConfigError
 TIMEOUT = 10.0  # seconds
 HERE = "http://127.0.0.1:8000"
 API = "/api/"
+UNKNOWN = 102  # the code of an error: no rule for a channel
+RULES = "Channels want a rule: [[channels]] in the server's freshet.toml, or live.channel(...) in Python."
+WHERE = "Is `freshet serve` running there? Another place: --url or FRESHET_URL."
+TRUST = "One that `freshet cert` made is trusted with its authority: SSL_CERT_FILE=ca.pem in the environment."
+NO_HTTP = "there is no answer in plain HTTP", "If TLS is spoken there, begin the URL with https://."
+UNENCRYPTED = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # reasons of `ssl`: what answered spoke no TLS
 
 Url = Annotated[str, typer.Option(envvar="FRESHET_URL", help="Where Freshet is, with the prefix of its mount.")]
 ApiKey = Annotated[
     str | None, typer.Option(help="Default: FRESHET_API_KEY, or \\[api] key in freshet.toml.", show_default=False)
 ]
+
+
+def unreachable(error: Exception) -> tuple[str, str]:
+    """Why nothing that was understood came from there, and what to do."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted here: {error.verify_message}", TRUST
+        case ssl.SSLError(reason=reason) if reason in UNENCRYPTED:
+            return "no TLS is spoken there", "Begin the URL with http:// instead."
+        case http.client.RemoteDisconnected():
+            return NO_HTTP
+    return getattr(error, "strerror", None) or str(error) or repr(error), WHERE
 
 
 def _configured_key() -> str:
@@ -68,10 +87,8 @@ class Caller:
             response = self._connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or repr(error)
-            fail(
-                f"{self._url}: {why}", "Is `freshet serve` running there? Another place: --url or FRESHET_URL.", code=1
-            )
+            why, hint = unreachable(error)
+            fail(f"{self._url}: {why}", hint, code=1)
         try:
             answer = msgspec.json.decode(body, type=_Reply)
         except msgspec.DecodeError:
@@ -82,7 +99,10 @@ class Caller:
                 code=1,
             )
         if answer.error is not None:
-            unauthorized = response.status == http.client.UNAUTHORIZED
-            hint = "Give --api-key, or set FRESHET_API_KEY." if unauthorized else ""
-            fail(f"{method}: {answer.error.message}", hint, code=1)
+            match response.status:
+                case http.client.UNAUTHORIZED:
+                    fail(answer.error.message, "Give --api-key, or set FRESHET_API_KEY.", code=1)
+                case http.client.NOT_FOUND if self._path.endswith(API.rstrip("/")):
+                    fail(f"{self._url}: this is the server API itself", "Leave /api out of --url.", code=1)
+            fail(f"{method}: {answer.error.message}", code=1)
         return answer.result or {}

@@ -81,11 +81,20 @@ def _show_rules(path: Path, config: Config) -> None:
         table.add_row(escape(rule.match), history, presence, rule.subscribe, rule.publish, rule.read)
     out.print(f"[green]OK[/green] {escape(str(path))}, engine {escape(_place(config.engine))}", highlight=False)
     out.print(table if config.channels else "There are no channel rules: every channel is refused.")
-    if not verifies(config) and not config.tokens.anonymous:
+    if config.gateway.enabled:
+        routes = escape(printable(", ".join(route.key for route in config.gateway.routes) or "those of the code"))
+        out.print(f"The WebSocket API of AWS API Gateway is at /{config.gateway.stage}: {routes}", highlight=False)
+    if not _lets_somebody_in(config):
         out.print(
             f"[yellow]Nobody can connect yet:[/yellow] set {escape(config.tokens.secret_env)} or \\[tokens] secret.",
             highlight=False,
         )
+
+
+def _lets_somebody_in(config: Config) -> bool:
+    gateway = config.gateway.enabled and (config.gateway.authorizer is not None or config.gateway.auth == "none")
+    webhooks = bool(config.webhooks.url) and "connect" in config.webhooks.events
+    return verifies(config) or config.tokens.anonymous or gateway or webhooks
 
 
 def _show_findings(path: Path, found: list[Finding], strict: bool) -> None:

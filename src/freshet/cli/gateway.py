@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from freshet.cli.configuration import DEFAULT
 from freshet.cli.console import fail, say
 from freshet.cli.imported import read
 from freshet.errors import ConfigError
@@ -46,8 +47,12 @@ def import_(
     if output is None:
         typer.echo(text, nl=False)
     elif output.exists():
-        fail(f"{output} is there already, and is left as it is.")
+        fail(
+            f"{output} is there already, and is left as it is.", "Another file: --output FILE; without it, the console."
+        )
     else:
-        output.write_text(text)
+        output.write_text(text, "utf-8")
+        config = "" if output == DEFAULT else f" --config {output}"
+        say(f"wrote {output}; it runs with: freshet serve --dev{config}")
     for note in imported.notes:
         say(f"not taken over: {note}")

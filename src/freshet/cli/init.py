@@ -1,6 +1,7 @@
 """`freshet init`: an application to begin with, which runs as it is."""
 
 import secrets
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from freshet.config import reference
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECRETS = ".env"
+REQUIREMENTS = "# Freshet is installed from its own wheel: the freshet of PyPI is another project.\nfastapi\n"
 
 
 class Template(StrEnum):
@@ -29,7 +31,11 @@ TRY = {
     Template.CHAT: "and open http://127.0.0.1:8000 in two windows.",
     Template.AI: "and open http://127.0.0.1:8000, ask something, and reload while it is answered.",
     Template.DASHBOARD: "and open http://127.0.0.1:8000.",
-    Template.API: "and place an order at http://127.0.0.1:8000/docs.",
+    Template.API: """and subscribe in a second terminal, in the same folder:
+
+  freshet tail orders:alice --as alice --url http://127.0.0.1:8000/live
+
+Then place an order of alice at http://127.0.0.1:8000/docs.""",
 }
 
 
@@ -52,8 +58,8 @@ def init(
     own = _own(template)
     files = {
         **own,
-        "Dockerfile": _template("Dockerfile.txt").replace("FILES", " ".join([*own, "freshet.toml"])),
-        "requirements.txt": "fastapi\nfreshet\n",
+        "Dockerfile": _template("Dockerfile.txt").replace("FILES", " ".join([*_served(own), "freshet.toml"])),
+        "requirements.txt": REQUIREMENTS,
         "freshet.toml": _configuration(),
         ".gitignore": f"{SECRETS}\n__pycache__/\n",
         SECRETS: _secrets(),
@@ -77,6 +83,11 @@ def init(
         steps.insert(0, f"cd {folder}")
     out.print("\n".join(f"  {step}" for step in steps), highlight=False, markup=False)
     out.print(f"{TRY[template]} `pytest` tests it.", highlight=False, markup=False)
+
+
+def _served(names: Iterable[str]) -> list[str]:
+    """What the server needs: all but the tests."""
+    return [name for name in names if not name.startswith("test_")]
 
 
 def _own(template: Template) -> dict[str, str]:

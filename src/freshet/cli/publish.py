@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freshet.cli.caller import HERE, ApiKey, Caller, Url
+from freshet.cli.caller import HERE, RULES, UNKNOWN, ApiKey, Caller, Url
 from freshet.cli.console import fail, say
 
 STDIN = "-"
@@ -43,7 +43,8 @@ def publish(
             request["idempotency_key"] = idempotency_key
         for name, reply in zip(names, api.call("broadcast", request)["responses"], strict=True):
             if "error" in reply:
-                fail(f"{name}: {reply['error']['message']}", code=1)
+                hint = RULES if reply["error"]["code"] == UNKNOWN else ""
+                fail(f"{name}: {reply['error']['message']}", hint, code=1)
             if data != STDIN:
                 offset = reply["result"]["offset"]
                 say(f"published in {name}" + (f", offset {offset}" if offset else ""))

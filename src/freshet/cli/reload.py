@@ -26,7 +26,7 @@ def serve_again_and_again(arguments: Sequence[str]) -> None:
         fail("--reload needs a package that is not installed", "pip install watchfiles")
     from watchfiles import PythonFilter, run_process
 
-    say(f"Serving again whenever a file below {Path.cwd()} changes")
+    say(f"Restarting whenever a file below {Path.cwd()} changes")
     command = [sys.executable, "-m", "freshet", "serve", *(each for each in arguments if each != FLAG)]
     watched = PythonFilter(extra_extensions=WATCHED)
     run_process(Path.cwd(), target=_run, args=(command,), watch_filter=watched, callback=_changed, sigint_timeout=GRACE)
@@ -34,7 +34,7 @@ def serve_again_and_again(arguments: Sequence[str]) -> None:
 
 def _changed(changes: "set[tuple[Change, str]]") -> None:
     names = sorted({str(Path(path).relative_to(Path.cwd())) for _, path in changes})
-    say(f"{', '.join(names)} changed: serving again")
+    say(f"{', '.join(names)} changed: restarting")
 
 
 def _run(command: list[str]) -> None:

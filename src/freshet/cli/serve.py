@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from freshet.app import Freshet
 
 ALONE = "Freshet on ws{at}/connection/websocket"
+AS_AT_AWS = ", and as AWS API Gateway on ws{at}/{stage}"
 LOOK = f"\nOpen {bold('http{at}')} in a browser: publish there, and see who is connected"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -85,7 +86,8 @@ def serve(
     live = _standalone(config, engine, dev)
     if dev and at.inherited is None:
         _banner(host)
-    _listen(live, ALONE + (LOOK if dev else ""), at)
+    gateway = AS_AT_AWS.format(stage=live.config.gateway.stage, at="{at}") if live.config.gateway.enabled else ""
+    _listen(live, ALONE + gateway + (LOOK if dev else ""), at)
 
 
 class _Address(NamedTuple):

@@ -10,12 +10,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.text import Text
 
-from freshet.cli.caller import HERE, ApiKey, Caller, Url
+from freshet.cli.caller import HERE, RULES, UNKNOWN, ApiKey, Caller, Url
 from freshet.cli.configuration import DEFAULT, configuration
 from freshet.cli.console import fail, printable
 from freshet.cli.terminal import err, out
 from freshet.cli.trace import AdminKey, show_traced, traced
-from freshet.cli.wire import Rejected, Wire, endpoint, sessions
+from freshet.cli.wire import CLIENTS, Rejected, Wire, endpoint, sessions
 from freshet.config import secret_of
 from freshet.errors import ConfigError
 from freshet.policy.tokens import TokenVerifier
@@ -24,8 +24,6 @@ OLDEST = "oldest"
 LOOK = 5.0  # seconds between two looks at which channels match a pattern
 WILD = "*?"
 HINT = "Give --token, or set FRESHET_SECRET to sign one. If it is set here, it is not the server's."
-UNKNOWN = 102
-RULES = "Channels want a rule: [[channels]] in the server's freshet.toml, or live.channel(...) in Python."
 MAY = "A token that may: --token. What is allowed: freshet.toml."
 
 
@@ -132,7 +130,7 @@ class _Subscriber:
         api_key: str | None,
     ) -> None:
         self._url = url
-        self._endpoint = endpoint(url, "connection/websocket")
+        self._endpoint = endpoint(url, CLIENTS)
         self._channels = [it for it in dict.fromkeys(channels) if not _is_pattern(it)]
         self._patterns = [it for it in dict.fromkeys(channels) if _is_pattern(it)]
         self._oldest = {channel for channel, place in since.items() if place is None}

@@ -9,9 +9,10 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import typer
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from freshet.cli.caller import NO_HTTP, unreachable
 from freshet.cli.console import fail
 from freshet.cli.terminal import err
 
@@ -19,6 +20,7 @@ TIMEOUT = 10.0  # seconds, for the server's answers
 LONGEST_PAUSE = 10.0  # seconds between two attempts
 MESSAGE = 16 * 1024 * 1024  # bytes
 
+CLIENTS = "connection/websocket"
 ELSEWHERE = (403, 404)  # how servers answer a WebSocket for a path that they do not know
 SAID = 300  # characters of an answer that are shown
 
@@ -31,7 +33,8 @@ def endpoint(url: str, path: str) -> str:
     schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
     if parts.scheme not in schemes or not parts.hostname:
         raise typer.BadParameter(f"{url!r}: expected http://HOST[:PORT][/PREFIX]", param_hint="--url")
-    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/{path}"
+    prefix = parts.path.rstrip("/").removesuffix(f"/{CLIENTS}")  # also the URL that `freshet serve` shows for clients
+    return f"{schemes[parts.scheme]}://{parts.netloc}{prefix}/{path}"
 
 
 class Rejected(Exception):
@@ -117,14 +120,18 @@ def sessions(url: str, run: Callable[[Wire], Iterator[T]], hint: str) -> Iterato
 def _not_there(url: str, error: Exception) -> NoReturn:
     """What the server that answered there said; or that none did."""
     if not isinstance(error, InvalidStatus):
-        why = getattr(error, "strerror", None) or error
-        fail(f"{url}: {why}", "Is `freshet serve` running there? Another place: --url or FRESHET_URL.", 1)
+        why, hint = NO_HTTP if isinstance(error, InvalidMessage) else unreachable(error)
+        fail(f"{url}: {why}", hint, 1)
     response = error.response
     said = (response.body or b"").decode(errors="replace").strip()
     says = f"{response.status_code} {response.reason_phrase}" + (f": {said}" if 0 < len(said) < SAID else "")
-    prefix = "Mounted in an application, it is below a prefix: --url http://HOST:PORT/PREFIX."
-    ours = "admin page" in said or "see the option" in said
-    fail(f"{url}: {says}", prefix if response.status_code in ELSEWHERE and not ours else "", 1)
+    if "Freshet has nothing at this path" in said:
+        hint = "The path in --url is the prefix under which an application mounts Freshet. Without one, leave it out."
+    elif response.status_code in ELSEWHERE and "admin page" not in said and "see the option" not in said:
+        hint = "Mounted in an application, it is below a prefix: --url http://HOST:PORT/PREFIX."
+    else:
+        hint = ""
+    fail(f"{url}: {says}", hint, 1)
 
 
 def _closed(why: ConnectionClosed, hint: str) -> None:

@@ -290,7 +290,7 @@ class Dispatcher:
         self.node.leaving.ended(session)
 
     def too_big(self, path: str, bound: Bound) -> None:
-        """Note that a request was refused for its size."""
+        """Note that a request was refused for its size. path: as the code calls it, see `BoundedLog`."""
         self.counts.refuse("size")
         self._bounded_log.warning(path, "a request for %s was refused with 413: at most %d bytes, see %s", path, *bound)
 

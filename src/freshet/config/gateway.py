@@ -92,7 +92,11 @@ class GatewayOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     region: Annotated[str, Meta(min_length=1, description="The region in ARNs and signatures.")] = "local"
     account: Annotated[str, Meta(min_length=1, description="The account in ARNs.")] = "000000000000"
     domain: Annotated[
-        str, Meta(description="`domainName` of the events; empty: the host that the client asked for.")
+        str,
+        Meta(
+            description="`domainName` of the events, where functions call `@connections`; empty: the host that the "
+            "client asked for, if `hosts` says which there are, otherwise the address at which it came in."
+        ),
     ] = ""
     keys: Annotated[
         list[GatewayKey],
@@ -117,6 +121,11 @@ class GatewayOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             extra=TIME,
         ),
     ] = 5.0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the configuration alone makes one."""
+        return bool(self.stage or self.routes)
 
 
 AWS_MESSAGE, AWS_FRAME = 128 * KIB, 32 * KIB

@@ -66,7 +66,16 @@ def explain(message: str, path: str, root: type[Struct]) -> str:
         return f"{_in_words(found)}. Expected {{ {table} }}, in Python {origin.__name__}({call})"
     if origin is list and isinstance(arguments[0], type) and issubclass(arguments[0], Struct):
         return f"{_in_words(message)}. Each is a table with two brackets, [[{path}]]"
-    return _in_words(message)
+    if origin is list:
+        return _in_words(message).replace("Expected a list", "Expected a list, [...]")
+    return re.sub("(?<=Expected )(a number|an integer)", rf"\1{_unit(kind, path)}", _in_words(message))
+
+
+def _unit(kind: Any, path: str) -> str:
+    """In what it is counted, to be said behind a number; empty where the name says so."""
+    metas = (each for each in get_args(kind)[1:] if isinstance(each, Meta))
+    units = {"seconds" if path.endswith("ttl") else "", *((meta.extra or {}).get("unit", "") for meta in metas)}
+    return next((f" ({unit})" for unit in ("seconds", "bytes") if unit in units), "")
 
 
 def _in_words(message: str) -> str:

@@ -1,6 +1,5 @@
 """What there is to read beside the demos: the source of the package as it runs, and the documentation of a clone."""
 
-import re
 from html import escape
 from pathlib import Path
 
@@ -9,8 +8,10 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from freshet.demos import documents
+from freshet.demos.documents import CLONE
+
 PACKAGE = Path(__file__).parents[1]
-CLONE = PACKAGE.parents[1]
 HEADERS = {
     "Cache-Control": "no-cache",  # the files' names do not change with their content
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -20,13 +21,6 @@ HEADERS = {
 
 # By their names as they are asked for: nothing else is ever opened.
 SOURCES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
-DOCUMENTS = {
-    str(path.relative_to(CLONE / "docs")): path
-    for path in (sorted((CLONE / "docs").rglob("*.md")) if (CLONE / "mkdocs.yml").exists() else ())
-}
-ENTRY = re.compile(r"^ +- (?P<title>[^:]+):(?: (?P<name>\S+))?$", re.MULTILINE)
-"""A line of the navigation in mkdocs.yml: a page, or the part whose pages are below it."""
-
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -35,6 +29,7 @@ PAGE = """<!doctype html>
 <title>{title} · Freshet</title>
 <link rel="icon" href="/icon.svg">
 <link rel="stylesheet" href="/assets/shared.css">
+<link rel="stylesheet" href="/reading.css">
 <script src="/theme.js"></script>
 </head>
 <body>
@@ -48,29 +43,23 @@ Freshet</a>
 </nav>
 </header>
 <main id="main" tabindex="-1">
-<div class="heading"><h1>{title}</h1><p>{line}</p></div>
-{folders}
+{content}
 </main>
 </body>
 </html>
 """
 
 
-def index(title: str, line: str, parts: dict[str, dict[str, str]]) -> Response:
-    """A page of links. parts: by their headings, the files by what they are called."""
-    lists = (
-        f"<section><h2>{escape(heading)}</h2><ul>"
-        + "".join(f'<li><a href="{escape(name)}">{escape(called)}</a></li>' for called, name in files.items())
-        + "</ul></section>"
-        for heading, files in parts.items()
-    )
-    page = PAGE.format(title=title, line=line, folders=f'<div class="folders">{"".join(lists)}</div>')
-    return HTMLResponse(page, headers=HEADERS)
+HEADING = '<div class="heading"><h1>{title}</h1><p>{line}</p></div>'
+
+
+def page(title: str, content: str, status: int = 200) -> Response:
+    return HTMLResponse(PAGE.format(title=escape(title), content=content), status, headers=HEADERS)
 
 
 def missing() -> Response:
     line = 'The demos are on the <a href="/">home page</a>.'
-    return HTMLResponse(PAGE.format(title="There is no such page", line=line, folders=""), 404, headers=HEADERS)
+    return page("There is no such page", HEADING.format(title="There is no such page", line=line), 404)
 
 
 def by_folder(names: list[str]) -> dict[str, dict[str, str]]:
@@ -81,44 +70,53 @@ def by_folder(names: list[str]) -> dict[str, dict[str, str]]:
     return dict(sorted(folders.items()))
 
 
-def by_navigation() -> dict[str, dict[str, str]]:
-    """The pages under the titles, and in the order, that those of `make docs` have."""
-    parts: dict[str, dict[str, str]] = {}
-    part = "Freshet"
-    for entry in ENTRY.finditer((CLONE / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]):
-        if entry["name"] is None:
-            part = entry["title"]
-        elif entry["name"] in DOCUMENTS:
-            parts.setdefault(part, {})[entry["title"]] = entry["name"]
-    return parts
-
-
-def text(files: dict[str, Path], name: str) -> Response:
-    if path := files.get(name):
-        return FileResponse(path, media_type="text/plain; charset=utf-8", headers=HEADERS)
-    return missing()
-
-
 async def source(request: Request) -> Response:
     """A module of the package, as it runs."""
-    if name := request.path_params["name"]:
-        return text(SOURCES, name)
-    return index("Source", "The package as it runs on this server, file by file.", by_folder(list(SOURCES)))
+    name = request.path_params["name"]
+    if name:
+        found = SOURCES.get(name)
+        return FileResponse(found, media_type="text/plain; charset=utf-8", headers=HEADERS) if found else missing()
+    lists = (
+        f"<section><h2>{escape(folder)}</h2><ul>"
+        + "".join(f'<li><a href="{escape(name)}">{escape(file)}</a></li>' for file, name in files.items())
+        + "</ul></section>"
+        for folder, files in by_folder(list(SOURCES)).items()
+    )
+    heading = HEADING.format(title="Source", line="The package as it runs on this server, file by file.")
+    return page("Source", f'{heading}<div class="folders">{"".join(lists)}</div>')
 
 
-async def document(request: Request) -> Response:
-    """The documentation as it is written; `make docs` makes pages of it, which then are here instead."""
-    if name := request.path_params["name"]:
-        return text(DOCUMENTS, name)
-    if not DOCUMENTS:
-        return index("Documentation", "It is in the repository: the folder docs/, and <code>make docs</code>.", {})
-    line = "As it is written. For pages with a search, run <code>make docs</code> and start this server again."
-    return index("Documentation", line, by_navigation())
+def document(request: Request) -> Response:
+    """A page of the documentation; `make docs` makes pages with a search, which then are here instead."""
+    name = request.path_params["name"] or "index.md"
+    if picture := documents.PICTURES.get(name):
+        return FileResponse(picture, headers=HEADERS)
+    if not documents.PAGES:
+        line = "It is in the repository: the folder docs/, and <code>make docs</code>."
+        return page("Documentation", HEADING.format(title="Documentation", line=line))
+    text = documents.text_of(name)
+    if text is None:
+        return missing()
+    parts = documents.navigation()
+    title = next((title for pages in parts.values() for title, each in pages.items() if each == name), name)
+    content = f'<nav class="contents" aria-label="Documentation">{_contents(parts, name)}</nav>'
+    return page(title, f'<div class="reading">{content}<article>{documents.html_of(text)}</article></div>')
+
+
+def _contents(parts: dict[str, dict[str, str]], here: str) -> str:
+    def link(title: str, name: str) -> str:
+        current = ' aria-current="page"' if name == here else ""
+        return f'<li><a href="/docs/{escape(name)}"{current}>{escape(title)}</a></li>'
+
+    return "".join(
+        f"<h2>{escape(part)}</h2><ul>{''.join(link(title, name) for title, name in pages.items())}</ul>"
+        for part, pages in parts.items()
+    )
 
 
 def routes() -> list[BaseRoute]:
     built = CLONE / "build" / "docs"
     pages: BaseRoute = Route("/docs/{name:path}", document)
-    if DOCUMENTS and (built / "index.html").exists():
+    if documents.PAGES and (built / "index.html").exists():
         pages = Mount("/docs", StaticFiles(directory=built, html=True))
     return [Route("/source/{name:path}", source), pages]

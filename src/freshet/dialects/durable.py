@@ -18,7 +18,8 @@ from freshet.model.log import Kind, Publication
 BEATS = 2  # heartbeats for which an event stream goes on: a reader then comes back, so that caches can join readers
 NOTHING = Frame(b"-")
 _CODES = {400: 4607, 404: 4602, 410: 4612}
-_LAST = re.compile(rb'.*"streamNextOffset":"(\d{16})', re.DOTALL)
+_CONTROL = b"event: control\n"
+_LAST = re.compile(rb'"streamNextOffset":"(\d{16})')
 
 
 class StreamCommand(Command, frozen=True):
@@ -135,6 +136,7 @@ class StreamEvents(StreamRequest):
         "_is_text",
         "final",
         "headers",
+        "is_part",
         "last",
         "name",
     )
@@ -145,6 +147,7 @@ class StreamEvents(StreamRequest):
         self.headers: list[tuple[bytes, bytes]] = []  # of the response; complete before the first frame
         self.final = -1  # where the stream was closed; -1: it is open, as far as this reader knows
         self.last = -1  # the position behind what the reader has
+        self.is_part = False  # more is behind its page, for which it has to come again
         self._cursor, self._floor = cursor, floor
         self._base, self._id = 0, ""
         self._is_json = self._is_text = False
@@ -152,6 +155,8 @@ class StreamEvents(StreamRequest):
 
     def encode(self, event: Event) -> Frame | None:
         if type(event) is Published:
+            if self.is_part or not self._id:
+                return None  # it comes again for what is behind its page
             publication = event.publication
             token = f"{publication.offset - self._base:016d}_{self._id}"
             data = self._data([payload(publication, self._is_json)])
@@ -169,7 +174,8 @@ class StreamEvents(StreamRequest):
 
     def _begin(self, page: StreamPage) -> Frame:
         self._base, self._id, self._is_json, self._is_text = page.base, page.id, page.is_json, page.is_text
-        if not self._floor:
+        self.is_part = not page.up_to_date
+        if not self._floor and not self.is_part:
             self.name = f"durable_events:{page.id}"
         if not page.is_text:
             self.headers.append((b"stream-sse-data-encoding", b"base64"))
@@ -203,6 +209,16 @@ class StreamEvents(StreamRequest):
 
     def sent(self, frame: Frame) -> bool:
         """A frame goes to the reader; the answer: it has all of a stream that was closed."""
-        if (found := _LAST.match(frame.data)) is not None:
+        if (found := _LAST.search(_control_in(frame))) is not None:
             self.last = int(found[1])
         return 0 <= self.final <= self.last
+
+    @staticmethod
+    def closes(frame: Frame) -> bool:
+        """Whether it says that the stream is closed."""
+        return b'"streamClosed":true' in _control_in(frame)
+
+
+def _control_in(frame: Frame) -> bytes:
+    """The last event of a frame, as `StreamEvents.control` wrote it: what is before it may say anything."""
+    return frame.data.rpartition(_CONTROL)[2]

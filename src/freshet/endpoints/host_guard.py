@@ -16,7 +16,7 @@ from freshet.observe.counts import Counts
 from freshet.observe.logs import BoundedLog
 from freshet.policy.origin import Hosts
 from freshet.transports.native import AcceptedSocket
-from freshet.transports.stream import AcceptedStream, NoRoom
+from freshet.transports.stream import AcceptedStream, CutShort, NoRoom
 
 log = logging.getLogger("freshet.opening")
 
@@ -69,6 +69,8 @@ class HostGuard:
                 "a request with a large body was refused: too many come at once, see limits.bodies",
             )
             await answer(plain(503, BUSY, {"Retry-After": "5"}), scope, receive, send)
+        except CutShort:
+            pass
 
     def accept(self, scope: Scope) -> AcceptedSocket | Response | None:
         """See `Router`."""

@@ -87,9 +87,12 @@ class Engine(ABC):
 
     shared: several nodes may use the same place. What one publishes can be lost on the way to another, so that each
     compares what came with the logs.
+
+    forgets: the logs end with the server, so that what was in them before it began is known to nobody.
     """
 
     shared: ClassVar[bool] = True
+    forgets: bool = False
     places: WorkerPlaces | None = None  # of the workers of this host, if this is one of several
 
     @abstractmethod

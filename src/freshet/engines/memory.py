@@ -109,6 +109,7 @@ class MemoryEngine(Engine):
     """
 
     shared = False
+    forgets = True
 
     def __init__(
         self, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0, shares: int = 1

@@ -79,6 +79,8 @@ class _Numbered(NamedTuple):
 class SqliteEngine(MemoryEngine):
     """url: `sqlite:///` and a path. Raises ConfigError for another."""
 
+    forgets = False
+
     def __init__(self, url: str, presence_time: float = 60.0, clock: Clock = SYSTEM, log_memory: int = 0) -> None:
         super().__init__(presence_time, clock, log_memory)
         self._path = path_of(url, "engine", "freshet.db")

@@ -122,6 +122,22 @@ def outline(text: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], shallow)
 
 
+def is_deeper(text: bytes, levels: int) -> bool:
+    """Whether a JSON text has more levels of arrays and objects than that."""
+    if text.count(b"[") + text.count(b"{") <= levels:
+        return False
+    depth = 0
+    for piece in _PIECE.finditer(text):
+        first = piece[0][:1]
+        if first in b"[{":
+            depth += len(piece[0])
+            if depth > levels:
+                return True
+        elif first != b'"':
+            depth -= len(piece[0])
+    return False
+
+
 def has_half(text: bytes) -> bool:
     """Whether half of a character is written in it."""
     return b"\\u" in text and any(found[1] for found in _ESCAPE.finditer(text))

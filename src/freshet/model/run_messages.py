@@ -1,12 +1,13 @@
 """What a run's channel holds, what is kept of runs, and what nodes ask of the one that has them. JSON, all of it."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from freshet.errors import Refusal
+from freshet.model.json_text import decode
 from freshet.model.log import NOWHERE, Position, Publication
 from freshet.model.run_aggregate import Aggregate, Part
 
@@ -16,6 +17,9 @@ TAG, FENCE = "run", "fence"
 """By these a publication is known as one of a run: clients cannot set tags."""
 
 NULL = msgspec.Raw(b"null")
+
+_OURS = frozenset({"id", "role", "parent", "parts"})
+"""What is looked at of a message that a client gives."""
 
 ROOT = "-"
 """As the parent of a run: it follows no message."""
@@ -93,11 +97,18 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
         return Aggregate(self.parts, self.metadata)
 
     def question(self) -> Part:
-        """What was asked, as a message."""
-        asked = msgspec.json.decode(self.input)
+        """What was asked, as a message of the user.
+
+        Whoever asked may have given a message: what it is called and holds is his to say, and not whose it is and what
+        it follows.
+        """
+        asked = decode(bytes(self.input))
         message: Part = {"id": f"{self.id}:ask", "role": "user"}
         if isinstance(asked, dict) and isinstance(asked.get("parts"), list):
-            return {**message, **asked}
+            more = {name: value for name, value in asked.items() if name not in _OURS}
+            if isinstance(asked.get("id"), str) and asked["id"]:
+                message["id"] = asked["id"]
+            return {**message, **more, "parts": [part for part in asked["parts"] if isinstance(part, dict)]}
         text = asked.get("text") if isinstance(asked, dict) else asked
         part = {"type": "text", "text": text} if isinstance(text, str) else {"type": "data-input", "data": asked}
         return {**message, "parts": [part]}
@@ -109,9 +120,13 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
         metadata = {**self.metadata, "run": about}
         return {"id": self.id, "role": "assistant", "parts": self.parts, "metadata": metadata}
 
-    def messages(self) -> list[Part]:
+    def messages(self, runs: Collection[str] = ()) -> list[Part]:
+        """runs: ids of answers, of which none is that of a question."""
+        question = self.question()
+        while question["id"] in runs:
+            question["id"] += ":ask"
         parent = {"parent": self.parent} if self.parent else {}
-        return [{**self.question(), **parent}, {**self.answer(), "parent": self.question()["id"]}]
+        return [{**question, **parent}, {**self.answer(), "parent": question["id"]}]
 
 
 class Summary(msgspec.Struct, omit_defaults=True):
@@ -122,6 +137,11 @@ class Summary(msgspec.Struct, omit_defaults=True):
 
     messages: list[Part]
     runs: list[RunState]
+
+    @property
+    def answers(self) -> Iterable[Part]:
+        """The messages that runs have written."""
+        return (message for message in self.messages if message["role"] == "assistant")
 
 
 class ChatState(msgspec.Struct):
@@ -158,7 +178,7 @@ class ChatState(msgspec.Struct):
     def summary(self, filed: list[RunRecord]) -> bytes:
         """See `Summary`. filed: runs that are among the messages."""
         records = {record.id: record for record in filed} | self.runs  # one that was resumed is where it was
-        messages = [message for record in records.values() for message in record.messages()]
+        messages = [message for record in records.values() for message in record.messages(records)]
         runs = [record.status() for record in self.runs.values() if record.state not in ENDED]
         return msgspec.json.encode(Summary(messages, runs))
 

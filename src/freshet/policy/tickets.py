@@ -48,6 +48,7 @@ class Tickets:
         self._checks = checks
         self._refusals = refusals
         self._wall = clock.wall
+        self._began = clock.wall() if engine.forgets else 0.0
 
     def issue(self, claims: bytes | dict[str, Any]) -> str:
         """claims: those of a connection token, as JSON or as they are. Raises ValueError for those that cannot be."""
@@ -62,9 +63,12 @@ class Tickets:
     async def connection(self, ticket: str) -> ConnectionClaims:
         """Who shows it, once. Raises `Refusal` 100 when nobody can say whether it was used, otherwise 3500."""
         try:
-            it = self._read(ticket)
-            if it.exp <= self._wall():
+            it, now = self._read(ticket), self._wall()
+            if it.exp <= now:
                 raise WrongToken("exp", f"the ticket was not used within {LIFETIME:g} s")
+            self._began = min(self._began, now)  # the clock may be set back
+            if it.exp - LIFETIME < self._began:
+                raise WrongToken("use", "nobody knows whether it was used before this server began")
             try:
                 used = await self._engine.publish(f"{USED_TICKET}{it.jti}", b"", USED)
             except EngineUnavailable as why:

@@ -59,8 +59,9 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RoomReply(msgspec.Struct, array_like=True, frozen=True):
-    """code, message, temporary: of a `Refusal`. greeting: what a client gets that joins. kept: for it, if that is new.
+    """code, message, temporary, by_application: of a `Refusal`.
 
+    greeting: what a client gets that joins. kept: for it, if that is new.
     answer: what the hook returned, as JSON, or what a request over HTTP is answered, as MessagePack. result: what
     became of what was asked of the room's state.
     """
@@ -72,15 +73,18 @@ class RoomReply(msgspec.Struct, array_like=True, frozen=True):
     kept: Kept | None = None
     answer: bytes = b""
     result: EntryResult | None = None
+    by_application: bool = False
 
     @classmethod
     def refused(cls, why: Refusal) -> "RoomReply":
-        return cls(why.code, why.message, why.temporary)
+        return cls(why.code, why.message, why.temporary, by_application=why.by_application)
 
     def check(self) -> None:
         """Raises `Refusal` if it is one."""
         if self.code:
-            raise Refusal(self.code, self.message, temporary=self.temporary)
+            why = Refusal(self.code, self.message, temporary=self.temporary)
+            why.by_application = self.by_application
+            raise why
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -142,7 +142,15 @@ class Hook:
                 return self._data.model_validate(decode(data))
             return self._data.model_validate_json(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Refusal.bad_request(f"data: {error}") from None
+            raise Refusal.bad_request(misfit("data", error)) from None
+
+
+def misfit(name: str, error: Any) -> str:
+    """What of `name` does not fit its type: pydantic's own text repeats what was sent, and links to a page."""
+    if not hasattr(error, "errors"):
+        return f"{name}: {error}"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join((name, *map(str, each['loc'])))}: {each['msg']}" for each in found)
 
 
 class Welcome(msgspec.Struct, frozen=True):

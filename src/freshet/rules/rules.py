@@ -10,6 +10,9 @@ from freshet.errors import ConfigError, Refusal
 from freshet.rules.hooks import Hook
 from freshet.rules.patterns import Match, compile_pattern, parse
 
+OWN = "\0"
+"""With this begin the logs that the server keeps for itself, such as what was revoked: no rule is about them."""
+
 KNOWN = 1024
 """Names of channels of which the rule is known; those that are used come back when they were forgotten."""
 
@@ -95,7 +98,7 @@ class ChannelRules:
         # Most names are as many bytes as characters, and short enough.
         if not (channel.isascii() and len(channel) <= self._longest):
             self._check_length(channel)
-        for rule in self._rules:
+        for rule in self._rules if channel[0] != OWN else ():
             parameters = rule.fit(channel)
             if parameters is not None:
                 if len(self._known) >= KNOWN:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from freshet.errors import Refusal, StaleOwner
+from freshet.model.json_text import decode
 from freshet.model.run_aggregate import Aggregate, Part
 from freshet.model.run_messages import (
     ENDED,
@@ -244,7 +245,7 @@ class Chat:
         if not running:
             raise Refusal.not_available("nothing runs here that could be steered")
         record = running[-1]
-        data = msgspec.json.decode(it.input)
+        data = decode(bytes(it.input))
         text = data.get("text", "") if isinstance(data, dict) else data
         parts = [{"type": "text", "text": text if isinstance(text, str) else it.input.decode()}]
         if not self.producers[record.id].steer(data):

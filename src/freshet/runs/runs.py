@@ -10,7 +10,7 @@ import msgspec
 
 from freshet.errors import ConfigError, EngineUnavailable, FreshetError, Refusal, StaleOwner, TooLargeForEngine
 from freshet.model.entries import EntryChange, EntryPage, EntryResult
-from freshet.model.json_text import whole
+from freshet.model.json_text import TOO_DEEP, is_deeper, whole
 from freshet.model.log import Kind, Position, PublishOptions
 from freshet.model.run_commands import command_of
 from freshet.model.run_messages import (
@@ -42,6 +42,7 @@ from freshet.session.session import Session
 log = logging.getLogger("freshet.runs")
 
 REQUEST, WATCHED, ALIVE = "run", "run:watched", "runs:alive"
+LEVELS = 200  # of arrays and objects in a message
 LOOKS = 20  # channels at a time into which a node looks that came after all others were gone
 
 
@@ -147,6 +148,8 @@ class NodeRuns:
         self._rule(channel)
         if not self._running:
             raise EngineUnavailable("runs do not run")
+        if is_deeper(bytes(command.input), LEVELS):  # it is kept, and read on stacks that are deeper than this one
+            raise Refusal.bad_request(f"{TOO_DEEP}: at most {LEVELS}")
         timeout = self._node.config.timing.close_timeout + 3 * self._options.lease
         return decode_reply(await self._forwarding.call(channel, encode(command), timeout)).check()
 

@@ -333,6 +333,10 @@ class NoRoom(Exception):
     """So many large bodies are being read that this one has to come later."""
 
 
+class CutShort(Exception):
+    """The client went within the body of its request: nothing of it counts, and nobody is there to answer."""
+
+
 class Bodies:
     """The bodies that are being read, of nobody knows whom yet. most: bytes of those that are not small, in all."""
 
@@ -341,14 +345,17 @@ class Bodies:
         self._held = 0
 
     async def read(self, receive: Receive, limit: int) -> bytes | None:
-        """A request's body; None when it is larger than `limit` bytes. Raises `NoRoom`, before anything is answered."""
+        """A request's body; None when it is larger than `limit` bytes.
+
+        Raises `NoRoom`, before anything is answered, and `CutShort`.
+        """
         chunks: list[bytes] = []
         size = counted = 0
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    return b""
+                    raise CutShort
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:

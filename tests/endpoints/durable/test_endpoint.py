@@ -1,7 +1,11 @@
 """`/v1/stream/{channel}` beyond what the public suite asks: rights, other dialects in the same channel, and losses."""
 
+import asyncio
+import json
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,8 +15,11 @@ from httpx_sse import aconnect_sse
 
 from freshet import Freshet, History
 from freshet.policy.tokens import issue
+from freshet.session.outbox import AT_ONCE
 from tests.tools.asgi import knock
+from tests.tools.nats import nats
 from tests.tools.patience import seconds
+from tests.tools.redis import redis
 from tests.tools.serving import Server, serving
 
 SECRET = "a secret for tests, thirty-two bytes"
@@ -66,6 +73,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.http(""), timeout=seconds(10)) as http:
         yield http
+
+
+@contextmanager
+def broker_of(kind: str) -> Iterator[str]:
+    """The URL of an engine."""
+    if kind == "memory":
+        yield "memory://"
+    else:
+        with redis() if kind == "redis" else nats() as broker:
+            yield broker.url
 
 
 def stream(kind: str = "open") -> str:
@@ -157,6 +174,61 @@ async def test_the_forks_of_a_stream_are_bounded(monkeypatch: pytest.MonkeyPatch
         assert statuses == [201, 201, 409, 200]
 
 
+@pytest.mark.parametrize("length", [5, 600])
+async def test_with_the_last_fork_of_forks_goes_all_that_was_there_for_it(length: int) -> None:
+    live = Freshet(dev=True, environment={})
+    live.channel("a:*", history=History(size=10, ttl=60), publish="client", manage="client")
+    async with live.lifespan():
+        for number in range(length):
+            fork = {"stream-forked-from": f"/v1/stream/a:{number - 1}"} if number else {}
+            assert (await knock(live, "PUT", f"/v1/stream/a:{number}", {**JSON, **fork})).status == 201
+        for number in range(length):
+            assert (await knock(live, "DELETE", f"/v1/stream/a:{number}")).status == 204
+        for number in range(length):
+            assert (await knock(live, "GET", f"/v1/stream/a:{number}")).status == 404
+
+
+async def test_a_fork_of_a_fork_of_a_fork_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("freshet.endpoints.durable.streams.FORKS", 2)
+    live = Freshet(dev=True, environment={})
+    live.channel("a:*", history=History(size=10, ttl=60), publish="client", manage="client")
+    async with live.lifespan():
+        assert (await knock(live, "PUT", "/v1/stream/a:0")).status == 201
+        forks = [{"stream-forked-from": f"/v1/stream/a:{number}"} for number in range(3)]
+        statuses = [(await knock(live, "PUT", f"/v1/stream/a:{at + 1}", fork)).status for at, fork in enumerate(forks)]
+        assert statuses == [201, 201, 409]
+
+
+async def test_what_a_browser_keeps_of_a_stream_is_for_who_asked_alone(http: httpx.AsyncClient) -> None:
+    """Also for pages of whatever origin: without `Vary`, one would get what another had been given."""
+    url = stream()
+    await http.put(url, headers=JSON, content="1")
+    for headers in ({}, {"Origin": "https://page.example"}):
+        answer = await http.get(url, headers=headers)
+        assert answer.headers["cache-control"].startswith("private")
+        assert {"Origin", "Authorization", "Cookie"} <= set(answer.headers["vary"].split(", "))
+
+
+async def test_while_thousands_of_messages_of_one_request_are_written_others_have_their_turns() -> None:
+    live = Freshet(dev=True, environment={})
+    live.channel("a:*", history=History(size=10, ttl=60), publish="client", manage="client")
+    turns, answered = 0, asyncio.Event()
+
+    async def count() -> None:
+        nonlocal turns
+        while not answered.is_set():
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with live.lifespan(), asyncio.TaskGroup() as tasks:
+        await knock(live, "PUT", "/v1/stream/a:1", JSON)
+        tasks.create_task(count())
+        body = f"[{','.join('1' * 4000)}]".encode()
+        assert (await knock(live, "POST", "/v1/stream/a:1", JSON, body)).status == 204
+        answered.set()
+    assert turns > 2 * 4000 // AT_ONCE
+
+
 async def test_a_page_of_another_site_gets_nothing(http: httpx.AsyncClient) -> None:
     evil = {**JSON, "Origin": "https://evil.example"}
     url = stream()
@@ -237,6 +309,93 @@ async def test_a_fork_that_its_log_would_not_keep_is_refused(http: httpx.AsyncCl
     url = stream()
     await http.put(url, headers=JSON, content="[1,2,3,4]")
     assert (await http.put(stream("small"), headers={"Stream-Forked-From": url})).status_code == 413
+
+
+async def follow(http: httpx.AsyncClient, url: str, until: object, offset: str = "-1") -> list[object]:
+    """All messages up to one, as a client gets them that comes back with where it is when an event stream ends."""
+    got: list[object] = []
+    while True:
+        async with aconnect_sse(http, "GET", f"{url}?offset={offset}&live=sse") as source:
+            async for event in source.aiter_sse():
+                if event.event == "control":
+                    offset = event.json()["streamNextOffset"]
+                    if got and got[-1] == until:
+                        return got
+                else:
+                    got += event.json()
+
+
+@pytest.mark.parametrize("broker", ["memory", "redis", "nats"])
+async def test_a_reader_of_events_gets_all_of_a_long_stream_and_what_is_appended_meanwhile(
+    tmp_path: Path, broker: str
+) -> None:
+    """More than one page has, and more than is replayed at once: nothing is left out, and nothing comes twice."""
+    config, count = tmp_path / "freshet.toml", 2500
+    with broker_of(broker) as engine:
+        config.write_text(f'engine = "{engine}"\n{CONFIG.replace("1000", "5000")}')
+        with serving("--config", str(config)) as server:
+            async with httpx.AsyncClient(base_url=server.http(""), timeout=seconds(10)) as http:
+                url = stream()
+                await http.put(url, headers=JSON)
+                for first in range(0, count, 500):
+                    await http.post(url, headers=JSON, content=json.dumps(list(range(first, first + 500))))
+                reading = asyncio.create_task(follow(http, url, until=count + 99))
+                for number in range(count, count + 100):
+                    await http.post(url, headers=JSON, content=str(number))
+                assert await asyncio.wait_for(reading, seconds(20)) == list(range(count + 100))
+
+
+async def test_what_comes_while_a_reader_of_events_is_let_in_comes_behind_its_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long the engine takes for what has to be done beside that."""
+    live = Freshet(dev=True, environment={})
+    live.channel("a:*", history=History(size=1000, ttl=60), publish="client", manage="client")
+    engine, number = live._node.engine, 1
+
+    async with live.lifespan():
+        await knock(live, "PUT", "/v1/stream/a:1", JSON, b"[0]")
+        history = engine.history
+
+        async def slowly(channel: str, *arguments: object, **named: object) -> object:
+            nonlocal number
+            found = await history(channel, *arguments, **named)  # type: ignore[arg-type]
+            if number < 20:
+                number += 1
+                await live.publish("a:1", number - 1)
+                await asyncio.sleep(0)
+            return found
+
+        monkeypatch.setattr(engine, "history", slowly)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(live), base_url="http://127.0.0.1") as http:
+            page = await http.get("/v1/stream/a:1?offset=-1")
+        assert page.json() == list(range(len(page.json())))
+        stay, offset, got = asyncio.Event(), "-1", list[int]()
+        while len(got) < number or number < 20:
+            stay.clear()
+            reading = asyncio.create_task(knock(live, "GET", f"/v1/stream/a:1?offset={offset}&live=sse", stay=stay))
+            await asyncio.sleep(seconds(0.05))
+            stay.set()
+            text = (await reading).body.decode()
+            got += [each for data in re.findall(r"event: data\ndata:(.*)", text) for each in json.loads(data)]
+            offset = re.findall(r'"streamNextOffset":"([^"]*)"', text)[-1]
+        assert got == list(range(number))
+
+
+@pytest.mark.parametrize("said", ['"streamClosed":true', 'event: control\n{"streamNextOffset":"0000000000000009_x"}'])
+async def test_what_a_message_says_ends_no_event_stream_and_hides_no_end(http: httpx.AsyncClient, said: str) -> None:
+    url, text = stream(), {"Content-Type": "text/plain"}
+    await http.put(url, headers=text)
+    async with aconnect_sse(http, "GET", f"{url}?offset=-1&live=sse") as source:
+        events = source.aiter_sse()
+        await anext(events)
+        await http.post(url, headers=text, content=said)
+        assert (await anext(events)).data == said
+        assert "streamClosed" not in (await anext(events)).json()
+        await http.post(url, headers={**text, "Stream-Closed": "true"}, content=said)
+        rest = [event async for event in events]
+    assert rest[0].data == said
+    assert rest[-1].json()["streamClosed"] is True
 
 
 # ------------------------------------------------------------------------------------------------------------ producers

@@ -42,6 +42,18 @@ def test_what_is_no_token_is_refused(token: str) -> None:
         STREAM.position(token)
 
 
+@pytest.mark.parametrize("tag", ["", "1", "1.2.3", "1.2.3.", "a.b.c.d", "-1.2.3.id", f"{'9' * 5000}.0.0.id"])
+def test_a_tag_that_no_producer_wrote_is_nobodys(tag: str) -> None:
+    writers = Writers()
+    writers.read([Publication(b"1", 1, tags={"stream_producer": tag}), Publication(b"2", 2)])
+    assert (writers.at, writers.producers) == (2, {})
+
+
+def test_a_producers_tag_is_read_as_it_was_written() -> None:
+    for id in ("id", "a.b", "line\nend"):
+        assert StreamProducer.of(StreamProducer(id, 2, 3, 4).tag) == (id, 2, 3, 4)
+
+
 def test_a_closed_stream_ends_where_it_was_closed_whatever_is_published_in_its_channel_later() -> None:
     assert STREAM.length(15) == 5
     assert StreamRecord("epoch", 10, [("own", -1)], final=2).length(15) == 2

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from aws_lambda_powertools.utilities.data_classes.api_gateway_authorizer_event import APIGatewayAuthorizerRequestEvent
 from aws_lambda_powertools.utilities.parser.models import (
@@ -11,9 +12,12 @@ from aws_lambda_powertools.utilities.parser.models import (
     APIGatewayWebSocketMessageEventModel,
 )
 
-from freshet import Freshet
+from freshet import Connection, Freshet
+from freshet.config import Config, GatewayOptions, Tokens
+from freshet.endpoints.gateway.events import opened
 from freshet.testing import ManualClock
 from freshet.testing.gateway import GatewayClient
+from tests.tools.asgi import knock
 
 ID = re.compile(r"[A-Za-z0-9_-]{15}=")
 CONTEXT = {
@@ -166,6 +170,53 @@ async def test_all_events_of_a_connection_agree_on_what_stays_the_same() -> None
         assert len({context[name] for context in contexts}) == 1, name
     assert contexts[1]["requestTimeEpoch"] == contexts[0]["requestTimeEpoch"] + 5000
     assert {context["messageDirection"] for context in contexts} == {"IN"}
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "told"),
+    [
+        (Config(), "evil.example", "test:80"),
+        (Config(hosts=["*"]), "evil.example", "test:80"),
+        (Config(hosts=["api.example", "*.api.example"]), "eu.api.example:8443", "eu.api.example:8443"),
+        (Config(gateway=GatewayOptions(domain="ws.example")), "evil.example", "ws.example"),
+        (Config(hosts=["*"], gateway=GatewayOptions(domain="ws.example")), "evil.example", "ws.example"),
+    ],
+)
+async def test_no_client_says_where_back_ends_send_what_is_for_others(config: Config, asked: str, told: str) -> None:
+    """Functions that were written for AWS call `@connections` at `domainName`, which no client chooses there."""
+    live = Freshet(config=msgspec.structs.replace(config, tokens=Tokens(anonymous=True)), environment={})
+    events: list[Any] = []
+
+    @live.gateway(stage="dev").route("$connect")
+    async def connect(connection: Connection, event: Any) -> None:
+        events.append(event)
+
+    async with live.lifespan():
+        assert (await knock(live, "WEBSOCKET", "/dev", {"host": asked})).status == 101
+    assert [event["requestContext"]["domainName"] for event in events] == [told]
+    assert events[0]["headers"]["Host"] == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(None, "192.0.2.1"), ("10.0.0.1", "10.0.0.1, 192.0.2.1"), ("10.0.0.1, 192.0.2.1", "10.0.0.1, 192.0.2.1")],
+)
+def test_the_last_of_those_that_a_request_was_forwarded_for_is_who_came(said: str | None, told: str) -> None:
+    headers = [(b"x-forwarded-for", said.encode())] if said is not None else []
+    assert dict(opened(headers, b"", "192.0.2.1", False, 80).headers)["X-Forwarded-For"] == told
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        (("10.0.0.1", 8000), "10.0.0.1:8000"),
+        (("::1", 8000), "[::1]:8000"),
+        (("/run/a", None), "localhost"),
+        (None, "localhost"),
+    ],
+)
+def test_a_server_without_a_name_is_called_by_its_address(server: Any, told: str) -> None:
+    assert Freshet(environment={}).gateway(stage="dev").domain("evil.example", server) == told
 
 
 async def test_stage_variables_are_in_each_event_if_there_are_any() -> None:

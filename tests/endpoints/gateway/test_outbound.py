@@ -101,6 +101,20 @@ async def test_http_proxy_sends_the_message_alone_and_what_its_parameters_say(ba
     assert (headers["fixed"], headers["missing"], query) == ("text", "", {"table": "t 1"})
 
 
+async def test_a_message_that_no_parameter_can_be_taken_from_goes_on_without_it(
+    back_end: BackEnd, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = {"integration.request.header.who": "route.request.body.user"}
+    route = {"key": "$default", "url": "echo", "response": True, "payload": "body", "parameters": parameters}
+    live = application(back_end, route)
+    async with GatewayClient(live) as client:
+        for message in ("no JSON", "[" * 5000 + "]" * 5000, '{"user":1e400}'):
+            await client.send(message)
+            assert await client.receive() == message
+    assert [headers["who"] for headers, _, _ in back_end.requests] == ["", "", ""]
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
 async def test_a_signed_request_is_verified_by_the_library_of_the_standard(back_end: BackEnd) -> None:
     route = {"key": "echo", "url": f"{back_end.url}/echo", "response": True}
     config = Config(

@@ -59,7 +59,7 @@ class AgUiStream(RunStream):
         self._interrupts: dict[str, str] = {}  # approvals that are open: the calls that they are about
 
     def find(self, summary: Summary) -> str:
-        for message in summary.messages:
+        for message in summary.answers:
             asked = [part["approval"] for part in message["parts"] if "approval" in part]
             goes_on = any(it["id"] in self.approvals or it.get("run") == self._asked for it in asked)
             if message["id"] == self._asked or goes_on:

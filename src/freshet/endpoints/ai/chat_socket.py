@@ -34,6 +34,7 @@ from freshet.session.session import Session
 from freshet.transports.native import AcceptedSocket
 
 REQUESTS = 32  # of one socket at a time
+LONGEST = 256  # characters of a request's id, which stands in each frame of its answer
 encode = msgspec.json.Encoder().encode
 
 
@@ -138,6 +139,8 @@ class ChatSocket:
         try:
             if len(self._sessions) >= REQUESTS or request in self._sessions:
                 raise ValueError("too many requests at a time")
+            if len(request) > LONGEST:
+                raise ValueError(f"requestId: expected at most {LONGEST} characters")
             body = {**(frame.get("body") or {}), **{key: frame[key] for key in BODY if key in frame}}
             dialect = UiMessageStream(f"{self._name}:{frame['id']}") if resumes else dialect_for(self._name, body)
         except (ValueError, KeyError, TypeError) as why:

@@ -39,7 +39,7 @@ class RunsDoor:
         data = await self.dispatcher.read_body(receive, self._bound.size)
         answer: Response
         if data is None:
-            self.dispatcher.too_big(scope["path"], self._bound)
+            self.dispatcher.too_big("the doors for AI clients", self._bound)
             answer = plain(TOO_BIG, at_most(self._bound), cors(request))
         else:
             try:

@@ -35,6 +35,7 @@ from freshet.policy.base import Context
 
 REPEATS = History(1, 600)  # how long it is known which run a request has begun
 LONGEST = 3600.0  # seconds that a request without a stream waits for its run
+LONGEST_MODEL = 256  # characters of a model's name, which stands in each chunk of an answer
 
 
 class _ModelRequest(NamedTuple):
@@ -86,7 +87,7 @@ class OpenAiEndpoint:
         chat = asked.request.headers.get("x-chat-id", "")
         dialect = Completion(
             BeginRun(asked._replace(prefix="chatcmpl-", chat=chat, message=_message(messages, asked.body))),
-            model=str(asked.body.get("model", "")),
+            model=_model(asked.body),
             created=int(self._node.clock.wall()),
             streams=bool(asked.body.get("stream")),
             usage=isinstance(options, dict) and bool(options.get("include_usage")),
@@ -110,7 +111,7 @@ class OpenAiEndpoint:
             "",
             "",
             begin,
-            model=str(asked.body.get("model", "")),
+            model=_model(asked.body),
             created=int(self._node.clock.wall()),
             streams=streams,
         )
@@ -156,6 +157,10 @@ class OpenAiEndpoint:
             return None
         body = await self._door.body(request, scope, receive, send)
         if body is None:
+            return None
+        if len(_model(body)) > LONGEST_MODEL:
+            answer = plain(400, f"model: expected at most {LONGEST_MODEL} characters.\n", cors(request))
+            await answer(scope, receive, send)
             return None
         headers = request.headers
         again = "idempotency-key" in headers or headers.get("x-stainless-retry-count", "0") != "0"
@@ -207,6 +212,10 @@ def _json(body: bytes, request: Handshake, status: int = 200) -> Response:
 
 def _channel(scope: Scope) -> str:
     return f"{scope['path_params']['name']}:{_chat_of(scope['path_params']['id']) or '-'}"
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    return str(body.get("model", ""))
 
 
 def _chat_of(response: str) -> str:

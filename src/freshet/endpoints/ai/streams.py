@@ -108,7 +108,7 @@ class RunStream(Dialect):
 
     def _of_summary(self, summary: Summary) -> Progress | None:
         self.run = self.run or self.find(summary)
-        message = next((it for it in summary.messages if it["id"] == self.run), None)
+        message = next((it for it in summary.answers if it["id"] == self.run), None)
         if message is None:
             if not self._waits:
                 raise NOTHING_RUNS

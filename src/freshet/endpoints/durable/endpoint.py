@@ -3,6 +3,7 @@
 Reading needs the right to subscribe, appending that to publish; creating, closing and deleting the rule's `manage`.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from freshet.endpoints.durable.streams import Outcome, StreamConfig, Streams, Wr
 from freshet.endpoints.durable.wire import (
     EXPOSED,
     SECURITY,
+    VARY,
     Reading,
     closes,
     config_of,
@@ -51,6 +53,7 @@ from freshet.policy.base import Context
 from freshet.policy.limits import Waiting
 from freshet.rules.hooks import as_payload
 from freshet.rules.rules import ChannelRule
+from freshet.session.outbox import AT_ONCE
 from freshet.session.session import Session
 from freshet.transports import stream
 
@@ -133,7 +136,8 @@ class DurableEndpoint:
     # ---------------------------------------------------------------------------------------------------------- answers
 
     def _respond(self, request: Handshake, outcome: Outcome, body: bytes = b"") -> Response:
-        headers = {**cors(request, METHODS), **SECURITY, "Access-Control-Expose-Headers": EXPOSED, **outcome.headers}
+        shown = {"Access-Control-Expose-Headers": EXPOSED, "Vary": VARY}
+        headers = {**cors(request, METHODS), **SECURITY, **shown, **outcome.headers}
         if outcome.text:
             headers["Content-Type"] = "text/plain; charset=utf-8"
         return Response(body or outcome.text.encode() or None, outcome.status, headers)
@@ -255,10 +259,10 @@ class DurableEndpoint:
         session = self._dispatcher.open(dialect, request)
 
         def wrap(frame: Frame) -> bytes:
-            if not dialect.sent(frame):
-                return frame.data
-            session.close(Disconnect.normal())
-            if b'"streamClosed":true' in frame.data:
+            has_all = dialect.sent(frame)
+            if has_all or dialect.is_part:
+                session.close(Disconnect.normal())
+            if not has_all or dialect.closes(frame):
                 return frame.data
             return frame.data + dialect.control(dialect.token(dialect.final), up_to_date=True, closed=True)
 
@@ -293,15 +297,16 @@ class DurableEndpoint:
             raise Refusal.not_available(f"{channel!r} keeps no history")
         return StreamPlace(rule, parameters, rule.history)
 
-    async def _run(self, node: Site, context: Context, command: StreamCommand) -> Event:
+    async def _run(self, node: Site, context: Context, command: StreamCommand) -> Event | None:
         session, channel, ask = context.session, command.channel, command.ask
         assert session is not None
         place = self._place(channel)
         try:
             if isinstance(ask, Reading):
-                answer = await self._reader.open(session, channel, place.keep, ask)
+                # What is published from now on comes behind the page: nothing may be waited for before that is out.
+                session.push(await self._reader.open(session, channel, place.keep, ask))
                 await self._touch(channel, place.keep)
-                return answer
+                return None
             if isinstance(ask, Head):
                 outcome = await self._reader.head(session, channel, place.keep)
             elif isinstance(ask, Delete):
@@ -340,8 +345,10 @@ class DurableEndpoint:
 
     async def _checked(self, session: Session, channel: str, place: StreamPlace, write: Write) -> Write:
         """As the policies and the rule's hook let it be: all messages, or none is written. Raises `Refusal`."""
-        parts = []
+        parts: list[bytes] = []
         for data in write.parts:
+            if len(parts) % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)  # other clients have their turn
             await self._may(session, place, Publish(channel, data, kind=write.kind))
             parts.append(await self._hooked(session, channel, place, data, write.kind))
         return write._replace(parts=parts, info=session.client_info())

@@ -4,6 +4,7 @@ Whoever changes the record, or writes in an order, appends only if the log stand
 (`PublishOptions.after`). So no node owns a stream, and nothing of it is kept here but a cache.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -18,10 +19,11 @@ from freshet.model.log import History, Kind, Position, PublishOptions
 from freshet.node.owners import Site
 from freshet.rules.rules import ChannelRule
 from freshet.runtime.locks import Locks
+from freshet.session.outbox import AT_ONCE
 
 log = logging.getLogger("freshet.streams")
 
-RECORD = "\0stream:"  # before the channel: no client can name it, a name of theirs is matched by a rule first
+RECORD = "\0stream:"  # before the channel: no client can name it, see `rules.OWN`
 NOTICE = "stream"
 PAGE = 1000  # publications that are read at once
 COMPACTED = 64  # publications behind which the record is written anew, with what is known of writers
@@ -49,6 +51,7 @@ class StreamLogs:
     def __init__(self, node: Site, append: Append) -> None:
         self._node = node
         self._append = append
+        self._appended = 0
         self._locks = Locks[str]()
         self._writers: OrderedDict[str, tuple[Position, Writers]] = OrderedDict()
         self._notified: dict[str, set[Callable[[], None]]] = {}
@@ -121,6 +124,9 @@ class StreamLogs:
 
     async def append(self, channel: str, data: bytes, options: PublishOptions) -> Position:
         """Raises as `Engine.publish`, and `Refusal`."""
+        self._appended += 1
+        if not self._appended % AT_ONCE:
+            await asyncio.sleep(0)  # other clients have their turn: one request may bring thousands
         rule, _ = self._node.rules.find(channel)
         options = msgspec.structs.replace(options, stamp=self._node.stamp())
         return await self._append(rule, channel, data, options)

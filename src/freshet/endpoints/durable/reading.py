@@ -1,5 +1,7 @@
 """Reading a stream: what there is, and for live readers what comes."""
 
+from msgspec import structs
+
 from freshet.commands.dispatch import Dispatcher
 from freshet.dialects.channel_url import fitting
 from freshet.dialects.durable import StreamAnswered, StreamPage, payload
@@ -40,8 +42,8 @@ class StreamReader:
     async def open(self, session: Session, channel: str, keep: History, ask: Reading) -> StreamPage | StreamAnswered:
         """Subscribe, and answer with what there is. Raises `Refusal`.
 
-        A live reader gets all that is published behind the page. If that is more than goes out at once, its page is the
-        first of several: it has to come again.
+        A live reader gets all that is published behind the page. If there is more than goes out at once, its page is
+        the first of several, which is not up to date: it has to come again.
         """
         loaded = await self._logs.load(channel, keep)
         start = _start(loaded, ask.offset)
@@ -58,7 +60,10 @@ class StreamReader:
             missed = subscribed.publications  # type: ignore[attr-defined]
             return self.page(record, start, missed, subscribed.position.offset)  # type: ignore[attr-defined]
         page = await self.read(channel, keep, loaded, start, tail=ask.offset == "now")
-        return StreamAnswered(page) if isinstance(page, Outcome) else page
+        if isinstance(page, Outcome):
+            return StreamAnswered(page)
+        # What came between the two is in neither, or in both: the reader comes again for all that is behind the page.
+        return page if since is None else structs.replace(page, up_to_date=page.closed)
 
     async def read(
         self, channel: str, keep: History, loaded: Loaded, start: int, *, tail: bool = False

@@ -4,6 +4,7 @@ The content is the channel's own log. Everything else is a `StreamRecord`, the l
 producer wrote stands with the publications themselves, in their tags, so that both are there or neither.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +17,7 @@ JSON, BINARY = "application/json", "application/octet-stream"
 PRODUCERS = 256  # that a stream remembers: those that were quiet for longest are new to it when they return
 PRODUCER, SEQUENCE = "stream_producer", "stream_seq"
 """Tags of a publication: `epoch.seq.left.id`, and the writer's `Stream-Seq`."""
+_TAG = re.compile(r"(\d{1,16})\.(\d{1,16})\.(\d{1,16})\.(.+)", re.ASCII | re.DOTALL)
 
 
 class BadRequest(Exception):
@@ -35,9 +37,10 @@ class StreamProducer(NamedTuple):
         return f"{self.epoch}.{self.seq}.{self.left}.{self.id}"
 
     @classmethod
-    def of(cls, tag: str) -> "StreamProducer":
-        epoch, seq, left, id = tag.split(".", 3)
-        return cls(id, int(epoch), int(seq), int(left))
+    def of(cls, tag: str) -> "StreamProducer | None":
+        """None: whoever publishes by the server API may have written the tag, and wrote something else into it."""
+        found = _TAG.fullmatch(tag)
+        return None if found is None else cls(found[4], int(found[1]), int(found[2]), int(found[3]))
 
 
 class Fork(msgspec.Struct, array_like=True, frozen=True):
@@ -63,8 +66,8 @@ class Writers(msgspec.Struct):
         for publication in publications:
             self.at = publication.offset
             tags = publication.tags or {}
-            if (tag := tags.get(PRODUCER)) is not None:
-                self.note(StreamProducer.of(tag))
+            if (producer := StreamProducer.of(tags.get(PRODUCER, ""))) is not None:
+                self.note(producer)
             if (seq := tags.get(SEQUENCE)) is not None:
                 self.seq = seq
 

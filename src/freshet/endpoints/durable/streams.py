@@ -26,7 +26,7 @@ from freshet.model.log import ClientInfo, History, Kind, Position, PublishOption
 from freshet.node.owners import Site
 
 TRIES = 100  # at a log that others write to at the same time
-FORKS = 1000  # of one stream, which remembers their names
+FORKS = 1000  # of one stream, which remembers their names; and one of another, which remembers the ids of all
 FILLING = 10.0  # seconds after which somebody else may create what one began to create
 
 
@@ -185,6 +185,8 @@ class Streams:
                 return Outcome(400, text="Stream-Fork-Offset: not a position of the source.\n")
             if len(source.forks) >= FORKS and channel not in source.forks:
                 return Outcome(409, text=f"The source has {FORKS} forks, which is all that it may have.\n")
+            if len(source.lineage) > FORKS:
+                return Outcome(409, text=f"The source is a fork of a fork, {FORKS} times, which is all that may be.\n")
             copied = await self._copy(fork, source, keep, position, loaded.end)
             if isinstance(copied, Outcome):
                 return copied
@@ -363,33 +365,42 @@ class Streams:
         return Outcome(204)
 
     async def _delete(self, channel: str, keep: History, loaded: Loaded, record: StreamRecord) -> None:
+        """With it go the sources that were there for it alone, one by one: a fork may be one of a fork, of many."""
         if record.forks:
             await self._logs.save(channel, keep, loaded, msgspec.structs.replace(record, deleted=True))
             return
+        await self._end(channel, keep, loaded, record)
+        while record.fork is not None:
+            source = record.fork.source
+            ended = await self._release(source, channel)
+            if ended is None:
+                return
+            channel, record = source, ended
+
+    async def _end(self, channel: str, keep: History, loaded: Loaded, record: StreamRecord) -> None:
         await self._logs.save(channel, keep, loaded, msgspec.structs.replace(record, gone=True, writers=Writers()))
         await self._node.engine.remove_history(channel)
-        if record.fork is not None:
-            await self._release(record.fork.source, channel)
 
-    async def _release(self, source: str, fork: str) -> None:
-        """A fork of `source` is no more; a source that was only there for it goes too."""
+    async def _release(self, source: str, fork: str) -> StreamRecord | None:
+        """A fork of `source` is no more. The answer is what the source was, if it was only there for that and ended."""
         keep = self._node.rules.find(source)[0].history
         if keep is None:
-            return
+            return None
         for _ in range(TRIES):
             loaded = await self._logs.load(source, keep)
             record = loaded.record
             if record is None or fork not in record.forks:
-                return
+                return None
             record = msgspec.structs.replace(record, forks=[each for each in record.forks if each != fork])
             try:
                 if record.deleted and not record.forks:
-                    await self._delete(source, keep, loaded, record)
-                else:
-                    await self._logs.save(source, keep, loaded, record)
+                    await self._end(source, keep, loaded, record)
+                    return record
+                await self._logs.save(source, keep, loaded, record)
             except PositionConflict:
                 continue
-            return
+            return None
+        return None
 
     # ---------------------------------------------------------------------------------------------------------- parts
 

@@ -61,7 +61,9 @@ class Admittance:
         secure = scope.get("scheme") == "wss"
         peer = session.record.facts.source_ip
         spelled = self._gateway.spelled
-        request_seen = opened(scope["headers"], scope["query_string"], peer, secure, server[1] or 0, spelled)
+        # As everywhere: cookies count only where it is sure which page made the request, see `policy/origin.py`.
+        headers = [each for each in scope["headers"] if each[0] != b"cookie" or "cookie" in request.headers]
+        request_seen = opened(headers, scope["query_string"], peer, secure, server[1] or 0, spelled)
         context = Context(session)
         try:
             welcome = await self._identify(session, context, request_seen)

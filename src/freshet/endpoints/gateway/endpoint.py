@@ -92,7 +92,7 @@ class GatewayEndpoint:
         facts = Facts(
             id=self._connections.new_id(),
             connected_at=gateway.events.now(),
-            domain=gateway.options.domain or request.headers.get("host", "localhost"),
+            domain=gateway.domain(request.headers.get("host"), scope.get("server")),
             source_ip=_address(request.client),
             user_agent=request.headers.get("user-agent", ""),
         )

@@ -68,8 +68,14 @@ def opened(headers: Headers, query: bytes, peer: str, secure: bool, port: int, s
         "x-forwarded-proto": "https" if secure else "http",
     }
     pairs += [(name, value) for name, value in forwarded.items() if name not in names]
+    # As at AWS, the last is who came here, whatever the client says of itself.
+    pairs = [(name, _with_peer(value, peer) if name == "x-forwarded-for" else value) for name, value in pairs]
     spelt = [(own.get(name) or _SPELLINGS.get(name) or name.title(), value) for name, value in pairs]
     return Opened(spelt, fields_of(query.decode("latin-1")))
+
+
+def _with_peer(said: str, peer: str) -> str:
+    return said if said.rpartition(",")[2].strip() == peer else f"{said}, {peer}"
 
 
 class Events:

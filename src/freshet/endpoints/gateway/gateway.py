@@ -1,5 +1,6 @@
 """`live.gateway`: a WebSocket API as AWS API Gateway has it: its routes, and what the server does with connections."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +23,8 @@ from freshet.policy.webhook_client import key_of
 from freshet.rules.hooks import HookLimits, as_payload
 from freshet.runtime.portal import Portal
 
+log = logging.getLogger("freshet.gateway")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 TAKEN = frozenset({"api", "channels", "connection", "emulation", "health", "metrics"})
@@ -42,12 +45,14 @@ class Route(NamedTuple):
 class Surroundings(NamedTuple):
     """What integrations need of what is around them.
 
-    keys: of webhooks. environment: of functions' processes. scheme: by which they reach this machine.
+    keys: of webhooks. environment: of functions' processes. scheme: by which they reach this machine. knows_hosts: who
+    asks for a host that is not this server's is refused before.
     """
 
     keys: Sequence[bytes]
     environment: Mapping[str, str]
     scheme: str
+    knows_hosts: bool
 
 
 class Gateway:
@@ -79,7 +84,7 @@ class Gateway:
         self.selection = Selection(options.selection)
         self.events = Events(options, self._clock)
         self.connections.post_size, self.connections.stage = self.message_size, options.stage
-        self.connections.open |= bool(options.stage or options.routes)
+        self.connections.open |= options.enabled
         for index, route in enumerate(options.routes):
             if route.key.startswith("$") and route.key not in (*RESERVED, DEFAULT):
                 raise ConfigError(f"gateway.routes[{index}].key", f"{route.key!r}: only AWS's own keys begin with $")
@@ -133,6 +138,22 @@ class Gateway:
         """Names of headers as the application writes them."""
         return header_names(self.identity)
 
+    def domain(self, asked: str | None, server: tuple[str, int | None] | None) -> str:
+        """What back ends take for the address of `@connections`, and send there what is for clients.
+
+        asked: the host, as the client says. server: where its connection came in.
+        """
+        if self.options.domain or (asked and self._outside.knows_hosts):
+            return self.options.domain or asked or ""
+        if server is None or not server[1]:
+            return "localhost"  # a socket in the file system
+        return f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+
+    @property
+    def admits(self) -> bool:
+        """Whether it lets in who has no token."""
+        return self.enabled and (self._authorizer is not None or self.options.auth == "none")
+
     @property
     def authorizes(self) -> Integration | None:
         return self._authorizer
@@ -143,6 +164,8 @@ class Gateway:
         self._running = True
         for route in self.routes.values():
             self._begun(route.integration)
+        if self.enabled and not self.options.domain and not self._outside.knows_hosts:
+            log.info("gateway: domainName is the address at which a client comes in: see gateway.domain, and hosts")
         if self._authorizer is not None:
             self._begun(self._authorizer)
 
@@ -301,5 +324,6 @@ def gateway_of(dispatcher: Dispatcher, environment: Mapping[str, str], *, dev: b
     config = dispatcher.node.config
     keys = [key_of(secret) for secret in webhook_secrets_of(config, environment)]
     scheme = "https" if config.tls.certificate else "http"
-    outside = Surroundings(keys, credentials(environment) if dev else {}, scheme)
+    knows_hosts = dev or bool(config.hosts and "*" not in config.hosts)
+    outside = Surroundings(keys, credentials(environment) if dev else {}, scheme, knows_hosts)
     return Gateway(dispatcher, Connections(dispatcher), outside)

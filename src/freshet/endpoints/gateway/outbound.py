@@ -113,7 +113,7 @@ def _value(source: str, event: Mapping[str, Any]) -> str:
     if source.startswith(BODY):
         try:
             found = msgspec.json.decode(event.get("body", ""))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             found = None
         path = source.removeprefix(BODY)
     elif source.startswith(CONTEXT):

@@ -10,7 +10,7 @@ from freshet.dialects.socketio.packets import ARGUMENTS, EVENT, NAMESPACE, Socke
 from freshet.errors import Refusal
 from freshet.model.json_text import decode
 from freshet.model.log import History, Kind, Position
-from freshet.rules.hooks import Function, Hook, HookLimits, as_payload, name_of
+from freshet.rules.hooks import Function, Hook, HookLimits, as_payload, misfit, name_of
 from freshet.rules.rules import ChannelRule, ChannelRules
 
 F = TypeVar("F", bound=Function)
@@ -78,7 +78,7 @@ def converted(value: Any, kind: Any, name: str) -> Any:
             return decode(bytes(value), kind)
         return value if kind is Any else msgspec.convert(value, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Refusal.bad_request(f"{name}: {error}") from None
+        raise Refusal.bad_request(misfit(name, error)) from None
 
 
 class Namespace:

@@ -44,6 +44,7 @@ class LocalEngine(Engine):
 
     def __init__(self, paths: Sequence[str], engine: EngineSettings) -> None:
         self._engine = engine
+        self.forgets = engine.url.startswith("memory:")
         self._links = [HubLink(path) for path in paths]
         self._first = self._links[0]
 
