@@ -1,5 +1,6 @@
 """Fixtures that every test may use. What they are made of is in `tests/tools`, to be imported from there too."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ settings.register_profile("freshet", deadline=None)  # no test asserts how long 
 settings.load_profile("freshet")
 prepare_httpx()
 prepare_routes()
+os.environ.pop(
+    "NODE_EXTRA_CA_CERTS", None
+)  # each process of Node would read them first; it talks to this machine alone
 
 
 @pytest.fixture(scope="session")

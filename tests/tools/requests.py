@@ -19,13 +19,15 @@ _read = default.create_ssl_context
 
 
 @cache
-def _trusting() -> ssl.SSLContext:
+def _trusting(*places: str | None) -> ssl.SSLContext:
+    """places: where certificates are, as the environment says."""
     return _read()
 
 
 def _ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
-    usual = verify is True and cert is None and not os.environ.get("SSL_CERT_FILE")
-    return _trusting() if usual else _read(verify, cert, trust_env)
+    if verify is True and cert is None and trust_env:
+        return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _read(verify, cert, trust_env)
 
 
 def prepare_httpx() -> None:
