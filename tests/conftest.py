@@ -1,6 +1,7 @@
 """Fixtures that every test may use. What they are made of is in `tests/tools`, to be imported from there too."""
 
 import gc
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,9 @@ settings.register_profile("freshet", deadline=None)  # no test asserts how long 
 settings.load_profile("freshet")
 prepare_httpx()
 prepare_routes()
+os.environ.pop(
+    "NODE_EXTRA_CA_CERTS", None
+)  # each process of Node would read them first; it talks to this machine alone
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What users' own tests are given: clients without a network, a clock that a test turns, and a fixture."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from freshet.config import Config
 from freshet.testing import ManualClock
 from tests.tools.nats import nats
 from tests.tools.patience import seconds
+from tests.tools.plugins import USERS
 from tests.tools.redis import redis
 
 SECRET = "a secret for tests, thirty-two bytes"
@@ -271,7 +273,15 @@ async def test_it(freshet_clock, anyio_backend):
 def test_it_needs_no_plugin_of_its_own_for_asyncio(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(USERS_TEST)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds(30), check=False)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **USERS},
+        capture_output=True,
+        text=True,
+        timeout=seconds(30),
+        check=False,
+    )
     assert "1 passed" in done.stdout, done.stdout
 
 

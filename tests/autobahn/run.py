@@ -87,7 +87,8 @@ def environment(python: str) -> Path:
 
 def _pip(python: str, *arguments: str) -> None:
     subprocess.run(
-        [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install", *arguments],
+        # Python compiles what it imports, which is the lesser part of it.
+        [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--no-compile", *arguments],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         check=True,
     )

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.tools.browser import console_errors
 from tests.tools.patience import seconds, wait_until
+from tests.tools.plugins import USERS
 from tests.tools.ports import free_port
 from tests.tools.serving import Server, serving
 from tests.transports.shells import shell
@@ -221,7 +222,13 @@ def test_its_own_tests_pass(tmp_path: Path, template: str) -> None:
     initialized(template, tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command, cwd=tmp_path / "hello", capture_output=True, text=True, timeout=seconds(60), check=False
+        command,
+        cwd=tmp_path / "hello",
+        env={**os.environ, **USERS},
+        capture_output=True,
+        text=True,
+        timeout=seconds(60),
+        check=False,
     )
     assert "2 passed" in done.stdout, done.stdout
 

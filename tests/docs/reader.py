@@ -23,6 +23,7 @@ from freshet.config import parse
 from tests.docs.blocks import Block
 from tests.tools.need import require, require_npm_packages
 from tests.tools.patience import seconds, wait_until
+from tests.tools.plugins import USERS
 from tests.tools.serving import GRACE, HOST, START, free_port
 
 LONGEST = 30  # seconds, scaled, of one command
@@ -67,7 +68,7 @@ class Reader:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
         shown = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
-        self.environment = {**clean, **shown, "PATH": path, "FRESHET_URL": self.url("")}
+        self.environment = {**clean, **shown, **USERS, "PATH": path, "FRESHET_URL": self.url("")}
         self._names: dict[str, object] = {"__name__": "page"}
         self._processes: list[Process] = []
 

@@ -1,9 +1,8 @@
-// AG-UI's client, unmodified, against a server: node agui.mjs URL SCENARIO
+// AG-UI's client, unmodified, against a server: cases for cases.mjs.
 import assert from "node:assert/strict";
 import { HttpAgent } from "@ag-ui/client";
 
-const [url, scenario] = process.argv.slice(2);
-const threadId = `${scenario}-${process.pid}`;
+let url, threadId; // of the case that is played: see `run`
 const counted = (n) => Array.from({ length: n }, (_, i) => `${i} `).join("");
 
 function agent(text, more = {}) {
@@ -87,5 +86,7 @@ const scenarios = {
   },
 };
 
-await scenarios[scenario]();
-process.exit(0);
+export async function run(at, scenario) {
+  [url, threadId] = [at, `${scenario}-${process.pid}`];
+  await scenarios[scenario]();
+}

@@ -1,13 +1,10 @@
-// The AI SDK's chat, unmodified, against a server: node aisdk.mjs URL TRANSPORT SCENARIO
-// Ends with 0 when the scenario went as it should, else with what went wrong.
+// The AI SDK's chat, unmodified, against a server: cases for cases.mjs.
 import assert from "node:assert/strict";
 import { Chat } from "@ai-sdk/react";
 import { DefaultChatTransport, WebSocketChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from "ai";
 import WebSocket from "ws";
 
-const [url, transport, scenario] = process.argv.slice(2);
-const id = `${scenario}-${transport}-${process.pid}`;
-const api = `${url}/ai/chat`;
+let transport, id, api; // of the case that is played: see `run`
 
 function made() {
   if (transport === "http") return new DefaultChatTransport({ api });
@@ -140,5 +137,7 @@ const scenarios = {
   },
 };
 
-await scenarios[scenario]();
-process.exit(0);
+export async function run(url, way, scenario) {
+  [transport, id, api] = [way, `${scenario}-${way}-${process.pid}`, `${url}/ai/chat`];
+  await scenarios[scenario]();
+}

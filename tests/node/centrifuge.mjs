@@ -1,13 +1,12 @@
-// The official JavaScript client against a server: node centrifuge.mjs URL SCENARIO TOKEN [TOKEN...]
-// Ends with 0 when the scenario went as it should, else with what went wrong.
+// The official JavaScript client against a server: cases for cases.mjs.
 import assert from "node:assert/strict";
 import { Centrifuge } from "centrifuge";
 import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 import { EventSource, WebSocket } from "./patient.mjs";
 
-const [url, transport, scenario, ...tokens] = process.argv.slice(2);
-const channel = `js-${scenario}-${process.pid}`;
+let url, transport, tokens, channel; // of the case that is played: see `run`
+const opened = [];
 
 function client(index = 0, options = {}) {
   const { transports = [transport], base = url, ...rest } = options;
@@ -15,7 +14,7 @@ function client(index = 0, options = {}) {
     transport: each,
     endpoint: `${each === "websocket" ? base.replace("http", "ws") : base}/connection/${each}`,
   }));
-  return new Centrifuge(endpoints, {
+  const made = new Centrifuge(endpoints, {
     websocket: WebSocket,
     eventsource: EventSource,
     emulationEndpoint: `${base}/emulation`,
@@ -25,6 +24,8 @@ function client(index = 0, options = {}) {
     timeout: seconds(5),
     ...rest,
   });
+  opened.push(made);
+  return made;
 }
 
 /** The next event of a client or a subscription. (`once` of node:events would reject at any "error" meanwhile.) */
@@ -133,9 +134,10 @@ const scenarios = {
     const [a, b] = await Promise.all([connect(0, { base: `http://127.0.0.1:${line.port}` }), connect(1)]);
     const [away, here] = [await listen(a), await listen(b)];
     // The client does not await what it posts, so that a cut in the middle of that is nobody's to catch.
-    process.on("unhandledRejection", (error) => {
+    const forgive = (error) => {
       if (error.message !== "fetch failed") throw error;
-    });
+    };
+    process.on("unhandledRejection", forgive);
     let lost = 0;
     away.on("subscribed", ({ wasRecovering, recovered }) => (lost += wasRecovering && !recovered));
     for (let i = 0; i < 60; i++) {
@@ -145,7 +147,9 @@ const scenarios = {
     await until(() => away.got.length === 60);
     assert.equal(lost, 0);
     assert.deepEqual(away.got, Array.from({ length: 60 }, (_, i) => [i + 1, i]));
+    a.disconnect();
     line.close();
+    process.off("unhandledRejection", forgive);
   },
 
   /** WebSockets are blocked, then streams: whoever comes back by another way goes on where it was. */
@@ -243,6 +247,16 @@ const scenarios = {
     assert.equal((await unsubscribed).code, 103);
   },
 
+  /** By a client that does not know who has signed the server's certificate. */
+  async untrusted() {
+    const made = client();
+    let connected = false;
+    made.on("connected", () => (connected = true));
+    made.connect();
+    for (let tried = 0; tried < 3; tried++) await next(made, "error");
+    assert.ok(!connected);
+  },
+
   async token() {
     const wrong = client(0, { token: `${tokens[0]}A` });
     const ending = next(wrong, "disconnected");
@@ -258,5 +272,10 @@ const scenarios = {
   },
 };
 
-await scenarios[scenario]();
-process.exit(0);
+export async function run(...given) {
+  let scenario;
+  [url, transport, scenario, ...tokens] = given;
+  channel = `js-${scenario}-${transport}-${process.pid}`;
+  await scenarios[scenario]();
+  for (const client of opened.splice(0)) client.disconnect();
+}

@@ -1,13 +1,12 @@
-// The official client with maps: node maps.mjs URL TRANSPORT ENCODING SCENARIO KEY TOKEN
-// KEY: of the server API. TOKEN: of alice. Exits with 1 when something is not as it should be.
+// The official client with maps: cases for cases.mjs.
 import assert from "node:assert/strict";
 import { Centrifuge as Json } from "centrifuge";
 import { Centrifuge as Protobuf } from "centrifuge/build/protobuf";
 import { EventSource, WebSocket } from "./patient.mjs";
 
-const [url, transport, encoding, scenario, key, token] = process.argv.slice(2);
+let url, transport, encoding, scenario, key, token, name; // of the case that is played: see `run`
+const opened = [];
 const PATHS = { websocket: "connection/websocket", http_stream: "connection/http_stream", sse: "connection/sse" };
-const name = `${scenario}-${transport}-${encoding}-${process.pid}`;
 const pack = (data) => (encoding === "json" ? data : new TextEncoder().encode(JSON.stringify(data)));
 const unpack = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
 const byKey = (entries) => Object.fromEntries(entries.map(({ key, data }) => [key, unpack(data)]));
@@ -32,6 +31,7 @@ function connect(options = {}) {
     maxReconnectDelay: 50,
     ...options,
   });
+  opened.push(client);
   client.on("connected", (context) => (client.id = context.client));
   client.connect();
   return client;
@@ -280,10 +280,10 @@ const SCENARIOS = {
   },
 };
 
-try {
+/** key: of the server API. token: of alice. */
+export async function run(...given) {
+  [url, transport, encoding, scenario, key, token] = given;
+  name = `${scenario}-${transport}-${encoding}-${process.pid}`;
   await SCENARIOS[scenario]();
-  process.exit(0);
-} catch (error) {
-  console.error(error);
-  process.exit(1);
+  for (const client of opened.splice(0)) client.disconnect();
 }

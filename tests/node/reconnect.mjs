@@ -1,5 +1,4 @@
-// Official clients at the edge of a limit, which are cut and come back: node reconnect.mjs SCENARIO URL OPTIONS
-// OPTIONS: JSON. Ends with 0 when nothing was missed, else with what went wrong.
+// Official clients at the edge of a limit, which are cut and come back: cases for cases.mjs.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { Centrifuge as Json } from "centrifuge";
@@ -9,10 +8,7 @@ import { io } from "socket.io-client";
 import { EventSource, WebSocket } from "./patient.mjs";
 import { relay } from "./relay.mjs";
 
-const [scenario, url, given] = process.argv.slice(2);
-const options = JSON.parse(given);
-const line = await relay(options.front ?? url); // front: a proxy with TLS before the server
-const through = `${options.front ? "https" : "http"}://127.0.0.1:${line.port}`;
+let url, options, line, through; // of the case that is played: see `run`
 process.on("unhandledRejection", (error) => {
   if (error.message !== "fetch failed") throw error; // what a client of a stream posts while it is cut
 });
@@ -236,10 +232,11 @@ const scenarios = {
   },
 };
 
-try {
+/** given: options, JSON. Nothing may be missed. */
+export async function run(scenario, server, given) {
+  [url, options] = [server, JSON.parse(given)];
+  line = await relay(options.front ?? url); // front: a proxy with TLS before the server
+  through = `${options.front ? "https" : "http"}://127.0.0.1:${line.port}`;
   await scenarios[scenario]();
-} catch (error) {
-  console.error(error);
-  process.exit(1);
+  line.close();
 }
-process.exit(0);

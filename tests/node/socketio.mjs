@@ -1,12 +1,11 @@
-// The official Socket.IO client against a server: node socketio.mjs URL TRANSPORTS SCENARIO
+// The official Socket.IO client against a server: cases for cases.mjs.
 // TRANSPORTS: polling, websocket, or polling,websocket (it begins with polls and upgrades).
-// Ends with 0 when the scenario went as it should, else with what went wrong.
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
 import { seconds } from "./patience.mjs";
 import { relay } from "./relay.mjs";
 
-const [url, transports, scenario] = process.argv.slice(2);
+let url, transports; // of the case that is played: see `run`
 const opened = [];
 
 function client(namespace = "/", options = {}) {
@@ -250,20 +249,13 @@ const scenarios = {
   },
 };
 
-const limit = setTimeout(() => {
-  console.error("it takes too long");
-  process.exit(1);
-}, seconds(15));
-try {
+export async function run(at, ways, scenario) {
+  [url, transports] = [at, ways];
   await scenarios[scenario]();
   if (transports === "polling,websocket") {
     // The manager of whoever is still there has upgraded, or is about to.
     const [socket] = opened.filter((each) => each.connected);
     if (socket && socket.io.engine.transport.name !== "websocket") await next(socket.io.engine, "upgrade");
   }
-} catch (error) {
-  console.error(error);
-  process.exitCode = 1;
+  for (const socket of opened.splice(0)) socket.disconnect();
 }
-clearTimeout(limit);
-for (const socket of opened) socket.disconnect();

@@ -1,9 +1,7 @@
 """The official JavaScript clients come back at the edge of every limit, with nothing missed; or they are told which."""
 
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,8 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.reconnect.edge_app import SECRET
-from tests.tools.need import require
-from tests.tools.patience import seconds
+from tests.tools.cases import Cases, cases
 from tests.tools.proxies import proxied
 from tests.tools.serving import Server, serving
 
@@ -43,21 +40,17 @@ def wide() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def played(node: Path) -> Iterator[Cases]:
+    with cases(node, "reconnect.mjs") as played:
+        yield played
+
+
 @pytest.fixture
-def run(node: Path) -> Run:
-    def run_scenario(scenario: str, server: Server, env: Mapping[str, str] | None = None, **options: Any) -> None:
+def run(played: Cases) -> Run:
+    def run_scenario(scenario: str, server: Server, play: Cases = played, **options: Any) -> None:
         given = json.dumps({"secret": SECRET, "name": uuid4().hex[:8], **options})
-        command = [require("node"), "reconnect.mjs", scenario, server.http(""), given]
-        done = subprocess.run(
-            command,
-            cwd=node,
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=seconds(60),
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr + server.log()[-2000:]
+        play(scenario, server.http(""), given, within=60)
 
     return run_scenario
 
@@ -130,7 +123,10 @@ def test_an_event_stream_of_a_thousand_channels_goes_on_where_it_stopped(wide: S
 
 
 def test_an_event_stream_of_many_channels_goes_on_behind_a_proxy_as_it_is_shipped(
-    usual: Server, run: Run, tmp_path: Path
+    usual: Server, run: Run, node: Path, tmp_path: Path
 ) -> None:
-    with proxied("nginx", [usual.port, usual.port], tmp_path) as (address, _):
-        run("events", usual, {"NODE_EXTRA_CA_CERTS": str(tmp_path / "cert.pem")}, count=128, front=f"https://{address}")
+    with (
+        proxied("nginx", [usual.port, usual.port], tmp_path) as (address, _),
+        cases(node, "reconnect.mjs", {"NODE_EXTRA_CA_CERTS": str(tmp_path / "cert.pem")}) as play,
+    ):
+        run("events", usual, play, count=128, front=f"https://{address}")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,31 @@ read = "client"
 """
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> str:
-    path = tmp_path / "freshet.toml"
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("supervisor") / "freshet.toml"
     path.write_text(CONFIG)
     return str(path)
 
 
-@pytest.fixture
-def server(config: str) -> Iterator[Server]:
+@contextmanager
+def all_workers(config: str) -> Iterator[Server]:
     with serving("--config", config, "--workers", str(WORKERS)) as server:
         wait_until(lambda: len(workers_of(server.pid)) == WORKERS, 10, "all workers")
         wait_until(lambda: len(asyncio.run(nodes(server))) == WORKERS, 20, "all workers to answer")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lasting(config: str) -> Iterator[Server]:
+    """For tests that end none of its processes."""
+    with all_workers(config) as server:
+        yield server
+
+
+@pytest.fixture
+def server(config: str) -> Iterator[Server]:
+    with all_workers(config) as server:
         yield server
 
 
@@ -64,45 +77,46 @@ async def nodes(server: Server) -> set[str]:
     return {node["uid"] for node in (await api(server, "info"))["nodes"]}
 
 
-async def listeners(server: Server, count: int, stack: AsyncExitStack) -> list[Listener]:
+async def listeners(server: Server, count: int, stack: AsyncExitStack, channel: str = "news") -> list[Listener]:
     made = []
     for number in range(count):
         client = await stack.enter_async_context(
             connected(server, f"user {number}", min_reconnect_delay=0.01, max_reconnect_delay=0.1)
         )
-        made.append(Listener(client, "news"))
+        made.append(Listener(client, channel))
         await made[-1].start()
     return made
 
 
-async def test_clients_of_all_workers_hear_what_any_of_them_publishes(server: Server) -> None:
+async def test_clients_of_all_workers_hear_what_any_of_them_publishes(lasting: Server) -> None:
     async with AsyncExitStack() as stack:
-        all_of_them = await listeners(server, 12, stack)
+        all_of_them = await listeners(lasting, 12, stack)
         for number in range(50):
-            await api(server, "publish", channel="news", data=number)
+            await api(lasting, "publish", channel="news", data=number)
         for listener in all_of_them:
             assert await listener.data(50) == list(range(50))
-        presence = await api(server, "presence", channel="news")
+        presence = await api(lasting, "presence", channel="news")
         assert {each["user"] for each in presence["presence"].values()} == {f"user {number}" for number in range(12)}
 
 
-async def test_any_worker_tells_what_all_of_them_hold(server: Server) -> None:
+async def test_any_worker_tells_what_all_of_them_hold(lasting: Server) -> None:
+    await eventually(lambda: deserted(lasting), 5, "the clients before to have left")
     async with AsyncExitStack() as stack:
-        await listeners(server, 12, stack)
+        await listeners(lasting, 12, stack, "held")
         for _ in range(10):
-            held = (await api(server, "info"))["nodes"]
+            held = (await api(lasting, "info"))["nodes"]
             assert len({node["uid"] for node in held}) == WORKERS
             assert sum(node["num_clients"] for node in held) == 12
-            assert (await api(server, "channels"))["channels"] == {"news": {"num_clients": 12}}
-            assert (await api(server, "channels", pattern="old*"))["channels"] == {}
+            assert (await api(lasting, "channels"))["channels"] == {"held": {"num_clients": 12}}
+            assert (await api(lasting, "channels", pattern="old*"))["channels"] == {}
     assert max(node["num_clients"] for node in held) < 12  # the kernel has spread them
 
 
-async def test_what_is_done_to_a_user_reaches_the_worker_that_has_its_clients(server: Server) -> None:
+async def test_what_is_done_to_a_user_reaches_the_worker_that_has_its_clients(lasting: Server) -> None:
     async with AsyncExitStack() as stack:
         ended: dict[int, asyncio.Future[int]] = {}
         for number in range(6):
-            client: Client = await stack.enter_async_context(connected(server, f"user {number}"))
+            client: Client = await stack.enter_async_context(connected(lasting, f"user {number}"))
             ended[number] = asyncio.get_running_loop().create_future()
 
             async def left(context: Any, number: int = number) -> None:
@@ -111,10 +125,10 @@ async def test_what_is_done_to_a_user_reaches_the_worker_that_has_its_clients(se
 
             client.events.on_disconnected = left
         for number in range(6):
-            await api(server, "subscribe", user=f"user {number}", channel="given")
-        await eventually(lambda: subscribed(server, "given", 6), 5, "all to be subscribed")
+            await api(lasting, "subscribe", user=f"user {number}", channel="given")
+        await eventually(lambda: subscribed(lasting, "given", 6), 5, "all to be subscribed")
         for number in range(6):
-            await api(server, "disconnect", user=f"user {number}", disconnect={"code": 4500 + number, "reason": "go"})
+            await api(lasting, "disconnect", user=f"user {number}", disconnect={"code": 4500 + number, "reason": "go"})
         assert [await soon(ended[number]) for number in range(6)] == [4500 + number for number in range(6)]
 
 
@@ -125,6 +139,11 @@ async def published_once(server: Server, number: int) -> bool:
     except (httpx.HTTPError, AssertionError):
         return False
     return True
+
+
+async def deserted(server: Server) -> bool:
+    held = (await api(server, "info"))["nodes"]
+    return not sum(node["num_clients"] for node in held) and not (await api(server, "channels"))["channels"]
 
 
 async def subscribed(server: Server, channel: str, count: int) -> bool:
@@ -234,8 +253,8 @@ def test_what_is_wrong_ends_it_also_on_a_machine_that_takes_long_to_find_it(tmp_
         pass
 
 
-def test_a_port_that_others_listen_on_is_not_shared_with_them(server: Server, config: str) -> None:
-    command = f"-m freshet serve --config {config} --workers 2 --port {server.port}".split()
+def test_a_port_that_others_listen_on_is_not_shared_with_them(lasting: Server, config: str) -> None:
+    command = f"-m freshet serve --config {config} --workers 2 --port {lasting.port}".split()
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=seconds(20), check=False)
     assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{server.port}" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{lasting.port}" in done.stderr

@@ -6,6 +6,7 @@ With `CI=true` a missing tool fails the test instead, so that nothing stays unte
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def missing(tool: str) -> "pytest.NoReturn":
     pytest.skip(message)
 
 
+@cache
 def find(tool: str) -> str | None:
     """The path of a command that runs, or None."""
     places = [shutil.which(tool)]

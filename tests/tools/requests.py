@@ -13,21 +13,21 @@ from httpx._transports import default
 
 from tests.tools.patience import seconds
 
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # in the environment: whom to trust instead
 TIMEOUT = 5  # seconds, scaled: httpx's own, which is not
 
 _read = default.create_ssl_context
 
 
 @cache
-def _trusting(*certificates: str | None) -> ssl.SSLContext:
+def _trusting(*places: str | None) -> ssl.SSLContext:
+    """places: where certificates are, as the environment says."""
     return _read()
 
 
 def _ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
-    if verify is not True or cert is not None or not trust_env:
-        return _read(verify, cert, trust_env)
-    return _trusting(*map(os.environ.get, CERTIFICATES))
+    if verify is True and cert is None and trust_env:
+        return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _read(verify, cert, trust_env)
 
 
 def prepare_httpx() -> None:

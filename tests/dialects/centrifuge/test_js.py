@@ -3,15 +3,13 @@
 The scenarios are in tests/node.
 """
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tools.cases import Cases, cases
 from tests.tools.clients import CONFIG, token
-from tests.tools.need import require
-from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
 
@@ -23,6 +21,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def play(node: Path) -> Iterator[Cases]:
+    with cases(node, "centrifuge.mjs") as play:
+        yield play
+
+
 @pytest.mark.parametrize("transport", ["websocket", "http_stream", "sse"])
 @pytest.mark.parametrize(
     "scenario",
@@ -31,8 +35,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         *("cut", "another_way", "halves", "kinds"),
     ],
 )
-def test_the_javascript_client(server: Server, node: Path, transport: str, scenario: str) -> None:
+def test_the_javascript_client(server: Server, play: Cases, transport: str, scenario: str) -> None:
     tokens = [token("alice"), token("bob"), token("alice", expires_in=-10), token("alice")]
-    command = [require("node"), "centrifuge.mjs", server.http(""), transport, scenario, *tokens]
-    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(20), check=False)
-    assert done.returncode == 0, done.stderr
+    play(server.http(""), transport, scenario, *tokens)

@@ -1,15 +1,13 @@
 """Maps by the official JavaScript client, unmodified, over each transport and in both encodings: see tests/node."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.suites.running import ENGINES, on_engine
+from tests.tools.cases import Cases, cases
 from tests.tools.clients import SECRET, token
-from tests.tools.need import require
-from tests.tools.patience import seconds
 from tests.tools.serving import UNLIMITED, Server, serving
 
 KEY = "a key of the server API"
@@ -107,29 +105,20 @@ SCENARIOS = [
 ]
 
 
-def play(server: Server, node: Path, transport: str, encoding: str, scenario: str) -> None:
-    command = [
-        require("node"),
-        "maps.mjs",
-        server.http("").rstrip("/"),
-        transport,
-        encoding,
-        scenario,
-        KEY,
-        token("alice"),
-    ]
-    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def play(node: Path) -> Iterator[Cases]:
+    with cases(node, "maps.mjs") as play:
+        yield play
 
 
 @pytest.mark.parametrize(("transport", "encoding"), WAYS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_javascript_client_with_a_map(
-    server: Server, node: Path, transport: str, encoding: str, scenario: str
+    server: Server, play: Cases, transport: str, encoding: str, scenario: str
 ) -> None:
-    play(server, node, transport, encoding, scenario)
+    play(server.http("").rstrip("/"), transport, encoding, scenario, KEY, token("alice"), within=30)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_on_every_engine_a_map_is_the_same(elsewhere: Server, node: Path, scenario: str) -> None:
-    play(elsewhere, node, "websocket", "json", scenario)
+def test_on_every_engine_a_map_is_the_same(elsewhere: Server, play: Cases, scenario: str) -> None:
+    play(elsewhere.http("").rstrip("/"), "websocket", "json", scenario, KEY, token("alice"), within=30)

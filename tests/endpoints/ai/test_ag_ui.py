@@ -1,7 +1,6 @@
 """AG-UI's own client against the door that is made for it; and that what it sends is what the protocol's types say."""
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from ag_ui.core import Event
 from pydantic import TypeAdapter
 
-from tests.tools.need import require
+from tests.tools.cases import Cases, cases
 from tests.tools.patience import seconds
 from tests.tools.serving import Server, serving
 
@@ -25,13 +24,15 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def play(node: Path) -> Iterator[Cases]:
+    with cases(node, "agui.mjs") as play:
+        yield play
+
+
 @pytest.mark.parametrize("scenario", ["answers", "structure", "fails", "stops", "resumes", "approves", "approves all"])
-async def test_the_client_in_node(server: Server, node: Path, scenario: str) -> None:
-    arguments = [require("node"), "agui.mjs", server.http(""), scenario]
-    done = await asyncio.to_thread(
-        subprocess.run, arguments, cwd=node, capture_output=True, text=True, timeout=seconds(30), check=False
-    )
-    assert done.returncode == 0, done.stderr
+async def test_the_client_in_node(server: Server, play: Cases, scenario: str) -> None:
+    await asyncio.to_thread(play, server.http(""), scenario, within=30)
 
 
 @pytest.mark.parametrize("text", ["think", "ask", "fail", "count 3 1"])

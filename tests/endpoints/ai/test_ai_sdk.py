@@ -1,13 +1,11 @@
 """The AI SDK's own chat against the door that is made for it."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tools.need import require
-from tests.tools.patience import seconds
+from tests.tools.cases import Cases, cases
 from tests.tools.serving import Server, serving
 
 APP = "tests.runs.chat_app:live"
@@ -20,15 +18,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def play(node: Path) -> Iterator[Cases]:
+    with cases(node, "aisdk.mjs") as play:
+        yield play
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("transport", ["http", "websocket"])
-def test_a_chat_of_the_ai_sdk(server: Server, node: Path, transport: str, scenario: str) -> None:
-    done = subprocess.run(
-        [require("node"), "aisdk.mjs", server.http(""), transport, scenario],
-        cwd=node,
-        capture_output=True,
-        text=True,
-        timeout=seconds(30),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_chat_of_the_ai_sdk(server: Server, play: Cases, transport: str, scenario: str) -> None:
+    play(server.http(""), transport, scenario, within=30)

@@ -1,13 +1,11 @@
 """Socket.IO by its official JavaScript client in Node, over each transport; the scenarios are in tests/node."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tools.need import require
-from tests.tools.patience import seconds
+from tests.tools.cases import Cases, cases
 from tests.tools.serving import Server, serving
 
 
@@ -15,6 +13,12 @@ from tests.tools.serving import Server, serving
 def server() -> Iterator[Server]:
     with serving("tests.endpoints.socketio.kept_app:live") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def play(node: Path) -> Iterator[Cases]:
+    with cases(node, "socketio.mjs") as play:
+        yield play
 
 
 @pytest.mark.parametrize("transports", ["polling", "websocket", "polling,websocket"])
@@ -25,7 +29,5 @@ def server() -> Iterator[Server]:
         *("recovered", "unrecovered", "halves", "late", "later", "numbers", "slashless"),
     ],
 )
-def test_the_javascript_client(server: Server, node: Path, transports: str, scenario: str) -> None:
-    command = [require("node"), "socketio.mjs", server.http(""), transports, scenario]
-    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=seconds(20), check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_javascript_client(server: Server, play: Cases, transports: str, scenario: str) -> None:
+    play(server.http(""), transports, scenario)
