@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -138,11 +138,15 @@ class Freshet(LiveCalls):
         self._direct = DirectWay(self._router, own, config.direct, self._traced)
         self._lifecycle = lifecycle = Lifecycle(dispatcher, self._prepare, self._direct)
         self._held = HeldLifespan(self.lifespan, lambda: lifecycle.has_begun)
-        self.sync = SyncCalls(self, node.portal)
 
     def _clients(self, opening: Opening) -> list[BaseRoute]:
         dispatcher = self._dispatcher
         return client_routes(opening, dispatcher, socketio(opening, dispatcher, self._namespaces), self._tokens)
+
+    @cached_property
+    def sync(self) -> SyncCalls:
+        """The same for code without `await`."""
+        return SyncCalls(self, self._node.portal)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Self:

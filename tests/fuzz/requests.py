@@ -19,7 +19,7 @@ from freshet.runtime.server import HttpBounds, RunningServer
 from freshet.session.session import Session
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
-from freshet.transports.stream import Bodies
+from freshet.transports.stream import Bodies, CutShort
 from tests.fuzz.brokers import Loud, Nowhere, OneLoop
 from tests.fuzz.codec import HEADER_WORDS
 from tests.fuzz.grammar import cut, json_text, text, value
@@ -55,7 +55,10 @@ class _Http:
         self.transport = Nowhere()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        body = await Bodies(0).read(receive, 10_000)
+        try:
+            body = await Bodies(0).read(receive, 10_000)
+        except CutShort:  # which is nothing, also where it is said while another input is read
+            return
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         self.asked.append((scope["method"].encode(), target, body))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import httpx
@@ -63,13 +64,19 @@ class Figures(NamedTuple):
         return sorted(found.items())
 
 
+@lru_cache(10_000)
+def _samples(line: str) -> list[Any]:
+    """Of one line of metrics: most say what they said a moment ago, and reading a thousand takes 40 ms."""
+    return [it for family in text_string_to_metric_families(line) for it in family.samples]
+
+
 async def figures(server: Server) -> Figures:
     """Of all its workers. One that does not reply within 2 s is missing in an answer, and what it counted with it."""
     number = len(workers_of(server.pid)) or 1
 
     async def whole() -> Figures | None:
         answer = (await http.get(server.http("/metrics"))).raise_for_status()
-        found = Figures([it for family in text_string_to_metric_families(answer.text) for it in family.samples])
+        found = Figures([it for line in answer.text.splitlines() for it in _samples(line)])
         return found if sum(it.name == "freshet_ready" for it in found.samples) >= number else None
 
     async with httpx.AsyncClient(timeout=seconds(10)) as http:

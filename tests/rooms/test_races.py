@@ -18,7 +18,7 @@ from freshet.stores.base import Change, Due
 from freshet.stores.memory import MemoryStore
 from tests.races.clients import CentrifugeClient
 from tests.races.gates import Gates
-from tests.races.test_races import each_gate
+from tests.races.test_races import each_gate, each_operation
 from tests.races.world import Step, World, connected, fail_within, leaves, nobody, race_within, running
 
 COUNTER = "counter:a"
@@ -224,10 +224,10 @@ OPERATIONS: dict[str, Step] = {
 
 @pytest.mark.parametrize("held", HELD)
 async def test_all_agree_whatever_happens_to_a_room_meanwhile(held: str) -> None:
-    wrong = {}
-    for name, operate in OPERATIONS.items():
-        wrong[name] = await each_gate(lambda at, operate=operate: race_within(rooms(), *HELD[held], operate, at))
-    assert {name: faults for name, faults in wrong.items() if faults} == {}
+    def race(operation: str, at: int) -> Awaitable[str]:
+        return race_within(rooms(), *HELD[held], OPERATIONS[operation], at)
+
+    assert await each_operation(OPERATIONS, race) == {}
 
 
 @pytest.mark.parametrize("failing", HELD)

@@ -6,7 +6,7 @@ while nothing runs, and whoever asks gets the same from this node as from the lo
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -16,7 +16,7 @@ from freshet.errors import FreshetError
 from freshet.model.run_messages import ENDED
 from freshet.runtime.clock import Clock
 from tests.races.gates import Gates
-from tests.races.test_races import each_gate
+from tests.races.test_races import each_operation
 from tests.races.world import Step, World, nobody, race_within, running
 
 CHANNEL = "chat:a"
@@ -172,7 +172,7 @@ OPERATIONS: dict[str, Step] = {
 
 @pytest.mark.parametrize("held", HELD)
 async def test_what_runs_is_what_the_log_says_whatever_happens_meanwhile(held: str) -> None:
-    wrong = {}
-    for name, operate in OPERATIONS.items():
-        wrong[name] = await each_gate(lambda at, operate=operate: race_within(runs(), *HELD[held], operate, at))
-    assert {name: faults for name, faults in wrong.items() if faults} == {}
+    def race(operation: str, at: int) -> Awaitable[str]:
+        return race_within(runs(), *HELD[held], OPERATIONS[operation], at)
+
+    assert await each_operation(OPERATIONS, race) == {}

@@ -20,9 +20,10 @@ def cost(call: Callable[[], object], rounds: int = 10) -> float:
 def assert_linear(call: Callable[[int], Callable[[], object]], size: int) -> None:
     """`call(size)` prepares a call: for 8 times the size it costs about 8 times as much, and 64 if it is quadratic.
 
-    Noise can make a call dearer, never cheaper: one pair of three that is in proportion is proof, and ends it.
+    Noise makes a call dearer, never cheaper: one pair of five that is in proportion is proof, and ends it. The small
+    call, by which the large one is measured, is made more often, as noise in it alone would hide something.
     """
     ratios: list[float] = []
-    while not ratios or (min(ratios) >= 24 and len(ratios) < 3):
-        ratios.append(cost(call(8 * size)) / cost(call(size)))
+    while not ratios or (min(ratios) >= 24 and len(ratios) < 5):
+        ratios.append(cost(call(8 * size), rounds=3) / cost(call(size)))
     assert min(ratios) < 24, f"{min(ratios):.1f} times as long for 8 times the size"

@@ -5,6 +5,7 @@ import json
 import re
 import types
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -30,12 +31,17 @@ def refuse_unknown(value: Any, kind: Any, path: str) -> None:
             refuse_unknown(item, arguments[0], f"{path}[{index}]")
     if not (isinstance(origin, type) and issubclass(origin, Struct) and isinstance(value, dict)):
         return
-    hints = get_type_hints(origin, include_extras=True)
+    hints = _hints(origin)
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         if name not in hints:
             raise ConfigError(where, f"no such option. {'' if path else _elsewhere(name)}{allowed(name, list(hints))}")
         refuse_unknown(item, hints[name], where)
+
+
+@cache
+def _hints(kind: type[Struct]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _elsewhere(name: str) -> str:

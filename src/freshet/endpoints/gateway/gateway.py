@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,12 +70,17 @@ class Gateway:
         self.identity: list[str] = []
         self._clock = node.clock
         self._outside = outside
-        self._run = dispatcher.portal.run
         self._running = False
-        self.sync = SyncGateway(self, dispatcher.portal)
+        self._portal = dispatcher.portal
+        self._run = self._portal.run
         self._started: list[Integration] = []
         self.configure(node.config.gateway)
         node.parts.append(self)
+
+    @cached_property
+    def sync(self) -> "SyncGateway":
+        """The same for code without `await`."""
+        return SyncGateway(self, self._portal)
 
     def configure(self, options: GatewayOptions) -> None:
         """Raises ConfigError."""

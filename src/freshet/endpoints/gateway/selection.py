@@ -5,6 +5,7 @@ Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-a
 """
 
 import re
+from functools import cache
 from typing import Any, cast
 
 import msgspec
@@ -45,6 +46,7 @@ class Selection:
         return "".join(part if isinstance(part, str) else _text(_find(decoded, part)) for part in self._parts)
 
 
+@cache
 def _member(name: str) -> Any:
     return msgspec.defstruct("Body", [("value", Any, None)], rename={"value": name})
 
