@@ -13,7 +13,7 @@ FILES = [
     path
     for place in (*PLACES, "src/**/templates/**/*.*", "deploy/**/*.*")
     for path in sorted(Path(ROOT).glob(place))
-    if "node_modules" not in path.parts
+    if not {"node_modules", "__pycache__"} & set(path.parts)
 ]
 
 

@@ -86,6 +86,10 @@ async def source(request: Request) -> Response:
     return page("Source", f'{heading}<div class="folders">{"".join(lists)}</div>')
 
 
+async def style(_request: Request) -> Response:
+    return FileResponse(Path(__file__).with_name("reading.css"), headers=HEADERS)
+
+
 def document(request: Request) -> Response:
     """A page of the documentation; `make docs` makes pages with a search, which then are here instead."""
     name = request.path_params["name"] or "index.md"
@@ -119,4 +123,4 @@ def routes() -> list[BaseRoute]:
     pages: BaseRoute = Route("/docs/{name:path}", document)
     if documents.PAGES and (built / "index.html").exists():
         pages = Mount("/docs", StaticFiles(directory=built, html=True))
-    return [Route("/source/{name:path}", source), pages]
+    return [Route("/source/{name:path}", source), Route("/reading.css", style), pages]

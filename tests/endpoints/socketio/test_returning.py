@@ -60,7 +60,8 @@ class Shop:
         return client
 
     async def returns(self, before: "Client", **how: Any) -> "Client":
-        """Whether its node knows that it was cut off or not."""
+        """Whether its node knows that it was cut off or not. What the first node was told before is known to all."""
+        await self.nodes[0].channels()  # all answer, behind what they were told
         return await self.connect(self.nodes[-1], before.told["pid"], **how)
 
 
