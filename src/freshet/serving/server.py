@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -29,6 +30,9 @@ from freshet.transports.tls import Certificates, TlsHandshake
 log = logging.getLogger("freshet.serving")
 
 BACKLOG = 2048
+UNSENT = 128 * 1024
+"""Bytes that the kernel takes for a client and cannot send yet. What is beyond waits in the outbox, where it counts,
+and is one for all. Two thousand who do not read would fill the kernel's buffers, which everybody's connections need."""
 FAILED = 3  # the exit code of a server that could not start, as uvicorn has it
 
 
@@ -157,6 +161,8 @@ class _Server(uvicorn.Server):
             server = await loop.create_server(made, sock=listening(host, port, BACKLOG), backlog=BACKLOG)
         else:
             server = await loop.create_server(made, host, port, backlog=BACKLOG)
+        for each in server.sockets:
+            _bound_unsent(each.fileno())
         self.servers.append(server)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -169,6 +175,14 @@ class _Server(uvicorn.Server):
             _, draining = await asyncio.wait(draining, timeout=0.1)
         await super().shutdown(sockets)
         await self._handshakes.stop()
+
+
+def _bound_unsent(listener: int) -> None:
+    """Of all that are accepted there: they have the options of their listener. Where the system has no such option, or
+    it is no TCP, the kernel's own bounds are what there is."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with socket.socket(fileno=os.dup(listener)) as it, suppress(OSError):
+            it.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def _open_files_limit() -> None:
