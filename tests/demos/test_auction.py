@@ -8,7 +8,9 @@ from centrifuge import ReplyError
 from selenium import webdriver
 from websockets.sync.client import connect
 
+from freshet.demos.auction import LOTS
 from tests.demos.pages import Page
+from tests.demos.test_vitals import WIDTHS
 from tests.tools.clients import connected
 from tests.tools.patience import seconds, wait_until
 from tests.tools.ports import free_port
@@ -20,6 +22,13 @@ Object.defineProperty(performance, 'timeOrigin', { value: performance.timeOrigin
 const now = Date.now; Date.now = () => now() + arguments[0];
 """
 LAST = "return [document.getElementById('timer').textContent, document.getElementById('phase').dataset.phase]"
+
+
+HEIGHT = """
+const title = document.getElementById('title');
+title.textContent = arguments[0];
+return title.getBoundingClientRect().height;
+"""
 
 
 def bid(page: Page, amount: int) -> None:
@@ -144,3 +153,11 @@ def test_who_has_no_key_does_not_come_in(gallery: Server) -> None:
     with connect(gallery.ws("/live/auction/connection/websocket")) as socket:
         socket.send('{"id": 1, "connect": {"data": {"name": "Nobody"}}}')
         assert '"code":107' in str(socket.recv(timeout=seconds(5)))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_lot_moves_the_page_by_its_title(page: Page, width: int) -> None:
+    page.use_width(width)
+    page.open("/auction/")
+    titles = ["The next lot", *(lot["title"] for lot in LOTS)]
+    assert len({page.run(HEIGHT, title) for title in titles}) == 1
