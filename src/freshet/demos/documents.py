@@ -76,8 +76,8 @@ def text_of(name: str) -> str | None:
     generate = _generator()
     if name in PAGES:
         return str(generate["completed"](FRONT.sub("", PAGES[name].read_text("utf-8"))))
-    write = generate["PAGES"].get(name.removeprefix("reference/").removesuffix(".md"))
-    return str(write()) if write is not None else None
+    writers = {f"reference/{each}.md": write for each, write in generate["PAGES"].items()}
+    return str(writers[name]()) if name in writers else None
 
 
 @cache
