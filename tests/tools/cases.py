@@ -2,11 +2,12 @@
 
 import json
 import os
-import select
+import selectors
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -34,7 +35,7 @@ class Cases:
         with suppress(BrokenPipeError):  # it ended, for which there is no answer
             process.stdin.write(json.dumps(given) + "\n")
             process.stdin.flush()
-        readable, _, _ = select.select([process.stdout], [], [], seconds(within))
+        readable = _readable(process.stdout, within)
         answer = process.stdout.readline() if readable else ""
         wrong = json.loads(answer) if answer else "it takes too long" if not readable else "it ended: see stderr"
         if wrong is not None:
@@ -55,6 +56,12 @@ class Cases:
                     with suppress(BrokenPipeError):
                         pipe.close()
             self._process = None
+
+
+def _readable(pipe: IO[str], within: float) -> bool:
+    with selectors.DefaultSelector() as selector:  # `select.select` refuses the files of a process that has many
+        selector.register(pipe, selectors.EVENT_READ)
+        return bool(selector.select(seconds(within)))
 
 
 @contextmanager
