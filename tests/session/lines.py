@@ -11,9 +11,10 @@ KIB = 1024
 
 
 class Line:
-    """A transport on a real socket, whose kernel takes little. woken: how often it was."""
+    """A transport on a real socket, whose kernel takes little. pieces: it takes those. woken: how often it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pieces: bool = False) -> None:
+        self._pieces = pieces
         self.ours, self.theirs = socket.socketpair()
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         self.ours.setblocking(False)
@@ -25,7 +26,11 @@ class Line:
 
     def write(self) -> None:
         self.woken += 1
-        self.waiting += b"".join(frame.wire or wire(frame) for frame in self.outbox.take())
+        if self._pieces and self.waiting:
+            frames = []
+        else:
+            frames = self.outbox.take_piece() if self._pieces else self.outbox.take()
+        self.waiting += b"".join(frame.wire or wire(frame) for frame in frames)
         self.outbox.direct = -1
         try:
             self.waiting = self.waiting[os.write(self.ours.fileno(), self.waiting) :]

@@ -12,7 +12,7 @@ from freshet.errors import Disconnect
 from freshet.model.frame import Frame
 from freshet.session.outbox import broadcast
 from freshet.session.session import Session
-from freshet.transports.native import WRITE_BUFFER, _shared
+from freshet.transports.native import _shared
 from freshet.websocket.frames import CloseFrame, MessageLimits, Opcode, PongFrame, deflated_wire
 from tests.tools.patience import eventually
 from tests.transports.scene import BACKLOG, on_each_loop, opened
@@ -42,8 +42,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 async def test_a_client_has_a_decoder_of_its_own_only_while_something_is_unfinished() -> None:
     """And so nothing that one has begun is mixed with what another sends."""
     async with opened() as (one, _), opened() as (other, _):
-        frame = masked(1, b'{"id":1,"connect":{}}')
-        for number, at in enumerate((1, 7, len(frame) - 1)):
+        one.socket.data_received(masked(1, b'{"id":1,"connect":{}}'))
+        await eventually(lambda: one.socket._session.connected)
+        frame = masked(1, b'{"id":2,"rpc":{}}')
+        for number, at in enumerate((1, 7, len(frame) - 1), start=1):
             one.socket.data_received(frame[:at])
             assert one.socket._decoder is not None
             other.socket.data_received(masked(9, b"a ping of the other"))
@@ -109,7 +111,7 @@ async def test_frames_wait_in_the_outbox_while_the_transport_is_full_and_leave_w
     async with opened() as (scene, peer):
         count = await scene.fill()
         written = scene.transport.get_write_buffer_size()
-        assert WRITE_BUFFER < written < WRITE_BUFFER + 150_000  # which the last frame went beyond
+        assert 0 < written < 150_000  # no more than the last frame, of which the kernel took a part, perhaps
         scene.push(b"waits", b"too")
         await asyncio.sleep(0)
         assert scene.transport.get_write_buffer_size() == written

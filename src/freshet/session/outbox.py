@@ -2,12 +2,15 @@
 
 Nothing is written when it is pushed. Each outbox that got a frame is noted once in the process's `Turn`; when the turn
 of the event loop ends, each is woken once, and its transport writes once. Its limit in bytes is the backpressure: a
-client that does not read is disconnected, or loses what its rule says, and slows nobody.
+client that does not read is disconnected, or loses what its rule says, and slows nobody. Whoever has much waiting is
+behind: those catch up a piece at a time, after all who have little.
 """
 
 import asyncio
 import logging
 import os
+import sys
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
@@ -19,8 +22,13 @@ from freshet.websocket.frames import rest, wire
 log = logging.getLogger("freshet.outbox")
 
 AT_ONCE = 64  # commands of one client before others have their turn
-PORTION = 2 * 1024 * 1024  # bytes that are written before others have theirs
-EACH = 512  # bytes that cost as much as a write
+KIB = 1024
+PORTION = KIB * KIB  # bytes that are written before others have theirs
+PORTION_BEHIND = PORTION // 2  # the same, for those who are behind
+EACH = 256  # bytes that cost as much as a write
+ENDING = 64 * KIB  # bytes that cost as much as to end a client
+LITTLE = 4 * KIB  # bytes: who has more waiting is behind
+PIECE = 16 * KIB  # bytes that are joined for one write; as TLS has them in one record
 
 
 class Turn:
@@ -30,17 +38,23 @@ class Turn:
 
     here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when a portion
     of what there is has been written, which mostly is all. fair_queue: in which clients that sent much have their turn.
+    behind: outboxes with much that waits, next first. busy: some of it waits for this process, not for who reads it.
+    piece, left: bytes that are joined for a write, and that may still be written before others have their turn.
     dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
 
     __slots__ = (
         "_client",
+        "_commands",
         "_here",
-        "_left",
+        "behind",
+        "busy",
         "conflated",
         "dropped",
         "fair_queue",
         "flush",
+        "left",
+        "piece",
         "scheduled",
         "touched",
         "written",
@@ -52,10 +66,14 @@ class Turn:
         self.flush: Callable[[], None] = lambda: None
         self.written: Callable[[], None] = lambda: None
         self.touched: list[Outbox] = []
+        self.behind: OrderedDict[Outbox, None] = OrderedDict()
+        self.busy = False
+        self.left = 0
+        self.piece = PIECE
         self.scheduled = False
         self.dropped = self.conflated = 0
         self._client = ""  # who was served last
-        self._left = 0
+        self._commands = 0  # of it, that are still run in this turn
 
     def schedule(self) -> None:
         if not self.scheduled:
@@ -65,9 +83,9 @@ class Turn:
     def serves(self, client: str, commands: int) -> bool:
         """Whether these many commands of a client are run in this turn, or others have theirs first. client: its id."""
         if client is not self._client:
-            self._client, self._left = client, AT_ONCE
-        had = self._left
-        self._left -= commands
+            self._client, self._commands = client, AT_ONCE
+        had = self._commands
+        self._commands -= commands
         return had > 0
 
     def end(self) -> None:
@@ -77,14 +95,80 @@ class Turn:
         finally:
             self.scheduled = False
         touched, self.touched = self.touched, []
-        if later := _leave(touched):
-            self.touched[:0] = later
+        self.touched[:0] = self._leave(touched)
+        if self.behind:
+            self._catch_up()
+        self.busy = bool(self.touched or self.behind)
+        if self.busy:
             self.schedule()
         self.written()
+
+    def _leave(self, touched: list["Outbox"]) -> list["Outbox"]:
+        """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too.
+
+        Who is left when a portion has been written has its turn in the next one: whatever somebody sends to many,
+        others wait no longer for it than for what most send.
+        """
+        write = os.write
+        self.left = PORTION
+        for number, outbox in enumerate(touched, 1):
+            direct, frame = outbox.direct, outbox.first
+            if frame is None and not outbox.closed:  # it was written meanwhile
+                continue
+            if frame is None or frame.size > LITTLE or (outbox.more is not None and outbox.size > LITTLE):
+                self.behind[outbox] = None
+                continue
+            if direct < 0:
+                self._wake(outbox)
+            else:
+                if outbox.more is None:
+                    outbox.first = None
+                    data = frame.wire or wire(frame)
+                    self.left -= EACH + len(data)
+                else:
+                    data = b"".join([it.wire or wire(it) for it in outbox.take_piece()])
+                try:
+                    sent = write(direct, data)
+                except OSError:
+                    sent = 0
+                if sent < len(data):
+                    outbox.direct = -1
+                    outbox.put_back(rest(data, sent))
+            if self.left < 0:
+                return touched[number:]
+        return []
+
+    def _catch_up(self) -> None:
+        """Let those who are behind have a piece each, again and again, as long as their portion lasts."""
+        self.left = PORTION_BEHIND
+        while self.behind and self.left >= 0:
+            outbox, _ = self.behind.popitem(last=False)
+            self._wake(outbox)
+
+    def _wake(self, outbox: "Outbox") -> None:
+        """Its transport takes all, or a piece, after which it has its turn again, or nothing: it says when it can."""
+        if outbox.closed:
+            self.left -= ENDING
+        elif outbox.first is not None and outbox.more is None:
+            self.left -= EACH + outbox.first.size
+        left = self.left
+        outbox.leave()
+        if outbox.first is not None and self.left < left:
+            self.behind[outbox] = None
 
 
 def _detached() -> None:
     """No transport is attached: what is pushed stays queued."""
+
+
+class _Waiter:
+    """frames: that have to be taken first."""
+
+    __slots__ = ("done", "frames")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Outbox:
@@ -102,8 +186,8 @@ class Outbox:
     """
 
     __slots__ = (
-        "_drained",
         "_lossy",
+        "_waiter",
         "closed",
         "direct",
         "first",
@@ -123,7 +207,7 @@ class Outbox:
         self.more: list[Frame] | None = None
         self.size = 0
         self._lossy: dict[object, Frame] | None = None  # those that are queued and may be dropped, oldest first
-        self._drained: asyncio.Future[None] | None = None  # somebody waits until all that is queued is taken
+        self._waiter: _Waiter | None = None  # somebody waits until all that is queued is taken
         self.closed: Disconnect | None = None
         self.wake: Callable[[], None] = _detached
         self.transport = ""
@@ -156,10 +240,10 @@ class Outbox:
         """Queue all that this client missed. It asked for that: the limit is for what comes besides."""
         if self.closed or not frames:
             return
-        first, *others = frames
         if self.first is None:
-            self.push(first)
-            self.more, self.size = others, 0
+            self.first, *self.more = frames
+            self.size = 0
+            self.go_on()
         else:
             if self.more is None:
                 self.more, self.size = [], self.first.size
@@ -173,7 +257,7 @@ class Outbox:
             self._drop(old)
             self.turn.conflated += 1
         if self.waiting + frame.size > self.limit:
-            self.wake()  # a transport that is free takes all at once
+            self._make_room()
         while self._lossy and self.waiting + frame.size > self.limit:
             self._drop(self._lossy.pop(next(iter(self._lossy))))
             self.turn.dropped += 1
@@ -192,14 +276,21 @@ class Outbox:
             return
         if self.more is None:  # so that it leaves by `take`
             self.more, self.size = [], self.first.size
-        if self._drained is None:
-            self._drained = asyncio.get_running_loop().create_future()
-        await self._drained
+        if self._waiter is None:
+            self._waiter = _Waiter()
+        self._waiter.frames = 1 + len(self.more)
+        await self._waiter.done
+
+    def _left(self, frames: int) -> None:
+        assert self._waiter is not None
+        self._waiter.frames -= frames
+        if self._waiter.frames <= 0 or self.first is None:
+            self._release()
 
     def _release(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done.done():
+            waiter.done.set_result(None)
 
     @property
     def waiting(self) -> int:
@@ -245,7 +336,21 @@ class Outbox:
             sent = 0
         if sent < len(data):
             self.direct = -1
-            self.send(rest(data, sent))
+            self.put_back(rest(data, sent))
+
+    def put_back(self, frame: Frame) -> None:
+        """What the socket did not take of what was taken last: the transport gets it before all that is queued."""
+        if self.first is not None:
+            self.size = self.waiting + frame.size
+            self.more = [self.first, *(self.more or ())]
+        self.first = frame
+        self.leave()
+
+    def go_on(self) -> None:
+        """The transport takes more again: at the end of the turn, as there may be many such."""
+        if self.first is not None or self.closed:
+            self.turn.schedule()
+            self.turn.behind[self] = None
 
     def leave(self) -> None:
         """Let the transport write what is queued. Its mistake is its own: others have clients too."""
@@ -260,36 +365,62 @@ class Outbox:
         if self.more is None:
             self.more = []
             self.size = self.first.size
-        self.size += frame.size
-        if self.size > self.limit:
-            self._make_room(frame)
+        if self.size + frame.size > self.limit:
+            if self._make_room():
+                self.push(frame)
+            else:
+                self.first = self.more = None
+                self.close(Disconnect.slow())
         else:
+            self.size += frame.size
             self.more.append(frame)
 
-    def _make_room(self, frame: Frame) -> None:
+    def _make_room(self) -> bool:
         """A transport that is free takes at once all that waited until now; one that is not is slow."""
-        self.wake()
-        if self.first is None:
-            self.push(frame)
-        else:
-            self.first = self.more = None
-            self.close(Disconnect.slow())
+        self.turn.piece = sys.maxsize
+        self.leave()
+        self.turn.piece = PIECE
+        return self.first is None
 
     def take(self) -> list[Frame]:
         """All that is queued, oldest first, each by itself."""
-        frames = self.take_joined()
-        if Batch not in map(type, frames):
-            return frames
-        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
-
-    def take_joined(self) -> list[Frame]:
-        """The same, for a transport that puts together what a `Batch` holds once for all who get it."""
         if self.first is None:
             return []
         frames = [self.first, *self.more] if self.more else [self.first]
         self.first = self.more = self._lossy = None
-        if self._drained is not None:
+        if self._waiter is not None:
             self._release()
+        if Batch not in map(type, frames):
+            return frames
+        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+
+    def take_piece(self) -> list[Frame]:
+        """What is written at once: the oldest of what is queued, a piece of it or one frame; all, if no more will come.
+
+        A transport puts together what a `Batch` holds once for all who get it.
+        """
+        if self.first is None:
+            return []
+        most = self.turn.piece if self.closed is None else sys.maxsize
+        frames, size = [self.first], self.first.size
+        for frame in self.more or ():
+            size += frame.size
+            if size > most:
+                size -= frame.size
+                break
+            frames.append(frame)
+        self.turn.left -= EACH + size
+        if self.more is None or len(frames) > len(self.more):
+            self.first = self.more = self._lossy = None
+        else:
+            self.first = self.more[len(frames) - 1]
+            del self.more[: len(frames)]
+            self.size = max(self.size - size, 0)  # what was replayed did not count
+            if self._lossy:
+                left = {*map(id, frames)}
+                self._lossy = {key: frame for key, frame in self._lossy.items() if id(frame) not in left}
+        if self._waiter is not None:
+            self._left(len(frames))
         return frames
 
     def close(self, why: Disconnect) -> None:
@@ -306,46 +437,12 @@ class Outbox:
         self.turn.touched.append(self)
 
 
-def _leave(touched: list[Outbox]) -> list[Outbox]:
-    """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too.
-
-    Who is left when a portion has been written has its turn in the next one: whatever somebody sends to many, others
-    wait no longer for it than for what most send.
-    """
-    write, left = os.write, PORTION
-    for number, outbox in enumerate(touched, 1):
-        direct, frame = outbox.direct, outbox.first
-        if frame is None and not outbox.closed:  # it was written meanwhile
-            continue
-        if direct < 0 or frame is None:
-            left -= EACH + outbox.waiting
-            outbox.leave()
-        else:
-            if outbox.more is None:
-                outbox.first = None
-                data = frame.wire or wire(frame)
-            else:
-                data = b"".join([it.wire or wire(it) for it in outbox.take_joined()])
-            try:
-                sent = write(direct, data)
-            except OSError:
-                sent = 0
-            size = len(data)
-            left -= EACH + size
-            if sent < size:
-                outbox.direct = -1
-                outbox.send(rest(data, sent))
-        if left < 0:
-            return touched[number:]
-    return []
-
-
 def broadcast(outboxes: Collection[Outbox], frame: Frame) -> None:
     """Send each the same, at the end of the turn, when nothing else will come in it. This is what a delivery costs.
 
     Whoever has all that came before is given this with one system call, for which nothing of the client but its outbox
     is looked at: the rest of its memory is seldom in the processor's cache. What is more than a portion is queued, see
-    `_leave`.
+    `Turn`.
     """
     data = frame.wire or wire(frame)
     size, write = len(data), os.write
@@ -365,4 +462,4 @@ def broadcast(outboxes: Collection[Outbox], frame: Frame) -> None:
             sent = 0
         if sent < size:
             outbox.direct = -1
-            outbox.send(rest(data, sent))
+            outbox.put_back(rest(data, sent))

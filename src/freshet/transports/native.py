@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -42,11 +43,12 @@ KIB = 1024
 AT_ONCE = 64  # frames of one client before others have their turn
 SMALL = 4 * KIB  # bytes that are looked at when they come
 EACH_BYTE = 15e-9  # seconds that one takes, in a message
+EACH_OPENING = 150e-6  # seconds that a message takes whose client is not connected yet
 EACH_COST = 1e-6  # seconds that a KiB out of a compressed message takes, or a frame that is no whole one
+PATIENCE = 100  # turns that who sends much waits for what is not written yet
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
 UNDER_WAY = 4096  # of the same, that may be under way when it is told the end
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
-WRITE_BUFFER = 64 * KIB  # bytes that the transport may hold before the outbox keeps them
 
 
 class AcceptedSocket(NamedTuple):
@@ -112,7 +114,7 @@ class SessionSocket(asyncio.Protocol):
         self._goes_on = False  # what is held will be looked at
         self._descriptor = descriptor(transport)
         self.slot = -1
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        transport.set_write_buffer_limits(high=1, low=0)  # as long as it holds any bytes, the outbox keeps what comes
         transport.set_protocol(self)
         connections.add(self)
         self._lobby = lobby
@@ -127,8 +129,8 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
-        large = len(data) > SMALL or (self._shared.deflate and data)
-        events = decoder.feed(data, self._most(data) if large else AT_ONCE)
+        costs = len(data) > SMALL or (data and (self._shared.deflate or not session.connected))
+        events = decoder.feed(data, self._most(data) if costs else AT_ONCE)
         if not decoder.unfinished:
             self._decoder = None
         elif self._decoder is None:
@@ -161,12 +163,12 @@ class SessionSocket(asyncio.Protocol):
             self._read_on()
 
     def _most(self, data: bytes) -> int:
-        """How many frames of that are looked at now. It is much, or may become much: in each turn there is time for so
-        much of all clients, and who comes late in it has his turn in a later one."""
-        fair_queue = self._outbox.turn.fair_queue
-        if not fair_queue.has_time:
+        """How many frames of that are looked at now. It is much, or may become much, or opens a session: in each turn
+        there is time for so much of all clients, and who comes late in it has his turn in a later one."""
+        turn, opens = self._outbox.turn, not self._session.connected
+        if not turn.fair_queue.has_time or (turn.busy and not opens):
             return 0
-        fair_queue.charge(min(len(data), TAKEN) * EACH_BYTE)
+        turn.fair_queue.charge(min(len(data), TAKEN) * EACH_BYTE + (EACH_OPENING if opens else 0))
         return AT_ONCE
 
     def _pong(self, ping: PingFrame | None) -> None:
@@ -218,7 +220,11 @@ class SessionSocket(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def _go_on(self) -> None:
+    def _go_on(self, patience: int = PATIENCE) -> None:
+        """Its turn has come; but as long as this process has not written what clients sent before, it is not read."""
+        if patience and self._outbox.turn.busy and self._session.connected:
+            self._outbox.turn.fair_queue.defer(partial(self._go_on, patience - 1), self._transport)
+            return
         self._goes_on = False
         if not self._transport.is_closing():
             self.data_received(b"")
@@ -229,7 +235,9 @@ class SessionSocket(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- bytes out
 
     def __call__(self) -> None:
-        """One write of all that is queued. What the outbox calls: a bound method would be 64 bytes for each client.
+        """One write of what is queued, or of a piece of it.
+
+        It is what the outbox calls: a bound method would be 64 bytes for each client.
 
         The kernel is given what it takes at once, the transport only the rest: it would keep all until the loop comes
         by, and by that second visit its memory is out of the processor's cache. That was a fifth of the user-space
@@ -242,7 +250,7 @@ class SessionSocket(asyncio.Protocol):
                 outbox.first = None
                 data = frame.wire or wire(frame)
             else:
-                data = self._joined(outbox.take_joined())
+                data = self._joined(outbox.take_piece())
             try:
                 sent = os.write(self._descriptor, data) if outbox.direct >= 0 or self._drained() else 0
             except OSError:  # full, or broken: the transport finds out which, and does what is to be done
@@ -280,7 +288,9 @@ class SessionSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self()
+        self._outbox.go_on()
+        if self._reading_paused:
+            self._read_on()
 
     # -------------------------------------------------------------------------------------------------------- the end
 

@@ -12,7 +12,7 @@ from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
 from freshet.runtime.server import RunningServer
 from freshet.transports.lobby import Lobby
-from freshet.transports.native import WRITE_BUFFER, descriptor
+from freshet.transports.native import descriptor
 from freshet.transports.stream import LAST_CHUNK, UNBUFFERED, AcceptedStream, chunk
 from freshet.transports.unsent import Unsent
 from freshet.websocket.handshake import Headers, http_response
@@ -69,7 +69,7 @@ class SessionStream(asyncio.Protocol):
         self._descriptor = descriptor(transport)
         self._drained = False  # nothing waits in the transport: what comes next may go to the kernel itself
         self.slot = -1
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        transport.set_write_buffer_limits(high=1, low=0)  # see `SessionSocket`
         transport.set_protocol(self)
         connections.add(self)
         session.outbox.attach(self, accepted.form.name)
@@ -77,7 +77,7 @@ class SessionStream(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- bytes out
 
     def __call__(self) -> None:
-        """One write of all that is queued, which is laid into the stream once for all who get the same."""
+        """One write of what is queued, or of a piece, which is laid into the stream once for all who get the same."""
         outbox = self._outbox
         frame = outbox.first
         if frame is not None and (not self._paused or outbox.closed):
@@ -85,7 +85,7 @@ class SessionStream(asyncio.Protocol):
                 outbox.first = None
                 data = self._form.lay(frame).chunk
             else:
-                data = b"".join([self._form.lay(each).chunk for each in outbox.take_joined()])
+                data = b"".join([self._form.lay(each).chunk for each in outbox.take_piece()])
             self._write(data if self._accepted is None else self._head(self._accepted) + data)
         if outbox.closed:
             self._end(outbox.closed)
@@ -119,7 +119,7 @@ class SessionStream(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused, self._unsent = False, None
         self._lobby.leave(self)
-        self()
+        self._outbox.go_on()
 
     # ------------------------------------------------------------------------------------------------------ bytes in
 

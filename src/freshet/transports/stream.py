@@ -162,7 +162,7 @@ class _Writer:
     async def _write(self) -> None:
         outbox = self._session.outbox
         try:
-            while frames := outbox.take_joined():
+            while frames := outbox.take_piece():
                 await self._chunk(b"".join([self._form.lay(frame).body for frame in frames]))
             if outbox.closed and not self.ended:
                 await self._farewell(outbox.closed)
