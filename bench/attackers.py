@@ -284,7 +284,21 @@ async def presence_loops(it: Attacker) -> None:
 
 async def slow_readers(it: Attacker) -> None:
     """Two thousand that subscribe to a busy channel and do not read."""
-    silent = []
+    silent = await subscribe_in_silence(it)
+    await it.flood(command(id=3, publish={"channel": "room:busy", "data": "x" * 10_000}), it.connect(), count=1)
+    assert silent
+
+
+async def slow_readers_of_posts(it: Attacker) -> None:
+    """The same, of what is published by requests."""
+    silent = await subscribe_in_silence(it)
+    body = json.dumps("x" * 10_000).encode()
+    await it.ask(request("POST", "/channels/room:busy", body, Authorization=f"Bearer {it.token()}"))
+    assert silent
+
+
+async def subscribe_in_silence(it: Attacker) -> list[object]:
+    silent: list[object] = []
     for _ in range(2000):
         reader, writer = await it.socket()
         writer.write(BEGIN % (b"/connection/websocket", UPGRADE % b""))
@@ -292,7 +306,7 @@ async def slow_readers(it: Attacker) -> None:
         silent.append((reader, writer))
         if len(silent) % 50 == 0:
             await asyncio.sleep(0.05)
-    await it.flood(command(id=3, publish={"channel": "room:busy", "data": "x" * 10_000}), it.connect(), count=1)
+    return silent
 
 
 async def large_fan_outs(it: Attacker) -> None:
@@ -422,6 +436,7 @@ ATTACKS: dict[str, Attack] = {
     "history loops": history_loops,
     "presence loops": presence_loops,
     "slow readers": slow_readers,
+    "slow readers of posts": slow_readers_of_posts,
     "large fan-outs": large_fan_outs,
     "slow bodies": slow_bodies,
     "publications by POST": posted_publications,

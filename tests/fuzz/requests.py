@@ -16,6 +16,7 @@ from freshet.config import Api, Config, Limits, Metrics, Rates, Timing, Tokens
 from freshet.config.limits import RATES
 from freshet.config.shapes import Rate
 from freshet.runtime.server import HttpBounds, RunningServer
+from freshet.session.outbox import Turn
 from freshet.session.session import Session
 from freshet.transports.http import BoundedHttp
 from freshet.transports.lobby import Lobby
@@ -56,7 +57,7 @@ class _Http:
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            body = await Bodies(0).read(receive, 10_000)
+            body = await Bodies(0, Turn()).read(receive, 10_000)
         except CutShort:  # which is nothing, also where it is said while another input is read
             return
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")

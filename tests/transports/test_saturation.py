@@ -8,8 +8,8 @@ import pytest
 
 from freshet.model.frame import Frame
 from freshet.session import outbox as module
-from freshet.session.outbox import PIECE, Outbox
-from freshet.transports.native import EACH_OPENING, PATIENCE
+from freshet.session.outbox import PATIENCE, PIECE, Outbox
+from freshet.transports.native import EACH_OPENING
 from tests.tools.patience import eventually
 from tests.transports.scene import Scene, on_each_loop, opened
 from tests.websocket.peer import masked

@@ -14,6 +14,7 @@ from freshet.dialects.channel_url import ChannelEvents
 from freshet.endpoints.streams import ENVELOPED
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.session.outbox import Turn
 from freshet.session.session import Session
 from freshet.testing import ManualClock
 from freshet.transports import stream
@@ -283,20 +284,20 @@ async def test_a_client_is_gone_when_the_server_says_so_and_not_before() -> None
     ],
 )
 async def test_a_body_is_read_whole_unless_it_is_larger_than_its_limit(chunks: list[bytes], body: bytes | None) -> None:
-    async with calling(lambda call: Bodies(0).read(call.receive, 5)) as call:
+    async with calling(lambda call: Bodies(0, Turn()).read(call.receive, 5)) as call:
         for number, chunk in enumerate(chunks, 1):
             call.body(chunk, more_body=number < len(chunks))
         assert await call.result() == body
 
 
 async def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
-    async with calling(lambda call: Bodies(0).read(call.receive, 5)) as call:
+    async with calling(lambda call: Bodies(0, Turn()).read(call.receive, 5)) as call:
         call.body(b"x" * 6, more_body=True)
         assert await call.result() is None
 
 
 async def test_a_client_that_goes_within_its_body_has_said_nothing() -> None:
-    async with calling(lambda call: Bodies(0).read(call.receive, 5)) as call:
+    async with calling(lambda call: Bodies(0, Turn()).read(call.receive, 5)) as call:
         call.body(b"abc", more_body=True)
         call.leave()
         with pytest.raises(CutShort):

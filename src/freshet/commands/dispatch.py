@@ -104,7 +104,7 @@ class Dispatcher:
         self.portal = node.portal
         self.counts = node.counts
         self.compression = config.websocket.compression
-        self.read_body = Bodies(config.limits.bodies).read
+        self.read_body = Bodies(config.limits.bodies, node.turn).read
         self.frames = Meter(config.rates.frames) if config.rates.frames.rate else None
         self.watches: dict[str, Watch] = {}  # of the users that are traced
         self._bounded_log = BoundedLog(log)

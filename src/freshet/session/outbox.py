@@ -27,7 +27,9 @@ PORTION = KIB * KIB  # bytes that are written before others have theirs
 PORTION_BEHIND = PORTION // 2  # the same, for those who are behind
 EACH = 256  # bytes that cost as much as a write
 ENDING = 64 * KIB  # bytes that cost as much as to end a client
-LITTLE = 4 * KIB  # bytes: who has more waiting is behind
+LITTLE = 4 * KIB  # bytes: who has more waiting is behind, who sends more waits while this process is busy
+ADMITTED = 64 * KIB  # bytes of those, in one turn
+PATIENCE = 500  # turns that one waits at most
 PIECE = 16 * KIB  # bytes that are joined for one write; as TLS has them in one record
 
 
@@ -44,6 +46,7 @@ class Turn:
     """
 
     __slots__ = (
+        "_admitted",
         "_client",
         "_commands",
         "_here",
@@ -72,6 +75,7 @@ class Turn:
         self.piece = PIECE
         self.scheduled = False
         self.dropped = self.conflated = 0
+        self._admitted = 0  # bytes, in this turn
         self._client = ""  # who was served last
         self._commands = 0  # of it, that are still run in this turn
 
@@ -89,7 +93,7 @@ class Turn:
         return had > 0
 
     def end(self) -> None:
-        self._client = ""
+        self._client, self._admitted = "", 0
         try:
             self.flush()
         finally:
@@ -102,6 +106,21 @@ class Turn:
         if self.busy:
             self.schedule()
         self.written()
+
+    def admits(self, size: int) -> bool:
+        """Whether so much of a client is looked at in this turn: not while what was sent before is not written."""
+        if self.busy or self._admitted > ADMITTED:
+            return False
+        self._admitted += size
+        self.schedule()
+        return True
+
+    async def admitted(self, size: int) -> None:
+        """Until it is; not for ever, however busy others keep this process."""
+        patience = PATIENCE
+        while not self.admits(size) and patience:
+            patience -= 1
+            await asyncio.sleep(0)
 
     def _leave(self, touched: list["Outbox"]) -> list["Outbox"]:
         """Let each have what the turn had for it, by one write; past its transport where `broadcast` may do that, too.

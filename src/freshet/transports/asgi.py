@@ -17,6 +17,7 @@ from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
 from freshet.session.carried import Carried
+from freshet.session.outbox import LITTLE
 
 KIB = 1024
 AT_ONCE = 64  # messages of one client before others have their turn
@@ -89,6 +90,8 @@ class _Shell:
         if len(frame.data) > (largest := self._session.largest).size:
             self._session.close(Disconnect.too_big(*largest))
             return
+        if len(frame.data) > LITTLE:
+            await self._session.outbox.turn.admitted(len(frame.data))
         self._session.receive(frame)
         self._received += 1
         if not self._received % AT_ONCE:

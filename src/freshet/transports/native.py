@@ -19,6 +19,7 @@ from freshet.model.frame import Frame
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.session.carried import Carried
+from freshet.session.outbox import LITTLE, PATIENCE
 from freshet.transports.linger import LastWord
 from freshet.transports.lobby import Lobby
 from freshet.websocket.frames import (
@@ -41,11 +42,9 @@ EXTENSION = "freshet.native"  # the key in an ASGI scope's extensions
 
 KIB = 1024
 AT_ONCE = 64  # frames of one client before others have their turn
-SMALL = 4 * KIB  # bytes that are looked at when they come
 EACH_BYTE = 15e-9  # seconds that one takes, in a message
 EACH_OPENING = 150e-6  # seconds that a message takes whose client is not connected yet
 EACH_COST = 1e-6  # seconds that a KiB out of a compressed message takes, or a frame that is no whole one
-PATIENCE = 100  # turns that who sends much waits for what is not written yet
 ALLOWANCE = 64  # frames that a client may send before its rate is looked at; each KiB counts as one
 UNDER_WAY = 4096  # of the same, that may be under way when it is told the end
 CUT_OFF = 1006  # RFC 6455, 7.1.5: "If the WebSocket Connection is closed and no Close control frame was received"
@@ -129,7 +128,7 @@ class SessionSocket(asyncio.Protocol):
         session = self._session
         decoder = self._decoder or self._shared.decoder
         ping: PingFrame | None = None
-        costs = len(data) > SMALL or (data and (self._shared.deflate or not session.connected))
+        costs = len(data) > LITTLE or (data and (self._shared.deflate or not session.connected))
         events = decoder.feed(data, self._most(data) if costs else AT_ONCE)
         if not decoder.unfinished:
             self._decoder = None
@@ -166,7 +165,7 @@ class SessionSocket(asyncio.Protocol):
         """How many frames of that are looked at now. It is much, or may become much, or opens a session: in each turn
         there is time for so much of all clients, and who comes late in it has his turn in a later one."""
         turn, opens = self._outbox.turn, not self._session.connected
-        if not turn.fair_queue.has_time or (turn.busy and not opens):
+        if not turn.fair_queue.has_time or not (opens or turn.admits(min(len(data), TAKEN))):
             return 0
         turn.fair_queue.charge(min(len(data), TAKEN) * EACH_BYTE + (EACH_OPENING if opens else 0))
         return AT_ONCE
@@ -212,7 +211,7 @@ class SessionSocket(asyncio.Protocol):
         may = not (self._is_paced or (self._session.backlog_full and not self._closing))
         if held and may and not self._goes_on:
             self._goes_on = True
-            self._outbox.turn.fair_queue.defer(self._go_on, self._transport)
+            self._outbox.turn.fair_queue.defer(partial(self._go_on, PATIENCE), self._transport)
         if (may and not held) is self._reading_paused:
             self._reading_paused = not self._reading_paused
             if self._reading_paused:
@@ -220,10 +219,11 @@ class SessionSocket(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def _go_on(self, patience: int = PATIENCE) -> None:
-        """Its turn has come; but as long as this process has not written what clients sent before, it is not read."""
-        if patience and self._outbox.turn.busy and self._session.connected:
-            self._outbox.turn.fair_queue.defer(partial(self._go_on, patience - 1), self._transport)
+    def _go_on(self, patience: int) -> None:
+        """Its turn has come, where it is admitted in that, or has been patient."""
+        turn, held = self._outbox.turn, self._decoder.held if self._decoder is not None else b""
+        if patience and self._session.connected and not turn.admits(min(len(held), TAKEN)):
+            turn.fair_queue.defer(partial(self._go_on, patience - 1), self._transport)
             return
         self._goes_on = False
         if not self._transport.is_closing():

@@ -17,6 +17,7 @@ from freshet.errors import Disconnect
 from freshet.model.events import Disconnected
 from freshet.model.frame import Batch, Frame
 from freshet.runtime.tasks import Tasks, begin
+from freshet.session.outbox import LITTLE, Turn
 from freshet.session.session import Session
 
 Message = MutableMapping[str, Any]
@@ -338,10 +339,14 @@ class CutShort(Exception):
 
 
 class Bodies:
-    """The bodies that are being read, of nobody knows whom yet. most: bytes of those that are not small, in all."""
+    """The bodies that are being read, of nobody knows whom yet.
 
-    def __init__(self, most: int) -> None:
+    most: bytes of those that are not small, in all. turn: what admits those that are not little.
+    """
+
+    def __init__(self, most: int, turn: Turn) -> None:
         self._most = most
+        self._turn = turn
         self._held = 0
 
     async def read(self, receive: Receive, limit: int) -> bytes | None:
@@ -367,6 +372,8 @@ class Bodies:
                         raise NoRoom
                 chunks.append(chunk)
                 if not message.get("more_body"):
+                    if size > LITTLE:
+                        await self._turn.admitted(size)
                     return b"".join(chunks)
         finally:
             self._held -= counted
