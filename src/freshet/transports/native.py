@@ -81,6 +81,7 @@ class SessionSocket(asyncio.Protocol):
         "_outbox",
         "_pace",
         "_paused",
+        "_ping",
         "_reading_paused",
         "_session",
         "_shared",
@@ -104,7 +105,7 @@ class SessionSocket(asyncio.Protocol):
             MessageLimits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
         )
         self._decoder: Decoder | None = None  # of its own, as long as something is unfinished
-        self._paused = False  # the transport takes no more for now
+        self._ping: PingFrame | None = None  # the last that came while the transport took no more
         self._reading_paused = False  # reading waits until the session has caught up
         self._closing = False
         self._allowance = ALLOWANCE  # that may come before the meter is asked
@@ -113,8 +114,9 @@ class SessionSocket(asyncio.Protocol):
         self._goes_on = False  # what is held will be looked at
         self._descriptor = descriptor(transport)
         self.slot = -1
-        transport.set_write_buffer_limits(high=1, low=0)  # as long as it holds any bytes, the outbox keeps what comes
         transport.set_protocol(self)
+        self._paused = transport.get_write_buffer_size() > 1  # it takes no more for now; it may hold answers of before
+        transport.set_write_buffer_limits(high=1, low=0)  # as long as it holds any bytes, the outbox keeps what comes
         connections.add(self)
         self._lobby = lobby
         if lobby is not None:
@@ -174,6 +176,7 @@ class SessionSocket(asyncio.Protocol):
         # RFC 6455, 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
         # previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed Ping
         # frame."
+        self._ping = ping if self._paused else None
         if ping is not None and not self._paused and not self._closing:
             self._write(encode(Opcode.PONG, ping.data))
 
@@ -224,6 +227,7 @@ class SessionSocket(asyncio.Protocol):
         turn, held = self._outbox.turn, self._decoder.held if self._decoder is not None else b""
         if patience and self._session.connected and not turn.admits(min(len(held), TAKEN)):
             turn.fair_queue.defer(partial(self._go_on, patience - 1), self._transport)
+            self._session.alive()  # its answer to a heartbeat may be behind what is held
             return
         self._goes_on = False
         if not self._transport.is_closing():
@@ -288,6 +292,7 @@ class SessionSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._pong(self._ping)
         self._outbox.go_on()
         if self._reading_paused:
             self._read_on()

@@ -69,8 +69,8 @@ class SessionStream(asyncio.Protocol):
         self._descriptor = descriptor(transport)
         self._drained = False  # nothing waits in the transport: what comes next may go to the kernel itself
         self.slot = -1
-        transport.set_write_buffer_limits(high=1, low=0)  # see `SessionSocket`
         transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=1, low=0)  # see `SessionSocket`
         connections.add(self)
         session.outbox.attach(self, accepted.form.name)
 
