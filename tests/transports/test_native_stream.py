@@ -344,6 +344,20 @@ async def test_who_does_not_read_for_a_while_gets_all_of_it_in_order(live: Fresh
         assert stream not in served.lobby._guests
 
 
+async def test_who_does_not_read_gets_all_of_it_at_the_end_too(live: Freshet) -> None:
+    served = Served(live)
+    async with reading(served, POSTED) as reader:
+        stream = await fill(live, served)
+        await live.publish("news", "the last")
+        held = stream._transport.get_write_buffer_size()
+        stream.shutdown()
+        await eventually(lambda: stream._session.ended)
+        assert stream._transport.get_write_buffer_size() <= held
+        await reader.until(b"the last")
+        assert b"3001" in await reader.until(b"3001")
+        assert await reader.chunk() == b""
+
+
 async def test_who_reads_too_slowly_for_what_comes_is_ended_as_slow() -> None:
     clock = ManualClock()
     config = parse({"limits": {"outbox": 100_000}, "timing": {"close_timeout": 5}})

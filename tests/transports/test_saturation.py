@@ -89,6 +89,20 @@ async def test_what_waits_stays_in_the_outbox_where_all_share_it_but_for_a_piece
 
 
 @on_each_loop
+async def test_so_it_is_at_the_end_which_comes_behind_it() -> None:
+    async with opened() as (scene, peer):
+        frames = [Frame(b"%d " % number + bytes(10_000)) for number in range(150)]
+        scene.outbox.replay(frames)
+        await eventually(lambda: scene.socket._paused)
+        held = scene.transport.get_write_buffer_size()
+        scene.session.close(Disconnect.shutdown())
+        await eventually(lambda: scene.session.ended)
+        assert scene.transport.get_write_buffer_size() <= held
+        assert await peer.texts(150) == [frame.data for frame in frames]
+        assert (await peer.closed()).code == Disconnect.shutdown().code
+
+
+@on_each_loop
 @pytest.mark.parametrize("size", [60_000, 200_000])  # the protocol before this was told to pause for the second
 async def test_what_was_answered_before_and_is_not_read_yet_counts_too(size: int) -> None:
     before = Frame(bytes(size), binary=True)

@@ -169,14 +169,14 @@ class Turn:
 
     def _wake(self, outbox: "Outbox") -> None:
         """Its transport takes all, or a piece, after which it has its turn again, or nothing: it says when it can."""
-        if outbox.closed:
-            self.left -= ENDING
-        elif outbox.first is not None and outbox.more is None:
+        if outbox.first is not None and outbox.more is None:
             self.left -= EACH + outbox.first.size
         left = self.left
         outbox.leave()
         if outbox.first is not None and self.left < left:
             self.behind[outbox] = None
+        elif outbox.closed:
+            self.left -= ENDING
 
 
 def _detached() -> None:
@@ -414,14 +414,13 @@ class Outbox:
         return unbatched(frames)
 
     def take_piece(self) -> list[Frame]:
-        """What is written at once: the oldest of what is queued, a piece of it or one frame; all, if no more will come.
+        """What is written at once: the oldest of what is queued, a piece of it or one frame.
 
         A transport puts together what a `Batch` holds once for all who get it.
         """
         if self.first is None:
             return []
-        most = self.turn.piece if self.closed is None else sys.maxsize
-        frames, size = [self.first], self.first.size
+        most, frames, size = self.turn.piece, [self.first], self.first.size
         for frame in self.more or ():
             size += frame.size
             if size > most:

@@ -75,6 +75,7 @@ class SessionSocket(asyncio.Protocol):
         "_connections",
         "_decoder",
         "_descriptor",
+        "_ending",
         "_goes_on",
         "_is_paced",
         "_lobby",
@@ -107,7 +108,8 @@ class SessionSocket(asyncio.Protocol):
         self._decoder: Decoder | None = None  # of its own, as long as something is unfinished
         self._ping: PingFrame | None = None  # the last that came while the transport took no more
         self._reading_paused = False  # reading waits until the session has caught up
-        self._closing = False
+        self._ending = False  # the session is over, and its client has a while for what is queued
+        self._closing = False  # and has been told why
         self._allowance = ALLOWANCE  # that may come before the meter is asked
         self._pace: ReadingPace | None = None  # most never need one
         self._is_paced = False  # reading waits as more came than may
@@ -249,7 +251,7 @@ class SessionSocket(asyncio.Protocol):
         """
         outbox = self._outbox
         frame = outbox.first
-        if frame is not None and (not self._paused or outbox.closed):
+        if frame is not None and not self._paused:
             if outbox.more is None and not self._shared.deflate:
                 outbox.first = None
                 data = frame.wire or wire(frame)
@@ -300,17 +302,20 @@ class SessionSocket(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------------- the end
 
     def _close(self, why: Disconnect) -> None:
-        """Say why, then give the client a while to close its side."""
+        """Give the client a while to read what is queued and why, behind it, and to close its side."""
         if self._closing:
             return
-        self._closing = True
-        self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
-        self._is_paced, self._allowance = False, UNDER_WAY
-        if self._reading_paused:
-            self._read_on()  # for the client's own Close frame
-        host = self._session.host
-        self._session.end(why)
-        host.wheel.schedule(self, host.timing.close_timeout)
+        if self._outbox.first is None:
+            self._closing = True
+            self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+            self._is_paced, self._allowance = False, UNDER_WAY
+            if self._reading_paused:
+                self._read_on()  # for the client's own Close frame
+        if not self._ending:
+            self._ending = True
+            host = self._session.host
+            self._session.end(why)
+            host.wheel.schedule(self, host.timing.close_timeout)
 
     def _closed_by_client(self, code: int | None) -> None:
         if not self._closing:
@@ -346,7 +351,7 @@ class SessionSocket(asyncio.Protocol):
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time, or may be read again."""
-        if self._closing:
+        if self._closing or self._ending:
             self._transport.abort()
         elif self._is_paced:
             self._is_paced = False
