@@ -58,6 +58,11 @@ read = "client"
 match = "prescli:*"
 state = { of = "clients" }
 [[channels]]
+match = "mapdelta:*"
+state = {}
+delta = true
+publish = "client"
+[[channels]]
 match = "smallhistory:*"
 history = { size = 2, ttl = 300 }
 publish = "subscriber"
