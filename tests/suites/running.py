@@ -32,6 +32,10 @@ match = "streamless:*"
 state = { mode = "ephemeral", ttl = 60 }
 publish = "client"
 [[channels]]
+match = "shortttl:*"
+state = { mode = "ephemeral", ttl = 3 }
+publish = "client"
+[[channels]]
 match = "debounced:*"
 state = { mode = "ephemeral", ttl = 60 }
 debounce = 0.05

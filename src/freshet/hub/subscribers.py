@@ -204,9 +204,11 @@ class Subscribers:
 
     def admit(self, joining: "Joining", publications: list[Publication]) -> None:
         """One that gets differences of a state comes in. publications: what it gets behind its entries."""
+        values = joining.values(publications)
         if self.last_values is None:
-            self.last_values = LastValues(self.state_size)
-        joining.along = self.last_values.admit(joining.values(publications), returns=joining.returns)
+            self.last_values = LastValues(self.state_size, values)
+        else:
+            joining.along = self.last_values.admit(values, returns=joining.returns)
 
     def encode_for(self, session: Session, event: Delivery) -> Frame | None:
         """An event that this one alone gets, whole."""
