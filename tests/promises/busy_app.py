@@ -1,4 +1,4 @@
-"""A server that is busy while it is told so: somebody is behind, and is written nothing."""
+"""A server that is busy while it is told so: many are behind, and are written nothing."""
 
 from typing import Any
 
@@ -20,17 +20,19 @@ live = Freshet(
     ),
     environment={},
 )
-behind = Outbox(live._node.turn, 1024)
+behind = [Outbox(live._node.turn, 1024) for _ in range(outbox.CROWD + 1)]
 
 
 @live.api_rpc("busy")
 async def busy(_: Any) -> None:
     outbox.PORTION_BEHIND = -1
     outbox.PATIENCE = native.PATIENCE = 10**9  # turns, of which there are many where nobody else is served
-    behind.replay([Frame(b"waits")])
+    for each in behind:
+        each.replay([Frame(b"waits")])
 
 
 @live.api_rpc("relieve")
 async def relieve(_: Any) -> None:
-    behind.take()
+    for each in behind:
+        each.take()
     outbox.PORTION_BEHIND = outbox.PORTION

@@ -256,6 +256,12 @@ LISTED = [
         "so many bytes in a turn, of what comes in as of what goes out; who was told the end is soon read no more",
         [
             ("session/test_portions.py", "test_what_all_get_goes_to_a_portion_of_them_in_a_turn"),
+            (
+                "session/test_behind.py",
+                "test_who_is_behind_takes_turns_with_others_who_are_and_waits_for_all_who_are_not",
+            ),
+            ("promises/test_busy.py", "test_much_waits_while_the_process_is_busy_by_every_door_of_clients"),
+            ("transports/test_saturation.py", "test_sessions_are_opened_a_few_in_each_turn_busy_or_not"),
             (FLOODS, "test_of_large_frames_so_many_bytes_are_looked_at_in_a_turn_and_no_more"),
             (FLOODS, "test_of_many_who_send_much_at_once_each_waits_until_there_is_time"),
             (FLOODS, "test_who_goes_on_sending_though_it_was_told_the_end_is_not_read_any_more"),

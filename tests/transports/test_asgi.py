@@ -14,6 +14,7 @@ from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
+from freshet.session.outbox import ADMITTED, LITTLE
 from freshet.session.session import Session
 from freshet.transports import asgi
 from tests.tools.patience import eventually, seconds
@@ -195,3 +196,18 @@ async def test_a_call_that_the_server_cancels_is_cancelled(live: Freshet) -> Non
         with pytest.raises(asyncio.CancelledError):
             await call.result()
         assert session.ended is not None
+
+
+async def test_much_of_a_client_waits_until_it_is_admitted(live: Freshet) -> None:
+    session = opened(live)
+    turn = session.outbox.turn
+    async with over_asgi(session) as call:
+        await accepted(call)
+        assert turn.admits(ADMITTED + 1)  # another's, in this turn
+        call.say(type="websocket.receive", text='{"id":1,"connect":{}}' + " " * LITTLE)
+        assert live._node.counts.received == 0
+        await eventually(lambda: session.connected)
+        turn.busy = True
+        received = live._node.counts.received
+        call.say(type="websocket.receive", text='{"id":2,"rpc":{}}')
+        await eventually(lambda: live._node.counts.received == received + 1)

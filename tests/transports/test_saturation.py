@@ -8,7 +8,7 @@ import pytest
 
 from freshet.model.frame import Frame
 from freshet.session import outbox as module
-from freshet.session.outbox import PATIENCE, PIECE, Outbox
+from freshet.session.outbox import ADMITTED, CROWD, PATIENCE, PIECE, Outbox
 from freshet.transports.native import EACH_OPENING
 from tests.tools.patience import eventually
 from tests.transports.scene import Scene, on_each_loop, opened
@@ -20,14 +20,15 @@ MUCH = masked(1, b'{"id":3,"rpc":{"method":"%b"}}' % (b"x" * 5000))
 
 
 @asynccontextmanager
-async def saturated(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Scene, Outbox]]:
-    """A client of a process that writes nothing to those who are behind, of whom there is one."""
+async def saturated(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Scene, list[Outbox]]]:
+    """A client of a process that writes nothing to those who are behind, of whom there are many."""
     async with opened() as (scene, _):
         scene.socket.data_received(CONNECT)
         await eventually(lambda: scene.socket._session.connected)
         monkeypatch.setattr(module, "PORTION_BEHIND", -1)
-        behind = Outbox(scene.outbox.turn, PIECE)
-        behind.replay([Frame(b"waits")])
+        behind = [Outbox(scene.outbox.turn, PIECE) for _ in range(CROWD + 1)]
+        for each in behind:
+            each.replay([Frame(b"waits")])
         await asyncio.sleep(0)
         assert scene.outbox.turn.busy
         yield scene, behind
@@ -62,7 +63,8 @@ async def test_who_sends_much_is_read_on_when_what_clients_sent_before_is_writte
         for _ in range(10):
             await asyncio.sleep(0)
         assert received(scene) == before + 1
-        behind.take()
+        for each in behind:
+            each.take()
         monkeypatch.undo()
         await eventually(lambda: not scene.outbox.turn.busy)
         await eventually(lambda: received(scene) == before + 3)
@@ -89,7 +91,7 @@ async def test_others_are_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(3):
             await asyncio.sleep(0)
         assert scene.outbox.first is None
-        assert behind.first is not None
+        assert all(each.first for each in behind)
 
 
 @on_each_loop
@@ -101,3 +103,29 @@ async def test_sessions_are_opened_a_few_in_each_turn_busy_or_not(monkeypatch: p
         scene.socket.data_received(CONNECT)
         assert received(scene) == 0
         await eventually(lambda: scene.socket._session.connected)
+
+
+@on_each_loop
+async def test_one_who_catches_up_with_much_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened() as (scene, _):
+        scene.socket.data_received(CONNECT)
+        await eventually(lambda: scene.socket._session.connected)
+        monkeypatch.setattr(module, "PORTION_BEHIND", -1)
+        Outbox(scene.outbox.turn, PIECE).replay([Frame(b"waits")])
+        await asyncio.sleep(0)
+        before = received(scene)
+        scene.socket.data_received(MUCH)
+        assert received(scene) == before + 1
+
+
+@on_each_loop
+async def test_so_much_is_looked_at_in_a_turn_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened() as (scene, _):
+        scene.socket.data_received(CONNECT)
+        await eventually(lambda: scene.socket._session.connected)
+        await asyncio.sleep(0)
+        before = received(scene)
+        assert scene.outbox.turn.admits(ADMITTED + 1)  # another's
+        scene.socket.data_received(MUCH)
+        assert received(scene) == before
+        await eventually(lambda: received(scene) == before + 1)

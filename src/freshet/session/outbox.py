@@ -28,6 +28,7 @@ PORTION_BEHIND = PORTION // 2  # the same, for those who are behind
 EACH = 256  # bytes that cost as much as a write
 ENDING = 64 * KIB  # bytes that cost as much as to end a client
 LITTLE = 4 * KIB  # bytes: who has more waiting is behind, who sends more waits while this process is busy
+CROWD = 64  # who are behind, before it is
 ADMITTED = 64 * KIB  # bytes of those, in one turn
 PATIENCE = 500  # turns that one waits at most
 PIECE = 16 * KIB  # bytes that are joined for one write; as TLS has them in one record
@@ -40,7 +41,7 @@ class Turn:
 
     here: the event loop, if it is the one that runs this; raises RuntimeError otherwise. written: called when a portion
     of what there is has been written, which mostly is all. fair_queue: in which clients that sent much have their turn.
-    behind: outboxes with much that waits, next first. busy: some of it waits for this process, not for who reads it.
+    behind: outboxes with much that waits, next first. busy: it waits for this process, not for those who read it.
     piece, left: bytes that are joined for a write, and that may still be written before others have their turn.
     dropped, conflated: frames that outboxes left out, for want of room or as a later one came.
     """
@@ -102,8 +103,8 @@ class Turn:
         self.touched[:0] = self._leave(touched)
         if self.behind:
             self._catch_up()
-        self.busy = bool(self.touched or self.behind)
-        if self.busy:
+        self.busy = bool(self.touched) or len(self.behind) > CROWD
+        if self.touched or self.behind:
             self.schedule()
         self.written()
 
