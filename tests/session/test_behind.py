@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -106,13 +107,13 @@ async def test_one_that_takes_more_again_with_nothing_queued_costs_no_turn() -> 
     assert (turn.scheduled, len(turn.behind)) == (False, 0)
 
 
-async def test_all_goes_at_the_end() -> None:
+async def test_all_goes_before_the_end() -> None:
     turn = Turn()
     one = Taking(turn)
     one.outbox.replay(MANY)
     one.outbox.close(Disconnect.shutdown())
-    turn.end()
-    assert one.pieces == [MANY]
+    await eventually(lambda: not turn.scheduled)
+    assert one.taken == MANY
 
 
 async def test_a_free_transport_is_not_slow_whatever_comes_in_one_turn() -> None:
@@ -195,6 +196,20 @@ async def test_what_a_socket_does_not_take_of_a_piece_comes_before_the_next(line
     assert got == b"".join(map(wire, [Frame(b"before"), *MANY]))
 
 
+async def test_what_was_missed_leaves_whole_behind_an_answer_that_goes_past_the_transport(line: Line) -> None:
+    """As for one who subscribes again on a connection: nothing else may come that wakes its transport."""
+    line.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # so that it is never full
+    broadcast([line.outbox], Frame(b"before"))
+    line.outbox.push(Frame(b"the answer"))
+    line.outbox.replay(MANY)
+    assert line.outbox.direct >= 0
+    got, turn = b"", line.outbox.turn
+    while turn.scheduled:
+        await asyncio.sleep(0)
+        got += line.read()
+    assert got == b"".join(map(wire, [Frame(b"before"), Frame(b"the answer"), *MANY]))
+
+
 async def test_what_is_put_back_counts_and_is_first() -> None:
     outbox = Outbox(Turn(), 64 * KIB)
     outbox.replay(MANY[:2])
@@ -203,6 +218,32 @@ async def test_what_is_put_back_counts_and_is_first() -> None:
     outbox.put_back(rest)
     assert outbox.waiting == rest.size + MANY[2].size
     assert outbox.take() == [rest, *MANY[:3]]
+
+
+async def test_what_waits_never_counts_less_than_nothing() -> None:
+    """What was missed does not count, and leaves before what does."""
+    one = Taking(Turn())
+    one.outbox.replay(MANY[:40])
+    one.outbox.offer(Frame(bytes(10 * KIB)), "key")
+    one.take()
+    one.outbox.offer(Frame(b"x"), "key")
+    assert one.outbox.waiting == 1
+    while one.outbox.first is not None:
+        one.take()
+    assert one.taken[-1].data == b"x"
+
+
+async def test_one_whose_client_is_gone_already_has_no_end_that_others_wait_for() -> None:
+    turn = Turn()
+    one = Outbox(turn, KIB)
+    one.attach(one.take)  # type: ignore[arg-type]
+    one.detach()
+    one.close(Disconnect.normal())
+    assert (turn.scheduled, turn.touched) == (False, [])
+    woken: list[bool] = []
+    one.attach(lambda: woken.append(True))  # who comes late is told so
+    turn.end()
+    assert woken == [True]
 
 
 async def test_many_who_are_ended_are_so_a_portion_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:

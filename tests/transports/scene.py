@@ -88,8 +88,10 @@ class Scene:
 
 
 @asynccontextmanager
-async def opened(*, deflate: bool = False) -> AsyncIterator[tuple[Scene, Peer]]:
+async def opened(*, deflate: bool = False, before: bytes = b"") -> AsyncIterator[tuple[Scene, Peer]]:
+    """before: what was written on the connection before the session had it."""
     clock = ManualClock()
     live = Freshet(config=parse(CONFIG), environment={}, clock=clock)
     async with live.lifespan(), joined(asyncio.Protocol(), deflate=deflate) as (transport, peer):
+        transport.write(before)
         yield Scene(live, clock, transport, deflate), peer

@@ -14,7 +14,7 @@ from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.channel_url import ChannelUrl
 from freshet.errors import Disconnect
 from freshet.model.frame import Frame, Handshake
-from freshet.session.outbox import ADMITTED, LITTLE
+from freshet.session.outbox import ADMITTED, LITTLE, PIECE
 from freshet.session.session import Session
 from freshet.transports import asgi
 from tests.tools.patience import eventually, seconds
@@ -67,6 +67,21 @@ async def test_a_writer_whose_client_does_not_read_ends_with_the_tasks_of_the_no
         await tasks.stop()
         assert len(tasks) == 0
         assert not [task for task in asyncio.all_tasks() if "_Shell._write" in repr(task.get_coro())]
+
+
+async def test_what_a_client_does_not_read_waits_in_the_outbox_but_for_a_piece(live: Freshet) -> None:
+    session = opened(live, ChannelUrl("a"))
+    frames = [Frame(b"%d " % number + bytes(10_000)) for number in range(20)]
+    async with over_asgi(session) as call:
+        await accepted(call)
+        call.room.clear()
+        for frame in frames:
+            session.outbox.push(frame)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert session.outbox.waiting >= sum(frame.size for frame in frames) - PIECE
+        call.room.set()
+        assert [(await call.next())["text"] for _ in frames] == [frame.data.decode() for frame in frames]
 
 
 async def test_texts_and_bytes_go_both_ways(live: Freshet) -> None:

@@ -25,6 +25,9 @@ class Quiet:
     def get_extra_info(self, name: str) -> None:
         return None
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **named: None
 

@@ -261,16 +261,18 @@ async def test_a_ping_gets_its_pong_and_shows_that_the_client_is_alive() -> None
 
 
 @on_each_loop
-async def test_pings_of_a_client_that_does_not_read_cost_no_memory() -> None:
+async def test_of_the_pings_of_a_client_that_does_not_read_the_last_has_its_pong_when_it_does() -> None:
     async with opened() as (scene, peer):
         count = await scene.fill()
         before = len(scene.transport.writes)
-        for _ in range(100):
-            await peer.send(b"x" * 100, Opcode.PING)
+        for number in range(100):
+            await peer.send(b"%d" % number, Opcode.PING)
         await peer.send(b'{"id": 1, "connect": {}}')
         await eventually(lambda: scene.session.connected)  # all has been read
         assert len(scene.transport.writes) == before
         await peer.texts(count)
+        assert await peer.next() == PongFrame(b"99")
+        assert b"connect" in (await peer.texts(1))[0]
 
 
 @on_each_loop

@@ -20,6 +20,7 @@ from freshet.runtime.server import HttpBounds
 from freshet.session.session import Session
 from freshet.testing import ManualClock
 from freshet.transports import native_stream
+from freshet.transports.entrance import Entrance
 from freshet.transports.http import BoundedHttp
 from freshet.transports.native_stream import SessionStream
 from freshet.transports.stream import LINES, MESSAGES, STREAM, AcceptedStream, Form
@@ -310,6 +311,29 @@ async def fill(live: Freshet, served: Served) -> SessionStream:
     raise AssertionError("the transport takes everything")
 
 
+async def test_what_was_answered_before_and_is_not_read_yet_counts_too(live: Freshet) -> None:
+    served, before = Served(live), b"x" * 60_000
+    async with served.come() as peer:
+        await eventually(lambda: served.connections)
+        (entrance,) = served.connections
+        transport = cast(Entrance, entrance)._transport
+        transport.write(before)
+        held = transport.get_write_buffer_size()
+        assert held > 1
+        await peer.write(POSTED)
+        await eventually(lambda: served.connections != {entrance})
+        (stream,) = served.connections
+        assert cast(SessionStream, stream)._paused
+        assert [*served.lobby._guests] == [stream]
+        await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() == held
+        reader = Reader(peer)
+        await reader.opened(b"")
+        assert reader.head.startswith(before + b"HTTP/1.1 200")
+        await reader.until(SUBSCRIBED[POSTED])
+        assert not served.lobby._guests
+
+
 async def test_who_does_not_read_for_a_while_gets_all_of_it_in_order(live: Freshet) -> None:
     served = Served(live)
     async with reading(served, POSTED) as reader:
@@ -318,6 +342,20 @@ async def test_who_does_not_read_for_a_while_gets_all_of_it_in_order(live: Fresh
         assert b"x" * 50_000 in await reader.until(b"the last")
         await eventually(lambda: stream.deadline() == float("inf"))
         assert stream not in served.lobby._guests
+
+
+async def test_who_does_not_read_gets_all_of_it_at_the_end_too(live: Freshet) -> None:
+    served = Served(live)
+    async with reading(served, POSTED) as reader:
+        stream = await fill(live, served)
+        await live.publish("news", "the last")
+        held = stream._transport.get_write_buffer_size()
+        stream.shutdown()
+        await eventually(lambda: stream._session.ended)
+        assert stream._transport.get_write_buffer_size() <= held
+        await reader.until(b"the last")
+        assert b"3001" in await reader.until(b"3001")
+        assert await reader.chunk() == b""
 
 
 async def test_who_reads_too_slowly_for_what_comes_is_ended_as_slow() -> None:

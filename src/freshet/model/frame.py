@@ -37,7 +37,7 @@ class Frame:
 class Batch(Frame):
     """Several frames of one turn for the same clients: one write for each of them, of bytes that are put together once.
 
-    A transport that puts nothing together takes the parts one by one: see `Outbox.take`.
+    A transport that puts nothing together takes the parts one by one: see `unbatched`.
     """
 
     __slots__ = ("parts",)
@@ -51,6 +51,13 @@ class Batch(Frame):
 def batched(frames: list[Frame]) -> list[Frame]:
     """The same as one frame, if they are several."""
     return [Batch(frames)] if len(frames) > 1 else frames
+
+
+def unbatched(frames: list[Frame]) -> list[Frame]:
+    """The same, each by itself."""
+    if Batch not in map(type, frames):
+        return frames
+    return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
 
 
 class Handshake(msgspec.Struct, frozen=True):

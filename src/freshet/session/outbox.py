@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from freshet.errors import Disconnect
-from freshet.model.frame import Batch, Frame
+from freshet.model.frame import Frame, unbatched
 from freshet.runtime.fair_queue import FairQueue
 from freshet.websocket.frames import rest, wire
 
@@ -154,6 +154,8 @@ class Turn:
                 if sent < len(data):
                     outbox.direct = -1
                     outbox.put_back(rest(data, sent))
+                if outbox.first is not None:  # what was missed came behind it, of which there may be much
+                    self.behind[outbox] = None
             if self.left < 0:
                 return touched[number:]
         return []
@@ -167,14 +169,14 @@ class Turn:
 
     def _wake(self, outbox: "Outbox") -> None:
         """Its transport takes all, or a piece, after which it has its turn again, or nothing: it says when it can."""
-        if outbox.closed:
-            self.left -= ENDING
-        elif outbox.first is not None and outbox.more is None:
+        if outbox.first is not None and outbox.more is None:
             self.left -= EACH + outbox.first.size
         left = self.left
         outbox.leave()
         if outbox.first is not None and self.left < left:
             self.behind[outbox] = None
+        elif outbox.closed:
+            self.left -= ENDING
 
 
 def _detached() -> None:
@@ -277,7 +279,7 @@ class Outbox:
             self._drop(old)
             self.turn.conflated += 1
         if self.waiting + frame.size > self.limit:
-            self._make_room()
+            self.make_room()
         while self._lossy and self.waiting + frame.size > self.limit:
             self._drop(self._lossy.pop(next(iter(self._lossy))))
             self.turn.dropped += 1
@@ -326,12 +328,11 @@ class Outbox:
         return first is not None and (first.size if self.more is None else self.size) > self.limit // 2
 
     def _drop(self, frame: Frame) -> None:
+        self.size = max(self.size - frame.size, 0)  # see `take_piece`
         if frame is not self.first:
             assert self.more is not None
-            self.size -= frame.size
             del self.more[next(index for index, each in enumerate(self.more) if each is frame)]
         elif self.more:
-            self.size -= frame.size
             self.first = self.more.pop(0)
         else:
             self.first = self.more = None
@@ -386,7 +387,7 @@ class Outbox:
             self.more = []
             self.size = self.first.size
         if self.size + frame.size > self.limit:
-            if self._make_room():
+            if self.make_room():
                 self.push(frame)
             else:
                 self.first = self.more = None
@@ -395,8 +396,8 @@ class Outbox:
             self.size += frame.size
             self.more.append(frame)
 
-    def _make_room(self) -> bool:
-        """A transport that is free takes at once all that waited until now; one that is not is slow."""
+    def make_room(self) -> bool:
+        """Whether all that waited is taken: at once, by a transport that is free; one that is not is slow."""
         self.turn.piece = sys.maxsize
         self.leave()
         self.turn.piece = PIECE
@@ -410,19 +411,16 @@ class Outbox:
         self.first = self.more = self._lossy = None
         if self._waiter is not None:
             self._release()
-        if Batch not in map(type, frames):
-            return frames
-        return [part for frame in frames for part in (frame.parts if type(frame) is Batch else (frame,))]
+        return unbatched(frames)
 
     def take_piece(self) -> list[Frame]:
-        """What is written at once: the oldest of what is queued, a piece of it or one frame; all, if no more will come.
+        """What is written at once: the oldest of what is queued, a piece of it or one frame.
 
         A transport puts together what a `Batch` holds once for all who get it.
         """
         if self.first is None:
             return []
-        most = self.turn.piece if self.closed is None else sys.maxsize
-        frames, size = [self.first], self.first.size
+        most, frames, size = self.turn.piece, [self.first], self.first.size
         for frame in self.more or ():
             size += frame.size
             if size > most:
@@ -435,7 +433,7 @@ class Outbox:
         else:
             self.first = self.more[len(frames) - 1]
             del self.more[: len(frames)]
-            self.size = max(self.size - size, 0)  # what was replayed did not count
+            self.size = max(self.size - size, 0)  # what was replayed did not count: what does is reckoned as the first
             if self._lossy:
                 left = {*map(id, frames)}
                 self._lossy = {key: frame for key, frame in self._lossy.items() if id(frame) not in left}
@@ -446,7 +444,8 @@ class Outbox:
     def close(self, why: Disconnect) -> None:
         """Nothing more is taken in. What is queued already still goes out before the end. The first reason stays."""
         if self.closed is None:
-            self._touch()
+            if self.wake is not _detached:  # or there is nobody to end
+                self._touch()
             why.__traceback__ = None  # its frames refer to what keeps this: garbage that only a collection finds
             self.closed = why
             self.direct = -1

@@ -12,7 +12,7 @@ from typing import Any
 
 from freshet.dialects.base import HEARTBEAT
 from freshet.errors import Disconnect, closed_by_client
-from freshet.model.frame import Frame
+from freshet.model.frame import Frame, unbatched
 from freshet.observe.logs import BoundedLog
 from freshet.runtime.rates import ReadingPace
 from freshet.runtime.tasks import begin
@@ -131,7 +131,7 @@ class _Shell:
     async def _write(self) -> None:
         outbox = self._session.outbox
         try:
-            while frames := outbox.take():
+            while frames := unbatched(outbox.take_piece()):
                 for frame in frames:
                     await self._write_one(frame)
             if outbox.closed and not self._ended:

@@ -75,12 +75,14 @@ class SessionSocket(asyncio.Protocol):
         "_connections",
         "_decoder",
         "_descriptor",
+        "_ending",
         "_goes_on",
         "_is_paced",
         "_lobby",
         "_outbox",
         "_pace",
         "_paused",
+        "_ping",
         "_reading_paused",
         "_session",
         "_shared",
@@ -104,17 +106,19 @@ class SessionSocket(asyncio.Protocol):
             MessageLimits(session.largest_frame, session.largest.size, session.host.limits.fragments), deflate=deflate
         )
         self._decoder: Decoder | None = None  # of its own, as long as something is unfinished
-        self._paused = False  # the transport takes no more for now
+        self._ping: PingFrame | None = None  # the last that came while the transport took no more
         self._reading_paused = False  # reading waits until the session has caught up
-        self._closing = False
+        self._ending = False  # the session is over, and its client has a while for what is queued
+        self._closing = False  # and has been told why
         self._allowance = ALLOWANCE  # that may come before the meter is asked
         self._pace: ReadingPace | None = None  # most never need one
         self._is_paced = False  # reading waits as more came than may
         self._goes_on = False  # what is held will be looked at
         self._descriptor = descriptor(transport)
         self.slot = -1
-        transport.set_write_buffer_limits(high=1, low=0)  # as long as it holds any bytes, the outbox keeps what comes
         transport.set_protocol(self)
+        self._paused = transport.get_write_buffer_size() > 1  # it takes no more for now; it may hold answers of before
+        transport.set_write_buffer_limits(high=1, low=0)  # as long as it holds any bytes, the outbox keeps what comes
         connections.add(self)
         self._lobby = lobby
         if lobby is not None:
@@ -174,6 +178,7 @@ class SessionSocket(asyncio.Protocol):
         # RFC 6455, 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
         # previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed Ping
         # frame."
+        self._ping = ping if self._paused else None
         if ping is not None and not self._paused and not self._closing:
             self._write(encode(Opcode.PONG, ping.data))
 
@@ -224,6 +229,7 @@ class SessionSocket(asyncio.Protocol):
         turn, held = self._outbox.turn, self._decoder.held if self._decoder is not None else b""
         if patience and self._session.connected and not turn.admits(min(len(held), TAKEN)):
             turn.fair_queue.defer(partial(self._go_on, patience - 1), self._transport)
+            self._session.alive()  # its answer to a heartbeat may be behind what is held
             return
         self._goes_on = False
         if not self._transport.is_closing():
@@ -245,7 +251,7 @@ class SessionSocket(asyncio.Protocol):
         """
         outbox = self._outbox
         frame = outbox.first
-        if frame is not None and (not self._paused or outbox.closed):
+        if frame is not None and not self._paused:
             if outbox.more is None and not self._shared.deflate:
                 outbox.first = None
                 data = frame.wire or wire(frame)
@@ -288,6 +294,7 @@ class SessionSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._pong(self._ping)
         self._outbox.go_on()
         if self._reading_paused:
             self._read_on()
@@ -295,17 +302,20 @@ class SessionSocket(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------------- the end
 
     def _close(self, why: Disconnect) -> None:
-        """Say why, then give the client a while to close its side."""
+        """Give the client a while to read what is queued and why, behind it, and to close its side."""
         if self._closing:
             return
-        self._closing = True
-        self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
-        self._is_paced, self._allowance = False, UNDER_WAY
-        if self._reading_paused:
-            self._read_on()  # for the client's own Close frame
-        host = self._session.host
-        self._session.end(why)
-        host.wheel.schedule(self, host.timing.close_timeout)
+        if self._outbox.first is None:
+            self._closing = True
+            self._write(encode(Opcode.CLOSE, close_payload(why.code, why.reason)))
+            self._is_paced, self._allowance = False, UNDER_WAY
+            if self._reading_paused:
+                self._read_on()  # for the client's own Close frame
+        if not self._ending:
+            self._ending = True
+            host = self._session.host
+            self._session.end(why)
+            host.wheel.schedule(self, host.timing.close_timeout)
 
     def _closed_by_client(self, code: int | None) -> None:
         if not self._closing:
@@ -341,7 +351,7 @@ class SessionSocket(asyncio.Protocol):
 
     def visit(self, now: float) -> float:
         """The wheel: the client did not close its side in time, or may be read again."""
-        if self._closing:
+        if self._closing or self._ending:
             self._transport.abort()
         elif self._is_paced:
             self._is_paced = False

@@ -33,6 +33,7 @@ class SessionStream(asyncio.Protocol):
         "_connections",
         "_descriptor",
         "_drained",
+        "_ending",
         "_form",
         "_headers",
         "_lobby",
@@ -63,14 +64,15 @@ class SessionStream(asyncio.Protocol):
         self._connections = connections
         self._lobby = lobby
         self._server = server
-        self._closing = False
+        self._ending = False  # the session is over, and its client has a while for what is queued
+        self._closing = False  # and has been told why
         self._paused = False  # the transport takes no more for now
         self._unsent: Unsent | None = None  # None: it takes what comes
         self._descriptor = descriptor(transport)
         self._drained = False  # nothing waits in the transport: what comes next may go to the kernel itself
         self.slot = -1
-        transport.set_write_buffer_limits(high=1, low=0)  # see `SessionSocket`
         transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=1, low=0)  # see `SessionSocket`
         connections.add(self)
         session.outbox.attach(self, accepted.form.name)
 
@@ -80,7 +82,7 @@ class SessionStream(asyncio.Protocol):
         """One write of what is queued, or of a piece, which is laid into the stream once for all who get the same."""
         outbox = self._outbox
         frame = outbox.first
-        if frame is not None and (not self._paused or outbox.closed):
+        if frame is not None and not self._paused:
             if outbox.more is None:
                 outbox.first = None
                 data = self._form.lay(frame).chunk
@@ -131,9 +133,18 @@ class SessionStream(asyncio.Protocol):
     # -------------------------------------------------------------------------------------------------------- the end
 
     def _end(self, why: Disconnect) -> None:
-        """Say why, then give the client a while to read it."""
+        """Give the client a while to read what is queued and why, behind it."""
         if self._closing:
             return
+        if self._outbox.first is None:
+            self._say(why)
+        if not self._ending:
+            self._ending = True
+            host = self._session.host
+            self._session.end(why)
+            host.wheel.schedule(self, host.timing.close_timeout)
+
+    def _say(self, why: Disconnect) -> None:
         self._closing = True
         if self._accepted is not None and self._accepted.refuse is not None:
             response = self._accepted.refuse(why)
@@ -143,10 +154,7 @@ class SessionStream(asyncio.Protocol):
             head = b"" if self._accepted is None else self._head(self._accepted)
             farewell = self._session.dialect.encode(Disconnected(why.code, why.reason))
             self._write(head + (self._form.lay(farewell).chunk if farewell is not None else b"") + LAST_CHUNK)
-        host = self._session.host
-        self._session.end(why)
         self._drained, self._descriptor = False, -1
-        host.wheel.schedule(self, host.timing.close_timeout)
         self._transport.close()
 
     def visit(self, now: float) -> float:

@@ -187,6 +187,8 @@ class TlsHandshake(asyncio.Protocol):
             self._leave()
         if transport is None or self._is_lost():  # which is no error to `start_tls`
             return
+        # Only what this does not take is told to who writes, as waiting: it would hold 64 KiB of each unnoticed.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         protocol = self._serve()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -11,8 +11,10 @@ from freshet import Disconnect, Freshet, Refusal
 from freshet.config import Config, GatewayOptions, Rates
 from freshet.endpoints.gateway.connection import Connection
 from freshet.endpoints.gateway.gateway import Gone
+from freshet.model.frame import Frame
 from freshet.runtime.rates import Rate
 from freshet.testing.gateway import ConnectionClosed, GatewayClient, HandshakeRefused
+from tests.tools.patience import eventually
 
 
 @pytest.fixture
@@ -384,6 +386,17 @@ async def test_a_client_that_does_not_read_is_posted_no_more_than_its_outbox_hol
         with pytest.raises(Refusal) as refused:
             await live.gateway().post(client.id, part)
         assert refused.value.temporary
+
+
+async def test_a_client_that_reads_is_posted_any_number_in_one_turn(live: Freshet) -> None:
+    async with GatewayClient(live) as client:
+        session = next(iter(live.gateway().connections))
+        taken: list[Frame] = []
+        session.outbox.attach(lambda: taken.extend(session.outbox.take_piece()))
+        part = b"x" * 10_000
+        statuses = [(await live.gateway().connections.do("post", client.id, part)).status for _ in range(250)]
+        assert set(statuses) == {200}
+        await eventually(lambda: len(taken) == 250)
 
 
 @pytest.mark.parametrize("code", [1000, 1005, 1006])

@@ -71,10 +71,8 @@ class GatewaySession(Session):
         """Bytes that are no UTF-8 go as a binary message."""
         if self.closing:
             return HTTPStatus.GONE
-        if self.outbox.first is not None and self.outbox.waiting + len(data) > self.outbox.limit:
-            self.outbox.wake()
-            if self.outbox.first is not None:
-                return HTTPStatus.TOO_MANY_REQUESTS
+        if self.outbox.waiting + len(data) > self.outbox.limit and not self.outbox.make_room():
+            return HTTPStatus.TOO_MANY_REQUESTS
         self.push(Posted(data, binary=not _is_text(data)))
         self.active()
         return HTTPStatus.OK

@@ -158,6 +158,10 @@ class EngineSession:
         except Disconnect as why:
             self.close(why)
 
+    def alive(self) -> None:
+        """The client is there, by whatever means its transport knows."""
+        self._pong_received = True
+
     def _left(self) -> None:
         """The client closes it."""
         if self.socket is not None:
@@ -335,10 +339,11 @@ class EngineWebSocket:
         self.outbox.close(why)
 
     def alive(self) -> None:
-        """Of a WebSocket's own frames. Engine.IO has its own."""
+        if not self._probes:
+            self._session.alive()
 
     def answered(self) -> None:
-        """As `alive`."""
+        """Of a WebSocket's own heartbeats. Engine.IO has its own."""
 
     def close(self, why: Disconnect) -> None:
         self.outbox.close(why)

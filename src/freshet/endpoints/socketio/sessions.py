@@ -204,6 +204,9 @@ class NamespaceOutbox(Outbox):
         if self.closed is None:
             broadcast((self._engine.outbox,), self._stamped(frame))
 
+    def put_back(self, frame: Frame) -> None:
+        self._engine.outbox.put_back(frame)
+
     def offer(self, frame: Frame, key: object) -> None:
         if self.closed is None:
             self._engine.outbox.offer(self._stamped(frame), (self.namespace, key))
