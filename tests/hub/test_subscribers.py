@@ -9,6 +9,7 @@ import pytest
 from centrifuge.fossil import apply_delta
 
 from freshet.commands.dispatch import Dispatcher
+from freshet.config import State
 from freshet.dialects.base import Dialect
 from freshet.dialects.centrifuge.json import Centrifuge
 from freshet.dialects.centrifuge.protobuf import CentrifugeProtobuf
@@ -295,6 +296,33 @@ async def test_for_who_is_on_the_way_in_the_last_publications_are_queued(
     unlogged = Joining(opened(dispatcher), subscribers, ChannelRule("*"), False, None)
     unlogged.queue([published(0)])
     assert unlogged.backlog == []
+
+
+async def test_a_change_of_a_state_is_encoded_once_for_all_who_get_differences_of_it(dispatcher: Dispatcher) -> None:
+    subscribers = Subscribers("a", ChannelRule("*", state=State(), delta=True))
+    assert subscribers.last_values is None
+    sessions = [opened(dispatcher) for _ in range(3)]
+    for session in sessions:
+        subscribers.admit(Joining(session, subscribers, RULE, True, None), [])
+        subscribers.add(session, Delta.KEYED, mapped=True)
+    [group] = subscribers.groups.values()
+    events: list[Delivery] = [Published("a", StateEntry("k", value).publication()) for value in LONG[:3]]
+    events.insert(1, Published("a", StateEntry("another", LONG[4]).publication()))
+    assert subscribers.last_values is not None
+    keyed = subscribers.last_values.note(events)
+    frames = [json.loads(frame.data)["push"] for frame in group.encode(events, None, {}, keyed)]
+    assert [frame["pub"].get("delta", False) for frame in frames] == [False, False, True, True]
+    values = [b""]
+    for frame in frames[:1] + frames[2:]:
+        values.append(value_after(values[-1], frame))
+    assert values[1:] == LONG[:3]
+    alone = subscribers.encode_for(sessions[0], events[0])
+    assert alone is not None
+    assert json.loads(alone.data)["push"]["pub"] == {"key": "k", "data": LONG[0].decode()}
+    for session in sessions:
+        assert subscribers.last_values is not None
+        assert subscribers.remove(session)
+    assert subscribers.last_values is None
 
 
 async def test_who_takes_a_state_as_entries_gets_these_and_nothing_else_in_bytes_of_its_own(

@@ -184,6 +184,54 @@ const SCENARIOS = {
     assert.deepEqual(await map.next(), { key: "a", removed: true });
   },
 
+  async deltas() {
+    const text = "ein längerer Text, der bleibt; 日本語も 🙂; ".repeat(20);
+    const value = (number) => ({ pad: "x".repeat((number * 5) % 11), text, sign: "äöü€日"[number % 5], number });
+    for (const mode of ["ephemeral", "persistent"]) {
+      const channel = `${mode}-delta:${name}`;
+      const put = (key, number) => api("map_publish", { channel, key, data: value(number) });
+      await put("old", 0);
+      const client = connect();
+      const map = listen(client, channel, { delta: "fossil" });
+      const plain = listen(connect(), channel);
+      for (const each of [map, plain]) assert.deepEqual([await each.next(), await each.next()], [BEGUN, { sync: { old: value(0) } }]);
+      const changes = [];
+      for (let number = 0; number < 10; number++) {
+        for (const key of ["a", "b"]) {
+          await map.publish(key, pack(value(number)));
+          changes.push({ key, data: value(number) });
+        }
+      }
+      for (const each of [map, plain]) assert.deepEqual(await each.updates(20), changes);
+      const { numFullPayloads, numDeltaPayloads, bytesReceived, bytesDecoded } = map.deltaStats();
+      assert.deepEqual([numFullPayloads, numDeltaPayloads], [3, 18]); // `old`, and the first of each key
+      assert(bytesReceived < bytesDecoded / 4, `${bytesReceived} bytes of ${bytesDecoded}`);
+
+      const late = listen(connect(), channel, { delta: "fossil" });
+      const paged = listen(connect(), channel, { delta: "fossil", pageSize: 1 });
+      const state = { old: value(0), a: value(9), b: value(9) };
+      for (const each of [late, paged]) assert.deepEqual([await each.next(), await each.next()], [BEGUN, { sync: state }]);
+      const all = [map, plain, late, paged];
+      await map.remove("a");
+      const again = [{ key: "a", removed: true }, ...["a", "b", "old", "a", "b"].map((key, at) => ({ key, data: value(at) }))];
+      for (const { key, data } of again.slice(1)) await put(key, data.number);
+      for (const each of all) assert.deepEqual(await each.updates(6), again);
+
+      client.disconnect();
+      await put("a", 20);
+      client.connect();
+      const back = mode === "persistent" ? [RECOVERED, { key: "a", data: value(20) }] : [BEGUN, { sync: { a: value(20), b: value(4), old: value(2) } }];
+      assert.deepEqual([await map.next(), await map.next()], back);
+      for (const each of all.slice(1)) assert.deepEqual(await each.updates(1), [{ key: "a", data: value(20) }]);
+      const last = ["b", "old", "a", "b"].map((key, at) => ({ key, data: value(30 + at) }));
+      for (const { key, data } of last) await put(key, data.number);
+      for (const each of all) assert.deepEqual(await each.updates(4), last);
+      const stats = map.deltaStats();
+      assert.equal(stats.numPublications, stats.numFullPayloads + stats.numDeltaPayloads);
+      for (const each of all) each.unsubscribe();
+    }
+  },
+
   async debounce() {
     const [writing, reading] = [connect(), connect()];
     const channel = `debounced:${name}`;

@@ -148,6 +148,7 @@ async def test_the_server_reads_it_and_nobody_writes_it(live: Freshet) -> None:
         ("clients:1", {}, "state.of"),
         ("*", {}, "state.of"),
         ("clients:*", {"state": {"of": "clients", "ttl": 5}}, "state"),
+        ("clients:*", {"delta": True}, "delta"),
         ("clients:*", {"state": {"of": "rooms"}}, "state.of"),
         ("clients:*", {"publish": "client"}, "publish"),
         ("clients:*", {"history": {"size": 1, "ttl": 1}}, "history"),

@@ -6,7 +6,7 @@ from typing import Any
 from freshet import Freshet, Room, RoomSession
 
 live = Freshet.from_config()
-maps = live.state("map:{name}", publish="client")
+maps = live.state("map:{name}", publish="client", delta=True)
 
 
 @maps.on_change

@@ -291,7 +291,7 @@ async def test_a_message_that_is_no_change_is_refused_with_what_is_expected(live
         ({"mode": "recoverable"}, "state.ttl"),
         ({"ttl": 5}, "state.ttl"),
         ({"mode": "ephemeral", "ttl": 5, "history": {"size": 1, "ttl": 1}}, "history"),
-        ({"delta": True}, "delta"),
+        ({"delta": True, "slow": "latest"}, "slow"),
         ({"key": "client"}, "state.key"),
         ({"webhooks": ["publish"]}, "webhooks"),
         ({"size": 2**30}, "state.size"),

@@ -48,11 +48,12 @@ def test_ten_clients_end_with_one_map_whoever_is_cut_and_killed_and_it_has_all_t
                 writers.go_on(100)  # with the other one
                 servers[at] = stack.enter_context(serving(APP, env=env, port=servers[at].port))
                 writers.go_on(100)
-            maps, log = writers.stop()
+            maps, log, deltas = writers.stop()
         assert all(each == maps[0] for each in maps)
         assert maps[0] == entries(servers[0]) == entries(servers[1])
     assert not list(lost(log, ids(maps[0])))
     assert sum(write.outcome == "ok" for write in log) >= 600
+    assert deltas >= 600
 
 
 W = Write("a", "1", 0, 1, "ok")

@@ -87,11 +87,11 @@ class Writers:
         target = self._acknowledged + writes
         wait_until(lambda: self._acknowledged >= target, within, f"{writes} writes to be acknowledged")
 
-    def stop(self) -> tuple[list[dict[str, Any]], list[Write]]:
-        """What each client has in the end, and all that was written."""
+    def stop(self) -> tuple[list[dict[str, Any]], list[Write], int]:
+        """What each client has in the end, all that was written, and how many deltas came."""
         assert self._process.stdin is not None
         self._process.stdin.write("stop\n")
         self._process.stdin.flush()
         self._reading.join(seconds(30))
         assert self._result, "some clients do not have all"
-        return self._result["maps"], [Write(*each) for each in self._result["log"]]
+        return self._result["maps"], [Write(*each) for each in self._result["log"]], self._result["deltas"]

@@ -32,6 +32,10 @@ match = "streamless:*"
 state = { mode = "ephemeral", ttl = 60 }
 publish = "client"
 [[channels]]
+match = "shortttl:*"
+state = { mode = "ephemeral", ttl = 3 }
+publish = "client"
+[[channels]]
 match = "debounced:*"
 state = { mode = "ephemeral", ttl = 60 }
 debounce = 0.05
@@ -57,6 +61,11 @@ read = "client"
 [[channels]]
 match = "prescli:*"
 state = { of = "clients" }
+[[channels]]
+match = "mapdelta:*"
+state = {}
+delta = true
+publish = "client"
 [[channels]]
 match = "smallhistory:*"
 history = { size = 2, ttl = 300 }

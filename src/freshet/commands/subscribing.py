@@ -152,7 +152,8 @@ async def enter(
             about = {"channel": channel, **asked.parameters}
             await node.invoking.invoke(rule.on_subscribe, session, session, data=asked.data, **about)
             entry.check()
-        delta, tag_filter = asked.delta and rule.delta, asked.tag_filter
+        delta = asked.delta and rule.delta and (rule.state is None or asked.page is not None)
+        tag_filter = asked.tag_filter
         entry.joining = joining = await node.hub.join(session, channel, rule, delta=delta, tag_filter=tag_filter)
         if rule.history is not None:
             entry.stream = await _missed(node, entry, rule, rule.history, before)
@@ -193,6 +194,9 @@ async def _greet(entry: Entry, joining: Joining, door: Door, asked: Asked) -> No
     greeting = await door.enter(entry.session, entry.channel, asked.data, asked.page, is_complete=complete)
     joining.greeting[:0] = greeting.publications
     entry.page = greeting.page
+    if asked.page is not None and greeting.page is not None:
+        joining.entries = [*greeting.page.entries, *greeting.page.later]
+        joining.returns = asked.page.limit == 0
 
 
 def _bounded(node: Node, entry: Entry, stream: Stream, before: Iterable[Entry]) -> Stream:
@@ -325,7 +329,7 @@ def settle(node: Node, entry: Entry, id: int = 0, data: bytes = b"") -> Subscrib
         ttl=ttl_of(subscription.expires, node.clock.wall()),
         data=data,
         delta=joining.delta,
-        entries=_chosen(joining, entry.page.entries) if entry.page is not None else None,
+        entries=_chosen(joining, entry.page.entries) + joining.along if entry.page is not None else None,
         summed_up=entry.summary is not None,
         debounce=subscription.rule.debounce,
     )
@@ -345,7 +349,8 @@ def settle_mapped(node: Node, entry: Entry, id: int, page: EntryPage) -> Subscri
             entry.stream.position if entry.stream is not None else entry.page.position or NOWHERE
         )
         abandon(node, entry)
-        return Subscribed(entry.channel, id, position, recoverable=True, entries=entries, cursor=cursor)
+        delta = entry.joining.delta
+        return Subscribed(entry.channel, id, position, recoverable=True, delta=delta, entries=entries, cursor=cursor)
     subscribed = settle(node, entry, id)
     if entry.page.later:
         later = [each.publication() for each in _chosen(entry.joining, entry.page.later)]

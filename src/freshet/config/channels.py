@@ -142,8 +142,6 @@ def _check_state(match: str, options: ChannelOptions, state: State) -> None:
         raise ConfigError("history", f"the rule {match!r} is ephemeral: expected none, or mode recoverable")
     if "publish" in options.webhooks:
         raise ConfigError("webhooks", f"the rule {match!r} has a state, whose changes only the hook on_change sees")
-    if options.delta:
-        raise ConfigError("delta", f"the rule {match!r} has a state, whose changes are of several keys")
 
 
 def _check_roster(match: str, options: ChannelOptions, state: State) -> None:
@@ -153,5 +151,7 @@ def _check_roster(match: str, options: ChannelOptions, state: State) -> None:
         raise ConfigError("state", f"the rule {match!r} shows who is in a channel: expected nothing beside `of`")
     if options.publish != "nobody":
         raise ConfigError("publish", f"the rule {match!r} shows who is in a channel: expected 'nobody'")
+    if options.delta:
+        raise ConfigError("delta", f"the rule {match!r} shows who is in a channel: the entries do not change")
     if options.history is not None:
         raise ConfigError("history", f"the rule {match!r} shows who is in a channel, of which there is no log")

@@ -74,7 +74,8 @@ class Dialect(ABC):
     def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
         """A publication for a client that asked for deltas (`Subscribe.delta`).
 
-        before: the publication that it has; None: this is its first. The result is shared as that of `encode` is.
+        before: the publication that it has; where it takes a state as entries, the key's value alone. None: it is not
+        known, or this is its first. The result is shared as that of `encode` is.
         """
         return self.encode(event)
 

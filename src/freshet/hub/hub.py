@@ -189,7 +189,11 @@ class Hub:
         subscribers.joining.remove(joining)
         behind = self._behind(joining, stream)
         replay, recovered = self._replay(joining, stream, since)
-        subscribers.add(joining.session, self._delta(joining, replay), joining.tag_filter, mapped=joining.mapped)
+        delta = self._delta(joining, replay)
+        if delta is Delta.KEYED:
+            later = [*replay.publications, *joining.greeting, *behind]
+            subscribers.admit(joining, later)
+        subscribers.add(joining.session, delta, joining.tag_filter, mapped=joining.mapped)
         if not subscribers.occupied:
             subscribers.occupied = True
             if self.occupancy is not None:
@@ -237,6 +241,8 @@ class Hub:
     def _delta(joining: Joining, replay: Stream) -> Delta:
         if not joining.delta:
             return Delta.NONE
+        if joining.mapped:
+            return Delta.KEYED
         subscribers = joining.subscribers
         if subscribers.last is None and replay.publications:
             subscribers.last = replay.publications[-1]  # nobody else has anything that a difference could be to
@@ -336,12 +342,13 @@ class Hub:
         for joining in subscribers.joining:
             joining.queue(events)
         whole: Encoded = {}
+        keyed = subscribers.last_values.note(events) if subscribers.last_values is not None else ()
         for group in subscribers.groups.values():
             if subscribers.slow != "disconnect":
                 offered = group.offer(subscribers.channel, events, whole, conflate=subscribers.slow == "latest")
                 self._unwritten.append((group.label, len(group.outboxes), events, offered, offered))
                 continue
-            each = group.encode(events, subscribers.last, whole)
+            each = group.encode(events, subscribers.last, whole, keyed)
             frames = each if len(each) < 2 else group.dialect.join(each)
             shared = frames if len(frames) < 2 else group.dialect.batch(frames)
             self._unwritten.append((group.label, len(group.outboxes), events, each, frames))
@@ -376,7 +383,7 @@ class Hub:
         welcomes, subscribers.welcomes = subscribers.welcomes, {}
         for session, events in welcomes.items():
             for event in events:
-                frame = subscribers.dialect_of(session).encode(event)
+                frame = subscribers.encode_for(session, event)
                 if frame is not None:
                     session.outbox.push(frame)
                     self.counts.sent += 1

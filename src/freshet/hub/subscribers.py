@@ -1,11 +1,13 @@
 """The subscribers of one channel in this process, in groups that get the same bytes; and those on their way in."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from freshet.dialects.base import Dialect
 from freshet.hub.continuity import Continuity
+from freshet.hub.last_values import LastValues
+from freshet.model.entries import StateEntry, entry_of
 from freshet.model.events import Delivery, Joined, Left, Published
 from freshet.model.frame import Frame
 from freshet.model.log import Publication
@@ -21,6 +23,7 @@ class Delta(Enum):
     NONE = "none"  # whole
     FIRST = "first"  # whole, and from the next one on as a difference
     ON = "on"  # as the difference to the last one that was fanned out, which this subscriber has
+    KEYED = "keyed"  # as the difference to the last value of its key, of a state's changes: see `LastValues`
 
 
 PRESENCE_EVENTS = 128
@@ -51,12 +54,21 @@ class Group:
         self.tag_filter = tag_filter
         self.outboxes: dict[Session, Outbox] = {}
 
-    def encode(self, events: list[Delivery], before: Publication | None, whole: Encoded) -> list[Frame]:
+    def encode(
+        self,
+        events: list[Delivery],
+        before: Publication | None,
+        whole: Encoded,
+        keyed: Sequence[Publication | None] = (),
+    ) -> list[Frame]:
         """The frames for each of them, not joined yet.
 
-        before: the last publication that was fanned out. whole: what other groups have encoded already.
+        before: the last publication that was fanned out. whole: what other groups have encoded already. keyed: for each
+        event the last value of its key.
         """
-        if self.delta is not Delta.NONE:
+        if self.delta is Delta.KEYED:
+            frames = list(map(self._difference, events, keyed))
+        elif self.delta is not Delta.NONE:
             frames = self._differences(events, before if self.delta is Delta.ON else None)
         else:
             known = whole.get(self.dialect.name)
@@ -90,12 +102,12 @@ class Group:
     def _differences(self, events: list[Delivery], before: Publication | None) -> list[Frame | None]:
         frames: list[Frame | None] = []
         for event in events:
-            if type(event) is Published:
-                frames.append(self.dialect.encode_after(event, before))
-                before = event.publication
-            else:
-                frames.append(self.dialect.encode(event))
+            frames.append(self._difference(event, before))
+            before = event.publication if type(event) is Published else before
         return frames
+
+    def _difference(self, event: Delivery, before: Publication | None) -> Frame | None:
+        return self.dialect.encode_after(event, before) if type(event) is Published else self.dialect.encode(event)
 
     @staticmethod
     def _chosen(tag_filter: CompiledFilter, events: list[Delivery], frames: list[Frame | None]) -> list[Frame | None]:
@@ -110,12 +122,13 @@ class Subscribers:
     """The subscribers of one channel.
 
     groups: by dialect, delta and filter. filtered: those with a filter. mapped: those that take the channel's state as
-    entries. pending: what came in this turn. join_leave:
-    they are notified of who comes and goes. welcomes: of those who settled in this turn, their own join and what came
-    behind it, which the others have had. last: the publication that was fanned out last, where subscribers may get
-    the difference to it. occupied: somebody was subscribed. engine_subscription: the engine knows that this node wants
-    the channel; None: not yet, or that failed. gap_check: the log is being read. fanned_out_total: events so far.
-    taps: who looks on. follows: who looks who comes and goes.
+    entries, and how changes go to them. last_values: of those of them that get differences; None: there are none.
+    pending: what came in this turn. join_leave: they are notified of who comes and goes. welcomes: of those who settled
+    in this turn, their own join and what came behind it, which the others have had. last: the publication that was
+    fanned out last, where subscribers may get the difference to it. state_size: bytes that a state may have. occupied:
+    somebody was subscribed. engine_subscription: the engine knows that this node wants the channel; None: not yet, or
+    that failed. gap_check: the log is being read. fanned_out_total: events so far. taps: who looks on. follows: who
+    looks who comes and goes.
     """
 
     __slots__ = (
@@ -131,10 +144,12 @@ class Subscribers:
         "join_leave",
         "joining",
         "last",
+        "last_values",
         "mapped",
         "occupied",
         "pending",
         "slow",
+        "state_size",
         "taps",
         "welcomes",
     )
@@ -146,9 +161,11 @@ class Subscribers:
         self.delta = rule.delta
         self.slow = rule.slow
         self.last: Publication | None = None
+        self.last_values: LastValues | None = None
+        self.state_size = rule.state.size if rule.state is not None else 0
         self.groups: dict[tuple[str, Delta, CompiledFilter | None], Group] = {}
         self.filtered: dict[Session, CompiledFilter] = {}
-        self.mapped: set[Session] = set()
+        self.mapped: dict[Session, Delta] = {}
         self.continuity = Continuity(rule.history)
         self.engine_subscription: asyncio.Task[None] | None = None
         self.gap_check: asyncio.Task[None] | None = None
@@ -172,7 +189,7 @@ class Subscribers:
     ) -> None:
         """mapped: it takes the channel's state as entries."""
         if mapped:
-            self.mapped.add(session)
+            self.mapped[session] = delta
         if tag_filter is not None:
             self.filtered[session] = tag_filter
         dialect = self.dialect_of(session)
@@ -185,17 +202,34 @@ class Subscribers:
         """What encodes for it what happens in this channel."""
         return session.dialect.entries if session in self.mapped else session.dialect
 
+    def admit(self, joining: "Joining", publications: list[Publication]) -> None:
+        """One that gets differences of a state comes in. publications: what it gets behind its entries."""
+        values = joining.values(publications)
+        if self.last_values is None:
+            self.last_values = LastValues(self.state_size, values)
+        else:
+            joining.along = self.last_values.admit(values, returns=joining.returns)
+
+    def encode_for(self, session: Session, event: Delivery) -> Frame | None:
+        """An event that this one alone gets, whole."""
+        dialect = self.dialect_of(session)
+        if type(event) is Published and self.mapped.get(session) is Delta.KEYED:
+            return dialect.encode_after(event, None)
+        return dialect.encode(event)
+
     def remove(self, session: Session) -> bool:
         """Whether it was there."""
         self.welcomes.pop(session, None)
         tag_filter, dialect = self.filtered.pop(session, None), self.dialect_of(session)
-        self.mapped.discard(session)
+        self.mapped.pop(session, None)
         for delta in Delta if self.delta else (Delta.NONE,):
             key = (dialect.name, delta, tag_filter)
             group = self.groups.get(key)
             if group is not None and group.outboxes.pop(session, None) is not None:
                 if not group.outboxes:
                     del self.groups[key]
+                    if delta is Delta.KEYED and not any(it.delta is delta for it in self.groups.values()):
+                        self.last_values = None
                 return True
         return False
 
@@ -218,17 +252,21 @@ class Joining:
     backlog: the last `limit` of what was published since it began. welcome: its own join, and who came and went since;
     empty: the engine has not delivered that yet. greeting: what it alone gets of the channel's owner; then what came
     since the log was read, if any, goes behind it, for the owner may have said how it was before. delta: it wants
-    differences. tag_filter: which publications it wants; None: all. mapped: it takes the channel's state as entries.
+    differences. tag_filter: which publications it wants; None: all. mapped: it takes the channel's state as entries,
+    and gets `entries` of it, `along` others that differences will be to. returns: it has the other entries from before.
     """
 
     __slots__ = (
+        "along",
         "backlog",
         "channel",
         "delta",
+        "entries",
         "greeting",
         "limit",
         "mapped",
         "owned",
+        "returns",
         "session",
         "subscribers",
         "tag_filter",
@@ -252,8 +290,16 @@ class Joining:
         self.backlog: list[Publication] = []
         self.welcome: list[Joined | Left] = []
         self.mapped = False
+        self.entries: list[StateEntry] = []
+        self.along: list[StateEntry] = []
+        self.returns = False
         self.owned = False
         self.greeting: list[Publication] = []
+
+    def values(self, publications: list[Publication]) -> dict[str, bytes]:
+        """What it gets of each key as it comes in; empty: it is removed. publications: behind the entries."""
+        changes = (entry for each in publications if (entry := entry_of(each)) is not None)
+        return {entry.key: entry.value for entry in (*self.entries, *changes)}
 
     def begin_greeting(self) -> None:
         """The channel's owner is about to say what this client gets first: all that comes from now on is behind it."""

@@ -44,8 +44,9 @@ class TagFilter(msgspec.Struct, frozen=True):
 class Subscribe(Command, frozen=True):
     """recover: where the client stands. or_refuse: it wants a refusal when not all that it missed can be replayed.
 
-    delta: it knows how to apply the difference between a publication and the one before. filter: which it wants.
-    entries: it takes the channel's state as entries of its own protocol, from this page on; None: as publications.
+    delta: it knows how to apply the difference between a publication and the one before, or of an entry between two of
+    its values. filter: which publications it wants. entries: it takes the channel's state as entries of its own
+    protocol, from this page on; None: as publications.
     """
 
     channel: str

@@ -41,7 +41,8 @@ class Subscribed(Event, frozen=True):
     recovered: None when the client did not ask; True: `publications` are all that it missed; False: they cannot
         be replayed, and `position` is where the log stands now.
     ttl: seconds until the subscription's token has to be refreshed; None: never.
-    delta: after the first one, publications may be the difference to the one before; `publications` too.
+    delta: after the first one, publications may be the difference to the one before; `publications` too. Of a state it
+        is the difference to the value of the key before.
     entries: the channel's state, for a client that takes it so; None: it does not, or has it already. cursor: the last
         of their keys when there are more: the subscription has not begun.
     summed_up: `publications` is one that stands for all up to it: without it the client is nowhere.

@@ -67,7 +67,7 @@ class RoomRule(ChannelRule, eq=False):
             raise TypeError(
                 f"{room!r} must be a class that derives from freshet.Room; functions are hooks of a channel"
             )
-        if config.delta:
+        if config.delta and config.state is None:
             raise ConfigError("delta", f"the rule {config.match!r} is of rooms, which also send to one client alone")
         state = config.state
         if state is not None and state.of:

@@ -327,6 +327,15 @@ def test_a_map_is_asked_for_in_pages_and_then_for_what_came_since() -> None:
     assert since == Subscribe("a", 3, recover=Position("e", 5), or_refuse=True, entries=EntryPage(limit=0))
 
 
+@pytest.mark.parametrize(("asked", "delta"), [("fossil", True), ("another", False), ("", False)])
+@pytest.mark.parametrize("phase", [2, 1])
+def test_a_map_is_asked_for_with_deltas(phase: int, asked: str, delta: bool) -> None:
+    request = {"channel": "a", "type": 1, "phase": phase, "delta": asked}
+    [command] = receive(json.dumps({"id": 1, "subscribe": request}).encode())
+    assert isinstance(command, Subscribe)
+    assert command.delta is delta
+
+
 @pytest.mark.parametrize("nothing", [NOTHING, Raw(), Raw(b"")], ids=["as made here", "empty", "as an engine has it"])
 @pytest.mark.parametrize("known", [False, True], ids=["", "known"])
 def test_who_published_is_told_as_far_as_it_is_known_of_whichever_engine_it_comes(nothing: Raw, known: bool) -> None:

@@ -28,6 +28,16 @@ match = "persistent:*"
 state = {}
 publish = "subscriber"
 [[channels]]
+match = "ephemeral-delta:*"
+state = { mode = "ephemeral", ttl = 60 }
+delta = true
+publish = "subscriber"
+[[channels]]
+match = "persistent-delta:*"
+state = {}
+delta = true
+publish = "subscriber"
+[[channels]]
 match = "small:*"
 state = {}
 history = { size = 2, ttl = 60 }
@@ -98,6 +108,7 @@ SCENARIOS = [
     "recovery",
     "expiry",
     "filter",
+    "deltas",
     "debounce",
     "rights",
     "presence",

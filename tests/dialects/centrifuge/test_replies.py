@@ -16,6 +16,7 @@ from freshet.dialects.centrifuge.requests import UINT32
 from freshet.dialects.gateway import Posted
 from freshet.dialects.socketio.packets import Acknowledged, Emitted, NamespaceConnected
 from freshet.model.commands import Publish
+from freshet.model.entries import StateEntry
 from freshet.model.events import (
     Answer,
     Connected,
@@ -147,15 +148,18 @@ def applied(values: list[tuple[dict[str, Any], bytes]]) -> list[bytes]:
 def encoded_after(dialect: Dialect, publications: list[Publication]) -> list[tuple[dict[str, Any], bytes]]:
     values = []
     for before, publication in zip([None, *publications], publications, strict=False):
-        frame = dialect.encode_after(Published("a", publication, "e"), before)
-        if dialect is PROTOBUF:
-            [message] = messages(frame)
-            values.append((fields_of(message)["push"]["pub"], message.push.pub.data))
-        else:
-            assert frame is not None
-            pub = json.loads(frame.data)["push"]["pub"]
-            values.append((pub, pub["data"].encode()))
+        values.append(pushed(dialect.encode_after(Published("a", publication, "e"), before)))
     return values
+
+
+def pushed(frame: Frame | None) -> tuple[dict[str, Any], bytes]:
+    """The fields of a publication, and its data."""
+    assert frame is not None
+    if frame.binary:
+        [message] = messages(frame)
+        return fields_of(message)["push"]["pub"], message.push.pub.data
+    pub = json.loads(frame.data)["push"]["pub"]
+    return pub, pub["data"].encode()
 
 
 @pytest.mark.parametrize("dialect", [JSON, PROTOBUF], ids=["json", "protobuf"])
@@ -183,6 +187,37 @@ def test_a_reply_replays_what_was_missed_as_deltas(dialect: Dialect) -> None:
         pubs = [(pub, pub["data"].encode()) for pub in json.loads(frame.data)["subscribe"]["publications"]]
     assert [fields.get("delta", False) for fields, _ in pubs] == [False, True, True]
     assert applied(pubs) == datas
+
+
+@pytest.mark.parametrize("dialect", [JSON, PROTOBUF], ids=["json", "protobuf"])
+@given(documents=documents)
+def test_a_client_puts_deltas_of_a_key_together_to_its_values(dialect: Dialect, documents: list[list[str]]) -> None:
+    datas = [json.dumps(words, ensure_ascii=False).encode() for words in documents]
+    values = []
+    for before, data in zip([None, *map(Publication, datas)], datas, strict=False):
+        change = StateEntry("k", data, {"n": "1"}).publication()
+        values.append(pushed(dialect.entries.encode_after(Published("a", change, "e"), before)))
+    assert applied(values) == datas
+    assert "delta" not in values[0][0]
+    assert all(fields["tags"] == {"n": "1"} for fields, _ in values)
+    removed = dialect.entries.encode_after(Published("a", StateEntry("k", b"").publication()), Publication(datas[-1]))
+    plain = dialect.entries.encode(Published("a", StateEntry("k", b"").publication()))
+    assert removed is not None
+    assert plain is not None
+    assert removed.data == plain.data
+    assert dialect.entries.encode_after(Published("a", Publication(b'"said"')), None) is None
+
+
+def test_the_entries_of_a_reply_are_text_for_a_client_that_applies_deltas() -> None:
+    entries, later = [StateEntry("a", b'{"x":"y"}')], [StateEntry("b", b"[1]").publication()]
+    for delta, data in ((True, ['{"x":"y"}', "[1]"]), (False, [{"x": "y"}, [1]])):
+        frame = JSON.encode(Subscribed("s", 1, entries=entries, publications=later, delta=delta))
+        assert frame is not None
+        reply = json.loads(frame.data)["subscribe"]
+        assert [reply["state"][0]["data"], reply["publications"][0]["data"]] == data
+        assert reply.get("delta", False) is delta
+        [message] = messages(PROTOBUF.encode(Subscribed("s", 1, entries=entries, publications=later, delta=delta)))
+        assert message.subscribe.delta is delta
 
 
 @pytest.mark.parametrize("kind", [Kind.TEXT, Kind.BYTES])

@@ -16,6 +16,7 @@ from freshet.dialects.base import Dialect, info_of
 from freshet.dialects.centrifuge.replies import (
     Payload,
     entry_push,
+    entry_push_after,
     presence_fields,
     publication_fields,
     push_after,
@@ -258,7 +259,7 @@ class Centrifuge(Dialect):
         fields = reply_of(event, _PAYLOAD)
         return Frame(_json(fields)) if fields is not None else None
 
-    def encode_after(self, event: Published, before: Publication | None) -> Frame:
+    def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
         return Frame(_json(push_after(event, before, _PAYLOAD)))
 
     def join(self, frames: list[Frame]) -> list[Frame]:
@@ -276,6 +277,10 @@ class CentrifugeMap(Centrifuge):
         if type(event) is not Published:
             return super().encode(event)
         fields = entry_push(event, _PAYLOAD)
+        return Frame(_json(fields)) if fields is not None else None
+
+    def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
+        fields = entry_push_after(event, before, _PAYLOAD)
         return Frame(_json(fields)) if fields is not None else None
 
 

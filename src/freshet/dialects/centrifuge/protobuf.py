@@ -12,7 +12,14 @@ from google.protobuf.message import DecodeError
 
 from freshet.dialects.base import Dialect, kind_of
 from freshet.dialects.centrifuge import client_pb2
-from freshet.dialects.centrifuge.replies import Payload, entry_push, presence_fields, push_after, reply_of
+from freshet.dialects.centrifuge.replies import (
+    Payload,
+    entry_push,
+    entry_push_after,
+    presence_fields,
+    push_after,
+    reply_of,
+)
 from freshet.dialects.centrifuge.requests import (
     EMPTY,
     MAPS,
@@ -193,7 +200,7 @@ class CentrifugeProtobuf(Dialect):
         fields = reply_of(event, _PAYLOAD)
         return _frame(client_pb2.Reply(**fields)) if fields is not None else None
 
-    def encode_after(self, event: Published, before: Publication | None) -> Frame:
+    def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
         return _frame(client_pb2.Reply(**push_after(event, before, _PAYLOAD)))
 
     def join(self, frames: list[Frame]) -> list[Frame]:
@@ -211,6 +218,10 @@ class CentrifugeProtobufMap(CentrifugeProtobuf):
         if type(event) is not Published:
             return super().encode(event)
         fields = entry_push(event, _PAYLOAD)
+        return _frame(client_pb2.Reply(**fields)) if fields is not None else None
+
+    def encode_after(self, event: Published, before: Publication | None) -> Frame | None:
+        fields = entry_push_after(event, before, _PAYLOAD)
         return _frame(client_pb2.Reply(**fields)) if fields is not None else None
 
 

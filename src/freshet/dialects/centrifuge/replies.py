@@ -74,11 +74,11 @@ def publication_fields(publication: Publication, payload: Payload) -> Fields:
     return fields
 
 
-def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0) -> Fields:
-    """An entry of a map, or its removal."""
+def entry_fields(entry: StateEntry, payload: Payload, offset: int = 0, *, parts: bool = False) -> Fields:
+    """An entry of a map, or its removal. parts: the client applies deltas."""
     fields: Fields = {"key": entry.key}
     if entry.value:
-        fields["data"] = payload.data(Publication(entry.value))
+        fields["data"] = payload.part(entry.value) if parts else payload.data(Publication(entry.value))
     else:
         fields["removed"] = True
     if offset:
@@ -98,16 +98,30 @@ def entry_push(event: Published, payload: Payload) -> Fields | None:
     return {"push": {"channel": event.channel, "pub": entry_fields(entry, payload, event.publication.offset)}}
 
 
-def _delta_fields(publication: Publication, before: Publication | None, payload: Payload) -> Fields:
-    """A publication for a client that has the one before: the delta, or the whole where that is not longer."""
-    fields = publication_fields(publication, payload)
+def entry_push_after(event: Published, before: Publication | None, payload: Payload) -> Fields | None:
+    """As `entry_push`, for a client that applies deltas. before: the key's value that it has; None: it is not known."""
+    entry = entry_of(event.publication)
+    if entry is None:
+        return None
+    fields = entry_fields(entry, payload, event.publication.offset, parts=True)
+    if entry.value:
+        fields |= _part(Publication(entry.value), before, payload)
+    return {"push": {"channel": event.channel, "pub": fields}}
+
+
+def _part(publication: Publication, before: Publication | None, payload: Payload) -> Fields:
+    """Data for a client that has those before: the delta, or the whole where that is not longer."""
     data = bytes(payload.data(publication))
     if before is not None:
         delta = fossil.create(bytes(payload.data(before)), data)
         if len(delta) < len(data):
-            data, fields["delta"] = delta, True
-    fields["data"] = payload.part(data)
-    return fields
+            return {"data": payload.part(delta), "delta": True}
+    return {"data": payload.part(data)}
+
+
+def _delta_fields(publication: Publication, before: Publication | None, payload: Payload) -> Fields:
+    """A publication for a client that has the one before."""
+    return publication_fields(publication, payload) | _part(publication, before, payload)
 
 
 def _expiry(ttl: int | None) -> Fields:
@@ -149,11 +163,15 @@ def _subscribed(event: Subscribed, payload: Payload) -> Fields:
 
 def _map(event: Subscribed, payload: Payload) -> Fields:
     """The protocol has it that the server says the type again, and no phase once the flow is live."""
-    fields: Fields = {"type": MAPS[0], "state": [entry_fields(each, payload) for each in event.entries or ()]}
+    parts = event.delta
+    fields: Fields = {"type": MAPS[0]}
+    fields["state"] = [entry_fields(each, payload, parts=parts) for each in event.entries or ()]
     if event.cursor:
         fields |= {"phase": STATE_PHASE, "cursor": event.cursor}
     changes = [(each.offset, entry_of(each)) for each in event.publications]
-    fields["publications"] = [entry_fields(entry, payload, offset) for offset, entry in changes if entry is not None]
+    fields["publications"] = [
+        entry_fields(it, payload, offset, parts=parts) for offset, it in changes if it is not None
+    ]
     return fields
 
 

@@ -180,13 +180,13 @@ def subscribe(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
 
 def _subscribe_to_map(id: int, it: SubscribeMessage, tf: TagFilter | None) -> Subscribe:
     """A page of the state, where the first page tells the others since when; or what came since."""
-    since = Position(it.epoch, it.offset)
+    since, delta = Position(it.epoch, it.offset), it.delta == DELTA
     if it.phase == STATE_PHASE:
         recover = since if it.cursor else None
         page = EntryPage(it.cursor, it.limit or -1, recover)
-        return Subscribe(it.channel, id, it.token, bytes(it.data), recover, filter=tf, entries=page)
+        return Subscribe(it.channel, id, it.token, bytes(it.data), recover, delta=delta, filter=tf, entries=page)
     nothing = EntryPage(limit=0)
-    return Subscribe(it.channel, id, it.token, bytes(it.data), since, or_refuse=True, filter=tf, entries=nothing)
+    return Subscribe(it.channel, id, it.token, bytes(it.data), since, True, delta, tf, nothing)
 
 
 def publish_entry(id: int, it: MapPublishMessage) -> Publish | Declined:
