@@ -326,6 +326,15 @@ async def test_what_is_not_kept_or_not_for_this_client_is_not_read(
 # ------------------------------------------------------------------------------------------------ the user's functions
 
 
+async def test_a_method_of_the_servers_own_makes_no_application_with_methods() -> None:
+    live = Freshet(dev=True, environment={})
+    live.state("map:{id}")  # whose method is `state`
+    async with live.lifespan():
+        session = await connected(live)
+        assert await refused(session, "rpc", method="double", data=2) == 108
+        assert await refused(session, "rpc", method="state", data=2) == 107
+
+
 async def test_rpc_answers_with_what_the_function_returns(live: Freshet, alice: Session) -> None:
     assert await refused(alice, "rpc", method="double", data=2) == 108
 

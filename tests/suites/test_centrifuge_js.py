@@ -20,7 +20,7 @@ def test_the_suite_of_the_javascript_client_passes(engine: str, tmp_path: Path) 
         jest = ["node_modules/.bin/jest", "--runInBand", "--forceExit", *FILES]
         outcome = run(jest, copy, 120)
     assert outcome.code == 0, outcome.output
-    assert outcome.number(r"Tests:.* (\d+) passed") >= 82, outcome.output
+    assert outcome.number(r"Tests:.* (\d+) passed") >= 83, outcome.output
 
 
 @pytest.mark.timeout(240)

@@ -292,11 +292,11 @@ async def read_presence_stats(node: Node, context: Context, command: ReadPresenc
 
 
 async def call(node: Node, context: Context, command: Call) -> Answer:
-    session, hook = _session(context), node.hooks.rpc.get(command.method)
+    session, hook = _session(context), node.hooks.method(command.method)
     if hook is None and (any_rpc := node.hooks.any_rpc) is not None:
         answer = await node.invoking.invoke(any_rpc, session, session, command.method, command.data)
         return Answer(command.id, to_json(answer))
-    if not node.hooks.rpc:
+    if hook is None and not node.hooks.rpc:
         raise Refusal.not_available("there are no methods to call")
     if hook is None:
         raise Refusal.method_not_found(f"no method {command.method!r}")

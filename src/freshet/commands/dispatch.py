@@ -216,7 +216,7 @@ class Dispatcher:
 
     async def _call(self, node: Node, context: Context, command: Call) -> Event | None:
         """A method of the application, or a message to the room whose channel is the method's name."""
-        if command.method not in node.hooks.rpc and self.is_room(command.method):
+        if node.hooks.method(command.method) is None and self.is_room(command.method):
             assert context.session is not None  # it is a client's command
             accepted = await self.perform(context.session, Publish(command.method, command.data or b"null"))
             assert isinstance(accepted, Accepted)

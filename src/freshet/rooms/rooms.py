@@ -101,7 +101,7 @@ class NodeRooms:
             raise ConfigError("state.size", f"the rule {rule.match!r}: {what}")
         if rule.state is not None and self._policies is not None:
             hook = state_call(self._node.rules, self._policies, self.change)
-            self._node.hooks.rpc.setdefault(METHOD, hook)
+            self._node.hooks.own_rpc[METHOD] = hook
         return rule
 
     def _make_rule(self, config: ChannelConfig) -> ChannelRule:

@@ -170,7 +170,7 @@ class Welcome(msgspec.Struct, frozen=True):
 class Hooks:
     """The user's functions that belong to no channel rule."""
 
-    __slots__ = ("any_rpc", "api", "connect", "disconnect", "message", "refresh", "rpc")
+    __slots__ = ("any_rpc", "api", "connect", "disconnect", "message", "own_rpc", "refresh", "rpc")
 
     def __init__(self) -> None:
         self.connect: Hook | None = None
@@ -178,8 +178,13 @@ class Hooks:
         self.message: Hook | None = None
         self.refresh: Hook | None = None  # until when a client may stay whose time is over
         self.rpc: dict[str, Hook] = {}  # of clients
+        self.own_rpc: dict[str, Hook] = {}  # the server's own, of clients
         self.any_rpc: Hook | None = None  # for methods that are not among them
         self.api: dict[str, Hook] = {}  # of callers of the server API
+
+    def method(self, name: str) -> Hook | None:
+        """What a client calls by this name: the user's, or else the server's own."""
+        return self.rpc.get(name) or self.own_rpc.get(name)
 
 
 def to_json(value: Any) -> bytes:

@@ -221,7 +221,7 @@ class Handlers:
         own = self._own.get(command.event)
         if own is not None:
             return await own(session, command)
-        method = self._dispatcher.node.hooks.rpc.get(command.event)
+        method = self._dispatcher.node.hooks.method(command.event)
         if method is not None:
             return _values(await self._invoke(method, session, session, _first(command)))
         if self._dispatcher.is_room(command.event):
